@@ -1,0 +1,1 @@
+"""Augmentations and distortions of one image, random on the device."""

@@ -1,0 +1,261 @@
+"""Operations on colours, the same for every pixel of an image in [0, 1].
+
+Images have three channels (red, green, blue) or one (gray). On gray images saturation,
+hue and `Grayscale` change nothing, as in torchvision; brightness, contrast and
+`Solarize` act on them like on any other.
+"""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Red, green and blue in the gray value: ITU-R BT.601, with torchvision's digits."""
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+"""Places of the four changes in what `ColorJitter.draw` returns."""
+
+_ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
+
+Number = Float[Array, ""] | float
+
+
+def gray(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
+    """The gray value of each pixel, Σ LUMA · (red, green, blue).
+
+    Raises:
+      ValueError: if the image has neither one nor three channels.
+    """
+    if image.shape[2] == 1:
+        return image
+    _require_three_channels(image)
+    # A sum of three slices rather than a product with a vector, which GPUs would round.
+    red, green, blue = (LUMA[i] * image[..., i : i + 1] for i in range(3))
+    return red + green + blue
+
+
+def grayscale(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+    """The gray value in all channels."""
+    return jnp.broadcast_to(gray(image), image.shape)
+
+
+def blend(
+    image: Float[Array, "h w c"], other: Float[Array, "#h #w #c"], factor: Number
+) -> Float[Array, "h w c"]:
+    """Mixes two images: factor · image + (1 - factor) · other, limited to [0, 1].
+
+    0 gives the other, 1 the image, and more than 1 leads away from the other.
+    """
+    return jnp.clip(factor * image + (1.0 - factor) * other, 0.0, 1.0)
+
+
+def adjust_brightness(
+    image: Float[Array, "h w c"], factor: Number
+) -> Float[Array, "h w c"]:
+    """Blends with black: 0 is black, 1 changes nothing."""
+    return blend(image, jnp.zeros((1, 1, 1)), factor)
+
+
+def adjust_contrast(
+    image: Float[Array, "h w c"], factor: Number
+) -> Float[Array, "h w c"]:
+    """Blends with the mean gray value of the image: 0 is flat, 1 changes nothing."""
+    return blend(image, gray(image).mean(keepdims=True), factor)
+
+
+def adjust_saturation(
+    image: Float[Array, "h w c"], factor: Number
+) -> Float[Array, "h w c"]:
+    """Blends with the gray values: 0 is gray, 1 changes nothing."""
+    return image if image.shape[2] == 1 else blend(image, gray(image), factor)
+
+
+def adjust_hue(image: Float[Array, "h w c"], shift: Number) -> Float[Array, "h w c"]:
+    """Turns the colour circle by `shift` of a whole turn, in [-0.5, 0.5].
+
+    Lightest and darkest channel of a pixel, hence value and saturation, stay. On the
+    circle cut in six, with hue H in [0, 6), value V and chroma C (lightest minus
+    darkest), red is V - C · clip(min(k, 4 - k), 0, 1) at k = (5 + H) mod 6, green at
+    3 + H, blue at 1 + H: the conversion from HSV without cases.
+    """
+    if image.shape[2] == 1:
+        return image
+    _require_three_channels(image)
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+    # Gray pixels have no hue; any will do, since their chroma is 0.
+    scale = 1.0 / jnp.where(chroma > 0.0, chroma, 1.0)
+    hue = jnp.where(
+        value == red,
+        (green - blue) * scale,
+        jnp.where(
+            value == green, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale
+        ),
+    )
+    hue = hue + 6.0 * shift
+
+    def channel(offset: float) -> Float[Array, "h w"]:
+        k = jnp.mod(offset + hue, 6.0)
+        return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+
+    return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+
+
+def solarize(image: Float[Array, "h w c"], threshold: Number) -> Float[Array, "h w c"]:
+    """Inverts what is at least as light as `threshold`: x -> 1 - x."""
+    return jnp.where(image >= threshold, 1.0 - image, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class ColorJitter:
+    """Changes brightness, contrast, saturation and hue, in random order.
+
+    As in torchvision: each of the first three by a factor uniform in
+    [max(0, 1 - s), 1 + s], the hue by a shift uniform in [-hue, hue], all 24 orders
+    equally likely, limited to [0, 1] after each. What has strength 0 costs nothing.
+
+    Attributes:
+      brightness: strength s of the brightness, 0 or more.
+      contrast: strength s of the contrast, 0 or more.
+      saturation: strength s of the saturation, 0 or more.
+      hue: largest shift, as a fraction of a whole turn, in [0, 0.5].
+
+    Raises:
+      ValueError: if a strength is out of bounds.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"ColorJitter.{name} {getattr(self, name)} must be 0 (off) or more."
+                )
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(
+                f"ColorJitter.hue {self.hue} must lie in [0, 0.5]; "
+                f"0.5 already reaches every colour."
+            )
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The image with randomly changed colours."""
+        return self.apply(image, *self.draw(key))
+
+    def draw(self, key: jax.Array) -> tuple[Float[Array, " 4"], Int[Array, " 4"]]:
+        """Draws what `apply` takes.
+
+        Returns:
+          The factors of brightness, contrast and saturation and the shift of the hue;
+          and for each of the four when it happens, 0 first and 3 last.
+        """
+        factor_key, place_key = jax.random.split(key)
+        strengths = (self.brightness, self.contrast, self.saturation)
+        low = jnp.array([*(max(0.0, 1.0 - s) for s in strengths), -self.hue])
+        high = jnp.array([*(1.0 + s for s in strengths), self.hue])
+        factors = low + jax.random.uniform(factor_key, (4,)) * (high - low)
+        # One number and a table of the orders: nothing is sorted image by image.
+        return factors, jnp.asarray(_ORDERS)[jax.random.randint(place_key, (), 0, 24)]
+
+    def apply(
+        self,
+        image: Float[Array, "h w c"],
+        factors: Float[Array, " 4"],
+        places: Int[Array, " 4"],
+    ) -> Float[Array, "h w c"]:
+        """Makes given changes in a given order; both are data, as `draw` returns them.
+
+        What has strength 0 in this dataclass is left out, whatever its factor.
+        """
+        strengths = dataclasses.astuple(self)
+        possible = range(4) if image.shape[2] > 1 else (BRIGHTNESS, CONTRAST)
+        active = [i for i in possible if strengths[i] > 0]
+        blends = [i for i in active if i != HUE]
+        if HUE not in active:
+            return _blended(image, factors, places, blends)
+        # The blends are walked through before and after the hue, those on the other
+        # side of it with factor 1, which changes nothing: six blends and one hue are
+        # much less work than all four kinds in each of four places.
+        later = places > places[HUE]
+        image = _blended(image, jnp.where(later, 1.0, factors), places, blends)
+        image = adjust_hue(image, factors[HUE])
+        return _blended(image, jnp.where(later, factors, 1.0), places, blends)
+
+
+def _blended(
+    image: Float[Array, "h w c"],
+    factors: Float[Array, " 4"],
+    places: Int[Array, " 4"],
+    blends: list[int],
+) -> Float[Array, "h w c"]:
+    """Brightness, contrast, saturation, those in `blends`, in the order of places."""
+    when = places[np.array(blends, np.int32)]
+    rank = (when[None, :] < when[:, None]).sum(axis=1)
+    for turn in range(len(blends)):
+        luma = gray(image)
+        target, factor = jnp.zeros((1, 1, 1)), jnp.float32(0.0)
+        for place, kind in enumerate(blends):
+            due = rank[place] == turn
+            factor = jnp.where(due, factors[kind], factor)
+            if kind == CONTRAST:
+                target = jnp.where(due, luma.mean(keepdims=True), target)
+            if kind == SATURATION:
+                target = jnp.where(due, luma, target)
+        image = blend(image, target, factor)
+    return image
+
+
+@dataclasses.dataclass(frozen=True)
+class Grayscale:
+    """Takes the colour away and keeps the number of channels."""
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The gray image; the key is not used."""
+        return grayscale(image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Solarize:
+    """Inverts what is at least as light as `threshold`.
+
+    Attributes:
+      threshold: the darkest value that is inverted, in [0, 1].
+
+    Raises:
+      ValueError: if the threshold is out of bounds.
+    """
+
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(
+                f"Solarize.threshold {self.threshold} must lie in [0, 1], "
+                f"the range of the images (128 of 256 is 0.5)."
+            )
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The solarized image; the key is not used."""
+        return solarize(image, self.threshold)
+
+
+def _require_three_channels(image: Float[Array, "h w c"]) -> None:
+    if image.shape[2] != 3:
+        raise ValueError(
+            f"colours are red, green and blue, or one gray channel; "
+            f"got an image of {image.shape[2]} channels."
+        )

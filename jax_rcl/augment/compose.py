@@ -1,0 +1,218 @@
+"""From operations on one image to what the objective reads of a batch.
+
+An operation is a frozen dataclass called with (key, image [h, w, c] in [0, 1]). Here,
+and only here, images are cast to [0, 1], operations are mapped over the batch, and keys
+are handed out: one for each place in the global batch, so that the augmented batch does
+not depend on the number of devices.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from jax_rcl import parallel
+from jax_rcl.core import Batch, Clock, Operation
+
+
+def unit_range(images: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Images as float32 in [0, 1]: uint8 is divided by 255, floats are there already.
+
+    Raises:
+      TypeError: if the images are integers of another kind, whose range is unknown.
+    """
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255.0
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(
+            f"images must be uint8 in [0, 255] or floats in [0, 1]; got {images.dtype}."
+        )
+    return images.astype(jnp.float32)
+
+
+def prepare(
+    operation: Operation | None,
+    images: Num[Array, "n h w c"] | Num[np.ndarray, "n h w c"],
+) -> Float[Array, "n ..."]:
+    """Images of a test set as the network sees them: [0, 1], then `operation` on each.
+
+    Args:
+      operation: a deterministic operation, such as `Chain((ResizeShorter(256),
+        CenterCrop(224)))`; every image gets the same key. None only casts.
+      images: uint8, or floats in [0, 1].
+    """
+    scaled = unit_range(jnp.asarray(images))
+    if operation is None:
+        return scaled
+    return jax.vmap(operation, (None, 0))(jax.random.key(0), scaled)
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Several random views of each image: adds `views` [b, v, h, w, c].
+
+    Attributes:
+      operation: makes one view; called with a key of its own for each.
+      count: v, views per image.
+
+    Raises:
+      ValueError: if the count is below 1.
+    """
+
+    operation: Operation
+    count: int = 2
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"Views.count {self.count} must be at least 1.")
+
+    def __call__(self, clock: Clock, batch: Batch) -> Batch:
+        """The batch and its views; runs inside `parallel.data_parallel`."""
+        images = unit_range(batch["image"])
+        keys = parallel.example_keys(clock.key, len(images))
+        return {**batch, "views": jax.vmap(self.of_one)(keys, images)}
+
+    def of_one(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "v ..."]:
+        """All views of one image."""
+        keys = jax.random.split(key, self.count)
+        return jax.vmap(self.operation, (0, None))(keys, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A random view of each image, seen twice: adds `clean` and `distorted`.
+
+    Attributes:
+      shared: makes the clean image, [b, h, w, c].
+      distortion: makes the distorted image out of the clean one.
+    """
+
+    shared: Operation
+    distortion: Operation
+
+    def __call__(self, clock: Clock, batch: Batch) -> Batch:
+        """The batch and its pairs; runs inside `parallel.data_parallel`."""
+        images = unit_range(batch["image"])
+        keys = parallel.example_keys(clock.key, len(images))
+        clean, distorted = jax.vmap(self.of_one)(keys, images)
+        return {**batch, "clean": clean, "distorted": distorted}
+
+    def of_one(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """One image, clean and distorted."""
+        shared_key, distortion_key = jax.random.split(key)
+        clean = self.shared(shared_key, image)
+        return clean, self.distortion(distortion_key, clean)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Operations one after the other, each with its own key."""
+
+    operations: tuple[Operation, ...]
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "..."]:
+        """The image after all operations; of none, the image itself."""
+        for place, operation in enumerate(self.operations):
+            image = operation(jax.random.fold_in(key, place), image)
+        return image
+
+
+@dataclasses.dataclass(frozen=True)
+class Maybe:
+    """An operation with this probability, else nothing.
+
+    Both outcomes are computed: a batch holds images of either kind.
+
+    Raises:
+      ValueError: if the probability is out of bounds; when called, if the operation
+        changes the shape.
+    """
+
+    operation: Operation
+    probability: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(
+                f"Maybe.probability {self.probability} must lie in [0, 1]."
+            )
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The image, changed or not."""
+        choice_key, operation_key = jax.random.split(key)
+        changed = self.operation(operation_key, image)
+        if changed.shape != image.shape:
+            raise ValueError(
+                f"Maybe.operation {self.operation} turns {image.shape} into "
+                f"{changed.shape}; what may be skipped must keep the shape. Put crops "
+                f"and resizes outside of Maybe."
+            )
+        return jnp.where(
+            jax.random.bernoulli(choice_key, self.probability), changed, image
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """One of several operations, drawn for each image; all of them are computed.
+
+    Attributes:
+      operations: what is drawn from; their results have the same shape.
+      weights: how often each is drawn, up to a common factor; None: equally often.
+
+    Raises:
+      ValueError: if there are no operations, weights do not fit them, or shapes differ.
+    """
+
+    operations: tuple[Operation, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.operations:
+            raise ValueError("OneOf.operations () must hold at least one operation.")
+        if self.weights is None:
+            return
+        if len(self.weights) != len(self.operations):
+            raise ValueError(
+                f"OneOf.weights {self.weights} must be one for each of the "
+                f"{len(self.operations)} operations, or None."
+            )
+        total = sum(self.weights)
+        if min(self.weights) < 0 or not 0 < total < math.inf:
+            raise ValueError(
+                f"OneOf.weights {self.weights} must be 0 or more, and not all 0."
+            )
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "..."]:
+        """The image after one of the operations."""
+        choice_key, operation_key = jax.random.split(key)
+        choice = self.choice(choice_key)
+        results = [operation(operation_key, image) for operation in self.operations]
+        shapes = [result.shape for result in results]
+        if len(set(shapes)) > 1:
+            raise ValueError(
+                f"OneOf.operations give images of different shapes, {shapes}; they "
+                f"must agree. Put crops and resizes outside of OneOf."
+            )
+        chosen = results[0]
+        for place, result in enumerate(results[1:], start=1):
+            chosen = jnp.where(choice == place, result, chosen)
+        return chosen
+
+    def choice(self, key: jax.Array) -> Array:
+        """Draws the place of an operation in `operations`, an int32 scalar."""
+        weights = self.weights or (1.0,) * len(self.operations)
+        return jax.random.categorical(key, jnp.log(jnp.array(weights)))

@@ -1,0 +1,138 @@
+"""Crop, resize and blur as products with matrices made from data.
+
+All three are `rows @ image @ columnsᵀ`: each output pixel is a weighted sum of a few
+input pixels, separately in height and width. The weights are computed from the
+parameters, so that boxes and widths may differ from image to image in one compiled
+program; the products run on matrix units and nothing is gathered.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+Whole = Int[Array, ""] | int
+"""A number of pixels: static, or drawn on the device."""
+
+
+def separable(
+    rows: Float[Array, "i h"],
+    columns: Float[Array, "j w"],
+    image: Float[Array, "h w c"],
+) -> Float[Array, "i j c"]:
+    """Weighted sums over both axes: Σ_hw rows[i, h] · columns[j, w] · image[h, w].
+
+    In full float32: by default GPUs and TPUs round the factors of a matrix product to
+    as few as 10 or 7 bits, which shows in images of 8 bits.
+    """
+    full = lax.Precision.HIGHEST
+    mixed = jnp.einsum("ih,hwc->iwc", rows, image, precision=full)
+    return jnp.einsum("jw,iwc->ijc", columns, mixed, precision=full)
+
+
+def linear_weights(
+    start: Whole,
+    length: Whole,
+    *,
+    source: int,
+    size: int,
+    antialias: bool,
+) -> Float[Array, "size source"]:
+    """Weights that resize pixels [start, start + length) of an axis to `size` pixels.
+
+    Pixel centres lie at half integers, as in torchvision, PIL and TensorFlow 2. An
+    output pixel at p weighs the pixel at q by max(0, 1 - |p - q| / r), normalised to
+    sum 1 over the pixels of the crop: nothing outside of it is seen. The reach r is one
+    pixel, or, with `antialias` where the crop shrinks, `length / size` pixels, a
+    triangle as wide as two output pixels.
+
+    Args:
+      start: first pixel of the crop.
+      length: pixels in the crop, at least 1, with start + length at most `source`.
+      source: pixels of the axis.
+      size: pixels wanted.
+      antialias: whether all pixels count where the crop shrinks, or the two nearest.
+
+    Returns:
+      A matrix whose rows are nonnegative and sum to 1.
+    """
+    begin, extent = jnp.asarray(start, jnp.float32), jnp.asarray(length, jnp.float32)
+    scale = extent / size
+    wanted = (jnp.arange(size, dtype=jnp.float32) + 0.5) * scale
+    given = jnp.arange(source, dtype=jnp.float32) + 0.5 - begin
+    reach = jnp.maximum(scale, 1.0) if antialias else 1.0
+    weights = jnp.maximum(1.0 - jnp.abs(wanted[:, None] - given[None, :]) / reach, 0.0)
+    inside = (given > 0.0) & (given < extent)
+    weights = jnp.where(inside[None, :], weights, 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def resized_crop(
+    image: Float[Array, "h w c"],
+    top: Whole,
+    left: Whole,
+    height: Whole,
+    width: Whole,
+    *,
+    size: int,
+    antialias: bool,
+) -> Float[Array, "size size c"]:
+    """Cuts a box out of an image and resizes it, bilinearly, to a square.
+
+    The same as cropping and then resizing: pixels outside of the box have no influence.
+    The box is data: one compiled program serves all boxes.
+
+    Args:
+      image: any floating image.
+      top: first row of the box.
+      left: first column of the box.
+      height: rows of the box, at least 1.
+      width: columns of the box, at least 1.
+      size: height and width of the result.
+      antialias: whether every pixel of the box counts where it shrinks, as in PIL, or
+        only the four nearest to each output pixel.
+    """
+    h, w, _ = image.shape
+    rows = linear_weights(top, height, source=h, size=size, antialias=antialias)
+    columns = linear_weights(left, width, source=w, size=size, antialias=antialias)
+    return separable(rows, columns, image)
+
+
+def resize(
+    image: Float[Array, "h w c"], height: int, width: int, *, antialias: bool
+) -> Float[Array, "{height} {width} c"]:
+    """Resizes an image bilinearly; `antialias` as in `resized_crop`."""
+    h, w, _ = image.shape
+    rows = linear_weights(0, h, source=h, size=height, antialias=antialias)
+    columns = linear_weights(0, w, source=w, size=width, antialias=antialias)
+    return separable(rows, columns, image)
+
+
+def gaussian_weights(
+    sigma: Float[Array, ""] | float, *, source: int, kernel_size: int
+) -> Float[Array, "source source"]:
+    """Weights that blur an axis with a cut-off Gaussian, mirrored at both ends.
+
+    A pixel at distance u, up to kernel_size // 2, weighs exp(-u² / 2σ²), normalised to
+    sum 1. Beyond the ends the axis continues as its mirror image, the end pixels not
+    repeated: pixel q is also found at -q and at 2 (source - 1) - q.
+
+    Args:
+      sigma: σ in pixels, above 0.
+      source: pixels of the axis, more than kernel_size // 2.
+      kernel_size: pixels that are weighed, odd.
+
+    Returns:
+      A matrix whose rows are nonnegative and sum to 1.
+    """
+    radius, last = kernel_size // 2, source - 1
+
+    def kernel(offset: Int[Array, "..."]) -> Float[Array, "..."]:
+        bell = jnp.exp(-0.5 * jnp.square(offset.astype(jnp.float32) / sigma))
+        return jnp.where(jnp.abs(offset) <= radius, bell, 0.0)
+
+    place = jnp.arange(source)
+    wanted, given = place[:, None], place[None, :]
+    weights = kernel(given - wanted)
+    weights += jnp.where(given > 0, kernel(-given - wanted), 0.0)
+    weights += jnp.where(given < last, kernel(2 * last - given - wanted), 0.0)
+    return weights / kernel(jnp.arange(-radius, radius + 1)).sum()

@@ -1,0 +1,175 @@
+"""What can be known before the first compilation, and every error found by looking."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jax_rcl import parallel, train_step
+from jax_rcl.config import ConfigError, Experiment
+from jax_rcl.core import Batch, Tree, Variables
+from jax_rcl.data import records
+
+CPU_RESIDENT_BYTES = 2 * 2**30
+"""What "auto" lays out in memory where the device does not say how much it has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An experiment made definite by its data and its devices.
+
+    Attributes:
+      steps_per_epoch: whole batches in a pass over the source.
+      total_steps: updates from the first to the last.
+      resident: whether the data set is laid out in device memory.
+      record: shapes of one record of the source, by key.
+      augmented: shapes of a global batch after augmentation, by key.
+      variables: shapes, with the arrays that `init_from` brings in their places.
+      optimizer: built for these parameters.
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    resident: bool
+    record: dict[str, jax.ShapeDtypeStruct]
+    augmented: Batch
+    variables: Variables
+    optimizer: optax.GradientTransformation
+
+    def example(self) -> dict[str, jax.Array]:
+        """Zeros in the shapes of one augmented example, to initialise networks with."""
+        return {
+            k: jnp.zeros((1, *x.shape[1:]), x.dtype) for k, x in self.augmented.items()
+        }
+
+
+def plan(experiment: Experiment, mesh: Mesh) -> Plan:
+    """Works out shapes and counts, with one clear error for what cannot work.
+
+    Nothing is compiled: networks are traced on shapes alone.
+
+    Raises:
+      ConfigError: devices that do not divide the batch, a batch larger than the source,
+        a key that the objective reads and nothing provides, and what the parts of the
+        experiment refuse.
+    """
+    n = experiment.batch_size
+    if n % mesh.size:
+        near = max(mesh.size, round(n / mesh.size) * mesh.size)
+        raise ConfigError(
+            f"batch_size {n} is not divisible by the {mesh.size} devices; try {near}."
+        )
+    with refusals("source"):
+        count, record = len(experiment.source), shapes_of(experiment.source[0])
+    steps_per_epoch = count // n
+    if not steps_per_epoch:
+        raise ConfigError(
+            f"batch_size {n} is larger than the source, which has {count} examples; "
+            f"the largest that fits is {count // mesh.size * mesh.size}."
+        )
+    total_steps = experiment.steps or experiment.epochs * steps_per_epoch  # pyright: ignore[reportOptionalOperand] one of the two is given
+    with refusals("augment"):
+        augmented = augmented_shapes(experiment, mesh, record)
+    with refusals("objective"):
+        variables = variable_shapes(experiment, augmented)
+    with refusals("init_from"):
+        for rule in experiment.init_from:
+            variables = rule(variables)
+    with refusals("optimizer"):
+        optimizer = experiment.optimizer.build(
+            shapes_only(variables.params),
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=n,
+        )
+    for name, evaluator in experiment.evaluators.items():
+        with refusals(f"evaluators.{name}"):
+            evaluator.check()
+    resident = lays_out(experiment, mesh, record)
+    return Plan(
+        steps_per_epoch, total_steps, resident, record, augmented, variables, optimizer
+    )
+
+
+@contextlib.contextmanager
+def refusals(part: str) -> Iterator[None]:
+    """Makes an error of a part of the config say which part it was."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        raise ConfigError(f"{part}: {error}") from error
+
+
+def shapes_of(record: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of one record."""
+    arrays = {key: np.asarray(value) for key, value in record.items()}
+    return {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in arrays.items()}
+
+
+def augmented_shapes(
+    experiment: Experiment, mesh: Mesh, record: dict[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a global batch after augmentation; checks the objective's needs."""
+    n = experiment.batch_size
+    batch = {k: jax.ShapeDtypeStruct((n, *x.shape), x.dtype) for k, x in record.items()}
+    clock = jax.eval_shape(
+        lambda: train_step.clocks(jax.random.key(0), jnp.zeros((), jnp.int32), 1)[0]
+    )
+    try:
+        augment = parallel.over_shares(experiment.augment, mesh)
+        augmented = jax.eval_shape(augment, clock, batch)
+    except KeyError as error:
+        raise ConfigError(
+            f"augment reads {error}, but the source gives {', '.join(sorted(record))}."
+        ) from error
+    missing = sorted(experiment.objective.needs - set(augmented))
+    if missing:
+        raise ConfigError(
+            f"{type(experiment.objective).__name__} reads {', '.join(missing)}, but "
+            f"the batch has {', '.join(sorted(augmented))}: {augment_hint(missing)}"
+        )
+    return augmented
+
+
+def augment_hint(missing: list[str]) -> str:
+    """What to write to get a key that is missing from the batch."""
+    if missing == ["label"]:
+        return "use a source that has labels, or a method that needs none."
+    return "use an augment that adds it (as Views adds views), or a source that has it."
+
+
+def variable_shapes(
+    experiment: Experiment, augmented: dict[str, jax.ShapeDtypeStruct]
+) -> Variables:
+    """Shapes of the method's arrays; an error inside a network is an error here."""
+    one = {
+        k: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        for k, x in augmented.items()
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(experiment.objective.init, key, one)
+
+
+def shapes_only(tree: Tree) -> Tree:
+    """`jax.ShapeDtypeStruct` for every leaf."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def lays_out(
+    experiment: Experiment, mesh: Mesh, record: dict[str, jax.ShapeDtypeStruct]
+) -> bool:
+    """Whether the data set is laid out in device memory, as `resident` says."""
+    if experiment.resident != "auto":
+        return experiment.resident == "always"
+    limit = parallel.memory_limit(mesh)
+    total = records.nbytes(experiment.source)
+    if limit is None:
+        return total <= CPU_RESIDENT_BYTES
+    return total / mesh.size <= limit / 3

@@ -1,0 +1,313 @@
+"""Checkpoints that survive a kill at any moment, and starting from another run's.
+
+Orbax writes each checkpoint under a temporary name and renames it when it is whole. It
+does not notice a byte that changed on disk, so the checksum of every array is stored
+beside them and compared when they are read. The position in the data needs no place of
+its own: the order of examples is a function of (seed, step).
+"""
+
+import dataclasses
+import logging
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jax_rcl.core import Tree, Variables
+
+log = logging.getLogger(__name__)
+
+STATES, FROZEN = "checkpoints", "frozen"
+"""Folders of a workdir: what changes from step to step, and what never does."""
+
+VARIABLES = "variables"
+"""Item that holds `params` and `memory`; what else training needs is beside it."""
+
+
+class DamagedCheckpoint(Exception):
+    """What was read is not what was written; the message says how it shows."""
+
+
+class Checkpoints:
+    """The newest few checkpoints of a folder.
+
+    Attributes:
+      folder: where they are, one sub-folder a step.
+    """
+
+    def __init__(self, folder: Path, *, keep: int | None = None) -> None:
+        """Opens a folder.
+
+        Args:
+          folder: made if it is missing.
+          keep: how many of the newest to keep; None opens them for reading only, and
+            leaves alone what another program may be writing there.
+        """
+        self.folder, self._reads_only = folder.absolute(), keep is None
+        if keep is not None:
+            for path in sorted(self.folder.glob("*tmp*")):
+                log.warning(
+                    "%s was not finished when its run was killed; ignored.", path
+                )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=keep is not None, read_only=keep is None
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        """The checkpoints, closed at the end of the `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Waits for what is still being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps that have a finished checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self,
+        step: int,
+        items: Mapping[str, Tree],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Starts writing a checkpoint; the arrays may be changed as soon as it returns.
+
+        Args:
+          step: names the checkpoint; one that exists is left alone.
+          items: trees of arrays, typed random keys among them.
+          facts: what else to store, as JSON.
+        """
+        if step in self._manager.all_steps():
+            return
+        stored: dict[str, Any] = {
+            name: ocp.args.StandardSave(tree)  # pyright: ignore[reportCallIssue] its dataclass wrapper hides the signature
+            for name, tree in items.items()
+        }
+        meta = {"checksums": checksums(items), "facts": dict(facts or {})}
+        stored["meta"] = ocp.args.JsonSave(meta)  # pyright: ignore[reportCallIssue] as above
+        self._manager.save(step, args=ocp.args.Composite(**stored))
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(
+        self, templates: Mapping[str, Tree]
+    ) -> tuple[int, dict[str, Tree], dict[str, Any]] | None:
+        """Reads the newest checkpoint that is whole, or None when there is none at all.
+
+        A damaged one is named, and the one before it used; where these checkpoints are
+        also written, it is kept as `damaged-<step>`.
+
+        Args:
+          templates: for each item a tree of `jax.ShapeDtypeStruct` with shardings.
+
+        Returns:
+          (step, items, facts).
+
+        Raises:
+          DamagedCheckpoint: there are checkpoints, but none of them is whole.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return (step, *self._read(step, templates))
+            except Exception as error:  # Orbax and TensorStore raise bare Exceptions
+                first = str(error).splitlines()[0][:200] if str(error) else repr(error)
+                log.warning(
+                    "checkpoint %s is damaged (%s); the one before it is used.",
+                    self.folder / str(step),
+                    first,
+                )
+                self._set_aside(step)
+        if steps:
+            raise DamagedCheckpoint(
+                f"none of the checkpoints {steps} in {self.folder} can be read. Give "
+                "another --workdir to start afresh."
+            )
+        return None
+
+    def newest(self, item: str) -> Tree:
+        """One item of the newest checkpoint as it was saved, on the host.
+
+        Raises:
+          ValueError: there is no finished checkpoint.
+          DamagedCheckpoint: the arrays are not what was written.
+        """
+        steps = self.steps()
+        if not steps:
+            raise ValueError(f"{self.folder} holds no finished checkpoint.")
+        items, _ = self._read(steps[-1], {item: None})
+        return jax.device_get(items[item])
+
+    def _read(
+        self, step: int, templates: Mapping[str, Tree]
+    ) -> tuple[dict[str, Tree], dict[str, Any]]:
+        wanted: dict[str, Any] = {
+            name: ocp.args.StandardRestore(tree)  # pyright: ignore[reportCallIssue] as above
+            for name, tree in templates.items()
+        }
+        wanted["meta"] = ocp.args.JsonRestore()  # pyright: ignore[reportCallIssue] as above
+        found = self._manager.restore(step, args=ocp.args.Composite(**wanted))
+        items, meta = {name: found[name] for name in templates}, found["meta"]
+        check_sums(items, meta["checksums"])
+        return items, meta["facts"]
+
+    def _set_aside(self, step: int) -> None:
+        if self._reads_only:
+            return
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+        self._manager.reload()
+
+
+def read_variables(workdir: Path) -> dict[str, np.ndarray]:
+    """All variables of a run's newest checkpoint, by path, as numpy arrays.
+
+    Paths start with `params`, `memory` or `frozen`.
+
+    Raises:
+      ValueError: there is no checkpoint, or it is damaged.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for folder, item in ((STATES, VARIABLES), (FROZEN, FROZEN)):
+        path = workdir / folder
+        if folder == FROZEN and not path.is_dir():
+            continue
+        if not path.is_dir():
+            raise ValueError(f"{workdir} holds no checkpoint to start from.")
+        with Checkpoints(path) as checkpoints:
+            arrays |= flat(checkpoints.newest(item))
+    return arrays
+
+
+# Arrays by path.
+
+
+def flat(tree: Tree) -> dict[str, Any]:
+    """Leaves by path, such as `params/encoder/stem/kernel`."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
+
+
+def checksums(items: Tree) -> dict[str, int]:
+    """CRC-32 of the bytes of every array, by path."""
+
+    def crc(x: Any) -> int:
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.random.key_data(x)
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            x = x.addressable_data(0)  # replicated: every device holds all of it
+        return zlib.crc32(np.ascontiguousarray(x).tobytes())
+
+    return {path: crc(x) for path, x in flat(dict(items)).items()}
+
+
+def check_sums(items: Mapping[str, Tree], written: Mapping[str, int]) -> None:
+    """Raises DamagedCheckpoint, naming the arrays that are not what was written."""
+    found = checksums(items)
+    changed = [path for path, crc in found.items() if written.get(path) != crc]
+    if changed:
+        raise DamagedCheckpoint(f"checksum of {', '.join(changed[:3])} does not agree")
+
+
+# Starting from another run.
+
+
+@dataclasses.dataclass(frozen=True)
+class Restore:
+    """Takes variables from the newest checkpoint of another run; a rule of `init_from`.
+
+    Attributes:
+      workdir: of the other run.
+      paths: for each prefix of this run's variables, the prefix of the other's that
+        fills it, such as {"params/encoder": "params/encoder"}. Every array below the
+        one must have its counterpart, of the same shape, below the other.
+    """
+
+    workdir: str
+    paths: Mapping[str, str]
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Replaces what `paths` names.
+
+        Raises:
+          ValueError: a prefix that matches nothing on one of the two sides, an array
+            without counterpart, or another shape.
+        """
+        theirs = read_variables(Path(self.workdir))
+        own = flat(variables)
+        filled: dict[str, np.ndarray] = {}
+        for target, source in self.paths.items():
+            wanted = _below(own, target)
+            given = _below(theirs, source)
+            for prefix, arrays, where in (
+                (target, own, "this run"),
+                (source, theirs, self.workdir),
+            ):
+                if not _below(arrays, prefix) and (wanted or given):
+                    raise ValueError(
+                        f"Restore: nothing below '{prefix}' in {where}; there are: "
+                        f"{', '.join(_tops(arrays))}."
+                    )
+            _compare(wanted, given, target, source)
+            filled |= {f"{target}{rest}": array for rest, array in given.items()}
+        return replace_leaves(variables, filled)
+
+
+def replace_leaves(variables: Variables, arrays: Mapping[str, Any]) -> Variables:
+    """`variables` with `arrays`, by path, in the place of some leaves."""
+
+    def one(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return arrays.get(name, leaf)
+
+    return jax.tree_util.tree_map_with_path(one, variables)
+
+
+def _below(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        path.removeprefix(prefix): array
+        for path, array in arrays.items()
+        if path == prefix or path.startswith(prefix + "/")
+    }
+
+
+def _tops(arrays: Mapping[str, Any]) -> list[str]:
+    return sorted({"/".join(path.split("/")[:2]) for path in arrays})
+
+
+def _compare(
+    wanted: Mapping[str, Any], given: Mapping[str, Any], target: str, source: str
+) -> None:
+    lines = [
+        f"  - {source}{p} {given[p].shape}"
+        for p in sorted(given.keys() - wanted.keys())
+    ]
+    lines += [
+        f"  + {target}{p} {wanted[p].shape}"
+        for p in sorted(wanted.keys() - given.keys())
+    ]
+    for path in sorted(wanted.keys() & given.keys()):
+        if tuple(wanted[path].shape) != tuple(given[path].shape):
+            lines.append(f"  - {source}{path} {tuple(given[path].shape)}")
+            lines.append(f"  + {target}{path} {tuple(wanted[path].shape)}")
+    if lines:
+        raise ValueError(
+            "Restore: the two runs do not hold the same arrays "
+            "(- the other run, + this one):\n" + "\n".join(lines)
+        )

@@ -1,0 +1,452 @@
+"""Configs: trees of nodes, each checked against the class that it configures.
+
+A config file writes `node(SupCon, temperature=0.2, ...)` where a program would write
+`SupCon(temperature=0.2, ...)`. The node is an `ml_collections.ConfigDict` of the name
+of the class and *all* its fields, so that every one of them can be changed in a
+notebook (`config.objective.temperature = 0.5`), from the command line
+(`--config.objective.temperature=0.5`) and read back from `config.json`; `build` then
+makes the objects. A name or a value that the class does not take fails where it is
+written.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from ml_collections import ConfigDict
+
+from jax_rcl.core import (
+    Augment,
+    Evaluator,
+    InitRule,
+    Objective,
+    Optimizer,
+    Source,
+)
+
+CLASS = "class"
+"""Key of a node that holds `module:name` of the class it configures."""
+
+_TOWER = BeartypeConf(is_pep484_tower=True)  # an int where a float is meant is no error
+
+
+class ConfigError(ValueError):
+    """A config that cannot be what its author meant; the message says what to write."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that determines a run: with the seed, all its numbers.
+
+    Attributes:
+      objective: the method, with its networks.
+      source: what it is trained on.
+      augment: makes what the objective reads out of what the source gives.
+      optimizer: moves `Variables.params`.
+      batch_size: examples in a global batch, over all devices and processes.
+      epochs: passes over the source; the remainder of a pass that does not fill a batch
+        is dropped.
+      steps: number of updates, in place of `epochs`.
+      seed: of initialisation, data order and augmentation.
+      init_from: applied in order to the freshly initialised variables.
+      evaluators: by the name that prefixes their numbers.
+      log_every: steps between logged training metrics.
+      save_every: steps between checkpoints; the last step is always saved.
+      keep: newest checkpoints that are kept.
+      resident: whether the data set is laid out in device memory once, as uint8, and
+        the host sends indices; "auto" where it takes less than a third of the memory.
+      steps_per_call: updates between two touches by the host.
+      threads: that read and decode examples when the data set is not resident.
+    """
+
+    objective: Objective
+    source: Source
+    augment: Augment
+    optimizer: Optimizer
+    batch_size: int
+    epochs: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    init_from: tuple[InitRule, ...] = ()
+    evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
+    log_every: int = 50
+    save_every: int = 1000
+    keep: int = 2
+    resident: Literal["auto", "always", "never"] = "auto"
+    steps_per_call: int = 1
+    threads: int = 8
+
+    def __post_init__(self) -> None:
+        """Checks what can be known without data, devices or networks."""
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"give either epochs or steps; got epochs={self.epochs} and "
+                f"steps={self.steps}."
+            )
+        counts = ("batch_size", "epochs", "steps", "log_every", "save_every", "keep")
+        for name in (*counts, "steps_per_call", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative; got {self.seed}.")
+
+
+# Writing a config.
+
+
+def node(cls: type, *args: Any, **fields: Any) -> ConfigDict:
+    """A config of `cls`: its name and every field, those not given at their defaults.
+
+    Args:
+      cls: a dataclass, such as a method, a source or a flax.linen module.
+      *args: values of its first fields, in order.
+      **fields: values of fields by name; values are plain, nodes, or tuples, lists and
+        dicts of them.
+
+    Raises:
+      ConfigError: a field that `cls` does not have, a value of the wrong type, or a
+        field without default that is not given.
+    """
+    known = _fields(cls)
+    if len(args) > len(known):
+        raise ConfigError(f"{cls.__name__} has {len(known)} fields; got {len(args)}.")
+    fields = dict(zip(known, args, strict=False)) | fields
+    for name in fields:
+        if name not in known:
+            raise ConfigError(_unknown(f"{cls.__name__} has no field", name, known))
+    values: dict[str, Any] = {CLASS: f"{cls.__module__}:{cls.__qualname__}"}
+    for name, field in known.items():
+        if name in fields:
+            value = fields[name]
+            if not _holds_node(value):
+                value = _fitted(value, _hint(cls, field), f"{cls.__name__}.{name}")
+        elif field.default is not dataclasses.MISSING:
+            value = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            raise ConfigError(f"{cls.__name__} needs a value for '{name}'.")
+        values[name] = _stored(value)
+    # Not type safe: a field may hold None or a number, which ConfigDict would refuse;
+    # the types are those of the class and are checked by `override` and `build`.
+    return ConfigDict(values, type_safe=False).lock()
+
+
+def parse(arg: str, **defaults: Any) -> SimpleNamespace:
+    """Options of a config file: `--config=file.py:classes=100,epochs=5`.
+
+    Args:
+      arg: what follows the colon, `name=value,name=value`.
+      **defaults: every option with its default, whose type a value must have.
+
+    Raises:
+      ConfigError: an unknown option or a value of another type than its default.
+    """
+    options = dict(defaults)
+    for item in filter(None, arg.split(",")):
+        name, equals, text = item.partition("=")
+        if name not in options:
+            raise ConfigError(_unknown("this config has no option", name, defaults))
+        if not equals:
+            raise ConfigError(f"option '{name}' needs a value: {name}=…")
+        hint = type(defaults[name])
+        options[name] = _fitted(_read(text, hint), hint, f"option '{name}'")
+    return SimpleNamespace(**options)
+
+
+# Changing one.
+
+
+def override(config: ConfigDict, path: str, text: str) -> None:
+    """Sets one field, as `--config.<path>=<text>` does, checked against its class.
+
+    Args:
+      config: changed in place.
+      path: such as `objective.temperature` or `augment.operation.operations[0].size`.
+      text: the value as Python writes it, or a bare string.
+
+    Raises:
+      ConfigError: no such field, or a value of another type.
+    """
+    holder, names = config, re.findall(r"[^.\[\]]+|\[\d+\]", path)
+    for place, name in enumerate(names):
+        last = place == len(names) - 1
+        if name.startswith("["):
+            index = int(name[1:-1])
+            if not isinstance(holder, tuple | list) or index >= len(holder):
+                raise ConfigError(f"--config.{path}: there is no {name}.")
+            if last:
+                raise ConfigError(
+                    f"--config.{path}: name the field, as in {path}.size."
+                )
+            holder = holder[index]
+            continue
+        if not isinstance(holder, ConfigDict) or name == CLASS or name not in holder:
+            known = [key for key in _keys(holder) if key != CLASS]
+            raise ConfigError(_unknown(f"--config.{path}: there is no", name, known))
+        if not last:
+            holder = holder[name]
+            continue
+        hint = _hint_in(holder, name)
+        value = _fitted(_read(text, hint), hint, path, old=holder[name])
+        with holder.unlocked():
+            holder[name] = _stored(value)
+
+
+def load(argument: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
+    """The config of `file.py` or `file.py:options`, with overrides applied in order.
+
+    Raises:
+      ConfigError: no such file, no `get_config` in it, or what that and the overrides
+        raise.
+    """
+    file, _, arg = argument.partition(":")
+    if not Path(file).is_file():
+        near = sorted(str(p) for p in Path(file).parent.glob("*.py"))
+        raise ConfigError(f"there is no config file {file}.{_suggest(file, near)}")
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType] a .py file has a spec
+    spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess] and that a loader
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{file} defines no get_config(arg='').")
+    config = module.get_config(arg)
+    for path, text in overrides:
+        override(config, path, text)
+    return config
+
+
+# Making the objects.
+
+
+def build(config: Any, path: str = "") -> Any:
+    """Makes the object that a node describes, its parts first.
+
+    Only classes of jax_rcl and of modules that the program has already imported are
+    built, so that a `config.json` from somewhere else cannot run code of its choice.
+
+    Raises:
+      ConfigError: an unknown class or field, a value of the wrong type, or one that the
+        class refuses; the message starts with the path of the node.
+    """
+    if isinstance(config, Mapping | ConfigDict):
+        parts = {key: build(config[key], _join(path, key)) for key in _keys(config)}
+        if CLASS not in parts:
+            return parts
+        cls = _class(parts.pop(CLASS), path)
+        known = _fields(cls)
+        for name, value in parts.items():
+            if name not in known:
+                where = f"{path or 'config'}: {cls.__name__} has no field"
+                raise ConfigError(_unknown(where, name, known))
+            parts[name] = _fitted(value, _hint(cls, known[name]), _join(path, name))
+        try:
+            return cls(**parts)
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigError(f"{path or cls.__name__}: {error}") from error
+    if isinstance(config, tuple | list):
+        return tuple(build(item, f"{path}[{i}]") for i, item in enumerate(config))
+    return config
+
+
+def to_json(config: ConfigDict) -> str:
+    """The config as JSON text, with sorted keys and two spaces of indentation."""
+    return json.dumps(_plain(config), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The config that `to_json` wrote: `build` makes equal objects of both."""
+    return _stored(json.loads(text))
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Lines `path: old value -> new value`, one per field that differs."""
+    old, new = _plain(old), _plain(new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        pairs = [(_join(path, k), old.get(k, "-"), new.get(k, "-")) for k in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        both = enumerate(zip(old, new, strict=True))
+        pairs = [(f"{path}[{i}]", a, b) for i, (a, b) in both]
+    else:
+        return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+    return [line for p, a, b in pairs for line in differences(a, b, p)]
+
+
+# What the functions above share.
+
+
+def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """Fields that a config may set, by name."""
+    if not dataclasses.is_dataclass(cls):
+        raise ConfigError(f"{cls!r} is no dataclass, so a config cannot describe it.")
+    # A linen module's `parent` and `name` belong to flax, not to the config.
+    hidden = {"parent", "name"} if hasattr(cls, "scope") or _is_linen(cls) else set()
+    return {
+        f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in hidden
+    }
+
+
+def _is_linen(cls: type) -> bool:
+    return any(base.__module__.startswith("flax.linen") for base in cls.__mro__)
+
+
+def _hint(cls: type, field: dataclasses.Field[Any]) -> Any:
+    if not isinstance(field.type, str):
+        return field.type
+    for base in cls.__mro__:
+        if field.name in inspect.get_annotations(base):
+            return inspect.get_annotations(base, eval_str=True)[field.name]
+    return Any
+
+
+def _hint_in(holder: ConfigDict, name: str) -> Any:
+    if CLASS not in holder:
+        return Any
+    cls = _class(holder[CLASS], name)
+    return _hint(cls, _fields(cls)[name])
+
+
+def _class(path: str, where: str) -> type:
+    module, _, name = path.partition(":")
+    if module.split(".")[0] == "jax_rcl" and module not in sys.modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{where}: there is no module {module}.") from error
+    if module not in sys.modules:
+        raise ConfigError(
+            f"{where or 'config'}: {path} is neither a class of jax_rcl nor of a "
+            f"module that this program has imported; import {module} first if you "
+            "trust it."
+        )
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        raise ConfigError(f"{where or 'config'}: module {module} has no class {name}.")
+    return found
+
+
+def _fitted(value: Any, hint: Any, where: str, *, old: Any = None) -> Any:
+    """`value` as the type `hint` wants it (lists become tuples), or a ConfigError."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if _is_a(value, hint):
+        whole = hint is float and isinstance(value, int) and not isinstance(value, bool)
+        return float(value) if whole else value
+    holds = "" if old is None else f"holds {_short(_plain(old))} and "
+    wanted = (
+        hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    )
+    got = f"{_short(value)} ({type(value).__name__})"
+    raise ConfigError(f"{where} {holds}takes {wanted}; got {got}.")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; of a protocol, by looking at names alone.
+
+    Python 3.11's `isinstance` evaluates the properties that a protocol names, and the
+    class names of a source may be in an archive that is not there yet.
+    """
+    inner = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if getattr(hint, "_is_protocol", False):
+        lacking = object()
+        return all(
+            inspect.getattr_static(value, name, lacking) is not lacking
+            for name, member in vars(hint).items()
+            if isinstance(member, property)
+            or (
+                inspect.isfunction(member)
+                and name not in ("__init__", "__subclasshook__")
+            )
+        )
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, each) for each in inner)
+    if origin is tuple and inner[1:] == (...,):
+        return isinstance(value, tuple) and all(_is_a(x, inner[0]) for x in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _is_a(x, inner[1]) for x in value.values()
+        )
+    return is_bearable(value, hint, conf=_TOWER)
+
+
+def _read(text: str, hint: Any) -> Any:
+    """A flag as a value: itself where a string is meant, else as Python reads it."""
+    if hint is str:
+        return text
+    lowered = {"true": True, "false": False, "none": None}
+    if text.lower() in lowered:
+        return lowered[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, ConfigDict):
+        return value
+    if isinstance(value, Mapping):
+        items = {key: _stored(item) for key, item in value.items()}
+        return ConfigDict(items, type_safe=False).lock()
+    if isinstance(value, tuple | list):
+        return tuple(_stored(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # A default that is an object, such as `when=Every(epochs=1)`.
+        return node(type(value), **{n: getattr(value, n) for n in _fields(type(value))})
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ConfigDict | Mapping):
+        return {key: _plain(value[key]) for key in _keys(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _keys(holder: Any) -> list[str]:
+    return list(holder.keys()) if isinstance(holder, ConfigDict | Mapping) else []
+
+
+def _holds_node(value: Any) -> bool:
+    if isinstance(value, ConfigDict):
+        return True
+    if isinstance(value, Mapping):
+        return any(_holds_node(item) for item in value.values())
+    return isinstance(value, tuple | list) and any(_holds_node(item) for item in value)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def _unknown(start: str, name: str, known: Iterable[str]) -> str:
+    names = ", ".join(sorted(known)) or "(none)"
+    return f"{start} '{name}'; there are: {names}.{_suggest(name, known)}"

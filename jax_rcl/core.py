@@ -1,0 +1,235 @@
+"""What the parts of a training run say to each other: records and protocols.
+
+A method owns arrays. They are sorted by who may change them (`Variables`), and the
+method is three pure functions of them (`Objective`). Everything else here is what the
+loop needs to bring a method its data and to look at the result.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import flax.struct
+import jax
+import numpy as np
+import optax
+from jaxtyping import Float32, Int, Integer
+
+Tree = Any
+"""Nested dicts (or other pytrees) of arrays."""
+
+Batch = Mapping[str, jax.Array]
+"""Arrays that share their first axis, one row per example, by name.
+
+A source gives `image` [n, h, w, c] uint8 and, where it has labels, `label` [n] int32;
+an augmentation adds what the objective reads, such as `views` [n, v, h, w, c], floats
+in [0, 1].
+"""
+
+Encode = Callable[[jax.Array], dict[str, jax.Array]]
+"""Images [n, h, w, c] in [0, 1] to named features [n, f]."""
+
+Operation = Callable[[jax.Array, jax.Array], jax.Array]
+"""(key, image [h, w, c] in [0, 1]) to an image; random only through the key."""
+
+
+@flax.struct.dataclass
+class Variables:
+    """Every array a method owns, sorted by who may change it.
+
+    Attributes:
+      params: moved by the optimizer, along the gradient of the loss.
+      frozen: given before the first step (a teacher, say); nobody changes it.
+      memory: carried from step to step by the method itself, without a gradient:
+        batch statistics, a momentum encoder, a queue.
+    """
+
+    params: Tree
+    frozen: Tree
+    memory: Tree
+
+
+@flax.struct.dataclass
+class Clock:
+    """Where training stands, and the randomness of this step.
+
+    Attributes:
+      key: the same on every device; `parallel.example_keys` spreads it over examples.
+      step: number of updates already made, int32.
+      progress: step / total steps, in [0, 1), for curricula and momentum schedules.
+    """
+
+    key: jax.Array
+    step: jax.Array
+    progress: jax.Array
+
+
+@flax.struct.dataclass
+class Outcome:
+    """What one evaluation of an objective gives back.
+
+    Attributes:
+      value: the loss, per example [b] or as a scalar; the step takes the mean.
+      memory: the next `Variables.memory`.
+      metrics: scalars or per-example arrays; the step reports their means.
+    """
+
+    value: jax.Array
+    memory: Tree
+    metrics: Mapping[str, jax.Array]
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A method of representation learning: three pure functions of arrays.
+
+    `loss` runs on one device's share of a batch, inside `parallel.data_parallel`;
+    what it compares across the whole batch, it gathers with `parallel.gather`.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the batch that `loss` and `init` read."""
+        ...
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh arrays, shaped by one augmented batch."""
+        ...
+
+    def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        """The loss of one step, and the memory after it."""
+        ...
+
+    def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """Inference: what evaluators see, each row from its own image alone."""
+        ...
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What an objective asks of a network; every flax.linen module fulfils it."""
+
+    def init_with_output(self, rngs: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@runtime_checkable
+class Augment(Protocol):
+    """Makes what the objective reads out of what the source gives, on the device."""
+
+    def __call__(self, clock: Clock, batch: Batch) -> Batch:
+        """Runs inside `parallel.data_parallel` on one device's share."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A data set on the host: random access to records of fixed shapes.
+
+    Attributes:
+      class_names: what each label means; empty where there are no labels.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """Hyperparameters of an optimizer; `build` turns them into one."""
+
+    def build(
+        self, params: Tree, *, total_steps: int, steps_per_epoch: int, batch_size: int
+    ) -> optax.GradientTransformation:
+        """The transformation for these parameters; raises if a path pattern is off."""
+        ...
+
+    def learning_rate_at(
+        self, step: int, *, total_steps: int, steps_per_epoch: int, batch_size: int
+    ) -> float:
+        """The base learning rate of the update number `step`, counted from 0."""
+        ...
+
+
+@runtime_checkable
+class InitRule(Protocol):
+    """Replaces some of the freshly initialised variables by ones from elsewhere."""
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Gives `variables` with arrays in the place of some leaves, shapes kept.
+
+        Leaves are arrays or `jax.ShapeDtypeStruct`, so that a rule can be checked
+        before anything is compiled. Raises ValueError where paths or shapes do not
+        agree.
+        """
+        ...
+
+
+@runtime_checkable
+class When(Protocol):
+    """When something happens during a run."""
+
+    def due(self, step: int, *, total_steps: int, steps_per_epoch: int) -> bool:
+        """Whether it happens once `step` updates have been made."""
+        ...
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Measures an encoder; knows nothing of the method that trained it."""
+
+    @property
+    def when(self) -> When: ...
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean, printed and stored with them."""
+        ...
+
+    def check(self) -> None:
+        """Raises ValueError for what cannot work, before anything is trained."""
+        ...
+
+    def run(self, encode: Encode) -> Mapping[str, float]: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Confusion:
+    """How often each class was taken for each.
+
+    Attributes:
+      matrix: counts [k, k]; rows are true classes, columns predicted ones.
+      class_names: what row and column i stand for.
+    """
+
+    matrix: Int[np.ndarray, "k k"]
+    class_names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedding:
+    """A map of images: near in the plane when near in feature space.
+
+    Attributes:
+      points: places [m, 2]; distances have no unit.
+      labels: class of each point [m].
+      class_names: what label i stands for.
+      method: how the map was made and of how many of how many images, for a caption.
+    """
+
+    points: Float32[np.ndarray, "m 2"]
+    labels: Integer[np.ndarray, " m"]
+    class_names: tuple[str, ...]
+    method: str
+
+
+Finding = Confusion | Embedding
+"""What an evaluator found that a picture says better than a number.
+
+An evaluator that has such things offers `findings(encode)`, which gives them by name.
+"""

@@ -1,0 +1,116 @@
+"""Data files on disk: where they lie, whether they are whole, where they come from."""
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import tqdm
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A published file, told apart from every other by its checksum.
+
+    Attributes:
+      name: of the file.
+      url: where its authors, or a mirror of theirs, give it out.
+      sha256: of its content, 64 hexadecimal digits.
+      size: in bytes.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    size: int
+
+
+def data_folder(folder: str | None = None) -> Path:
+    """Where data files lie: `folder`, else $JAX_RCL_DATA, else ~/.cache/jax_rcl."""
+    chosen = folder or os.environ.get("JAX_RCL_DATA") or "~/.cache/jax_rcl"
+    return Path(chosen).expanduser()
+
+
+def fetch(archive: Archive, folder: Path) -> Path:
+    """The path of `archive` in `folder`, downloaded if it is not there, and verified.
+
+    A download goes to a temporary name and gets its own when the checksum is right, so
+    that neither an interruption nor a second process leaves half a file behind.
+
+    Args:
+      archive: which file.
+      folder: where it lies or shall lie; made if missing.
+
+    Returns:
+      `folder / archive.name`, whose content has the checksum.
+
+    Raises:
+      FileNotFoundError: if the file is missing and cannot be downloaded.
+      ValueError: if what is there, or what came, has another checksum.
+    """
+    path = folder / archive.name
+    if not path.exists():
+        _download(archive, path)
+    else:
+        wrong = _difference(archive, path)
+        if wrong:
+            raise ValueError(
+                f"{path} is not the published {archive.name}: {wrong}. It is "
+                f"damaged or incomplete: delete it, or replace it by {archive.url}."
+            )
+    return path
+
+
+def _difference(archive: Archive, path: Path) -> str:
+    """What tells the file from the archive, in words; empty if nothing does."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found == archive.sha256:
+        return ""
+    return (
+        f"sha256 is {found}, expected {archive.sha256}; "
+        f"it holds {path.stat().st_size} of {archive.size} bytes"
+    )
+
+
+def _download(archive: Archive, path: Path) -> None:
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(".partial", archive.name, path.parent)
+        os.close(handle)
+        partial = Path(name)
+        _copy(archive, partial)
+        wrong = _difference(archive, partial)
+        if wrong:
+            raise ValueError(
+                f"{archive.url} did not give the published {archive.name}: {wrong}. "
+                f"Get the file elsewhere and put it into {path.parent}."
+            )
+        partial.chmod(0o644)  # mkstemp lets nobody else read it
+        partial.replace(path)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{path} is missing, and {archive.url} could not be fetched ({error}). "
+            f"Get {archive.name} ({archive.size} bytes, sha256 {archive.sha256}) from "
+            f"there on a machine with a network and put it into {path.parent}, or name "
+            f"the folder that holds it by `folder` or by $JAX_RCL_DATA."
+        ) from error
+    finally:
+        if partial:
+            partial.unlink(missing_ok=True)
+
+
+def _copy(archive: Archive, path: Path) -> None:
+    with (
+        urllib.request.urlopen(archive.url, timeout=30) as reply,
+        path.open("wb") as file,
+        tqdm.tqdm(
+            total=archive.size, desc=archive.name, unit="B", unit_scale=True
+        ) as bar,
+    ):
+        while piece := reply.read(1 << 20):
+            file.write(piece)
+            bar.update(len(piece))

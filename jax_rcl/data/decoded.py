@@ -1,0 +1,228 @@
+"""Data sets whose images are decoded one by one: a folder, a prepared tfds set."""
+
+import dataclasses
+import functools
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tqdm
+from jaxtyping import Int32
+from PIL import Image
+
+from jax_rcl.data import host_ops
+from jax_rcl.data.records import THREADS, Record, check_choice
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
+"""Files that `ImageFolder` takes for images, in any case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder:
+    """A folder with one sub-folder of image files for each class, in sorted order.
+
+    Images come as RGB, resized and cropped to their central square; see
+    `host_ops.decode` and `host_ops.center_square`.
+
+    Attributes:
+      folder: path of the folder.
+      size: height and width of the images.
+      unreadable: what to do about a file that does not decode: an `error` that names
+        it when its turn comes, or `skip`, which decodes every file once when the
+        source is first used, leaves the damaged ones out and names them in a warning.
+    """
+
+    folder: str
+    size: int
+    unreadable: Literal["error", "skip"] = "error"
+
+    def __post_init__(self) -> None:
+        check_choice("ImageFolder.unreadable", self.unreadable, ("error", "skip"))
+        if self.size < 1:
+            raise ValueError(
+                f"ImageFolder.size is {self.size}; it is the height and width of the "
+                f"images in pixels, such as 224."
+            )
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the sub-folders."""
+        root = Path(self.folder).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(f"ImageFolder.folder {root} is not a folder.")
+        with os.scandir(root) as entries:
+            names = sorted(e.name for e in entries if e.is_dir() and e.name[0] != ".")
+        if not names:
+            raise ValueError(
+                f"{root} has no sub-folders; ImageFolder expects one for each class."
+            )
+        return tuple(names)
+
+    @functools.cached_property
+    def files(self) -> tuple[tuple[str, int], ...]:
+        """Path and label of every record."""
+        root = Path(self.folder).expanduser()
+        files = []
+        for label, name in enumerate(self.class_names):
+            paths = _images_in(root / name)
+            damaged = _damaged(paths) if self.unreadable == "skip" else frozenset()
+            kept = [path for path in paths if path not in damaged]
+            if not kept:
+                raise ValueError(
+                    f"the class folder {root / name} has no readable image "
+                    f"({', '.join(SUFFIXES)}) directly in it. Fill it or remove it."
+                )
+            files += [(path, label) for path in kept]
+        return tuple(files)
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " m"]:
+        """The labels of all records, without reading a file."""
+        return np.array([label for _, label in self.files], np.int32)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Record:
+        path, label = self.files[index]
+        try:
+            image = host_ops.center_square(host_ops.decode(path), self.size)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. Delete or replace it, or write "
+                f"ImageFolder(unreadable='skip') to leave such files out."
+            ) from error
+        return {"image": np.asarray(image), "label": np.int32(label)}
+
+
+def _images_in(folder: Path) -> tuple[str, ...]:
+    with os.scandir(folder) as entries:
+        return tuple(
+            sorted(e.path for e in entries if e.name.lower().endswith(SUFFIXES))
+        )
+
+
+# Equal sources (the training set, and the same again in a probe) share the check.
+@functools.cache
+def _damaged(paths: tuple[str, ...]) -> frozenset[str]:
+    """Those of the files that do not decode; warns with the reason for each."""
+
+    def problem(path: str) -> str:
+        try:
+            host_ops.decode(path)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(problem, paths)
+        bar = tqdm.tqdm(found, total=len(paths), desc="checking images", delay=2)
+        problems = {path: why for path, why in zip(paths, bar, strict=True) if why}
+    for why in problems.values():
+        logging.getLogger(__name__).warning("left out: %s", why)
+    return frozenset(problems)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tfds:
+    """A data set of tensorflow_datasets that is prepared for random access.
+
+    Reading needs no TensorFlow. Preparing does, once, on any machine:
+    `pip install 'jax_rcl[tfds]'`, then `tfds build NAME --file_format=array_record`.
+
+    Attributes:
+      name: such as `food101`, with configuration or version where there are several.
+      split: in tfds' words, such as `train` or `train[:90%]`.
+      size: height and width to resize and crop images to, see
+        `host_ops.center_square`; None where all images have one size already.
+      data_dir: where it is prepared; None for tfds' own choice, ~/tensorflow_datasets
+        or $TFDS_DATA_DIR.
+      image: name of the feature with the image.
+      label: name of the feature with the label; None where there are none.
+    """
+
+    name: str
+    split: str = "train"
+    size: int | None = None
+    data_dir: str | None = None
+    image: str = "image"
+    label: str | None = "label"
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names that the prepared set gives its classes."""
+        return () if self.label is None else tuple(self._feature(self.label).names)
+
+    @functools.cached_property
+    def all_labels(self) -> Int32[np.ndarray, " m"] | None:
+        """The labels of all records, read without decoding images."""
+        if self.label is None:
+            return None
+        # Imported here because it takes seconds, which other sources need not wait.
+        import tensorflow_datasets as tfds
+
+        decoders = {self.image: tfds.decode.SkipDecoding()}
+        records = self._builder.as_data_source(split=self.split, decoders=decoders)
+        with ThreadPoolExecutor(THREADS) as pool:
+            labels = pool.map(lambda i: records[i][self.label], range(len(records)))
+            return np.fromiter(labels, np.int32, len(records))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self._records):
+            raise IndexError(f"record {index} of {len(self._records)}")
+        record = self._records[index]
+        image = record[self.image]
+        if image.shape[-1] == 4:
+            image = np.asarray(host_ops.rgb(Image.fromarray(image)))
+        if self.size is not None:
+            image = host_ops.fit(image, self.size)
+        if self.label is None:
+            return {"image": image}
+        return {"image": image, "label": np.int32(record[self.label])}
+
+    def _feature(self, name: str) -> Any:
+        features = self._builder.info.features
+        if name not in features:
+            raise ValueError(
+                f"tfds' {self.name} has no feature {name!r}; it has "
+                f"{', '.join(map(repr, sorted(features)))}. Name one by "
+                f"Tfds.image or Tfds.label."
+            )
+        return features[name]
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        try:
+            return tfds.builder(self.name, data_dir=self.data_dir)
+        except tfds.core.DatasetNotFoundError as error:
+            raise ValueError(
+                f"tensorflow_datasets has no data set {self.name!r}, and none is "
+                f"prepared in {self.data_dir or 'its own folder'}. Its catalog: "
+                f"https://www.tensorflow.org/datasets/catalog."
+            ) from error
+
+    @functools.cached_property
+    def _records(self) -> Any:
+        if self.size is None and None in self._feature(self.image).shape:
+            raise ValueError(
+                f"images of {self.name} differ in size; say which size they shall get, "
+                f"such as Tfds({self.name!r}, size=224)."
+            )
+        try:
+            return self._builder.as_data_source(split=self.split)
+        except NotImplementedError as error:
+            where = f" --data_dir={self.data_dir}" if self.data_dir else ""
+            raise FileNotFoundError(
+                f"{self._builder.data_dir} holds no {self.name} prepared for random "
+                f"access. Prepare it once, on a machine with a network: "
+                f"pip install 'jax_rcl[tfds]'; "
+                f"tfds build {self.name} --file_format=array_record{where}"
+            ) from error

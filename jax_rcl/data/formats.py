@@ -1,0 +1,206 @@
+"""Files that hold a whole data set, read into arrays: CIFAR's, idx, npz."""
+
+import functools
+import gzip
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jax_rcl.data.archives import Archive, fetch
+
+
+class Arrays(NamedTuple):
+    """A data set in memory; read-only, as every reader shares it.
+
+    Attributes:
+      images: uint8 [m, h, w, c].
+      labels: int32 [m]; None where there are none.
+      class_names: what each label means.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+
+
+def shared(
+    images: np.ndarray, labels: np.ndarray | None, class_names: tuple[str, ...]
+) -> Arrays:
+    """`Arrays` of contiguous uint8 images and int32 labels that nobody can write to."""
+    images = np.ascontiguousarray(images, np.uint8)
+    images.flags.writeable = False
+    if labels is not None:
+        labels = np.array(labels, np.int32)
+        labels.flags.writeable = False
+    return Arrays(images, labels, class_names)
+
+
+@functools.cache
+def cifar(
+    archive: Archive,
+    folder: Path,
+    batches: tuple[str, ...],
+    names: str,
+    label_bytes: int,
+    label_byte: int,
+) -> Arrays:
+    """CIFAR's binary version (https://www.cs.toronto.edu/~kriz/cifar.html).
+
+    A record is `label_bytes` labels, then 3,072 bytes: red, green and blue planes of
+    32 x 32, row by row.
+
+    Args:
+      archive: the published tar.gz; downloaded into `folder` if it is not there.
+      folder: where it lies.
+      batches: its members with records, in order.
+      names: its member with one class name a line.
+      label_bytes: how many labels a record has.
+      label_byte: which of them is the label, from 0.
+
+    Raises:
+      FileNotFoundError: if the archive is missing and cannot be downloaded.
+      ValueError: if it is not the published one, or lacks a member, or a member is not
+        whole records.
+    """
+    path = fetch(archive, folder)
+    members = _members(path, {*batches, names})
+    size = label_bytes + 3 * 32 * 32
+    for name in batches:
+        if not members[name] or len(members[name]) % size:
+            raise ValueError(
+                f"{name} in {path} holds {len(members[name])} bytes; expected a "
+                f"multiple of {size}, the size of a record."
+            )
+    records = np.frombuffer(b"".join(members[name] for name in batches), np.uint8)
+    records = records.reshape(-1, size)
+    images = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    class_names = tuple(members[names].decode("ascii").split())
+    return shared(images, records[:, label_byte], class_names)
+
+
+def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
+    """Content of the files of these names, whatever folder of the archive has them."""
+    found = {}
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            name = member.name.rpartition("/")[-1]
+            if name in wanted and (file := archive.extractfile(member)):
+                found[name] = file.read()
+    if missing := wanted - found.keys():
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}.")
+    return found
+
+
+@functools.cache
+def idx(images: Path, labels: Path, class_names: tuple[str, ...]) -> Arrays:
+    """MNIST's format (http://yann.lecun.com/exdb/mnist), gzip-compressed or not.
+
+    Args:
+      images: idx file of unsigned bytes [m, h, w].
+      labels: idx file of unsigned bytes [m].
+      class_names: of the labels; empty calls them 0, 1, … up to the highest.
+
+    Raises:
+      ValueError: naming the file that is not in this format, is damaged or truncated,
+        or has not as many entries as the other.
+    """
+    pixels, classes = _idx(images, rank=3), _idx(labels, rank=1)
+    if len(pixels) != len(classes):
+        raise ValueError(
+            f"{images} holds {len(pixels)} images but {labels} {len(classes)} labels; "
+            f"take both files from the same split of the same data set."
+        )
+    return shared(pixels[..., None], classes, class_names or _numbers(classes))
+
+
+def _idx(path: Path, rank: int) -> np.ndarray:
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            data = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it, or replace it by an intact copy."
+        ) from error
+    # Two zero bytes, 8 for unsigned bytes, the rank; then the axes, big-endian.
+    magic, header = bytes((0, 0, 8, rank)), 4 + 4 * rank
+    if data[:4] != magic or len(data) < header:
+        raise ValueError(
+            f"{path} is no idx file of unsigned bytes with {rank} axes: it begins with "
+            f"0x{data[:4].hex()}, expected 0x{magic.hex()}."
+        )
+    shape = [int(n) for n in np.frombuffer(data, ">u4", rank, offset=4)]
+    expected = header + int(np.prod(shape))
+    if len(data) != expected:
+        raise ValueError(
+            f"{path} holds {len(data)} of the {expected} bytes that its header {shape} "
+            f"promises: delete it, or replace it by an intact copy."
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _numbers(labels: np.ndarray) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(int(labels.max()) + 1)) if len(labels) else ()
+
+
+@functools.cache
+def npz(
+    path: Path, image: str, label: str | None, class_names: tuple[str, ...]
+) -> Arrays:
+    """Arrays of a .npz file, which holds images under one key and labels under another.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: naming the file, the key and what is wrong with it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; Npz.file names a .npz file.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is damaged or no .npz file; save it again.")
+    # numpy leaves a file that it cannot read open, so that the opening is done here.
+    with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
+        keys = [key for key in (image, label) if key is not None]
+        if missing := [key for key in keys if key not in file]:
+            raise ValueError(
+                f"{path} has no array {missing[0]!r}; it has "
+                f"{', '.join(map(repr, file.files))}. Name one by Npz.image or "
+                f"Npz.label; label=None says that there are no labels."
+            )
+        try:
+            arrays = [file[key] for key in keys]
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{path} is damaged ({error}); save it again.") from error
+    images = arrays[0]
+    for problem in _image_problems(images):
+        raise ValueError(f"{image!r} of {path} {problem}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if label is None:
+        return shared(images, None, class_names)
+    labels = arrays[1]
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{label!r} of {path} is {labels.dtype} {list(labels.shape)}; labels must "
+            f"be integers [{len(images)}], one for each image."
+        )
+    return shared(images, labels, class_names or _numbers(labels))
+
+
+def _image_problems(images: np.ndarray) -> Iterator[str]:
+    if images.dtype != np.uint8:
+        yield (
+            f"is {images.dtype}; images must be uint8, 0 to 255. For values in [0, 1] "
+            f"save np.rint(255 * images).astype(np.uint8)."
+        )
+    if images.ndim not in (3, 4) or (
+        images.ndim == 4 and images.shape[-1] not in (1, 3)
+    ):
+        yield (
+            f"is {list(images.shape)}; images must be [m, h, w] or [m, h, w, c] with "
+            f"c = 1 or 3 channels last. For [m, c, h, w] save "
+            f"images.transpose(0, 2, 3, 1)."
+        )

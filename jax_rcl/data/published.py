@@ -1,0 +1,88 @@
+"""Published files that sources can download: addresses, sizes, checksums."""
+
+import dataclasses
+
+from jax_rcl.data.archives import Archive
+
+CIFAR = {
+    10: Archive(
+        "cifar-10-binary.tar.gz",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        170_052_171,
+    ),
+    100: Archive(
+        "cifar-100-binary.tar.gz",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+        168_513_733,
+    ),
+}
+"""The binary versions of CIFAR, by number of classes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IdxFiles:
+    """A data set published as four idx.gz files, under the names that MNIST's have."""
+
+    class_names: tuple[str, ...]
+    archives: tuple[Archive, ...]
+
+
+def _idx_files(class_names: str, url: str, *files: tuple[str, str, int]) -> IdxFiles:
+    archives = tuple(Archive(f, f"{url}/{f}", digest, n) for f, digest, n in files)
+    return IdxFiles(tuple(class_names.split(", ")), archives)
+
+
+IDX = {
+    "mnist": _idx_files(
+        "0, 1, 2, 3, 4, 5, 6, 7, 8, 9",
+        "https://storage.googleapis.com/cvdf-datasets/mnist",
+        (
+            "train-images-idx3-ubyte.gz",
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            9_912_422,
+        ),
+        (
+            "train-labels-idx1-ubyte.gz",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            28_881,
+        ),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            1_648_877,
+        ),
+        (
+            "t10k-labels-idx1-ubyte.gz",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            4_542,
+        ),
+    ),
+    "fashion-mnist": _idx_files(
+        "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
+        "Ankle boot",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        (
+            "train-images-idx3-ubyte.gz",
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            26_421_880,
+        ),
+        (
+            "train-labels-idx1-ubyte.gz",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            29_515,
+        ),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            4_422_102,
+        ),
+        (
+            "t10k-labels-idx1-ubyte.gz",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            5_148,
+        ),
+    ),
+}
+"""Sets that `Idx` can download, by name."""

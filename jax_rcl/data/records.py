@@ -1,0 +1,135 @@
+"""What holds of every source: its records, its labels, its size, shares of it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Int64, Shaped
+
+from jax_rcl.core import Source
+
+Record = dict[str, Any]
+"""One example: `image` uint8 [h, w, c]; where there are labels, `label` np.int32."""
+
+THREADS = 16
+"""Threads that read records: they mostly wait for disks, or decode without the GIL."""
+
+
+def permutation(count: int, seed: int, number: int) -> Int64[np.ndarray, " count"]:
+    """The permutation of 0 .. count - 1 that belongs to (seed, number), for ever.
+
+    It sorts raw bits of the Philox generator, a function of key and counter alone. Bits
+    of numpy's bit generators never change between versions; what its `Generator` makes
+    of them (shuffles, normal numbers) may.
+
+    Args:
+      count: how many numbers to permute.
+      seed: from 0.
+      number: which one of the permutations of this seed, from 0.
+    """
+    bits = np.random.Philox(key=seed, counter=[0, 0, 0, number]).random_raw(count)
+    return np.argsort(bits, kind="stable")
+
+
+def balanced_share(
+    labels: Int32[np.ndarray, " m"], fraction: float, seed: int
+) -> Int64[np.ndarray, " s"]:
+    """Places of a random share of every class, in ascending order.
+
+    A class of c examples gives round(fraction · c) of them, but at least one.
+
+    Args:
+      labels: class of each example.
+      fraction: in (0, 1].
+      seed: from 0.
+    """
+    parts = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        kept = max(1, round(fraction * len(members)))
+        parts.append(members[permutation(len(members), seed, int(label))[:kept]])
+    return np.sort(np.concatenate(parts))
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Makes sure that a setting is one of its possible values.
+
+    Raises:
+      ValueError: naming the setting, the value and the choices.
+    """
+    if value not in choices:
+        raise ValueError(
+            f"{name} is {value!r}; write one of {', '.join(map(repr, choices))}."
+        )
+
+
+def labels_of(source: Source) -> Int32[np.ndarray, " m"]:
+    """The label of every record, without decoding images where the source can.
+
+    Sources of this package give them as `all_labels`; of others every record is read.
+
+    Raises:
+      ValueError: if the records have no labels.
+    """
+    labels = getattr(source, "all_labels", None)
+    if labels is None:
+        if "label" not in source[0]:
+            raise ValueError(f"the records of {source!r} have no 'label'.")
+        with ThreadPoolExecutor(THREADS) as pool:
+            labels = list(pool.map(lambda i: source[i]["label"], range(len(source))))
+    return np.asarray(labels, np.int32)
+
+
+def check_labels(source: Source) -> None:
+    """Makes sure that every label is one of the classes that the source names.
+
+    Raises:
+      ValueError: naming the first record whose label is not in [0, k), k being the
+        number of class names.
+    """
+    labels, k = labels_of(source), len(source.class_names)
+    wrong = np.flatnonzero((labels < 0) | (labels >= k))
+    if len(wrong):
+        raise ValueError(
+            f"record {wrong[0]} of {source!r} has label {labels[wrong[0]]}; labels "
+            f"must be in [0, {k}), as there are {k} class names ({len(wrong)} records "
+            f"break this). Correct the labels, or wrap the source in Relabel."
+        )
+
+
+def nbytes(source: Source) -> int:
+    """Bytes that all records take as arrays: those of record 0, times their number."""
+    if not len(source):
+        return 0
+    return len(source) * sum(np.asarray(value).nbytes for value in source[0].values())
+
+
+def fill(
+    source: Source,
+    indices: Int64[np.ndarray, " s"],
+    into: dict[str, Shaped[np.ndarray, "..."]],
+    first: int = 0,
+) -> None:
+    """Reads records into rows `first`, `first` + 1, … of arrays.
+
+    Raises:
+      ValueError: naming the record whose shape or type is not that of the arrays.
+    """
+    for place, index in enumerate(indices.tolist(), start=first):
+        record = source[index]
+        for key, rows in into.items():
+            value = np.asarray(record[key])
+            if value.shape != rows.shape[1:] or value.dtype != rows.dtype:
+                raise ValueError(
+                    f"'{key}' of record {index} of {source!r} is {value.dtype} "
+                    f"{list(value.shape)}, of record 0 {rows.dtype} "
+                    f"{list(rows.shape[1:])}: all records must agree. Resize images of "
+                    f"different sizes in the source."
+                )
+            rows[place] = value
+
+
+def empty_rows(record: Record, count: int) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Arrays for `count` records like this one, not filled."""
+    like = {key: np.asarray(value) for key, value in record.items()}
+    return {key: np.empty((count, *v.shape), v.dtype) for key, v in like.items()}

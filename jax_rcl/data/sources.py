@@ -1,0 +1,268 @@
+"""Data sets held in memory: digits, CIFAR, idx files, npz files, made images."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Int32
+
+from jax_rcl.data import formats
+from jax_rcl.data.archives import data_folder, fetch
+from jax_rcl.data.published import CIFAR, IDX
+from jax_rcl.data.records import Record, balanced_share, check_choice
+
+Split = Literal["train", "test"]
+SPLITS = get_args(Split)
+
+SYSTEM_FOLDER = Path("/usr/share/datasets")
+"""Where Debian's packages `dataset-…` put their files."""
+
+
+class InMemory:
+    """Random access to the arrays that a source calls `arrays`."""
+
+    arrays: formats.Arrays
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return self.arrays.class_names
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " m"] | None:
+        """The labels of all records; None where there are none."""
+        return self.arrays.labels
+
+    def __len__(self) -> int:
+        return len(self.arrays.images)
+
+    def __getitem__(self, index: int) -> Record:
+        record = {"image": self.arrays.images[index]}
+        labels = self.arrays.labels
+        return record if labels is None else {**record, "label": labels[index]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits(InMemory):
+    """1,797 handwritten digits, gray, 8x8, that scikit-learn brings along.
+
+    The test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin
+    and Kaynak 1998). It has no split of its own: a share of every class, drawn by
+    `seed`, is held out. The original 0 .. 16 becomes 0 .. 255.
+
+    Attributes:
+      split: `train`, or `test` for what is held out.
+      held_out: fraction of every class in `test`, in (0, 1).
+      seed: of the draw.
+    """
+
+    split: Split = "train"
+    held_out: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("Digits.split", self.split, SPLITS)
+        if not 0 < self.held_out < 1:
+            raise ValueError(
+                f"Digits.held_out is {self.held_out}; it must lie between 0 and 1, "
+                f"such as 0.2 for a fifth of every class."
+            )
+
+    @functools.cached_property
+    def arrays(self) -> formats.Arrays:
+        """The images and labels of this split."""
+        return _digits(self.split, self.held_out, self.seed)
+
+
+@functools.cache
+def _digits(split: Split, held_out: float, seed: int) -> formats.Arrays:
+    # Imported here because it takes a second, which other sources need not wait.
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    test = balanced_share(labels.astype(np.int32), held_out, seed)
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    rows = train if split == "train" else test
+    images = np.rint(pixels[rows] * (255 / 16)).reshape(-1, 8, 8, 1)
+    return formats.shared(images, labels[rows], tuple("0123456789"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cifar(InMemory):
+    """CIFAR-10 or CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images, 32x32.
+
+    Read straight out of the published archive, whose checksum is verified and which is
+    downloaded once if it is not there.
+
+    Attributes:
+      classes: 10 or 100.
+      split: `train` or `test`.
+      folder: where the archive lies; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
+      labels: of CIFAR-100: the 100 `fine` classes, or the 20 `coarse` ones.
+    """
+
+    classes: Literal[10, 100] = 10
+    split: Split = "train"
+    folder: str | None = None
+    labels: Literal["fine", "coarse"] = "fine"
+
+    def __post_init__(self) -> None:
+        check_choice("Cifar.classes", self.classes, tuple(CIFAR))
+        check_choice("Cifar.split", self.split, SPLITS)
+        check_choice("Cifar.labels", self.labels, ("fine", "coarse"))
+        if self.classes == 10 and self.labels == "coarse":
+            raise ValueError(
+                "Cifar(classes=10) has no coarse labels; write classes=100, or group "
+                "the ten classes with Relabel."
+            )
+
+    @functools.cached_property
+    def arrays(self) -> formats.Arrays:
+        """The images and labels of this split."""
+        archive, folder = CIFAR[self.classes], data_folder(self.folder)
+        if self.classes == 10:
+            train = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+            batches = train if self.split == "train" else ("test_batch.bin",)
+            return formats.cifar(archive, folder, batches, "batches.meta.txt", 1, 0)
+        names = f"{self.labels}_label_names.txt"
+        label_byte = 0 if self.labels == "coarse" else 1
+        return formats.cifar(
+            archive, folder, (f"{self.split}.bin",), names, 2, label_byte
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Idx(InMemory):
+    """Gray images in MNIST's format: MNIST, Fashion-MNIST, or files of one's own.
+
+    The files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`, each as it
+    is or with `.gz`, are looked for in `<data folder>/<name>`, then where Debian's
+    packages (`dataset-fashion-mnist`) put them; those of `IDX` are downloaded
+    otherwise, and only then compared with the published checksum.
+
+    Attributes:
+      name: of the data set and of its folder.
+      split: `train` or `test`.
+      folder: the data folder; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
+    """
+
+    name: str = "fashion-mnist"
+    split: Split = "train"
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("Idx.split", self.split, SPLITS)
+
+    @functools.cached_property
+    def arrays(self) -> formats.Arrays:
+        """The images and labels of this split."""
+        part = "train" if self.split == "train" else "t10k"
+        known = IDX.get(self.name)
+        return formats.idx(
+            self._file(f"{part}-images-idx3-ubyte"),
+            self._file(f"{part}-labels-idx1-ubyte"),
+            known.class_names if known else (),
+        )
+
+    def _file(self, name: str) -> Path:
+        own = data_folder(self.folder) / self.name
+        for folder in (own, SYSTEM_FOLDER / self.name):
+            for path in (folder / name, folder / f"{name}.gz"):
+                if path.exists():
+                    return path
+        for archive in IDX[self.name].archives if self.name in IDX else ():
+            if archive.name == f"{name}.gz":
+                return fetch(archive, own)
+        raise FileNotFoundError(
+            f"Idx({self.name!r}) found no {name} and no {name}.gz in {own} or "
+            f"{SYSTEM_FOLDER / self.name}; put it there, or name the folder above by "
+            f"`folder`. Only {' and '.join(map(repr, IDX))} can be downloaded."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Npz(InMemory):
+    """Arrays of one's own, saved by `numpy.savez`.
+
+    Attributes:
+      file: path of the .npz file.
+      image: key of the images, uint8, [m, h, w] or [m, h, w, c] with 1 or 3 channels.
+      label: key of the labels, integers [m]; None where there are none.
+      names: of the classes; empty calls them 0, 1, … up to the highest label.
+    """
+
+    file: str
+    image: str = "image"
+    label: str | None = "label"
+    names: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def arrays(self) -> formats.Arrays:
+        """The images and labels."""
+        path = Path(self.file).expanduser()
+        return formats.npz(path, self.image, self.label, self.names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Synthetic:
+    """Coloured gratings that tell their class: endless, free, for tests and benchmarks.
+
+    Record i is of class i mod `classes`. The class sets the direction of the waves and
+    their colour; wavelength, phase and noise are drawn from (seed, i). The same classes
+    look alike under every seed, so that another seed is a test set.
+
+    Attributes:
+      classes: how many.
+      size: height and width.
+      channels: 3 for colour, 1 for gray.
+      count: number of records.
+      seed: from 0.
+    """
+
+    classes: int = 10
+    size: int = 32
+    channels: int = 3
+    count: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "size", "channels", "count"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"Synthetic.{name} is {getattr(self, name)}; it must be 1 or more."
+                )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return tuple(f"grating {i}" for i in range(self.classes))
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " m"]:
+        """The labels of all records."""
+        return np.arange(self.count, dtype=np.int32) % np.int32(self.classes)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < self.count:
+            raise IndexError(f"record {index} of {self.count}")
+        label = index % self.classes
+        turn = label / self.classes
+        shape = (self.size, self.size, self.channels)
+        # Raw bits, as they are the same in every version of numpy; see `permutation`.
+        bits = np.random.Philox(key=self.seed, counter=[0, 0, 0, index])
+        waves, phase = bits.random_raw(2) / 2**64 * [2, 2 * np.pi] + [2, 0]
+        noise = bits.random_raw(-(-np.prod(shape) // 8)).view(np.uint8)
+        noise = noise[: np.prod(shape)].reshape(shape).astype(np.float32) - 127.5
+        across = np.linspace(0, 2 * np.pi, self.size, endpoint=False)
+        slope = np.cos(np.pi * turn) * across + np.sin(np.pi * turn) * across[:, None]
+        grating = np.sin(waves * slope + phase).astype(np.float32)[..., None]
+        channel = np.arange(self.channels) / self.channels
+        colour = (0.6 + 0.4 * np.cos(2 * np.pi * (turn + channel))).astype(np.float32)
+        # Amplitudes 100 and 0.2 · 127.5 sum to less than 127.5: nothing to clip.
+        image = 127.5 + 100 * grating * colour + 0.2 * noise
+        return {"image": image.astype(np.uint8), "label": np.int32(label)}

@@ -1,0 +1,230 @@
+"""Batches for training and evaluation, in an order that nothing but three numbers sets.
+
+The order is a function of (number of examples, batch size, seed): not of the number of
+processes, threads or devices, nor of where a run was interrupted. The position in the
+data is the step.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grain
+import numpy as np
+import tqdm
+from jaxtyping import Bool, Int64, Shaped
+
+from jax_rcl.core import Source
+from jax_rcl.data.records import (
+    THREADS,
+    Record,
+    empty_rows,
+    fill,
+    permutation,
+)
+
+Rows = dict[str, Shaped[np.ndarray, "_ ..."]]
+"""Records stacked: `image` [n, h, w, c] and, where there are labels, `label` [n]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Which examples each training step sees.
+
+    Epoch e is a permutation of all examples that depends on (seed, e) alone, cut into
+    batches; what is left over, fewer than a batch, sits this epoch out.
+
+    Attributes:
+      count: number of examples.
+      batch_size: n, of the global batch.
+      seed: from 0.
+    """
+
+    count: int
+    batch_size: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.seed < 0:
+            raise ValueError(
+                f"Order has batch_size {self.batch_size} and seed {self.seed}; the "
+                f"first must be 1 or more, the second 0 or more."
+            )
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"a batch of {self.batch_size} cannot be filled from {self.count} "
+                f"examples without repeating one. Write a batch size of at most "
+                f"{self.count}, or take a larger source."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch, count // batch_size."""
+        return self.count // self.batch_size
+
+    def indices(self, step: int) -> Int64[np.ndarray, " n"]:
+        """The examples of the global batch of `step`, counted from 0.
+
+        Takes time in proportion to the batch, and once an epoch to all examples.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        first = place * self.batch_size
+        permuted = _epoch(self.count, self.seed, epoch)
+        return permuted[first : first + self.batch_size].copy()
+
+
+# More than one, as threads that read ahead cross the end of an epoch one by one.
+@functools.lru_cache(maxsize=4)
+def _epoch(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " m"]:
+    return permutation(count, seed, epoch)
+
+
+def train_stream(
+    source: Source,
+    order: Order,
+    *,
+    start_step: int,
+    stop_step: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = THREADS,
+) -> grain.DatasetIterator:
+    """One process's share of the batches of steps start_step, …, stop_step - 1.
+
+    Process p of P reads places p·n/P to (p + 1)·n/P of each global batch, so that the
+    shares put together are the same for any P. Starting at a step gives, bit for bit,
+    what skipping to it gives.
+
+    Args:
+      source: what to read.
+      order: of len(source) examples.
+      start_step: first step.
+      stop_step: the step after the last.
+      process_index: p, from 0.
+      process_count: P.
+      threads: how many batches are read at the same time and ahead; that many are in
+        memory.
+
+    Returns:
+      An iterator of arrays [n/P, ...] by key, with a method `close` that stops its
+      threads. What `source` raises comes out of `next` at the step it belongs to.
+
+    Raises:
+      ValueError: if the order is not of this source, or n is not a multiple of P.
+    """
+    if order.count != len(source):
+        raise ValueError(
+            f"the order is of {order.count} examples, but the source has "
+            f"{len(source)}; write Order(len(source), ...)."
+        )
+    share = share_of(order.batch_size, process_index, process_count)
+
+    def indices(step: int) -> np.ndarray:
+        return order.indices(step)[share]
+
+    return _batches(source, indices, range(start_step, stop_step), threads)
+
+
+def eval_batches(
+    source: Source,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = THREADS,
+) -> Iterator[tuple[Rows, Bool[np.ndarray, " b"]]]:
+    """Every record once, in order, in batches of one shape.
+
+    The last batch is filled up by repeating the last record.
+
+    Args:
+      source: what to read.
+      batch_size: n.
+      process_index: p, from 0.
+      process_count: P; this process reads places p·n/P to (p + 1)·n/P of each batch.
+      threads: how many batches are read at the same time and ahead.
+
+    Yields:
+      Arrays [n/P, ...] by key, and which of their rows count.
+
+    Raises:
+      ValueError: if n is not a positive multiple of P.
+    """
+    share = share_of(batch_size, process_index, process_count)
+    count = len(source)
+
+    def places(step: int) -> np.ndarray:
+        return np.arange(step * batch_size, (step + 1) * batch_size)[share]
+
+    def indices(step: int) -> np.ndarray:
+        return np.minimum(places(step), count - 1)
+
+    steps = range(-(-count // batch_size))
+    batches = _batches(source, indices, steps, threads)
+    try:
+        for step, rows in zip(steps, batches, strict=True):
+            yield rows, places(step) < count
+    finally:
+        batches.close()
+
+
+def share_of(batch_size: int, process_index: int, process_count: int) -> slice:
+    """The places of a global batch that process `process_index` reads.
+
+    Raises:
+      ValueError: if the batch is not a positive multiple of the number of processes.
+    """
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"a batch of {batch_size} cannot be split evenly over {process_count} "
+            f"process(es). Try {process_count * max(1, batch_size // process_count)}."
+        )
+    share = batch_size // process_count
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def load(source: Source, *, progress: str | None = None) -> Rows:
+    """The whole source as arrays, [m, ...] by key, read by many threads.
+
+    Row i is record i: `load(source)["image"][order.indices(step)]` are the images that
+    `train_stream` gives for that step.
+
+    Args:
+      source: what to read; see `records.nbytes` for how much memory it takes.
+      progress: title of a bar that shows after two seconds; None for no bar.
+    """
+    count, chunk = len(source), 256
+    rows = empty_rows(source[0], count)
+    bar = tqdm.tqdm(total=count, desc=progress, disable=progress is None, delay=2)
+
+    def read(first: int) -> int:
+        last = min(first + chunk, count)
+        fill(source, np.arange(first, last), rows, first)
+        return last - first
+
+    with bar, ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for done in pool.map(read, range(0, count, chunk)):
+                bar.update(done)
+        except BaseException:
+            # A million images need not be read before the error about one is shown.
+            pool.shutdown(cancel_futures=True)
+            raise
+    return rows
+
+
+def _batches(
+    source: Source, indices: Callable[[int], np.ndarray], steps: range, threads: int
+) -> grain.DatasetIterator:
+    first: Record = source[0]
+
+    def read(step: int) -> Rows:
+        chosen = indices(step)
+        rows = empty_rows(first, len(chosen))
+        fill(source, chosen, rows)
+        return rows
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    dataset = grain.MapDataset.range(steps.start, steps.stop).map(read)
+    return iter(dataset.to_iter_dataset(options))

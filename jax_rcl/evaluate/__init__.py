@@ -1,0 +1,1 @@
+"""Evaluators: they see an encoder and their own data, nothing else."""

@@ -1,0 +1,163 @@
+"""Features of a whole source: encoded once, shared by all who ask for the same."""
+
+import functools
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from jax_rcl import parallel
+from jax_rcl.augment import compose
+from jax_rcl.core import Encode, Operation, Source
+from jax_rcl.data import stream
+
+_REMEMBERED: weakref.WeakKeyDictionary[Encode, dict[Hashable, Any]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def once(encode: Encode, key: Hashable, make: Callable[[], Any]) -> Any:
+    """What `make` gives, made the first time and remembered while `encode` lives.
+
+    Results belong to one encoder: whoever evaluates other parameters passes a new
+    callable, and what was remembered goes with the old one. Nothing that is remembered
+    may refer to `encode`, or it would never go.
+    """
+    remembered = _REMEMBERED.setdefault(encode, {})
+    if key not in remembered:
+        remembered[key] = make()
+    return remembered[key]
+
+
+def features(
+    encode: Encode,
+    source: Source,
+    *,
+    layer: str = "features",
+    preprocess: Operation | None = None,
+    batch_size: int = 256,
+) -> tuple[Float32[np.ndarray, "m f"], Int32[np.ndarray, " m"]]:
+    """Features and labels of every image of a source, in its order.
+
+    Every call of `encode` gets `batch_size` images: the last batch is padded, and the
+    rows of the padding are dropped. All layers of one (encode, source, preprocess) are
+    computed together and once; further calls, also for another layer, return what was
+    computed. In a run of several processes each reads the whole source.
+
+    Args:
+      encode: images [n, h, w, c] in [0, 1] to named features [n, f].
+      source: records of `image` and `label`.
+      layer: which of the named features.
+      preprocess: a deterministic operation on each image, such as a resize and a
+        central crop; None if the source has the size that the encoder was trained on.
+      batch_size: images per call of `encode`; a matter of memory and speed only.
+
+    Returns:
+      Features and labels in [0, k), read-only, since others share them.
+
+    Raises:
+      ValueError: if the source is empty or without labels, if a label is not one of its
+        `class_names`, if there is no such layer, or if its features are not one finite
+        vector per image.
+    """
+    key = (source, preprocess)
+    named, labels = once(
+        encode, key, lambda: _encoded(encode, source, layer, preprocess, batch_size)
+    )
+    values = named[_checked(layer, named)]
+    if values.ndim != 2:
+        raise ValueError(
+            f"layer {layer!r} gives {values.shape[1:]} for each image; evaluators read "
+            f"one vector [f]. Pool it in the objective's encode."
+        )
+    broken = int((~np.isfinite(values)).any(axis=1).sum())
+    if broken:
+        raise ValueError(
+            f"layer {layer!r} is not finite for {broken} of {len(values)} images of "
+            f"{source}; the encoder has diverged. Lower the learning rate."
+        )
+    return values, labels
+
+
+def shared_classes(train: Source, test: Source) -> tuple[str, ...]:
+    """Names of the classes that an evaluator learns on one source and tests on another.
+
+    Raises:
+      ValueError: if the sources are equal, if they name different classes, or fewer
+        than two.
+    """
+    if train == test:
+        raise ValueError(
+            f"train and test are the same source, {train}: every image would be found "
+            f"by itself. Give another split as test."
+        )
+    if train.class_names != test.class_names:
+        raise ValueError(
+            f"train has the classes {_listed(train.class_names)} and test "
+            f"{_listed(test.class_names)}; a label must mean the same in both."
+        )
+    if len(train.class_names) < 2:
+        raise ValueError(
+            f"{train} names {len(train.class_names)} classes; telling classes apart "
+            f"takes at least two. Evaluate on a source with labels."
+        )
+    return train.class_names
+
+
+def _encoded(
+    encode: Encode,
+    source: Source,
+    layer: str,
+    preprocess: Operation | None,
+    batch_size: int,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Every layer of a source, and its labels; `layer` is checked after one batch."""
+    if not len(source):
+        raise ValueError(f"{source} is empty; there is nothing to evaluate.")
+    named: dict[str, list[np.ndarray]] = {}
+    labels: list[np.ndarray] = []
+    for batch, mask in stream.eval_batches(source, batch_size):
+        if "label" not in batch:
+            raise ValueError(
+                f"{source} has no 'label'; its records hold {_listed(sorted(batch))}. "
+                f"Evaluate on a source with labels."
+            )
+        output = parallel.fetch(encode(_prepare(preprocess, batch["image"])))
+        _checked(layer, output)
+        for name, values in output.items():
+            named.setdefault(name, []).append(np.asarray(values)[mask])
+        labels.append(np.asarray(batch["label"])[mask])
+    label = np.concatenate(labels).astype(np.int32)
+    if label.min() < 0 or label.max() >= len(source.class_names):
+        raise ValueError(
+            f"{source} has labels from {label.min()} to {label.max()}, but names "
+            f"{len(source.class_names)} classes; labels count its names from 0."
+        )
+    whole = {name: np.concatenate(x).astype(np.float32) for name, x in named.items()}
+    for array in (label, *whole.values()):
+        array.flags.writeable = False
+    return whole, label
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prepare(preprocess: Operation | None, images: jax.Array) -> jax.Array:
+    return compose.prepare(preprocess, images)
+
+
+def _checked(layer: str, named: dict[str, np.ndarray]) -> str:
+    """The name of a layer that is there."""
+    if layer not in named:
+        raise ValueError(
+            f"encode gives no layer {layer!r}, but {_listed(sorted(named))}. Set "
+            f"`layer` to one of them."
+        )
+    return layer
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    """Names as they read in a message, the first ten of them."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(repr(name) for name in names[:10]) + more if names else "none"

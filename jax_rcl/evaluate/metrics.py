@@ -1,0 +1,83 @@
+"""Numbers for a classifier: its scores against the true labels."""
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+from sklearn.metrics import recall_score, roc_auc_score
+
+
+def classification(
+    scores: Float[np.ndarray, "n k"], labels: Integer[np.ndarray, " n"]
+) -> dict[str, float]:
+    """Every number that these scores allow, by the names that all evaluators use.
+
+    Args:
+      scores: one per class, the higher the likelier.
+      labels: true classes in [0, k).
+
+    Returns:
+      Fractions in [0, 1]: `top1`; `top5` with more than five classes; `balanced`;
+      `auroc` with exactly two classes.
+
+    Raises:
+      ValueError: without rows, with a label outside [0, k), or, for two classes, when
+        the labels show only one of them.
+    """
+    classes = scores.shape[1]
+    if not len(labels) or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"scores for {classes} classes need one label or more, in "
+            f"[0, {classes - 1}]; got {len(labels)}: {np.unique(labels)[:10]}."
+        )
+    numbers = {
+        "top1": top_accuracy(scores, labels, count=1),
+        "balanced": balanced_accuracy(scores.argmax(axis=1), labels),
+    }
+    if classes > 5:
+        numbers["top5"] = top_accuracy(scores, labels, count=5)
+    if classes == 2:
+        numbers["auroc"] = auroc(scores[:, 1] - scores[:, 0], labels)
+    return numbers
+
+
+def ranks(
+    scores: Float[np.ndarray, "n k"], labels: Integer[np.ndarray, " n"]
+) -> Int[np.ndarray, " n"]:
+    """Place of the true class in the order of the scores, 0 for the first.
+
+    Of equal scores the class with the lower number comes first, as in `argmax`, so that
+    `top1` is the diagonal of the confusion matrix. (scikit-learn's top_k_accuracy_score
+    breaks ties the other way, and its accuracy_score this way.)
+    """
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    before = np.arange(scores.shape[1])[None, :] < labels[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(axis=1)
+
+
+def top_accuracy(
+    scores: Float[np.ndarray, "n k"], labels: Integer[np.ndarray, " n"], *, count: int
+) -> float:
+    """Fraction of rows whose true class is among the `count` highest scores."""
+    return float((ranks(scores, labels) < count).mean())
+
+
+def balanced_accuracy(
+    predicted: Integer[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]
+) -> float:
+    """Mean over the classes that occur in `labels` of the fraction found of each."""
+    present = np.unique(labels)
+    return float(recall_score(labels, predicted, labels=present, average="macro"))
+
+
+def auroc(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]) -> float:
+    """Chance that a row of class 1 scores above one of class 0; equal counts half.
+
+    Raises:
+      ValueError: when only one of the two classes occurs, where it is not defined.
+    """
+    present = np.unique(labels)
+    if not np.array_equal(present, [0, 1]):
+        raise ValueError(
+            f"the area under the ROC curve compares class 0 with class 1; the labels "
+            f"show {present.tolist()}. Evaluate on a test set with just these two."
+        )
+    return float(roc_auc_score(labels, scores))

@@ -1,0 +1,183 @@
+"""Weighted nearest neighbours: what the geometry of features says without training."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Integer
+
+from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.features import features, shared_classes
+from jax_rcl.evaluate.when import Every
+
+_ELEMENTS = 2**26  # similarities held at once: 256 MiB of float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbours:
+    """Accuracy of the vote of the k most similar training images.
+
+    Attributes:
+      train: the images that vote.
+      test: the images that are classified.
+      k: how many vote; 200 for large sets in Wu et al. 2018.
+      temperature: small values let the nearest decide; see `votes`.
+      layer: which of the encoder's features.
+      preprocess: deterministic operation on each image, or None.
+      batch_size: images per call of the encoder.
+      when: when it is measured.
+
+    Raises:
+      ValueError: if k or batch_size is below 1 or the temperature not positive.
+    """
+
+    train: Source
+    test: Source
+    k: int = 20
+    temperature: float = 0.07
+    layer: str = "features"
+    preprocess: Operation | None = None
+    batch_size: int = 256
+    when: When = dataclasses.field(default=Every(epochs=1))
+
+    def __post_init__(self) -> None:
+        """Checks the numbers; what needs the data is in `check`."""
+        for name in ("k", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"Neighbours.{name} {getattr(self, name)} must be at least 1."
+                )
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"Neighbours.temperature {self.temperature} must be positive and "
+                f"finite; Wu et al. use 0.07."
+            )
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        return (
+            f"vote of the k={self.k} nearest of {len(self.train)} training images for "
+            f"{len(self.test)} test images of {len(self.test.class_names)} classes, "
+            f"cosine of {self.layer!r}, temperature {self.temperature:g}"
+        )
+
+    def check(self) -> None:
+        """Compares the sources with each other and with k; `run` does so first.
+
+        Raises:
+          ValueError: if train and test are equal or their classes differ, or if there
+            are fewer than k training images.
+        """
+        shared_classes(self.train, self.test)
+        if self.k > len(self.train):
+            raise ValueError(
+                f"Neighbours.k {self.k} exceeds the {len(self.train)} training images. "
+                f"Set k to {len(self.train)} or less."
+            )
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two."""
+        self.check()
+        of = functools.partial(
+            features,
+            encode,
+            layer=self.layer,
+            preprocess=self.preprocess,
+            batch_size=self.batch_size,
+        )
+        train, train_labels = of(self.train)
+        test, test_labels = of(self.test)
+        shares = votes(
+            train,
+            train_labels,
+            test,
+            neighbours=self.k,
+            temperature=self.temperature,
+            classes=len(self.train.class_names),
+        )
+        return metrics.classification(np.asarray(shares), test_labels)
+
+
+def votes(
+    features: Float[np.ndarray, "m f"],
+    labels: Integer[np.ndarray, " m"],
+    queries: Float[np.ndarray, "n f"],
+    *,
+    neighbours: int,
+    temperature: float,
+    classes: int,
+    block: int | None = None,
+) -> Float[Array, "n k"]:
+    """Share of each class in the vote of each query's nearest neighbours.
+
+    A neighbour of cosine similarity s votes for its label with weight exp(s /
+    temperature), Wu et al. 2018 (https://arxiv.org/abs/1805.01978), section 3.4. Exact:
+    every query is compared with every feature, in blocks of bounded memory.
+
+    Args:
+      features: of the images that vote; a zero vector has similarity 0 with all.
+      labels: their classes in [0, classes).
+      queries: features of the images that are classified.
+      neighbours: how many vote; of equally similar ones those that come first.
+      temperature: in the exponent; positive.
+      classes: how many there are.
+      block: queries compared at once; None for as many as 256 MiB allow.
+
+    Returns:
+      Shares that sum to 1; classes without a neighbour have 0.
+
+    Raises:
+      ValueError: with more neighbours than features.
+    """
+    if neighbours > len(features):
+        raise ValueError(
+            f"{neighbours} neighbours cannot be found among {len(features)} features."
+        )
+    if block is None:
+        row = max(len(features), neighbours * classes)
+        block = max(1, min(len(queries), _ELEMENTS // row))
+    return _votes(
+        features,
+        labels,
+        queries,
+        jnp.float32(temperature),
+        neighbours=neighbours,
+        classes=classes,
+        block=block,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("neighbours", "classes", "block"))
+def _votes(
+    features: Float[Array, "m f"],
+    labels: Integer[Array, " m"],
+    queries: Float[Array, "n f"],
+    temperature: Float[Array, ""],
+    *,
+    neighbours: int,
+    classes: int,
+    block: int,
+) -> Float[Array, "n k"]:
+    units = _unit(features)
+
+    def of_one(query: Float[Array, " f"]) -> Float[Array, " k"]:
+        # "highest": reduced precision, some devices' default, reorders neighbours.
+        similarity = jnp.matmul(units, query, precision="highest")
+        nearest, places = lax.top_k(similarity, neighbours)
+        # Less the largest, so that a small temperature does not overflow.
+        weights = jnp.exp((nearest - nearest[0]) / temperature)
+        voices = jax.nn.one_hot(labels[places], classes, dtype=weights.dtype)
+        return weights @ voices / weights.sum()
+
+    return lax.map(of_one, _unit(queries), batch_size=block)
+
+
+def _unit(x: Float[Array, "n f"]) -> Float[Array, "n f"]:
+    """Rows of length 1; zero rows stay zero."""
+    lengths = jnp.linalg.norm(x, axis=1, keepdims=True)
+    return x / jnp.maximum(lengths, jnp.finfo(x.dtype).tiny)

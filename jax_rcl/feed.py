@@ -1,0 +1,137 @@
+"""What the step is given: a data set laid out or streamed, batches call by call."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_rcl import parallel, train_step
+from jax_rcl.core import Tree
+from jax_rcl.data import stream
+from jax_rcl.run import Run
+from jax_rcl.train_step import INDEX, TrainState
+
+logger = logging.getLogger(__name__)
+
+
+def step_and_data(run: Run) -> tuple[Any, Tree]:
+    """The jitted step, not compiled yet, and the data set laid out, or {}."""
+    experiment = run.experiment
+    update = train_step.make_update(
+        experiment.objective,
+        experiment.augment,
+        run.plan.optimizer,
+        total_steps=run.plan.total_steps,
+    )
+    step = train_step.make_step(
+        update, run.mesh, steps_per_call=experiment.steps_per_call
+    )
+    if not run.plan.resident:
+        return step, {}
+    return step, parallel.spread(
+        stream.load(experiment.source, progress="reading the data set"), run.mesh
+    )
+
+
+def compiled_step(
+    run: Run, state: TrainState
+) -> tuple[Callable[..., Any], Tree, float]:
+    """The compiled step, the data set laid out or {}, and the seconds of compiling."""
+    step, data = step_and_data(run)
+    began = time.monotonic()
+    count = parallel.replicate(np.int32(1), run.mesh)
+    compiled = step.lower(state, count, data, batch_shapes(run)).compile()
+    seconds = time.monotonic() - began
+    logger.info("compiled the step in %.1f s", seconds)
+    return compiled, data, seconds
+
+
+def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the stacked batches of one call."""
+    lead = (run.experiment.steps_per_call, run.experiment.batch_size)
+    record = run.plan.record
+    if run.plan.resident:
+        record = {INDEX: jax.ShapeDtypeStruct((), jnp.int32)}
+    split = parallel.split_steps(run.mesh)
+    return {
+        key: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype, sharding=split)
+        for key, x in record.items()
+    }
+
+
+def calls(
+    run: Run, start: int
+) -> Iterator[tuple[int, jax.Array, dict[str, jax.Array], float]]:
+    """What each call of the step is given, from step `start` to the last.
+
+    Yields:
+      How many updates; the same on the devices; their batches, stacked; and the seconds
+      that were spent on getting them. A call never reaches over a step at which the run
+      evaluates or saves.
+    """
+    step, most = start, run.experiment.steps_per_call
+    counts = [parallel.replicate(np.int32(i + 1), run.mesh) for i in range(most)]
+    batches = host_batches(run, start)
+    while step < run.plan.total_steps:
+        count = 1
+        while count < most and not pauses(run, step + count):
+            count += 1
+        began = time.monotonic()
+        own = [next(batches) for _ in range(count)]
+        own += [own[-1]] * (most - count)
+        stacked = {key: np.stack([batch[key] for batch in own]) for key in own[0]}
+        placed = parallel.put_steps(stacked, run.mesh)
+        yield count, counts[count - 1], placed, time.monotonic() - began
+        step += count
+
+
+def pauses(run: Run, step: int) -> bool:
+    """Whether something other than training happens once `step` updates are made."""
+    return run.saves(step) or bool(run.due_evaluators(step))
+
+
+def host_batches(run: Run, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """This process's share of every batch from step `start` on."""
+    experiment, made = run.experiment, run.plan
+    order = example_order(run)
+    index, count = parallel.process_index(), parallel.process_count()
+    if not made.resident:
+        batches = stream.train_stream(
+            experiment.source,
+            order,
+            start_step=start,
+            stop_step=made.total_steps,
+            process_index=index,
+            process_count=count,
+            threads=experiment.threads,
+        )
+        return iter(batches)
+    own = stream.share_of(experiment.batch_size, index, count)
+    steps = range(start, made.total_steps)
+    return ({INDEX: order.indices(step)[own].astype(np.int32)} for step in steps)
+
+
+def example_order(run: Run) -> stream.Order:
+    """Which examples each step sees: a function of the seed and the step."""
+    experiment = run.experiment
+    return stream.Order(len(experiment.source), experiment.batch_size, experiment.seed)
+
+
+def first_batch(run: Run, key: jax.Array) -> dict[str, np.ndarray]:
+    """The first batch of the run as the objective sees it, on the host.
+
+    Args:
+      run: the run.
+      key: of its `TrainState`.
+    """
+    source = run.experiment.source
+    records = [source[int(index)] for index in example_order(run).indices(0)]
+    batch = {key: np.stack([record[key] for record in records]) for key in records[0]}
+    clock, _ = train_step.clocks(key, jnp.zeros((), jnp.int32), run.plan.total_steps)
+    augment = jax.jit(parallel.over_shares(run.experiment.augment, run.mesh))
+    clock = parallel.replicate(clock, run.mesh)
+    return parallel.fetch(augment(clock, parallel.spread(batch, run.mesh)))

@@ -1,0 +1,39 @@
+"""Losses of class predictions."""
+
+import jax
+import optax
+from jaxtyping import Array, Float, Int
+
+from jax_rcl.losses.pairwise import widened
+
+
+def smoothed_cross_entropy(
+    logits: Float[Array, "b k"], labels: Int[Array, " b"], *, smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """Cross entropy of each prediction with a softened label.
+
+        -Σ_k t_k log softmax(logits)_k,  t = (1 - smoothing) onehot(label) + smoothing/k
+
+    Label smoothing as in Szegedy et al. 2016, section 7
+    (https://arxiv.org/abs/1512.00567): the share is spread over all k classes, the true
+    one included.
+
+    Args:
+      logits: unnormalised log probabilities.
+      labels: true classes in [0, k).
+      smoothing: the share of probability that is spread evenly, in [0, 1].
+
+    Returns:
+      The loss of each row, in float32 or wider: log k when all logits are equal.
+
+    Raises:
+      ValueError: with a smoothing outside [0, 1].
+    """
+    if not 0 <= smoothing <= 1:
+        raise ValueError(
+            f"smoothing {smoothing} is a share of probability, from 0 to 1. Try 0.1."
+        )
+    logits = widened(logits)
+    onehot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
+    targets = optax.losses.smooth_labels(onehot, smoothing)
+    return optax.losses.softmax_cross_entropy(logits, targets)

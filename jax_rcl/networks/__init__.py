@@ -1,0 +1,1 @@
+"""Networks, in flax.linen; the names of submodules are the checkpoint format."""

@@ -1,0 +1,151 @@
+"""What is put around an encoder: linear maps, perceptrons, pixel statistics."""
+
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jax_rcl.networks.norms import normalized
+
+
+def _dense(
+    x: Float[Array, "b f"], width: int, *, name: str, bias: bool = True
+) -> Float[Array, "b d"]:
+    # PyTorch's default, of all four methods: weight and bias uniform in ±1/√f.
+    bound = 1 / math.sqrt(x.shape[-1])
+
+    def uniform(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
+
+    layer = nn.Dense(
+        width, use_bias=bias, kernel_init=uniform, bias_init=uniform, name=name
+    )
+    return layer(x)
+
+
+class Linear(nn.Module):
+    """x ↦ x W + b; both start uniform in ±1/√f, as PyTorch's `Linear`.
+
+    Attributes:
+      features: width of the output.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b f"], *, train: bool) -> Float[Array, "b d"]:
+        del train  # Nothing here depends on it; every network takes it.
+        return _dense(x, self.features, name="out")
+
+
+class Mlp(nn.Module):
+    """Linear layers with ReLU between them, a projector or a predictor.
+
+    Layers start as PyTorch's: weights and biases uniform in ±1/√fan-in.
+
+    Attributes:
+      widths: of the layers; the last is the output's.
+      norm: batch normalisation of every hidden layer, before its ReLU; those layers
+        then have no bias. `sync` shares statistics over devices, `local` does not, and
+        either with `train=True` runs inside `parallel.data_parallel` only.
+      first: `relu` rectifies the input, for an encoder that ends in a linear layer
+        (decoupled uniformity).
+      last_bias: whether the last layer has a bias.
+
+    Raises:
+      ValueError: without widths.
+    """
+
+    widths: tuple[int, ...]
+    norm: Literal["none", "sync", "local"] = "none"
+    first: Literal["linear", "relu"] = "linear"
+    last_bias: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(
+                f"Mlp.widths {self.widths} must be positive and at least one: the last "
+                f"is the width of the output. Try (512, 128)."
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b f"], *, train: bool) -> Float[Array, "b d"]:
+        if self.first == "relu":
+            x = nn.relu(x)
+        for place, width in enumerate(self.widths[:-1], start=1):
+            x = _dense(x, width, name=f"hidden{place}", bias=self.norm == "none")
+            if self.norm != "none":
+                x = normalized(x, self.norm, train=train, name=f"norm{place}")
+            x = nn.relu(x)
+        return _dense(x, self.widths[-1], name="out", bias=self.last_bias)
+
+
+class Headed(nn.Module):
+    """An encoder followed by a head that stays at evaluation: head(encoder(images)).
+
+    Attributes:
+      encoder: images to features; its variables are under `encoder`.
+      head: features to features; its variables are under `head`.
+    """
+
+    encoder: nn.Module
+    head: nn.Module
+
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b d"]:
+        return self.head(self.encoder(images, train=train), train=train)
+
+
+class Normalized(nn.Module):
+    """encoder((images - mean) / std): pixel statistics belong to the network.
+
+    Everywhere else images are in [0, 1], so a teacher and a student with different
+    statistics see the same distortion. The wrapper leaves no trace in the variables:
+    names are those of the encoder alone, and a checkpoint or imported weights fit with
+    and without it.
+
+    Attributes:
+      encoder: what sees normalised images.
+      mean: of each channel, in units of [0, 1]; one number stands for all channels.
+      std: likewise, positive.
+
+    Raises:
+      ValueError: for a `std` that is not positive or a different number of means; at
+        the call, for an image with another number of channels.
+    """
+
+    encoder: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(
+                f"Normalized.mean {self.mean} and Normalized.std {self.std} must hold "
+                f"one number per channel each."
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"Normalized.std {self.std} must be positive.")
+        super().__post_init__()
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.encoder)
+
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b f"]:
+        channels = images.shape[-1]
+        if len(self.mean) not in (1, channels):
+            raise ValueError(
+                f"Normalized.mean has {len(self.mean)} channels, the images have "
+                f"{channels}: give {channels} numbers, or one for all."
+            )
+        shape = (1, 1, 1, -1)
+        mean = jnp.asarray(self.mean, images.dtype).reshape(shape)
+        std = jnp.asarray(self.std, images.dtype).reshape(shape)
+        return self.encoder((images - mean) / std, train=train)

@@ -1,0 +1,195 @@
+"""Residual networks in torchvision's arrangement, for images of any size and depth."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Float32
+
+from jax_rcl.networks.norms import Norm, normalized
+
+BLOCKS = {
+    10: (1, 1, 1, 1),
+    14: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+"""Blocks of each stage, by depth."""
+
+BOTTLENECK = frozenset({14, 50, 101, 152})
+"""Depths whose blocks are 1x1, 3x3, 1x1 instead of 3x3, 3x3."""
+
+
+def _conv(
+    x: Float[Array, "b h w c"],
+    width: int,
+    size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    padding: int | None = None,
+) -> Float[Array, "b i j d"]:
+    # Padding is written out: "SAME" with stride 2 pads right and below only, which
+    # shifts every map by half a pixel against imported weights.
+    padding = size // 2 if padding is None else padding
+    return nn.Conv(
+        width,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        use_bias=False,
+        dtype=x.dtype,
+        kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        name=name,
+    )(x)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, the first strided, and a shortcut (He et al. 2016)."""
+
+    width: int
+    stride: int
+    norm: Norm
+    zero_init: bool
+    expansion = 1
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b i j d"]:
+        y = _conv(x, self.width, 3, stride=self.stride, name="conv1")
+        y = nn.relu(normalized(y, self.norm, train=train, name="norm1"))
+        y = _conv(y, self.width, 3, name="conv2")
+        return _joined(self, x, y, train=train, last_norm="norm2")
+
+
+class BottleneckBlock(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; the output is 4 times as wide.
+
+    The stride is on the 3x3 convolution ("v1.5", as torchvision), where He et al. 2016
+    have it on the first 1x1.
+    """
+
+    width: int
+    stride: int
+    norm: Norm
+    zero_init: bool
+    expansion = 4
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b i j d"]:
+        y = _conv(x, self.width, 1, name="conv1")
+        y = nn.relu(normalized(y, self.norm, train=train, name="norm1"))
+        y = _conv(y, self.width, 3, stride=self.stride, name="conv2")
+        y = nn.relu(normalized(y, self.norm, train=train, name="norm2"))
+        y = _conv(y, self.width * self.expansion, 1, name="conv3")
+        return _joined(self, x, y, train=train, last_norm="norm3")
+
+
+def _joined(
+    block: BasicBlock | BottleneckBlock,
+    x: Float[Array, "b h w c"],
+    y: Float[Array, "b i j d"],
+    *,
+    train: bool,
+    last_norm: str,
+) -> Float[Array, "b i j d"]:
+    ones, zeros = nn.initializers.ones, nn.initializers.zeros
+    scale = zeros if block.zero_init else ones
+    y = normalized(y, block.norm, train=train, name=last_norm, scale_init=scale)
+    width = y.shape[-1]
+    if block.stride != 1 or x.shape[-1] != width:
+        x = _conv(x, width, 1, stride=block.stride, name="downsample_conv")
+        x = normalized(x, block.norm, train=train, name="downsample_norm")
+    return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """ResNet without its classifier: images to pooled features (He et al. 2016).
+
+    Arrangement, padding and initialisation (He normal by fan-out, scales one, biases
+    zero) are torchvision's, so that its weights import exactly
+    (`weights/torchvision.py`). Depths 10 and 14 are one basic or bottleneck block per
+    stage: with a narrow `width`, networks for small data and for a CPU.
+
+    Attributes:
+      depth: number of layers, the absent classifier counted.
+      width: channels of the stem; features are 8·width, or 32·width with bottlenecks.
+      stem: `imagenet` is a 7x7 convolution of stride 2 and a max pool of stride 2;
+        `small`, for images of about 32x32, one 3x3 convolution of stride 1.
+      stem_padding: of the small stem: 1 keeps the size, 2 adds two pixels to it.
+      norm: who shares the statistics of normalisation. With `sync` and `local`,
+        `train=True` runs inside `parallel.data_parallel` only.
+      zero_init_residual: whether the last scale of each block starts at zero, which
+        makes every block start as its shortcut (Goyal et al. 2017, section 5.1).
+      compute: type of convolutions and activations. Parameters, statistics and the
+        returned features are float32 in any case.
+
+    Raises:
+      ValueError: for a depth without a table of blocks, or a padding that the stem does
+        not have.
+    """
+
+    depth: Literal[10, 14, 18, 34, 50, 101, 152]
+    width: int = 64
+    stem: Literal["imagenet", "small"] = "imagenet"
+    stem_padding: int = 1
+    norm: Norm = "sync"
+    zero_init_residual: bool = False
+    compute: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.depth not in BLOCKS:
+            raise ValueError(
+                f"ResNet.depth {self.depth} is unknown; the depths are "
+                f"{', '.join(map(str, BLOCKS))}."
+            )
+        if self.stem_padding not in (1, 2):
+            raise ValueError(
+                f"ResNet.stem_padding {self.stem_padding} must be 1 (keeps the size) "
+                f"or 2 (the small stem of decoupled uniformity)."
+            )
+        if self.stem == "imagenet" and self.stem_padding != 1:
+            raise ValueError(
+                f"ResNet.stem_padding {self.stem_padding} is for the small stem; "
+                f'write stem="small" or leave it at 1.'
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float32[Array, "b f"]:
+        """Features, the mean over places of the last map.
+
+        Args:
+          images: any number of channels; normalise pixels with `heads.Normalized`.
+          train: whether batch normalisation uses, and updates, this batch's statistics
+            (the collection `batch_stats`, which `norm="group"` does not have).
+        """
+        x = images.astype(self.compute)
+        if self.stem == "imagenet":
+            x = _conv(x, self.width, 7, stride=2, name="stem")
+        else:
+            x = _conv(x, self.width, 3, padding=self.stem_padding, name="stem")
+        x = nn.relu(normalized(x, self.norm, train=train, name="stem_norm"))
+        if self.stem == "imagenet":
+            x = nn.pool(x, -jnp.inf, lax.max, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+        kind = BottleneckBlock if self.depth in BOTTLENECK else BasicBlock
+        for stage, count in enumerate(BLOCKS[self.depth], start=1):
+            for place in range(1, count + 1):
+                x = kind(
+                    width=self.width * 2 ** (stage - 1),
+                    stride=2 if stage > 1 and place == 1 else 1,
+                    norm=self.norm,
+                    zero_init=self.zero_init_residual,
+                    name=f"stage{stage}_block{place}",
+                )(x, train=train)
+        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

@@ -1,0 +1,1 @@
+"""Methods: frozen dataclasses of three pure functions, one file each."""

@@ -1,0 +1,99 @@
+"""The only calls of a network's `init` and `apply`, and pieces that methods share.
+
+A network's parameters and its batch statistics are kept apart, as `params[name]` and
+`memory[name]` of `Variables`; a network without statistics has an empty dict there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jax_rcl.core import Network, Tree, Variables
+
+
+def fresh(
+    network: Network, key: jax.Array, inputs: jax.Array
+) -> tuple[Tree, Tree, jax.Array]:
+    """Initialises a network; gives (parameters, statistics, its outputs)."""
+    outputs, variables = network.init_with_output(key, inputs, train=False)
+    return variables.get("params", {}), variables.get("batch_stats", {}), outputs
+
+
+def train_apply(
+    network: Network, params: Tree, stats: Tree, inputs: jax.Array
+) -> tuple[jax.Array, Tree]:
+    """Applies a network in training mode; gives (outputs, new statistics)."""
+    variables = {"params": params, "batch_stats": stats}
+    outputs, changed = network.apply(
+        variables, inputs, train=True, mutable=["batch_stats"]
+    )
+    return outputs, changed.get("batch_stats", {})
+
+
+def eval_apply(
+    network: Network, params: Tree, stats: Tree, inputs: jax.Array
+) -> jax.Array:
+    """Applies a network in inference mode: each row depends on its own input alone."""
+    variables = {"params": params, "batch_stats": stats}
+    return network.apply(variables, inputs, train=False)
+
+
+def fresh_chain(
+    networks: Mapping[str, Network], key: jax.Array, inputs: jax.Array
+) -> tuple[Variables, jax.Array]:
+    """Initialises networks that feed one another; gives their variables and the output.
+
+    Args:
+      networks: by the name under which `params` and `memory` keep them, in order.
+      key: split over the networks.
+      inputs: of the first.
+    """
+    params, memory = {}, {}
+    keys = jax.random.split(key, len(networks))
+    for own_key, (name, network) in zip(keys, networks.items(), strict=True):
+        params[name], memory[name], inputs = fresh(network, own_key, inputs)
+    return Variables(params=params, frozen={}, memory=memory), inputs
+
+
+def embed_views(
+    networks: Mapping[str, Network], variables: Variables, views: jax.Array
+) -> tuple[jax.Array, dict[str, Any]]:
+    """Applies networks that feed one another to every view, in training mode.
+
+    Args:
+      networks: by the name under which `variables` keeps them, in order.
+      variables: of `fresh_chain`.
+      views: [b, v, h, w, c].
+
+    Returns:
+      The output of the last network, [b, v, ...], and the new `Variables.memory`.
+    """
+    b, v = views.shape[:2]
+    outputs, memory = views.reshape(b * v, *views.shape[2:]), dict(variables.memory)
+    for name, network in networks.items():
+        outputs, memory[name] = train_apply(
+            network, variables.params[name], memory[name], outputs
+        )
+    return outputs.reshape(b, v, *outputs.shape[1:]), memory
+
+
+def encode_with(
+    networks: Mapping[str, Network],
+    layers: tuple[str, ...],
+    variables: Variables,
+    images: jax.Array,
+) -> dict[str, jax.Array]:
+    """Applies networks that feed one another in inference mode; gives all outputs.
+
+    Args:
+      networks: by the name under which `variables` keeps them, in order.
+      layers: what to call the output of each.
+      variables: parameters and statistics of the networks.
+      images: [n, h, w, c] in [0, 1].
+    """
+    outputs = {}
+    for layer, (name, network) in zip(layers, networks.items(), strict=True):
+        params, stats = variables.params[name], variables.memory[name]
+        images = outputs[layer] = eval_apply(network, params, stats, images)
+    return outputs

@@ -1,0 +1,158 @@
+"""Contrastive learning of two or more views: SupCon with labels, SimCLR without."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jax_rcl import parallel
+from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
+from jax_rcl.losses import contrastive, pairwise
+from jax_rcl.objectives import applying
+
+
+@dataclasses.dataclass(frozen=True)
+class SupCon:
+    """Supervised contrastive learning, Khosla et al. 2020 (arXiv 2004.11362).
+
+    Every view of every example of the global batch is an anchor; its positives are the
+    views of the same class, also those of other examples. The formula is in
+    `losses.contrastive.supcon`.
+
+    Attributes:
+      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are what is kept.
+      projector: features to the embeddings [b, d] that the loss compares.
+      temperature: τ, positive; 0.1 in the paper.
+      positives: mean over positives "out"side the logarithm (equation 2, the paper's
+        choice) or "in"side (equation 3).
+      block: columns compared at a time, to bound memory; None compares all at once.
+    """
+
+    encoder: Network
+    projector: Network
+    temperature: float = 0.1
+    positives: Literal["out", "in"] = "out"
+    block: int | None = None
+    needs = frozenset({"views", "label"})
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        check_contrast(self.temperature, self.block)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh encoder and projector."""
+        return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
+
+    def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        """SupCon over the global batch, one value per view."""
+        z, memory = applying.embed_views(networks(self), variables, batch["views"])
+        rows, row_ids, row_labels = flat_views(z, batch["label"])
+        value = contrastive.supcon(
+            rows,
+            parallel.gather(rows),
+            row_ids=row_ids,
+            column_ids=parallel.gather(row_ids),
+            row_labels=row_labels,
+            column_labels=parallel.gather(row_labels),
+            temperature=self.temperature,
+            positives=self.positives,
+            block=self.block,
+        )
+        return Outcome(value, memory, view_metrics(z))
+
+    def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """`features` of the encoder and `embedding` of the projector."""
+        return applying.encode_with(networks(self), LAYERS, variables, images)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimCLR:
+    """Contrastive learning without labels, Chen et al. 2020 (arXiv 2002.05709).
+
+    As `SupCon`, but an anchor's positives are the other views of the same example. See
+    `losses.contrastive.nt_xent` for the formula.
+
+    Attributes:
+      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are what is kept.
+      projector: features to the embeddings [b, d] that the loss compares.
+      temperature: τ, positive; 0.5 for CIFAR-10 and 0.1 for ImageNet in the paper.
+      block: columns compared at a time, to bound memory; None compares all at once.
+    """
+
+    encoder: Network
+    projector: Network
+    temperature: float = 0.5
+    block: int | None = None
+    needs = frozenset({"views"})
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        check_contrast(self.temperature, self.block)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh encoder and projector."""
+        return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
+
+    def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        """NT-Xent over the global batch, one value per view."""
+        z, memory = applying.embed_views(networks(self), variables, batch["views"])
+        rows, row_ids, row_examples = flat_views(z, parallel.example_ids(len(z)))
+        value = contrastive.nt_xent(
+            rows,
+            parallel.gather(rows),
+            row_ids=row_ids,
+            column_ids=parallel.gather(row_ids),
+            row_examples=row_examples,
+            column_examples=parallel.gather(row_examples),
+            temperature=self.temperature,
+            block=self.block,
+        )
+        return Outcome(value, memory, view_metrics(z))
+
+    def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """`features` of the encoder and `embedding` of the projector."""
+        return applying.encode_with(networks(self), LAYERS, variables, images)
+
+
+LAYERS = ("features", "embedding")
+
+
+def networks(objective: SupCon | SimCLR) -> dict[str, Network]:
+    """Encoder and projector, by the names under which `Variables` keeps them."""
+    return {"encoder": objective.encoder, "projector": objective.projector}
+
+
+def check_contrast(temperature: float, block: int | None) -> None:
+    """Raises ValueError for a temperature or a block that is not positive."""
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive; got {temperature}.")
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, or None for all; got {block}.")
+
+
+def flat_views(
+    z: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """[b, v, d] to unit rows [b·v, d], an id for each view and its label."""
+    b, v, d = z.shape
+    rows = pairwise.unit(z).reshape(b * v, d)
+    return rows, pairwise.view_ids(parallel.example_ids(b), v), jnp.repeat(labels, v)
+
+
+def view_metrics(z: jax.Array) -> dict[str, jax.Array]:
+    """What tells collapse from learning, for views [b, v, d].
+
+    `alignment`: mean squared distance of a unit view to the mean of the views of its
+    example, 0 when all views agree (for two views, a quarter of the squared distance
+    between them, which is the alignment of Wang & Isola 2020). `spread`:
+    1 - ‖mean unit view‖² over the global batch, 0 when all embeddings are one point and
+    nearly 1 when they fill the sphere.
+    """
+    unit = jax.lax.stop_gradient(pairwise.unit(z))
+    centre = unit.mean(axis=1, keepdims=True)
+    mean = parallel.device_average(unit.mean(axis=(0, 1)))
+    return {
+        "alignment": jnp.sum((unit - centre) ** 2, axis=-1),
+        "spread": 1 - jnp.sum(mean**2),
+    }

@@ -1,0 +1,299 @@
+"""The data axis: the only module that knows there are devices and processes.
+
+Inside `data_parallel` every array of a batch is one device's share, [b, ...], and
+everything else is the same on all devices. A loss becomes global by `gather`ing what it
+compares and by `mean`ing what it returns, and by nothing else: the mean is inside the
+function that is differentiated, so the gradient is already that of the global loss (JAX
+inserts the sum over devices), and gradients are never averaged.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Tree = Any
+DATA = "data"
+"""Name of the mesh axis that a batch is split over; BatchNorm synchronises over it."""
+
+_SHARE, _WHOLE = PartitionSpec(DATA), PartitionSpec()
+
+
+# Outside the step: processes, devices, placing arrays.
+
+
+def start(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> None:
+    """Joins the other processes of a multi-process run, if there are any.
+
+    With arguments, exactly as told. Without, JAX asks the environment: SLURM, Open MPI,
+    Cloud TPU and GKE describe themselves; elsewhere this is a run of one process.
+
+    Args:
+      coordinator: `host:port` of process 0.
+      processes: how many processes take part.
+      process: number of this one, from 0.
+
+    Raises:
+      ValueError: with some of the three arguments but not all.
+    """
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == len(given):
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            # JAX's word for "no cluster here"; one that fails raises something else.
+            if "coordinator_address" not in str(error):
+                raise
+        return
+    if missing:
+        raise ValueError(
+            "a multi-process run is described by --coordinator, --processes and "
+            f"--process together; missing: {', '.join(missing)}."
+        )
+    jax.distributed.initialize(coordinator, processes, process)
+
+
+def process_index() -> int:
+    """Number of this process, from 0."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """How many processes take part in this run."""
+    return jax.process_count()
+
+
+def is_main() -> bool:
+    """Whether this process writes files and prints; exactly one does."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has reached the barrier of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def agree(flag: bool) -> bool:
+    """Whether any process says so; the same answer on all of them."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def make_mesh(devices: Any = None) -> Mesh:
+    """A mesh with one axis, `DATA`, over `devices` (default: all of all processes)."""
+    devices = list(jax.devices() if devices is None else devices)
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((len(devices),), (DATA,), devices=devices, axis_types=auto)
+
+
+def device_name() -> str:
+    """What one device is, in words, such as `NVIDIA H200` or `cpu`."""
+    return jax.devices()[0].device_kind
+
+
+def put(tree: Tree, mesh: Mesh) -> Tree:
+    """Splits a batch over the devices; each process gives its [n / processes, ...]."""
+    sharding = NamedSharding(mesh, _SHARE)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+    )
+
+
+def put_steps(tree: Tree, mesh: Mesh) -> Tree:
+    """`put` for the batches of several steps, stacked: [steps, n / processes, ...]."""
+    sharding = split_steps(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+    )
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Places the same arrays on every device of `mesh`; typed random keys included."""
+    whole = NamedSharding(mesh, _WHOLE)
+
+    def place(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            data = place(jax.random.key_data(x))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+        return jax.make_array_from_process_local_data(whole, np.asarray(x))
+
+    return jax.tree.map(place, tree)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of arrays that are the same on every device of `mesh`."""
+    return NamedSharding(mesh, _WHOLE)
+
+
+def split_steps(mesh: Mesh) -> NamedSharding:
+    """The sharding that `put_steps` gives."""
+    return NamedSharding(mesh, PartitionSpec(None, DATA))
+
+
+def fetch(tree: Tree) -> Tree:
+    """Copies arrays to numpy on every process, split ones made whole."""
+
+    def one(x: Any) -> np.ndarray:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            if not x.is_fully_replicated:
+                return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+            x = x.addressable_data(0)
+        return np.asarray(x)
+
+    return jax.tree.map(one, tree)
+
+
+def spread(arrays: Tree, mesh: Mesh) -> Tree:
+    """Lays a whole data set out over the devices, rows split evenly; see `take`.
+
+    Each device holds 1 / devices of the rows; the last share is padded by repeating
+    row 0, which no index refers to. Every process passes all rows.
+
+    Args:
+      arrays: numpy arrays [m, ...] that share their first axis.
+      mesh: where to.
+
+    Returns:
+      Arrays of m rounded up to a multiple of the number of devices.
+    """
+    sharding = NamedSharding(mesh, _SHARE)
+    count = mesh.size
+
+    def one(x: np.ndarray) -> jax.Array:
+        rows = -(-len(x) // count) * count
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            places = np.arange(rows)[index[0]]
+            return x[np.where(places < len(x), places, 0)]
+
+        return jax.make_array_from_callback((rows, *x.shape[1:]), sharding, part)
+
+    return jax.tree.map(one, arrays)
+
+
+# Around the step.
+
+
+def data_parallel(
+    step: Callable[..., Tree],
+    mesh: Mesh,
+    *,
+    whole: int = 1,
+    axes: tuple[int, ...] = (0,),
+) -> Callable[..., Tree]:
+    """Runs `step(*whole, *shares) -> whole` on every device of `mesh`.
+
+    Args:
+      step: called on each device with the first `whole` arguments the same everywhere
+        and one share of each of the others; returns what is the same everywhere.
+      mesh: from `make_mesh`.
+      whole: number of leading arguments that are not split.
+      axes: for each of the other arguments, the axis that is split over devices.
+    """
+    shares = tuple(PartitionSpec(*[None] * axis, DATA) for axis in axes)
+    in_specs = (_WHOLE,) * whole + shares
+    return jax.shard_map(step, mesh=mesh, in_specs=in_specs, out_specs=_WHOLE)
+
+
+def over_shares(
+    function: Callable[..., Tree], mesh: Mesh, *, whole: int = 1
+) -> Callable[..., Tree]:
+    """Runs `function(*whole, share) -> share` on every device; joins the shares."""
+    in_specs = (_WHOLE,) * whole + (_SHARE,)
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=_SHARE)
+
+
+# Inside the step.
+
+
+def gather(x: jax.Array) -> jax.Array:
+    """Concatenates the devices' shares, [b, ...] -> [n, ...], with a gradient."""
+    return lax.all_gather(x, DATA, axis=0, tiled=True)
+
+
+def gather_constant(x: jax.Array) -> jax.Array:
+    """`gather` for what is kept rather than differentiated, such as keys for a queue.
+
+    The sum over devices of disjoint shares: exact, and known to JAX to be the same on
+    every device, so that the result may leave the step (`gather`'s may not).
+    """
+    count, index = lax.axis_size(DATA), lax.axis_index(DATA)
+    empty = lax.pcast(jnp.zeros((count, *x.shape), x.dtype), DATA, to="varying")
+    own = lax.dynamic_update_index_in_dim(empty, lax.stop_gradient(x), index, axis=0)
+    return lax.psum(own, DATA).reshape(-1, *x.shape[1:])
+
+
+def mean(tree: Tree) -> Tree:
+    """Mean over all axes and all devices, leaf by leaf; gives replicated scalars."""
+    return jax.tree.map(lambda x: lax.pmean(jnp.mean(x), DATA), tree)
+
+
+def device_average(tree: Tree) -> Tree:
+    """Averages over devices leaf by leaf, shapes kept; the same on every device."""
+    return jax.tree.map(lambda x: lax.pmean(x, DATA), tree)
+
+
+def example_ids(count: int) -> jax.Array:
+    """Places in the global batch of a device's `count` examples, int32 [b]."""
+    return lax.axis_index(DATA) * count + jnp.arange(count, dtype=jnp.int32)
+
+
+def example_keys(key: jax.Array, count: int) -> jax.Array:
+    """One random key for each of a device's `count` examples.
+
+    Keys follow the example's place in the global batch, so that results do not depend
+    on the number of devices.
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, example_ids(count))
+
+
+def take(arrays: Tree, indices: jax.Array) -> Tree:
+    """Rows `indices` [b] of arrays laid out by `spread`, each device its own rows.
+
+    Every device looks up what it holds of the rows that any device asks for; the sum of
+    these disjoint answers is exact.
+    """
+    wanted = gather(indices)
+    index = lax.axis_index(DATA)
+
+    def one(x: jax.Array) -> jax.Array:
+        place = wanted - index * len(x)
+        held = (place >= 0) & (place < len(x))
+        rows = jnp.take(x, jnp.where(held, place, 0), axis=0)
+        mask = held.reshape(-1, *[1] * (x.ndim - 1))
+        rows = jnp.where(mask, rows, jnp.zeros_like(rows))
+        return lax.psum_scatter(rows, DATA, scatter_dimension=0, tiled=True)
+
+    return jax.tree.map(one, arrays)
+
+
+def memory_limit(mesh: Mesh) -> int | None:
+    """Bytes of memory of one device; None where the device does not say (a CPU)."""
+    stats = mesh.local_devices[0].memory_stats() or {}
+    return stats.get("bytes_limit")
+
+
+def peak_memory(mesh: Mesh) -> int | None:
+    """Most bytes in use so far on one device; None where the device does not say."""
+    stats = mesh.local_devices[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use")
+
+
+def log_devices(mesh: Mesh) -> None:
+    """Says once what this run runs on."""
+    logging.getLogger(__name__).info(
+        "%d device(s) %s in %d process(es)", mesh.size, device_name(), process_count()
+    )

@@ -1,0 +1,1 @@
+"""What a person looks at: console, TensorBoard, JSON lines, pictures, a page."""

@@ -1,0 +1,242 @@
+"""What a person sees in the terminal while a run goes on."""
+
+import collections
+import contextlib
+import dataclasses
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
+
+import tqdm
+
+_WINDOW = 30.0  # Speeds are averages over the last so many seconds,
+_MARK = 1.0  # of readings that lie at least so many seconds apart.
+_LINE = 10.0  # Seconds between lines where there is no terminal to redraw.
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Where text goes: a terminal, a file, a notebook's output."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+    def isatty(self) -> bool: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """The clock, the step and the seconds waited for data, all counted up."""
+
+    seconds: float
+    step: int
+    waited: float
+
+
+class Progress:
+    """Epoch, step, loss, speed and time left, as training goes on.
+
+    On a terminal this is one bar that redraws itself. Elsewhere (a file, a pipe, a
+    notebook) it is a line at the first update, at most one every ten seconds, and one
+    at the last step. The first update starts the clock, so that compilation counts
+    neither as speed nor as time left.
+
+    Args:
+      total_steps: updates in the whole run.
+      start_step: updates already made when this process starts.
+      batch_size: examples in one update, over all devices.
+      steps_per_epoch: updates in one pass over the data.
+      stream: where to write; standard error by default.
+      clock: seconds since any moment, never going back.
+
+    Raises:
+      ValueError: if a count is not positive or `start_step` is out of range.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        start_step: int = 0,
+        *,
+        batch_size: int,
+        steps_per_epoch: int,
+        stream: Stream | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if min(total_steps, batch_size, steps_per_epoch) < 1:
+            raise ValueError(
+                f"Progress counts from 1: total_steps {total_steps}, batch_size "
+                f"{batch_size} and steps_per_epoch {steps_per_epoch} must be positive."
+            )
+        if not 0 <= start_step <= total_steps:
+            raise ValueError(
+                f"Progress.start_step {start_step} must lie in [0, {total_steps}], "
+                f"where the end is total_steps."
+            )
+        self._total, self._step = total_steps, start_step
+        self._batch_size, self._steps_per_epoch = batch_size, steps_per_epoch
+        self._stream = sys.stderr if stream is None else stream
+        self._clock, self._paused, self._waited = clock, 0.0, 0.0
+        self._readings: collections.deque[_Reading] = collections.deque()
+        self._latest: _Reading | None = None
+        self._loss: float | None = None
+        self._line_at, self._line_step = -math.inf, -1
+        self._bar = _bar(total_steps, start_step, self._epoch(), self._stream)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def update(
+        self,
+        step: int,
+        metrics: Mapping[str, SupportsFloat] | None = None,
+        data_wait: float = 0.0,
+    ) -> None:
+        """Says that `step` updates have been made.
+
+        Args:
+          step: updates made; may rise by more than one.
+          metrics: numbers of this step if they were fetched; the one named `loss`, or
+            whose name ends in `/loss`, is shown until the next.
+          data_wait: seconds that training stood still for data since the last update.
+        """
+        made, self._step = step - self._step, step
+        for name, value in (metrics or {}).items():
+            if name.rpartition("/")[2] == "loss":
+                self._loss = float(value)
+        now = self._clock() - self._paused
+        # What came before the first update, compilation included, is not counted.
+        self._waited += data_wait if self._readings else 0.0
+        self._latest = _Reading(now, step, self._waited)
+        self._remember(self._latest)
+        if self._bar is not None:
+            self._bar.set_description_str(self._epoch(), refresh=False)
+            self._bar.fields = tuple(self._fields())
+            self._bar.update(made)
+        elif now - self._line_at >= _LINE or step == self._total:
+            self._line(now)
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """Examples per second, and the share of the time waited for data, in [0, 1].
+
+        Averages over the last half minute or so, under the names
+        `time/examples_per_second` and `time/data_wait`; empty before the second update.
+        """
+        if not self._readings or self._latest is None:
+            return {}
+        oldest, latest = self._readings[0], self._latest
+        seconds = latest.seconds - oldest.seconds
+        if seconds <= 0:
+            return {}
+        examples = (latest.step - oldest.step) * self._batch_size
+        return {
+            "time/examples_per_second": examples / seconds,
+            "time/data_wait": min(1.0, (latest.waited - oldest.waited) / seconds),
+        }
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops the clock while something other than training runs, such as a probe."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._paused += self._clock() - start
+
+    def note(self, text: str) -> None:
+        """Writes a line that stays, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leaves the last state on the screen; further calls do nothing."""
+        if self._bar is not None:
+            self._bar.close()
+        elif self._latest is not None and self._line_step != self._step:
+            self._line(self._latest.seconds)
+
+    def _remember(self, reading: _Reading) -> None:
+        """Keeps readings about a second apart, back to the start of the window."""
+        readings = self._readings
+        if not readings or reading.seconds - readings[-1].seconds >= _MARK:
+            readings.append(reading)
+        while len(readings) > 1 and reading.seconds - readings[1].seconds >= _WINDOW:
+            readings.popleft()
+
+    def _line(self, now: float) -> None:
+        self._line_at, self._line_step = now, self._step
+        count = f"step {self._step:>{len(str(self._total))}}/{self._total}"
+        self.note("  ".join([self._epoch(), count, *self._fields()]))
+
+    def _epoch(self) -> str:
+        """The epoch that the last update belongs to, counted from 1."""
+        epochs = -(-self._total // self._steps_per_epoch)
+        epoch = max(self._step - 1, 0) // self._steps_per_epoch + 1
+        return f"epoch {epoch:>{len(str(epochs))}}/{epochs}"
+
+    def _fields(self) -> list[str]:
+        """What is known, the most important first: a narrow terminal drops the last."""
+        fields = [] if self._loss is None else [f"loss {self._loss:.4g}"]
+        speed = self.speed
+        if speed:
+            rate = speed["time/examples_per_second"]
+            if rate > 0:
+                left = (self._total - self._step) * self._batch_size / rate
+                fields.append(f"{_duration(left)} left")
+            fields.append(f"{rate:,.{0 if rate >= 10 else 2}f} examples/s")
+            fields.append(f"data wait {100 * speed['time/data_wait']:.1f} %")
+        return fields
+
+
+def _duration(seconds: float) -> str:
+    """Minutes and seconds, `2:03`, after an hour with hours, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class _Bar(tqdm.tqdm):
+    """A bar with fields of our own, as many as leave room for the bar itself."""
+
+    fields: tuple[str, ...] = ("compiling",)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        known = super().format_dict
+        fields = list(self.fields)
+        room = known["ncols"] or 80
+        room -= len(known["prefix"]) + 2 * len(str(self.total)) + len("  /") + 12
+        while fields and len("  ".join(fields)) > room:
+            fields.pop()
+        return {**known, "fields": "  ".join(fields)}
+
+
+def _bar(total: int, start: int, epoch: str, stream: Stream) -> _Bar | None:
+    """A bar that follows the width of the terminal; None where lines are better."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return None
+    return _Bar(
+        desc=epoch,
+        total=total,
+        initial=start,
+        file=stream,
+        dynamic_ncols=True,
+        mininterval=0.2,
+        bar_format="{desc} {bar} {n_fmt}/{total_fmt}  {fields}",
+    )

@@ -1,0 +1,185 @@
+"""Numbers, images and texts of a run: JSON lines and TensorBoard events.
+
+`metrics.jsonl` is the record: one object per line, `{"step": 50, "train/loss": 4.2}`.
+Two runs of the same configuration write the same lines, except for names that start
+with `time/`, where everything belongs that depends on the clock. TensorBoard events
+are a view of the same numbers.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, SupportsFloat
+
+import numpy as np
+import tensorboardX
+
+_METRICS = "metrics.jsonl"
+_EVENTS = "tensorboard"
+
+
+class Log:
+    """Appends to `<workdir>/metrics.jsonl` and `<workdir>/tensorboard`.
+
+    Opening it forgets what an earlier process wrote after the checkpoint that the run
+    continues from, so that a resumed run leaves the same record as one never stopped:
+    lines with a later step are dropped (as is a last line torn by a kill), and
+    TensorBoard is told to hide later events.
+
+    Args:
+      workdir: directory of the run; made if missing.
+      resume_step: number of updates already made; 0 for a new run.
+
+    Raises:
+      ValueError: if `resume_step` is negative, or `metrics.jsonl` is damaged before
+        its last line.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
+        if resume_step < 0:
+            raise ValueError(
+                f"Log.resume_step counts updates already made and is at least 0; "
+                f"got {resume_step}."
+            )
+        folder = Path(workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_after(folder / _METRICS, resume_step)
+        self._lines = open(folder / _METRICS, "a", encoding="utf-8")
+        earlier = len(list((folder / _EVENTS).glob("events.out.tfevents.*")))
+        self._events = tensorboardX.SummaryWriter(
+            str(folder / _EVENTS),
+            purge_step=resume_step + 1 if earlier else None,
+            # File names hold whole seconds: without a number of its own, a second
+            # writer within a second would overwrite the file of the first.
+            filename_suffix=f".{earlier:04d}",
+            max_queue=1000,
+            flush_secs=30,
+        )
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
+        """Adds one line, and one TensorBoard point per number.
+
+        JSON has no NaN and no infinity; both are written as null, and `read` gives NaN.
+
+        Args:
+          step: updates made when the numbers were measured.
+          metrics: numbers by name; the name `step` is taken.
+
+        Raises:
+          ValueError: if a number is named `step`.
+        """
+        if "step" in metrics:
+            raise ValueError(
+                "a metric may not be named 'step', which every line already has; "
+                "write, say, 'train/step'."
+            )
+        numbers = {name: float(value) for name, value in sorted(metrics.items())}
+        record = {"step": step} | {
+            name: value if math.isfinite(value) else None
+            for name, value in numbers.items()
+        }
+        self._lines.write(json.dumps(record, allow_nan=False) + "\n")
+        self._lines.flush()  # A killed process loses no line that was written.
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, step)
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Shows images [h, w, c] in TensorBoard, uint8 or floats in [0, 1].
+
+        Raises:
+          ValueError: for an array that is not [h, w, c] with c of 1, 3 or 4.
+        """
+        for name, image in images.items():
+            if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
+                raise ValueError(
+                    f"image {name!r} has shape {image.shape}; write [h, w, c] with "
+                    f"c of 1, 3 or 4."
+                )
+            if image.dtype != np.uint8:
+                image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+            self._events.add_image(name, image, step, dataformats="HWC")
+
+    def write_text(self, step: int, texts: Mapping[str, str]) -> None:
+        """Shows texts in TensorBoard, which reads them as Markdown."""
+        for name, text in texts.items():
+            self._events.add_text(name, text, step)
+
+    def flush(self) -> None:
+        """Brings every line onto the disk, and TensorBoard up to date if it can be.
+
+        Call it before a checkpoint is written: then no checkpoint is ahead of its log.
+        Events go through a thread; the very last ones may follow a moment later.
+        """
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+        self._events.flush()
+
+    def close(self) -> None:
+        """Writes what is left and closes the files; further calls do nothing."""
+        if not self._lines.closed:
+            self.flush()
+        self._lines.close()
+        self._events.close()
+
+
+def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of `<workdir>/metrics.jsonl`, in order; empty if there is no file.
+
+    Each is a dict of `step` (int) and numbers (float), with NaN where null is written.
+    A last line that a killed process left unfinished is not among them.
+
+    Raises:
+      ValueError: if a line before the last is not a JSON object with a step.
+    """
+    return [
+        {name: math.nan if value is None else value for name, value in record.items()}
+        for record in _records(Path(workdir) / _METRICS)
+    ]
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """All complete lines of the file, parsed."""
+    if not path.exists():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            raise ValueError(
+                f"{path}, line {number} is not a JSON object with an integer 'step': "
+                f"{line[:80]!r}. Remove that line, or the file to start a new record."
+            )
+        records.append(record)
+    return records
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Rewrites the file without later lines and without a torn one, all or nothing."""
+    if not path.exists():
+        return
+    kept = [record for record in _records(path) if record["step"] <= step]
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept)
+    beside = path.with_name(path.name + ".new")
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)

@@ -1,0 +1,210 @@
+"""Looking at an encoder: evaluators, results.json and the report page."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import jax_rcl
+from jax_rcl import config as configs
+from jax_rcl import feed, parallel
+from jax_rcl.config import ConfigError
+from jax_rcl.core import Encode, Variables
+from jax_rcl.report import log, page, plots, tables
+from jax_rcl.run import Run, restore_variables, stored_config
+
+EXAMPLES = 8
+"""How many examples the picture of the views shows."""
+
+
+def make_encoder(run: Run) -> Callable[[Variables], Encode]:
+    """Returns `encoder(variables) -> encode`; one program for each shape of images."""
+    apply = jax.jit(run.experiment.objective.encode)
+
+    def encoder(variables: Variables) -> Encode:
+        def encode(images: Any) -> dict[str, Any]:
+            outputs = apply(variables, parallel.spread(np.asarray(images), run.mesh))
+            return {k: x[: len(images)] for k, x in parallel.fetch(outputs).items()}
+
+        return encode
+
+    return encoder
+
+
+def run_evaluators(
+    run: Run, encode: Encode, step: int, names: list[str]
+) -> dict[str, float]:
+    """Numbers of the named evaluators, as `<evaluator>/<number>`.
+
+    Raises:
+      RuntimeError: one of them failed; the message names it and the step.
+    """
+    numbers: dict[str, float] = {}
+    for name in names:
+        try:
+            own = run.experiment.evaluators[name].run(encode)
+        except Exception as error:
+            raise RuntimeError(
+                f"evaluator '{name}' failed at step {step}: {error}"
+            ) from error
+        numbers |= {f"{name}/{key}": float(value) for key, value in own.items()}
+    return numbers
+
+
+def evaluate(
+    config: ConfigDict, workdir: str | os.PathLike[str], *, mesh: Mesh | None = None
+) -> dict[str, float]:
+    """Runs every evaluator of `config` on the newest checkpoint of `workdir`.
+
+    The objective must be the one that was trained; the evaluators may be others.
+
+    Args:
+      config: a node of `config.Experiment`.
+      workdir: of a run of `train.train`; results.json is written there.
+      mesh: the devices; all of them by default.
+
+    Returns:
+      Numbers as `<evaluator>/<number>`.
+
+    Raises:
+      ConfigError: there is no run in `workdir`, or it trained another objective.
+    """
+    old = stored_config(Path(workdir))
+    lines = configs.differences(old["objective"], config["objective"], "objective")
+    if lines:
+        raise ConfigError(
+            f"{workdir} was trained with another objective (there -> now):\n  "
+            + "\n  ".join(lines)
+        )
+    run = Run.prepare(config, workdir, mesh)
+    step, variables = restore_variables(run)
+    encode = make_encoder(run)(variables)
+    numbers = run_evaluators(run, encode, step, list(run.experiment.evaluators))
+    write_results(run, step, numbers)
+    return numbers
+
+
+def latest(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
+    """The last number of every evaluator in the lines of metrics.jsonl."""
+    names = tuple(f"{name}/" for name in run.experiment.evaluators)
+    found: dict[str, float] = {}
+    for line in history:
+        found |= {key: value for key, value in line.items() if key.startswith(names)}
+    return found
+
+
+def write_results(run: Run, step: int, numbers: Mapping[str, float]) -> None:
+    """Prints the closing table and writes results.json, on the main process."""
+    if not parallel.is_main():
+        return
+    protocols = run.protocols()
+    record = {"step": step, "results": dict(numbers), "protocols": protocols}
+    text = json.dumps(record, indent=2, sort_keys=True)
+    (run.workdir / "results.json").write_text(text + "\n")
+    print(tables.closing(numbers, protocols), flush=True)
+
+
+# The page.
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """The first examples of a run as its objective saw them.
+
+    Attributes:
+      images: [m, v, h, w, c] in [0, 1].
+      labels: their classes, or None.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+    def sheet(self) -> np.ndarray:
+        """All views in one image, a row for each example."""
+        m, v, h, w, c = self.images.shape
+        return self.images.transpose(0, 2, 1, 3, 4).reshape(m * h, v * w, c)
+
+
+def first_views(run: Run, key: jax.Array) -> Views | None:
+    """What step 0 showed the network; None for a method that sees no views.
+
+    Args:
+      run: the run.
+      key: of its `TrainState`.
+    """
+    if "views" not in run.plan.augmented:
+        return None
+    batch = feed.first_batch(run, key)
+    labels = batch["label"][:EXAMPLES] if "label" in batch else None
+    return Views(batch["views"][:EXAMPLES], labels)
+
+
+def write_page(
+    run: Run, variables: Variables, views: Views | None, seconds: float
+) -> None:
+    """Writes report/index.html: numbers, pictures, facts and the config of a run."""
+    encode, drawn = make_encoder(run)(variables), {}
+    if views is not None:
+        names = run.experiment.source.class_names
+        sheet = plots.views(views.images, views.labels, names)
+        drawn["Views: examples (rows) as the network saw them at step 0"] = sheet
+    for name, evaluator in run.experiment.evaluators.items():
+        findings = getattr(evaluator, "findings", None)
+        for title, finding in findings(encode).items() if findings else ():
+            caption, figure = plots.draw(finding)
+            drawn[f"{title.capitalize()} ({name}): {caption}"] = figure
+    if not parallel.is_main():
+        return
+    history = log.read(run.workdir)
+    page.write_page(
+        run.workdir / "report" / "index.html",
+        title=run.workdir.name,
+        config_json=configs.to_json(run.config),
+        results=latest(run, history),
+        protocols=run.protocols(),
+        history=history,
+        figures=drawn,
+        facts=facts(run, variables, seconds),
+        command=f"python -m jax_rcl.main --workdir={run.workdir.name}",
+        steps_per_epoch=run.plan.steps_per_epoch,
+    )
+
+
+def facts(run: Run, variables: Variables, seconds: float) -> dict[str, str]:
+    """What a reader of the numbers asks: where, when, with what, how long."""
+    sizes = [x.size for x in jax.tree.leaves(variables.params)]
+    minutes, rest = divmod(round(seconds), 60)
+    return {
+        "trained": f"{run.plan.total_steps:,} steps of {run.experiment.batch_size:,} "
+        f"examples, {run.plan.total_steps / run.plan.steps_per_epoch:g} epochs",
+        "time": f"{minutes} min {rest} s, evaluation included",
+        "devices": f"{run.mesh.size} × {parallel.device_name()}",
+        "parameters": f"{sum(sizes):,}",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "versions": f"jax_rcl {jax_rcl.__version__}, jax {jax.__version__}",
+    }
+
+
+def commit() -> str:
+    """The commit of the code that runs, with + where files were changed; or unknown."""
+    folder = Path(jax_rcl.__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty=+"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()

@@ -1,0 +1,247 @@
+"""The fixed parts of a run, its workdir, and the state it starts from."""
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jax_rcl import config as configs
+from jax_rcl import parallel, train_step
+from jax_rcl.check import Plan, plan
+from jax_rcl.checkpoint import (
+    FROZEN,
+    STATES,
+    VARIABLES,
+    Checkpoints,
+    DamagedCheckpoint,
+    checksums,
+)
+from jax_rcl.config import ConfigError, Experiment
+from jax_rcl.core import Tree, Variables
+from jax_rcl.train_step import TrainState
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+"""File of a workdir that holds its config."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same from the first step to the last.
+
+    Attributes:
+      config: what the experiment was built from.
+      experiment: its objects.
+      workdir: where everything it leaves goes.
+      mesh: the devices.
+      plan: shapes and counts.
+    """
+
+    config: ConfigDict
+    experiment: Experiment
+    workdir: Path
+    mesh: Mesh
+    plan: Plan
+
+    @classmethod
+    def prepare(
+        cls,
+        config: ConfigDict,
+        workdir: str | os.PathLike[str],
+        mesh: Mesh | None = None,
+    ) -> "Run":
+        """Builds the experiment and checks all of it; nothing is compiled or written.
+
+        Raises:
+          ConfigError: what is wrong, and what to write instead.
+        """
+        experiment = configs.build(config)
+        if not isinstance(experiment, Experiment):
+            raise ConfigError("get_config must return node(Experiment, ...).")
+        mesh = parallel.make_mesh() if mesh is None else mesh
+        made = plan(experiment, mesh)
+        return cls(config, experiment, Path(workdir).absolute(), mesh, made)
+
+    def due_evaluators(self, step: int) -> list[str]:
+        """Names of the evaluators that run once `step` updates have been made."""
+        total_steps, steps_per_epoch = self.plan.total_steps, self.plan.steps_per_epoch
+        return [
+            name
+            for name, evaluator in self.experiment.evaluators.items()
+            if evaluator.when.due(
+                step, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+            )
+        ]
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is written once `step` updates have been made."""
+        last = step == self.plan.total_steps
+        return last or step % self.experiment.save_every == 0
+
+    def logs(self, step: int) -> bool:
+        """Whether the metrics of update number `step`, counted from 1, are logged."""
+        ends = step in (1, self.plan.total_steps)
+        return ends or step % self.experiment.log_every == 0
+
+    def learning_rate(self, step: int) -> float:
+        """The base learning rate of update number `step`, counted from 1."""
+        return self.experiment.optimizer.learning_rate_at(
+            step - 1,
+            total_steps=self.plan.total_steps,
+            steps_per_epoch=self.plan.steps_per_epoch,
+            batch_size=self.experiment.batch_size,
+        )
+
+    def protocols(self) -> dict[str, str]:
+        """One line for each evaluator that says what its numbers mean."""
+        return {n: e.protocol for n, e in self.experiment.evaluators.items()}
+
+
+def claim(run: Run) -> None:
+    """Makes the workdir this run's, or finds that it is already.
+
+    Raises:
+      ConfigError: it cannot be written to, or holds the run of another config.
+    """
+    path = run.workdir / CONFIG
+    if parallel.is_main():
+        try:
+            run.workdir.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(configs.to_json(run.config) + "\n")
+            if path.exists():
+                temporary.unlink()
+            else:
+                temporary.replace(path)
+        except OSError as error:
+            raise ConfigError(
+                f"the workdir {run.workdir} cannot be written to ({error}); choose "
+                "another with --workdir."
+            ) from error
+    parallel.barrier("config")
+    lines = configs.differences(stored_config(run.workdir), run.config)
+    if lines:
+        raise ConfigError(
+            f"the workdir {run.workdir} holds the run of another config; these fields "
+            "differ (there -> now):\n  "
+            + "\n  ".join(lines)
+            + "\nChoose another --workdir, or change these back."
+        )
+
+
+def stored_config(workdir: Path) -> ConfigDict:
+    """The config of the run that a workdir holds.
+
+    Raises:
+      ConfigError: it holds none, or the file is damaged.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        raise ConfigError(f"{workdir} holds no run: there is no {path}.")
+    try:
+        return configs.from_json(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a config: {error}") from error
+
+
+# States and checkpoints.
+
+
+def items(state: TrainState) -> dict[str, Tree]:
+    """What a checkpoint holds; frozen arrays are stored once per run, beside it."""
+    variables = state.variables
+    training = {"step": state.step, "key": state.key, "opt_state": state.opt_state}
+    return {
+        VARIABLES: {"params": variables.params, "memory": variables.memory},
+        "training": training,
+    }
+
+
+def facts(state: TrainState, seconds: float) -> dict[str, object]:
+    """What a checkpoint says beside its arrays."""
+    return {"seconds": seconds, "frozen": checksums(state.variables.frozen)}
+
+
+def starting_state(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, float]:
+    """The newest checkpoint's state, or a fresh one; and the seconds spent so far.
+
+    Raises:
+      DamagedCheckpoint: there are checkpoints, but none can be read, or the frozen
+        arrays are not those that the run was trained with.
+    """
+    whole = parallel.replicated(run.mesh)
+    template = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+        jax.eval_shape(lambda: _initial(run)),
+    )
+    found = checkpoints.restore(items(template))
+    if found is None:
+        state = fresh_state(run)
+        if jax.tree.leaves(state.variables.frozen):
+            with Checkpoints(run.workdir / FROZEN, keep=1) as once:
+                once.save(0, {FROZEN: state.variables.frozen})
+        return state, 0.0
+    step, arrays, told = found
+    frozen = restore_frozen(run.workdir, template.variables.frozen)
+    if checksums(frozen) != told["frozen"]:
+        raise DamagedCheckpoint(
+            f"{run.workdir / FROZEN} is not what this run was trained with."
+        )
+    logger.info("continues from step %d of %s", step, run.workdir)
+    variables = Variables(frozen=frozen, **arrays[VARIABLES])
+    return TrainState(variables=variables, **arrays["training"]), told["seconds"]
+
+
+def restore_frozen(workdir: Path, template: Tree) -> Tree:
+    """The frozen arrays of a run; an empty template where it has none."""
+    if not jax.tree.leaves(template):
+        return template
+    with Checkpoints(workdir / FROZEN) as checkpoints:
+        found = checkpoints.restore({FROZEN: template})
+    if found is None:
+        raise DamagedCheckpoint(f"{workdir / FROZEN} is missing.")
+    return found[1][FROZEN]
+
+
+def restore_variables(run: Run) -> tuple[int, Variables]:
+    """Step and variables of the newest checkpoint, on all devices.
+
+    Raises:
+      ConfigError: there is no checkpoint.
+      DamagedCheckpoint: none can be read.
+    """
+    whole = parallel.replicated(run.mesh)
+    template = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
+        run.plan.variables,
+    )
+    wanted = {"params": template.params, "memory": template.memory}
+    with Checkpoints(run.workdir / STATES) as checkpoints:
+        found = checkpoints.restore({VARIABLES: wanted})
+    if found is None:
+        raise ConfigError(f"{run.workdir} holds no checkpoint yet.")
+    frozen = restore_frozen(run.workdir, template.frozen)
+    return found[0], Variables(frozen=frozen, **found[1][VARIABLES])
+
+
+def fresh_state(run: Run) -> TrainState:
+    """A new run's state, with what `init_from` brings, on all devices."""
+    state = _initial(run)
+    brought = jax.tree.map(
+        lambda own, other: own if isinstance(other, jax.ShapeDtypeStruct) else other,
+        state.variables,
+        run.plan.variables,
+    )
+    return parallel.replicate(state.replace(variables=brought), run.mesh)
+
+
+def _initial(run: Run) -> TrainState:
+    made, experiment = run.plan, run.experiment
+    return train_step.create(
+        experiment.objective, made.optimizer, experiment.seed, made.example()
+    )

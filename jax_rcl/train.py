@@ -1,0 +1,284 @@
+"""The loop: restores, trains, logs, evaluates, saves, reports, whatever the method."""
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jax_rcl import parallel
+from jax_rcl.checkpoint import STATES, Checkpoints
+from jax_rcl.core import Tree, Variables
+from jax_rcl.feed import calls, compiled_step
+from jax_rcl.interrupt import Interrupted, Signals
+from jax_rcl.report import console, log, results, tables
+from jax_rcl.results import (
+    Views,
+    first_views,
+    latest,
+    make_encoder,
+    run_evaluators,
+    write_page,
+    write_results,
+)
+from jax_rcl.run import Run, claim, facts, items, starting_state
+from jax_rcl.train_step import TrainState
+
+logger = logging.getLogger(__name__)
+
+AHEAD = 2
+"""Calls under way before the host looks at the oldest one's metrics.
+
+The device never waits for the host, and no more batches than these are in memory.
+"""
+
+
+class Diverged(ArithmeticError):
+    """The loss or its gradient is not finite any more."""
+
+
+def train(
+    config: ConfigDict, workdir: str | os.PathLike[str], *, mesh: Mesh | None = None
+) -> dict[str, float]:
+    """Trains to the end, from the newest checkpoint of `workdir` if there is one.
+
+    Stopped at any moment, even by SIGKILL, and called again, it ends with the numbers
+    of a run that was never stopped.
+
+    Args:
+      config: a node of `config.Experiment`.
+      workdir: made if missing; holds config.json, checkpoints, metrics.jsonl,
+        TensorBoard events, results.json and report/index.html.
+      mesh: the devices; all of them by default.
+
+    Returns:
+      The last numbers of every evaluator, as `<evaluator>/<number>`.
+
+    Raises:
+      ConfigError: what is wrong with the config, before anything is compiled.
+      Diverged: a loss that is not finite; the checkpoints before it are kept.
+      Interrupted: SIGTERM or Ctrl-C, after a checkpoint was written.
+    """
+    run = Run.prepare(config, workdir, mesh)
+    claim(run)
+    keep = run.experiment.keep
+    with Signals() as signals, Checkpoints(run.workdir / STATES, keep=keep) as saved:
+        state, seconds = starting_state(run, saved)
+        first = int(state.step)
+        if first == run.plan.total_steps and finished(run):
+            return already(run)
+        if parallel.is_main():
+            print(tables.overview(state.variables), flush=True)
+        views = first_views(run, state.key)
+        with outputs(run, first) as (lines, progress):
+            show(views, lines)
+            loop = Loop(run, saved, lines, progress, signals, seconds)
+            state = loop.to_the_end(state)
+    write_results(run, run.plan.total_steps, latest(run, log.read(run.workdir)))
+    write_page(run, state.variables, views, loop.seconds)
+    return latest(run, log.read(run.workdir))
+
+
+class Loop:
+    """Calls the compiled step until the end; looks, logs, evaluates and saves between.
+
+    Attributes:
+      seconds: spent on this run so far, earlier sittings included.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        saved: Checkpoints,
+        lines: log.Log | None,
+        progress: console.Progress | None,
+        signals: Signals,
+        seconds: float,
+    ) -> None:
+        """Takes the parts; `lines` and `progress` only on the main process."""
+        self.run, self.saved, self.signals = run, saved, signals
+        self.lines, self.progress, self.seconds = lines, progress, seconds
+        self.encoder = make_encoder(run)
+        self.pending: collections.deque[Pending] = collections.deque()
+
+    def to_the_end(self, state: TrainState) -> TrainState:
+        """Trains from `state` to the last step."""
+        began, step = time.monotonic() - self.seconds, int(state.step)
+        self.catch_up(state, step)
+        if step == self.run.plan.total_steps:
+            return state
+        update, data, _ = compiled_step(self.run, state)
+        try:
+            for count, own_count, batches, waited in calls(self.run, step):
+                state, metrics = update(state, own_count, data, batches)
+                self.pending.append(Pending(step, count, metrics, waited))
+                before, step = step, step + count
+                while len(self.pending) > AHEAD:
+                    self.look()
+                self.seconds = time.monotonic() - began
+                self.between(state, before, step)
+        except Exception as error:
+            self.rescue(state, step, error)
+            raise
+        return state
+
+    def between(self, state: TrainState, before: int, step: int) -> None:
+        """What happens after a call: evaluation, a checkpoint, an interruption."""
+        names, saves = self.run.due_evaluators(step), self.run.saves(step)
+        stop = self.signals.number is not None
+        if parallel.process_count() > 1:
+            # Processes hear of a signal at different moments, and asking the others
+            # waits for the devices: once in a while is enough.
+            every = self.run.experiment.log_every
+            asks = saves or before // every != step // every
+            stop = asks and parallel.agree(stop)
+        if not (names or saves or stop):
+            return
+        while self.pending:
+            self.look()
+        if names:
+            self.evaluate(state.variables, step, names)
+        if saves or stop:
+            self.save(state, step)
+        if stop and step < self.run.plan.total_steps:
+            self.saved.wait()
+            raise Interrupted(self.signals.number, step)
+
+    def look(self) -> None:
+        """Fetches the metrics of the oldest call under way, checks and logs them."""
+        oldest = self.pending.popleft()
+        metrics = {f"train/{n}": x for n, x in parallel.fetch(oldest.metrics).items()}
+        numbers: dict[str, float] = {}
+        for place in range(oldest.count):
+            step = oldest.step + place + 1
+            numbers = {name: float(values[place]) for name, values in metrics.items()}
+            if not math.isfinite(numbers["train/loss"] + numbers["train/grad_norm"]):
+                raise Diverged(self.diverged(step, numbers))
+            if self.lines and self.progress and self.run.logs(step):
+                numbers["train/learning_rate"] = self.run.learning_rate(step)
+                self.lines.write(step, numbers | self.progress.speed)
+        if self.progress:
+            done = oldest.step + oldest.count
+            self.progress.update(done, numbers, oldest.waited)
+
+    def diverged(self, step: int, numbers: dict[str, float]) -> str:
+        """Says where it happened, and what is left."""
+        self.saved.wait()
+        steps = self.saved.steps()
+        kept = (
+            f"the last good checkpoint is step {steps[-1]}"
+            if steps
+            else "none was saved"
+        )
+        return (
+            f"the loss of step {step} is {numbers['train/loss']:g} and the norm of its "
+            f"gradient {numbers['train/grad_norm']:g}; {kept} in {self.saved.folder}. "
+            "Try a lower learning rate, a longer warm-up or a higher temperature."
+        )
+
+    def evaluate(self, variables: Variables, step: int, names: list[str]) -> None:
+        """Runs evaluators, logs and shows what they find."""
+        pause = self.progress.paused() if self.progress else contextlib.nullcontext()
+        with pause:
+            numbers = run_evaluators(self.run, self.encoder(variables), step, names)
+        if self.lines and self.progress:
+            self.lines.write(step, numbers)
+            told = [f"{k} {results.written(k, v)}" for k, v in numbers.items()]
+            self.progress.note(f"step {step}: {', '.join(told)}")
+
+    def catch_up(self, state: TrainState, step: int) -> None:
+        """Runs the evaluators of a checkpoint whose numbers were never logged."""
+        seen = [line for line in log.read(self.run.workdir) if line["step"] == step]
+        names = [
+            name
+            for name in self.run.due_evaluators(step)
+            if not any(key.startswith(f"{name}/") for line in seen for key in line)
+        ]
+        if parallel.agree(bool(names)) and step:
+            self.evaluate(state.variables, step, names)
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Starts writing a checkpoint, behind a log that is on disk."""
+        if self.lines:
+            self.lines.flush()
+        self.saved.save(step, items(state), facts(state, self.seconds))
+
+    def rescue(self, state: TrainState, step: int, error: Exception) -> None:
+        """Saves what is good when something else than the numbers went wrong."""
+        alone = parallel.process_count() == 1
+        known = isinstance(error, Interrupted | Diverged)
+        if known or not alone or state.step.is_deleted():
+            return
+        with contextlib.suppress(Diverged):
+            while self.pending:
+                self.look()
+            self.save(state, step)
+            logger.warning("saved step %d; the same command continues from there", step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A call of the step that may still be under way.
+
+    Attributes:
+      step: updates made before it.
+      count: updates it makes.
+      metrics: of each, still on the device.
+      waited: seconds that the host waited for its data.
+    """
+
+    step: int
+    count: int
+    metrics: Tree
+    waited: float
+
+
+# What a person sees.
+
+
+@contextlib.contextmanager
+def outputs(
+    run: Run, first: int
+) -> Iterator[tuple[log.Log | None, console.Progress | None]]:
+    """The metrics log and the progress display; nothing on other processes."""
+    if not parallel.is_main():
+        yield None, None
+        return
+    progress = console.Progress(
+        run.plan.total_steps,
+        first,
+        batch_size=run.experiment.batch_size,
+        steps_per_epoch=run.plan.steps_per_epoch,
+    )
+    with log.Log(run.workdir, first) as lines, progress:
+        yield lines, progress
+
+
+def show(views: Views | None, lines: log.Log | None) -> None:
+    """Puts what the network sees where one can look at it from the start."""
+    if lines is not None and views is not None:
+        lines.write_images(0, {"views": views.sheet()})
+
+
+def finished(run: Run) -> bool:
+    """Whether an earlier call got as far as the report."""
+    return (run.workdir / "report" / "index.html").exists()
+
+
+def already(run: Run) -> dict[str, float]:
+    """Says that there is nothing left to do; gives the numbers that were found."""
+    numbers = latest(run, log.read(run.workdir))
+    if parallel.is_main():
+        print(tables.closing(numbers, run.protocols()))
+        print(
+            f"finished: {run.plan.total_steps} steps were made and reported in "
+            f"{run.workdir / 'report' / 'index.html'}",
+            flush=True,
+        )
+    return numbers

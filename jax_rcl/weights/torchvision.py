@@ -1,0 +1,95 @@
+"""Weights of torchvision's ResNets, into `networks/resnet.py` and back, exactly."""
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jax_rcl.weights.rules import (
+    CONV,
+    SAME,
+    Rule,
+    flatten,
+    rename,
+    rename_back,
+    unflatten,
+)
+
+_NORM = {
+    "weight": "params/{}/scale",
+    "bias": "params/{}/bias",
+    "running_mean": "batch_stats/{}/mean",
+    "running_var": "batch_stats/{}/var",
+}
+
+
+def _norm_rules(source: str, target: str) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(f"{source}.{leaf}", path.replace("{}", target), SAME)
+        for leaf, path in _NORM.items()
+    )
+
+
+_SOURCE, _TARGET = "layer{stage}.{block}.", "stage{stage}_block{block+1}/"
+
+RESNET = (
+    Rule("conv1.weight", "params/stem/kernel", CONV),
+    *_norm_rules("bn1", "stem_norm"),
+    Rule(f"{_SOURCE}conv{{k}}.weight", f"params/{_TARGET}conv{{k}}/kernel", CONV),
+    *_norm_rules(f"{_SOURCE}bn{{k}}", f"{_TARGET}norm{{k}}"),
+    Rule(
+        f"{_SOURCE}downsample.0.weight", f"params/{_TARGET}downsample_conv/kernel", CONV
+    ),
+    *_norm_rules(f"{_SOURCE}downsample.1", f"{_TARGET}downsample_norm"),
+)
+"""Names of a ResNet there and here."""
+
+HEAD = ("fc.*", "*.num_batches_tracked")
+"""What our ResNet does not have: the classifier, and a count that nothing reads."""
+
+
+def to_variables(
+    state: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Variables of a `ResNet` from a state dict of torchvision's.
+
+    The classifier (`fc`) and `num_batches_tracked` are left out, where the file has
+    them; everything else is used exactly once. torchvision's weights for ImageNet
+    expect images normalised by mean (0.485, 0.456, 0.406) and standard deviation
+    (0.229, 0.224, 0.225): put the network into `Normalized`, which keeps the names.
+
+    Args:
+      state: arrays by torchvision's names, as `files.read` gives them.
+      shapes: `params` and `batch_stats` as `jax.eval_shape` of the network's `init`
+        gives them, or any arrays of these shapes and types.
+
+    Returns:
+      `{"params": ..., "batch_stats": ...}` in the shapes and types asked for.
+
+    Raises:
+      WeightsMismatch: if the two do not fit; the message lists what is left over.
+    """
+    wanted = flatten(shapes)
+    ignore = [pattern for pattern in HEAD if fnmatch.filter(state.keys(), pattern)]
+    filled = rename(
+        state, RESNET, {path: x.shape for path, x in wanted.items()}, ignore=ignore
+    )
+    return unflatten({path: filled[path].astype(x.dtype) for path, x in wanted.items()})
+
+
+def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A state dict in torchvision's names from variables of a `ResNet`.
+
+    The inverse of `to_variables`, bit for bit. There is no `fc`; PyTorch's
+    `load_state_dict` takes it with `strict=False`.
+
+    Args:
+      variables: `params` and `batch_stats` of a network with batch normalisation.
+
+    Raises:
+      WeightsMismatch: if some array is none of a ResNet's.
+    """
+    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
+    named = rename_back(flat, RESNET)
+    return {name: np.ascontiguousarray(x) for name, x in named.items()}

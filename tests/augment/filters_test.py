@@ -1,0 +1,92 @@
+"""Blur agrees with torchvision and scipy; its width is data."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from jax_rcl.augment.filters import GaussianBlur, gaussian_blur
+
+GOLDEN = np.load(
+    pathlib.Path(__file__).parents[1] / "golden" / "torchvision_augment.npz"
+)
+BLURS = [name for name in GOLDEN if name.startswith("blur")]
+KEY = jax.random.key(0)
+IMAGE = jnp.asarray(np.random.default_rng(0).random((9, 8, 3)), jnp.float32)
+
+blur = jax.jit(gaussian_blur, static_argnames="kernel_size")
+
+
+def test_there_are_goldens_up_to_a_kernel_of_37():
+    assert sorted(BLURS) == ["blur_21_5.0", "blur_37_9.0", "blur_5_0.5"]
+
+
+@pytest.mark.parametrize("name", BLURS)
+def test_blur_agrees_with_torchvision(name):
+    _, kernel_size, sigma = name.split("_")
+    result = blur(GOLDEN["image"], jnp.float32(sigma), kernel_size=int(kernel_size))
+    np.testing.assert_allclose(result, GOLDEN[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 15])
+@pytest.mark.parametrize("sigma", [0.1, 1.3, 6.0])
+def test_blur_agrees_with_scipy(kernel_size, sigma):
+    expected = ndimage.gaussian_filter(
+        np.asarray(IMAGE, np.float64),
+        sigma,
+        mode="mirror",
+        radius=kernel_size // 2,
+        axes=(0, 1),
+    )
+    result = blur(IMAGE, sigma, kernel_size=kernel_size)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+
+
+def test_a_vanishing_width_is_the_identity():
+    result = jax.jit(GaussianBlur(5, sigma=(1e-3, 1e-3)))(KEY, IMAGE)
+    np.testing.assert_allclose(result, IMAGE, rtol=0, atol=1e-6)
+
+
+def test_a_constant_image_stays():
+    flat = jnp.full((9, 8, 3), 0.7)
+    np.testing.assert_allclose(blur(flat, 2.0, kernel_size=15), flat, atol=1e-6)
+
+
+def test_one_program_serves_all_widths():
+    traces = []
+
+    @jax.jit
+    def one(sigma):
+        traces.append(sigma)
+        return gaussian_blur(IMAGE, sigma, kernel_size=5)
+
+    assert not np.allclose(one(0.3), one(2.0))
+    assert len(traces) == 1
+
+
+def test_widths_are_uniform_within_their_bounds():
+    operation = GaussianBlur(5, sigma=(0.1, 2.0))
+    widths = jax.jit(jax.vmap(operation.width))(jax.random.split(KEY, 3000))
+    assert stats.kstest(widths, stats.uniform(0.1, 1.9).cdf).pvalue > 1e-3
+
+
+def test_an_image_too_small_for_the_kernel_is_refused():
+    with pytest.raises(ValueError, match=r"kernel_size 17 .*9 x 8.*kernel_size=15"):
+        gaussian_blur(IMAGE, 1.0, kernel_size=17)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GaussianBlur(4), "GaussianBlur.kernel_size 4 must be an odd.*try 5"),
+        (lambda: GaussianBlur(-3), "GaussianBlur.kernel_size -3 must be an odd"),
+        (lambda: GaussianBlur(3, sigma=(0.0, 1.0)), r"GaussianBlur.sigma \(0.0, 1.0\)"),
+        (lambda: GaussianBlur(3, sigma=(2.0, 1.0)), r"GaussianBlur.sigma \(2.0, 1.0\)"),
+    ],
+)
+def test_constructors_name_field_value_and_constraint(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

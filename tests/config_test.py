@@ -1,0 +1,237 @@
+"""Config nodes: what they hold, how they change, what they refuse, and in which words."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+import pytest
+from ml_collections import ConfigDict
+
+from jax_rcl import config
+from jax_rcl.augment.compose import Views
+from jax_rcl.augment.geometry import Flip
+from jax_rcl.config import ConfigError, Experiment, build, node, override
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.networks.resnet import ResNet
+from jax_rcl.objectives.supcon import SupCon
+from jax_rcl.optim import Sgd
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    size: int = 3
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1; got {self.size}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    parts: tuple[Part, ...]
+    rate: float = 0.1
+    mode: Literal["fast", "slow"] = "fast"
+    name: str = "whole"
+    limit: int | None = None
+    deep: bool = False
+    widths: tuple[int, ...] = (1, 2)
+    table: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: Part = Part(7)
+
+
+def whole():
+    return node(Whole, (node(Part, 4), node(Part)), table={"a/b": "c"})
+
+
+def supcon(**fields):
+    encoder = node(ResNet, depth=10, width=4, stem="small")
+    return node(SupCon, encoder, node(Mlp, (8, 8)), **fields)
+
+
+def experiment(**fields):
+    source, augment = node(Synthetic), node(Views, node(Flip))
+    return node(Experiment, supcon(), source, augment, node(Sgd, 0.1), **fields)
+
+
+def test_a_node_holds_every_field_with_its_default():
+    assert supcon()["temperature"] == 0.1
+    assert supcon().encoder.width == 4
+    assert whole().extra.size == 7
+
+
+def test_build_makes_the_object_that_the_class_would_have_made():
+    assert build(whole()) == Whole((Part(4), Part()), table={"a/b": "c"})
+    encoder = ResNet(depth=10, width=4, stem="small")
+    assert build(supcon()) == SupCon(encoder, Mlp((8, 8)))
+
+
+def test_json_gives_an_equal_object_back():
+    for made in (whole(), supcon(temperature=0.5)):
+        again = config.from_json(config.to_json(made))
+        assert build(again) == build(made)
+        assert config.to_json(again) == config.to_json(made)
+        assert config.differences(made, again) == []
+
+
+def test_a_mistyped_field_fails_where_it_is_written_with_a_suggestion():
+    with pytest.raises(
+        ConfigError, match=r"SupCon has no field 'temperatur'.*"
+    ) as told:
+        supcon(temperatur=0.2)
+    assert "block, encoder, positives, projector, temperature" in str(told.value)
+    assert "Did you mean 'temperature'?" in str(told.value)
+
+
+def test_a_wrong_type_fails_where_it_is_written():
+    with pytest.raises(ConfigError, match=r"SupCon.temperature takes float; got 'hot'"):
+        supcon(temperature="hot")
+    with pytest.raises(ConfigError, match="needs a value for 'depth'"):
+        node(ResNet)
+
+
+def test_a_value_that_the_class_refuses_is_named_by_its_path():
+    made = whole()
+    override(made, "parts[1].size", "0")
+    with pytest.raises(
+        ConfigError, match=r"parts\[1\]: size must be at least 1; got 0"
+    ):
+        build(made)
+
+
+def test_an_object_of_the_wrong_kind_is_refused():
+    fields = {"source": node(Flip), "augment": node(Flip), "optimizer": node(Flip)}
+    made = node(Experiment, node(Flip), **fields, batch_size=1, epochs=1)
+    with pytest.raises(ConfigError, match=r"objective takes .*Objective"):
+        build(made)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("rate", "1", 1.0),
+        ("rate", "1e-3", 1e-3),
+        ("mode", "slow", "slow"),
+        ("name", "3", "3"),
+        ("limit", "5", 5),
+        ("limit", "None", None),
+        ("deep", "true", True),
+        ("widths", "(4,5,6)", (4, 5, 6)),
+        ("widths", "[4]", (4,)),
+    ],
+)
+def test_an_override_takes_the_type_of_its_field(path, text, value):
+    made = whole()
+    override(made, path, text)
+    assert made[path] == value
+    assert type(made[path]) is type(value)
+    assert getattr(build(made), path) == value
+
+
+def test_an_override_reaches_into_lists_and_parts():
+    made = whole()
+    override(made, "parts[0].size", "64")
+    override(made, "extra.size", "9")
+    assert build(made).parts[0].size == 64
+    assert build(made).extra.size == 9
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("rat", "1", "there is no 'rat'.*Did you mean 'rate'"),
+        ("rate", "hot", r"rate holds 0.1 and takes float; got 'hot' \(str\)"),
+        ("mode", "medium", "mode holds 'fast' and takes Literal"),
+        ("widths", "(1,'a')", "widths holds"),
+        ("parts[7].size", "1", r"there is no \[7\]"),
+        ("parts[0].siz", "1", "Did you mean 'size'"),
+        ("rate.x", "1", "there is no 'x'"),
+        ("class", "os:system", "there is no 'class'"),
+    ],
+)
+def test_an_override_that_cannot_be_says_why(path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        override(whole(), path, text)
+
+
+def test_a_notebook_changes_fields_as_attributes():
+    made = supcon()
+    made.temperature = 0.5
+    assert build(made).temperature == 0.5
+    with pytest.raises((AttributeError, KeyError)):
+        made.temperatur = 0.5
+    made.temperature = "hot"
+    with pytest.raises(ConfigError, match="temperature takes float"):
+        build(made)
+
+
+def test_only_known_classes_are_built():
+    with pytest.raises(ConfigError, match="neither a class of jax_rcl nor of a module"):
+        build({"class": "antigravity:fly"})
+    assert "antigravity" not in sys.modules
+    with pytest.raises(
+        ConfigError, match="has no class 'nothing'|has no class nothing"
+    ):
+        build({"class": "jax_rcl.config:nothing"})
+    with pytest.raises(ConfigError, match="has no class"):
+        build({"class": "subprocess:run", "args": "true"})
+    assert subprocess.run is not None
+
+
+def test_a_field_that_the_class_lost_is_named():
+    old = config.from_json(config.to_json(whole()).replace('"rate"', '"pace"'))
+    with pytest.raises(ConfigError, match=r"Whole has no field 'pace'"):
+        build(old)
+
+
+def test_differences_name_the_fields():
+    old, new = whole(), whole()
+    override(new, "rate", "0.5")
+    override(new, "parts[1].size", "9")
+    assert config.differences(old, new) == ["parts[1].size: 3 -> 9", "rate: 0.1 -> 0.5"]
+
+
+def test_options_of_a_file_are_typed():
+    options = config.parse("classes=100,rate=1", classes=10, rate=0.5, name="a")
+    assert (options.classes, options.rate, options.name) == (100, 1.0, "a")
+    with pytest.raises(
+        ConfigError, match=r"no option 'clases'.*Did you mean 'classes'"
+    ):
+        config.parse("clases=3", classes=10)
+    with pytest.raises(ConfigError, match="option 'classes' takes int; got 'ten'"):
+        config.parse("classes=ten", classes=10)
+    with pytest.raises(ConfigError, match="needs a value"):
+        config.parse("classes", classes=10)
+
+
+def test_load_reads_a_file_with_options_and_overrides(tmp_path):
+    file = tmp_path / "made.py"
+    file.write_text(
+        "from jax_rcl.config import node, parse\n"
+        "from jax_rcl.networks.heads import Linear\n"
+        "def get_config(arg=''):\n"
+        "    return node(Linear, parse(arg, width=3).width)\n"
+    )
+    made = config.load(f"{file}:width=5")
+    assert isinstance(made, ConfigDict)
+    assert build(made) == Linear(5)
+    assert build(config.load(str(file), [("features", "8")])) == Linear(8)
+    with pytest.raises(ConfigError, match=r"no config file .*mode\.py.*Did you mean"):
+        config.load(str(tmp_path / "mode.py"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "either epochs or steps"),
+        ({"epochs": 1, "steps": 1}, "either epochs or steps"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"epochs": 1, "batch_size": 0}, "batch_size must be at least 1"),
+        ({"epochs": 1, "seed": -1}, "seed must not be negative"),
+    ],
+)
+def test_an_experiment_checks_its_numbers(fields, words):
+    with pytest.raises(ConfigError, match=words):
+        build(experiment(**{"batch_size": 8, **fields}))

@@ -1,0 +1,14 @@
+"""Every test sees 8 CPU devices, strict dtypes and ranks; warnings are errors."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_RCL_TEST_PLATFORM", "cpu")
+
+import jax
+
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    jax.config.update("jax_num_cpu_devices", 8)
+# XLA compiles three times faster without them; speed is measured by the benchmark.
+jax.config.update("jax_disable_most_optimizations", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")

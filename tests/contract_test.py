@@ -1,0 +1,190 @@
+"""What every objective promises, asked of every objective."""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jax_rcl import objectives, parallel, train_step
+from jax_rcl.augment.compose import Chain, Views
+from jax_rcl.augment.geometry import Flip, RandomResizedCrop
+from jax_rcl.checkpoint import flat
+from jax_rcl.core import Clock, Objective
+from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.networks.norms import normalized
+from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.supcon import SimCLR, SupCon
+
+
+class TinyResNet(nn.Module):
+    """One residual block with batch statistics: all that a contract needs."""
+
+    width: int = 8
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        def conv(x, name):
+            return nn.Conv(self.width, (3, 3), use_bias=False, name=name)(x)
+
+        def norm(x, name):
+            return normalized(x, "sync", train=train, name=name)
+
+        x = nn.relu(norm(conv(images, "stem"), "stem_norm"))
+        return nn.relu(x + norm(conv(x, "conv1"), "norm1")).mean(axis=(1, 2))
+
+
+ENCODER, PROJECTOR = TinyResNet(), Mlp((8, 8))
+
+# Every method, in every form in which its arrays or its formula differ.
+OBJECTIVES = {
+    "supcon": SupCon(ENCODER, PROJECTOR),
+    "supcon-in-blocks": SupCon(ENCODER, PROJECTOR, positives="in", block=5),
+    "simclr": SimCLR(ENCODER, PROJECTOR),
+    "classify": Classify(ENCODER, Linear(4), smoothing=0.1),
+    "classify-frozen": Classify(ENCODER, Linear(4), encoder_is="frozen"),
+}
+# Leaves of `params` that a loss does not move, with the reason.
+UNUSED: dict[str, dict[str, str]] = {name: {} for name in OBJECTIVES}
+
+AUGMENT = Views(Chain((RandomResizedCrop(8, area=(0.3, 1.0)), Flip())))
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+N = 16
+
+each = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def make_batch(n=N):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (n, 8, 8, 3), np.uint8)
+    return {"image": image, "label": rng.integers(0, 4, n).astype(np.int32)}
+
+
+def example():
+    views = jnp.zeros((1, 2, 8, 8, 3))
+    return {"views": views, "label": jnp.zeros((1,), jnp.int32)}
+
+
+def fresh(name):
+    return train_step.create(OBJECTIVES[name], OPTIMIZER, 0, example())
+
+
+@functools.cache
+def train(name, devices, steps=3):
+    """Variables and metrics after a few steps with random views."""
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    update = train_step.make_update(
+        OBJECTIVES[name], AUGMENT, OPTIMIZER, total_steps=10
+    )
+    step = train_step.make_step(update, mesh)
+    state = parallel.replicate(fresh(name), mesh)
+    batches = parallel.put_steps({k: x[None] for k, x in make_batch().items()}, mesh)
+    count = parallel.replicate(np.int32(1), mesh)
+    for _ in range(steps):
+        state, metrics = step(state, count, {}, batches)
+    return jax.device_get((state.variables, metrics))
+
+
+def test_every_objective_of_the_library_is_asked():
+    found = set()
+    for module in pkgutil.iter_modules(objectives.__path__):
+        loaded = importlib.import_module(f"jax_rcl.objectives.{module.name}")
+        for _, cls in inspect.getmembers(loaded, dataclasses.is_dataclass):
+            if cls.__module__ == loaded.__name__ and hasattr(cls, "loss"):
+                found.add(cls)
+    assert found == {type(objective) for objective in OBJECTIVES.values()}
+
+
+@each
+def test_it_is_a_value_of_the_protocol(name):
+    objective = OBJECTIVES[name]
+    assert isinstance(objective, Objective)
+    assert objective == dataclasses.replace(objective)
+    assert hash(objective) == hash(dataclasses.replace(objective))
+
+
+@each
+def test_the_result_is_the_same_on_one_device_and_on_eight(name):
+    one, eight = train(name, 1), train(name, 8)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, eight
+    )
+
+
+@each
+def test_training_moves_params_and_never_frozen(name):
+    before = jax.device_get(fresh(name).variables)
+    after, _ = train(name, 8)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    same_shapes = jax.tree.map(
+        lambda a, b: a.shape == b.shape and a.dtype == b.dtype, before, after
+    )
+    assert all(jax.tree.leaves(same_shapes))
+    jax.tree.map(np.testing.assert_array_equal, before.frozen, after.frozen)
+    moved = jax.tree.map(
+        lambda a, b: not np.array_equal(a, b), before.params, after.params
+    )
+    assert any(jax.tree.leaves(moved))
+
+
+@each
+def test_every_parameter_gets_a_gradient(name):
+    objective, variables = OBJECTIVES[name], fresh(name).variables
+    mesh = parallel.make_mesh(jax.devices()[:2])
+    clock = Clock(jax.random.key(1), jnp.int32(0), jnp.float32(0))
+
+    def gradient(variables, batch):
+        batch = AUGMENT(clock, batch)
+
+        def mean_loss(params):
+            own = variables.replace(params=params)
+            return parallel.mean(objective.loss(own, batch, clock).value)
+
+        return jax.grad(mean_loss)(variables.params)
+
+    grads = jax.jit(parallel.data_parallel(gradient, mesh))(variables, make_batch())
+    for path, grad in flat(jax.device_get(grads)).items():
+        assert np.isfinite(grad).all(), path
+        assert (np.abs(grad).max() > 0) != (path in UNUSED[name]), path
+
+
+@each
+def test_encode_depends_on_each_image_alone(name):
+    objective, variables = OBJECTIVES[name], fresh(name).variables
+    images = jnp.asarray(make_batch()["image"] / 255, jnp.float32)
+    encode = jax.jit(objective.encode)
+    together = encode(variables, images)
+    other = encode(variables, images.at[1:].set(0.5))
+    for layer, rows in together.items():
+        assert rows.shape[0] == N and np.isfinite(rows).all()
+        np.testing.assert_allclose(rows[0], other[layer][0], rtol=1e-5, atol=1e-6)
+        assert not np.allclose(rows[1], other[layer][1])
+
+
+@each
+def test_no_name_in_a_checkpoint_was_made_up_by_flax(name):
+    paths = flat(fresh(name).variables)
+    made_up = [path for path in paths if any(p.endswith("_0") for p in path.split("/"))]
+    assert not made_up
+
+
+@each
+def test_a_loss_reads_only_what_it_needs(name):
+    objective, variables = OBJECTIVES[name], fresh(name).variables
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    clock = Clock(jax.random.key(1), jnp.int32(0), jnp.float32(0))
+
+    def value(variables, batch):
+        batch = AUGMENT(clock, batch)
+        needed = {key: batch[key] for key in objective.needs}
+        return parallel.mean(objective.loss(variables, needed, clock).value)
+
+    shape = jax.eval_shape(parallel.data_parallel(value, mesh), variables, make_batch())
+    assert shape.shape == ()

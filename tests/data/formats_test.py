@@ -1,0 +1,107 @@
+"""Whole-set files give the arrays they hold, or an error that names what is wrong."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+
+import numpy as np
+import pytest
+
+from jax_rcl.data import formats
+from jax_rcl.data.archives import Archive
+
+
+def tar_gz(path, members: dict[str, bytes]) -> Archive:
+    with tarfile.open(path, "w:gz") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"folder-of-the-authors/{name}")
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return Archive(path.name, path.as_uri(), digest, len(content))
+
+
+def idx(array: np.ndarray) -> bytes:
+    header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+    return header + array.astype(np.uint8).tobytes()
+
+
+def test_cifar_planes_become_channels_last_and_batches_keep_their_order(tmp_path):
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    records = [
+        bytes([9, label]) + image.transpose(2, 0, 1).tobytes()
+        for label, image in enumerate(images)
+    ]
+    members = {
+        "b.bin": b"".join(records[2:]),
+        "a.bin": b"".join(records[:2]),
+        "names.txt": b"w\nx\ny\nz\n\n",
+    }
+    archive = tar_gz(tmp_path / "set.tar.gz", members)
+    found = formats.cifar(archive, tmp_path, ("a.bin", "b.bin"), "names.txt", 2, 1)
+    np.testing.assert_array_equal(found.images, images)
+    np.testing.assert_array_equal(found.labels, [0, 1, 2, 3])
+    assert found.class_names == ("w", "x", "y", "z")
+    assert found.images.dtype == np.uint8 and found.labels.dtype == np.int32
+
+
+def test_cifar_without_a_member_or_with_half_a_record_is_an_error(tmp_path):
+    archive = tar_gz(tmp_path / "set.tar.gz", {"a.bin": bytes(100), "names.txt": b"x"})
+    with pytest.raises(ValueError, match=r"lacks b\.bin"):
+        formats.cifar(archive, tmp_path, ("b.bin",), "names.txt", 1, 0)
+    with pytest.raises(ValueError, match=r"a\.bin in .* 100 bytes.*multiple of 3073"):
+        formats.cifar(archive, tmp_path, ("a.bin",), "names.txt", 1, 0)
+
+
+def test_idx_files_are_read_with_and_without_gzip(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 4), dtype=np.uint8)
+    (tmp_path / "images.gz").write_bytes(gzip.compress(idx(images)))
+    (tmp_path / "labels").write_bytes(idx(np.array([2, 0, 1])))
+    found = formats.idx(tmp_path / "images.gz", tmp_path / "labels", ())
+    np.testing.assert_array_equal(found.images, images[..., None])
+    np.testing.assert_array_equal(found.labels, [2, 0, 1])
+    assert found.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-1], "holds 39 of the 40 bytes"),
+        (lambda data: data + b"!", "holds 41 of the 40 bytes"),
+        (
+            lambda data: b"\x00\x00\x0d\x03" + data[4:],
+            "0x00000d03, expected 0x00000803",
+        ),
+        (lambda data: b"", "0x, expected 0x00000803"),
+    ],
+)
+def test_a_damaged_idx_file_is_named(tmp_path, damage, message):
+    (tmp_path / "images").write_bytes(damage(idx(np.zeros((3, 2, 4)))))
+    (tmp_path / "labels").write_bytes(idx(np.zeros(3)))
+    with pytest.raises(ValueError, match=f"/images .*{message}"):
+        formats.idx(tmp_path / "images", tmp_path / "labels", ())
+
+
+def test_a_truncated_gzip_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 20, 20), dtype=np.uint8)
+    (tmp_path / "images.gz").write_bytes(gzip.compress(idx(noise))[:-40])
+    (tmp_path / "labels").write_bytes(idx(np.zeros(3)))
+    with pytest.raises(ValueError, match=r"images\.gz is damaged"):
+        formats.idx(tmp_path / "images.gz", tmp_path / "labels", ())
+
+
+def test_as_many_labels_as_images_are_asked_for(tmp_path):
+    (tmp_path / "images").write_bytes(idx(np.zeros((3, 2, 4))))
+    (tmp_path / "labels").write_bytes(idx(np.zeros(2)))
+    with pytest.raises(ValueError, match=r"holds 3 images but .*labels 2 labels"):
+        formats.idx(tmp_path / "images", tmp_path / "labels", ())
+
+
+def test_nobody_writes_to_arrays_that_all_share(tmp_path):
+    np.savez(tmp_path / "set.npz", image=np.zeros((2, 4, 4, 3), np.uint8))
+    found = formats.npz(tmp_path / "set.npz", "image", None, ())
+    with pytest.raises(ValueError, match="read-only"):
+        found.images[0] = 1

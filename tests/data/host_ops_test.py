@@ -1,0 +1,81 @@
+"""Decoding gives RGB whatever comes in; fitting gives the central square."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jax_rcl.data import host_ops
+
+
+def encoded(image: Image.Image, kind: str = "png", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(host_ops.decode(data))
+
+
+def test_colour_is_kept_as_it_is():
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(pixels(encoded(Image.fromarray(image))), image)
+
+
+def test_transparent_pixels_become_white_and_half_transparent_ones_half_white():
+    image = np.zeros((1, 3, 4), np.uint8)
+    image[0, :, 3] = [0, 128, 255]
+    found = pixels(encoded(Image.fromarray(image)))
+    np.testing.assert_array_equal(found[0, :, 0], [255, 127, 0])
+
+
+def test_a_transparent_palette_entry_becomes_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.putdata([0, 1])
+    found = pixels(encoded(image, "gif", transparency=1))
+    np.testing.assert_array_equal(found, [[[255, 0, 0], [255, 255, 255]]])
+
+
+@pytest.mark.parametrize("transparency", [None, 0])
+def test_gray_becomes_rgb(transparency):
+    image = Image.fromarray(np.array([[7, 90]], np.uint8))
+    options = {} if transparency is None else {"transparency": transparency}
+    found = pixels(encoded(image, **options))
+    np.testing.assert_array_equal(found, np.repeat([[[7], [90]]], 3, axis=-1))
+
+
+def test_sixteen_bits_become_their_upper_eight():
+    image = Image.fromarray(np.array([[0, 256 * 200 + 17, 65535]], np.uint16))
+    np.testing.assert_array_equal(pixels(encoded(image))[0, :, 0], [0, 200, 255])
+
+
+def test_a_truncated_file_is_an_error(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "half.jpg"
+    data = encoded(Image.fromarray(noise), "jpeg")
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"half\.jpg does not decode as an image"):
+        host_ops.decode(path)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (12, 8), (8, 8)])
+def test_an_image_of_the_right_height_loses_its_sides_only(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    top, left = (shape[0] - 8) // 2, (shape[1] - 8) // 2
+    np.testing.assert_array_equal(
+        host_ops.fit(image, 8), image[top : top + 8, left : left + 8]
+    )
+
+
+def test_gray_keeps_its_one_channel():
+    image = np.full((6, 10, 1), 33, np.uint8)
+    np.testing.assert_array_equal(host_ops.fit(image, 4), np.full((4, 4, 1), 33))
+
+
+def test_shrinking_averages_a_checkerboard_to_gray():
+    board = 255 * (np.indices((64, 64)).sum(0) % 2).astype(np.uint8)[..., None]
+    found = host_ops.fit(board, 8)
+    assert np.abs(found.astype(float) - 127.5).max() < 5

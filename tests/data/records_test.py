@@ -1,0 +1,91 @@
+"""Permutations, shares, labels and sizes of any source."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jax_rcl.data.records import (
+    balanced_share,
+    check_choice,
+    check_labels,
+    labels_of,
+    nbytes,
+    permutation,
+)
+from jax_rcl.data.sources import Synthetic
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A source that is nothing but what the protocol asks for."""
+
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...] = ("a", "b")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict:
+        image = np.full((2, 2, 3), index, np.uint8)
+        return {"image": image, "label": np.int32(self.labels[index])}
+
+
+def test_a_permutation_holds_every_number_once():
+    for number in range(3):
+        found = permutation(100, 5, number)
+        np.testing.assert_array_equal(np.sort(found), np.arange(100))
+
+
+def test_permutations_differ_by_seed_and_by_number():
+    found = {
+        tuple(permutation(20, seed, number)) for seed in range(4) for number in range(4)
+    }
+    assert len(found) == 16
+
+
+def test_permutations_never_change():
+    # Written down in November 2026; other numbers mean that runs cannot be resumed.
+    assert permutation(10, 0, 0).tolist() == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
+    assert permutation(10, 7, 3).tolist() == [2, 0, 7, 3, 5, 4, 8, 9, 1, 6]
+
+
+def test_every_number_comes_to_every_place_equally_often():
+    count, draws = 6, 3000
+    table = np.zeros((count, count))
+    for number in range(draws):
+        table[np.arange(count), permutation(count, 0, number)] += 1
+    expected = draws / count
+    # 25 degrees of freedom: above 52.6 once in a thousand seeds.
+    assert ((table - expected) ** 2 / expected).sum() < 52.6
+
+
+def test_a_balanced_share_takes_its_fraction_of_every_class():
+    labels = np.repeat(np.arange(3, dtype=np.int32), [100, 10, 1])
+    share = balanced_share(labels, 0.3, seed=0)
+    assert np.bincount(labels[share]).tolist() == [30, 3, 1]
+    assert (np.diff(share) > 0).all()
+    assert np.array_equal(balanced_share(labels, 1.0, seed=0), np.arange(111))
+
+
+def test_labels_are_read_from_records_where_a_source_has_no_faster_way():
+    assert labels_of(Listed((1, 0, 1))).tolist() == [1, 0, 1]
+    assert labels_of(Listed((1, 0, 1))).dtype == np.int32
+
+
+@pytest.mark.parametrize("wrong", [2, -1])
+def test_a_label_without_a_class_is_named(wrong):
+    check_labels(Listed((1, 0, 1)))
+    with pytest.raises(ValueError, match=rf"record 2 of .* label {wrong}; .*\[0, 2\)"):
+        check_labels(Listed((1, 0, wrong, wrong)))
+
+
+def test_bytes_are_those_of_images_and_labels():
+    assert nbytes(Synthetic(size=8, channels=3, count=100)) == 100 * (8 * 8 * 3 + 4)
+    assert nbytes(Listed(())) == 0
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    check_choice("Digits.split", "test", ("train", "test"))
+    with pytest.raises(ValueError, match="is 'val'; write one of 'train', 'test'"):
+        check_choice("Digits.split", "val", ("train", "test"))

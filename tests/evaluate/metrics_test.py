@@ -1,0 +1,78 @@
+"""Numbers for a classifier."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import top_k_accuracy_score
+
+from jax_rcl.evaluate import metrics
+
+
+def test_ranks_count_the_classes_before_the_true_one():
+    scores = np.array([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
+    np.testing.assert_array_equal(metrics.ranks(scores, np.array([0, 1, 2])), [0, 2, 1])
+
+
+def test_of_equal_scores_the_lower_class_comes_first_as_in_argmax():
+    scores = np.zeros((4, 4))
+    labels = np.arange(4)
+    np.testing.assert_array_equal(metrics.ranks(scores, labels), labels)
+    assert metrics.top_accuracy(scores, labels, count=1) == 0.25
+    assert metrics.top_accuracy(scores, labels, count=3) == 0.75
+
+
+def test_top_accuracy_agrees_with_scikit_learn_where_nothing_is_equal():
+    random = np.random.default_rng(0)
+    scores, labels = random.normal(size=(200, 8)), random.integers(0, 8, 200)
+    for count in (1, 2, 5):
+        expected = top_k_accuracy_score(labels, scores, k=count, labels=range(8))
+        assert metrics.top_accuracy(scores, labels, count=count) == pytest.approx(
+            expected
+        )
+
+
+def test_balanced_accuracy_weighs_classes_not_rows():
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    predicted = np.array([0, 0, 0, 0, 0, 0, 1, 0])
+    assert metrics.balanced_accuracy(predicted, labels) == 0.75
+
+
+def test_balanced_accuracy_is_over_classes_that_occur():
+    # Class 2 is predicted but never true: it lowers the recall of class 1 and is not
+    # itself counted.
+    assert metrics.balanced_accuracy(np.array([0, 2]), np.array([0, 1])) == 0.5
+
+
+def test_auroc_is_the_chance_of_the_right_order():
+    labels = np.array([0, 0, 1, 1])
+    # Of the four pairs: three in order, one not.
+    assert metrics.auroc(np.array([0.1, 0.4, 0.35, 0.8]), labels) == 0.75
+    assert metrics.auroc(np.zeros(4), labels) == 0.5
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_auroc_of_one_class_is_an_error(only):
+    with pytest.raises(ValueError, match="compares class 0 with class 1"):
+        metrics.auroc(np.array([0.1, 0.4]), np.array([only, only]))
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (2, {"top1", "balanced", "auroc"}),
+        (3, {"top1", "balanced"}),
+        (5, {"top1", "balanced"}),
+        (6, {"top1", "balanced", "top5"}),
+    ],
+)
+def test_the_names_follow_from_the_number_of_classes(classes, names):
+    scores, labels = np.eye(classes), np.arange(classes)
+    numbers = metrics.classification(scores, labels)
+    assert set(numbers) == names
+    assert all(type(number) is float for number in numbers.values())
+    assert set(numbers.values()) == {1.0}
+
+
+@pytest.mark.parametrize("labels", [[], [0, 3], [-1, 0]])
+def test_labels_must_be_classes(labels):
+    with pytest.raises(ValueError, match=r"in \[0, 2\]"):
+        metrics.classification(np.zeros((len(labels), 3)), np.array(labels, np.int32))

@@ -1,0 +1,154 @@
+"""Heads, and wrappers of encoders: their equations, sizes and names."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_rcl.networks.heads import Headed, Linear, Mlp, Normalized
+from jax_rcl.networks.resnet import ResNet
+from jax_rcl.networks.vit import ViT
+
+ENCODER = ViT(patch=2, width=4, depth=1, heads=2)
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def init(network, x):
+    return network.init(jax.random.key(0), x, train=False)
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def encode(network, variables, images):
+    return network.apply(variables, images, train=False)
+
+
+def shapes(network, x):
+    return jax.eval_shape(functools.partial(init, network), x)
+
+
+def count(network, *shape):
+    leaves = jax.tree.leaves(shapes(network, jnp.zeros(shape))["params"])
+    return sum(int(np.prod(leaf.shape)) for leaf in leaves)
+
+
+@pytest.fixture
+def x():
+    return jnp.asarray(np.random.RandomState(0).randn(3, 64), jnp.float32)
+
+
+def test_linear_is_a_matrix_and_a_bias(x):
+    variables = init(Linear(5), x)
+    out = jax.tree.map(np.asarray, variables["params"]["out"])
+    found = Linear(5).apply(variables, x, train=True)
+    np.testing.assert_allclose(
+        found, np.asarray(x) @ out["kernel"] + out["bias"], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_layers_start_uniform_by_fan_in(x):
+    out = init(Linear(4096), x)["params"]["out"]
+    for leaf in (out["kernel"], out["bias"]):
+        assert 0.124 < leaf.max() <= 1 / 8 and -1 / 8 <= leaf.min() < -0.124
+        assert abs(leaf.std() - 1 / 8 / np.sqrt(3)) < 2e-3
+
+
+def test_mlp_has_relu_between_layers_only(x):
+    network = Mlp((7, 5))
+    variables = init(network, x)
+    params = jax.tree.map(np.asarray, variables["params"])
+    first, last = params["hidden1"], params["out"]
+    hidden = np.maximum(np.asarray(x) @ first["kernel"] + first["bias"], 0)
+    expected = hidden @ last["kernel"] + last["bias"]
+    assert (expected < 0).any()
+    found = network.apply(variables, x, train=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_mlp_may_rectify_its_input(x):
+    plain, relu = Mlp((7, 5)), Mlp((7, 5), first="relu")
+    variables = init(plain, x)
+    np.testing.assert_array_equal(
+        relu.apply(variables, x, train=True),
+        plain.apply(variables, jnp.maximum(x, 0), train=True),
+    )
+
+
+def test_norm_replaces_the_bias_of_hidden_layers(x):
+    params = shapes(Mlp((7, 6, 5), norm="sync"), x)["params"]
+    assert set(params) == {"hidden1", "norm1", "hidden2", "norm2", "out"}
+    assert set(params["hidden1"]) == {"kernel"}
+    assert set(params["out"]) == {"kernel", "bias"}
+
+
+def test_the_last_layer_may_have_no_bias(x):
+    params = shapes(Mlp((7, 5), last_bias=False), x)["params"]
+    assert set(params["out"]) == {"kernel"}
+
+
+@pytest.mark.parametrize("widths", [(), (0, 5)])
+def test_an_mlp_without_widths_is_an_error(widths):
+    with pytest.raises(ValueError, match="must be positive and at least one"):
+        Mlp(widths)
+
+
+def test_sizes_of_decoupled_uniformity():
+    small = ResNet(depth=18, stem="small", stem_padding=2)
+    large = ResNet(depth=50)
+    assert count(Headed(small, Linear(2048)), 1, 32, 32, 3) == 12_219_456
+    assert count(Headed(large, Linear(2048)), 1, 32, 32, 3) == 27_704_384
+    assert count(Mlp((2048, 256), first="relu"), 1, 2048) == 4_720_896
+
+
+def test_headed_is_the_head_of_the_encoder():
+    images = jnp.asarray(np.random.RandomState(0).rand(2, 4, 4, 3), jnp.float32)
+    network = Headed(ENCODER, Linear(5))
+    variables = init(network, images)
+    assert set(variables["params"]) == {"encoder", "head"}
+    parts = {name: {"params": tree} for name, tree in variables["params"].items()}
+    features = encode(ENCODER, parts["encoder"], images)
+    expected = Linear(5).apply(parts["head"], features, train=False)
+    found = encode(network, variables, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_normalized_leaves_no_trace_in_the_variables():
+    images = jnp.asarray(np.random.RandomState(0).rand(2, 4, 4, 3), jnp.float32)
+    mean, std = (0.5, 0.25, 0.125), (0.5, 0.25, 2.0)
+    network = Normalized(ENCODER, mean, std)
+    alone, wrapped = init(ENCODER, images), init(network, images)
+    jax.tree.map(np.testing.assert_array_equal, alone, wrapped)
+    moved = jnp.asarray((np.asarray(images) - np.float32(mean)) / np.float32(std))
+    np.testing.assert_allclose(
+        encode(network, alone, images),
+        encode(ENCODER, alone, moved),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_normalized_keeps_the_names_of_statistics():
+    encoder = ResNet(depth=10, width=4, stem="small")
+    images = jnp.zeros((1, 8, 8, 1))
+    wrapped = shapes(Normalized(encoder, (0.5,), (0.5,)), images)
+    assert wrapped == shapes(encoder, images)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ((0.5,), (0.5, 0.5), "one number per channel"),
+        ((), (), "one number per channel"),
+        ((0.5,), (0.0,), "must be positive"),
+    ],
+)
+def test_statistics_that_cannot_be_are_an_error(mean, std, message):
+    with pytest.raises(ValueError, match=message):
+        Normalized(ENCODER, mean, std)
+
+
+def test_statistics_have_a_number_per_channel():
+    network = Normalized(ENCODER, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    with pytest.raises(ValueError, match="has 3 channels, the images have 1"):
+        shapes(network, jnp.zeros((1, 4, 4, 1)))

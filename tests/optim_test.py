@@ -1,0 +1,408 @@
+"""Optimizers against their formulas, schedules against their curves, groups by path."""
+
+import dataclasses
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jax_rcl import core, optim
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "lars.npz"
+RUN = {"total_steps": 40, "steps_per_epoch": 4, "batch_size": 256}
+PARAMS = {
+    "encoder": {
+        "stem": {"kernel": np.linspace(-1, 1, 6).reshape(2, 3)},
+        "stem_norm": {"scale": np.ones(3), "bias": np.full(3, 0.5)},
+    },
+    "head": {"kernel": np.full((3, 2), 2.0), "bias": np.full(2, -1.0)},
+}
+PATHS = (
+    "encoder/stem/kernel",
+    "encoder/stem_norm/bias",
+    "encoder/stem_norm/scale",
+    "head/bias",
+    "head/kernel",
+)
+
+
+def rates(
+    schedule: optim.Schedule, peak=0.3, total_steps=40, steps_per_epoch=4, until=None
+):
+    rate = schedule.build(
+        peak, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+    )
+    return np.asarray(jax.vmap(rate)(jnp.arange(until or total_steps)))
+
+
+def loop(optimizer, params, gradients, run=RUN):
+    """Parameters after each of the gradients, from the optax transformation."""
+    transformation = optimizer.build(params, **run)
+    update = jax.jit(transformation.update)
+    state, states = transformation.init(params), []
+    for gradient in gradients:
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        states.append(params)
+    return states
+
+
+def gradients_like(params, count, seed=0):
+    random = np.random.default_rng(seed)
+    return [
+        jax.tree.map(
+            lambda p: jnp.asarray(random.normal(size=p.shape), p.dtype), params
+        )
+        for _ in range(count)
+    ]
+
+
+def leaves(tree):
+    return dict(zip(PATHS, map(np.asarray, jax.tree.leaves(tree)), strict=True))
+
+
+def float32(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def change(optimizer, gradient=0.0):
+    """The first update of PARAMS, by path, for a gradient of equal entries."""
+    params = float32(PARAMS)
+    after = loop(optimizer, params, [jax.tree.map(lambda p: p * 0 + gradient, params)])
+    return leaves(jax.tree.map(jnp.subtract, after[0], params))
+
+
+# Schedules.
+
+
+def test_constant_is_the_peak():
+    np.testing.assert_allclose(rates(optim.Constant()), 0.3)
+
+
+def test_a_warm_up_is_a_line_from_zero_to_the_peak():
+    got = rates(optim.Constant(warmup_epochs=2.5))
+    expected = [0.3 * min(1, step / 10) for step in range(40)]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 2.0])
+def test_cosine_goes_from_the_end_of_the_warm_up_to_the_end_of_the_run(warmup):
+    got = rates(optim.Cosine(warmup_epochs=warmup, final=0.01), until=45)
+    start = round(4 * warmup)
+
+    def expected(step):
+        if step < start:
+            return 0.3 * step / start
+        done = min(1, (step - start) / (40 - start))
+        return 0.01 + (0.3 - 0.01) * (1 + math.cos(math.pi * done)) / 2
+
+    np.testing.assert_allclose(got, [expected(s) for s in range(45)], rtol=1e-5)
+    np.testing.assert_allclose(got[40:], 0.01, rtol=1e-6)
+
+
+def test_epoch_cosine_is_constant_within_an_epoch():
+    got = rates(optim.EpochCosine(final=1e-3)).reshape(10, 4)
+    expected = [1e-3 + 0.299 * (1 + math.cos(math.pi * e / 10)) / 2 for e in range(10)]
+    np.testing.assert_allclose(
+        got, np.tile(np.asarray(expected)[:, None], 4), rtol=1e-5
+    )
+
+
+def test_epoch_cosine_rises_again_like_pytorch_beyond_its_period():
+    """PyTorch steps from rate to rate; its recursion has the period 2·T_max."""
+    period, final, rate, expected = 3, 0.02, 0.3, []
+    for epoch in range(1, 11):
+        expected.append(rate)
+        if (epoch - 1 - period) % (2 * period) == 0:
+            rate += (0.3 - final) * (1 - math.cos(math.pi / period)) / 2
+        else:
+            here, before = (
+                1 + math.cos(math.pi * e / period) for e in (epoch, epoch - 1)
+            )
+            rate = here / before * (rate - final) + final
+    schedule = optim.EpochCosine(period=3.0, final=0.02, beyond="rise")
+    np.testing.assert_allclose(rates(schedule)[::4], expected, rtol=1e-5)
+
+
+def test_epoch_cosine_with_a_short_period_stays_at_the_end_unless_told_to_rise():
+    got = rates(optim.EpochCosine(period=2.5, final=0.02))[::4]
+    risen = rates(optim.EpochCosine(period=2.5, final=0.02, beyond="rise"))[::4]
+    np.testing.assert_allclose(got[:3], risen[:3])
+    np.testing.assert_allclose(got[3:], 0.02, rtol=1e-6)
+    np.testing.assert_allclose(risen[5], 0.3, rtol=1e-6)
+
+
+def test_epoch_cosine_changes_at_the_first_update_of_an_epoch_in_long_runs_too():
+    steps = 40_000
+    rate = optim.EpochCosine().build(
+        1.0, total_steps=2000 * steps, steps_per_epoch=steps
+    )
+    last, first = (float(rate(jnp.int32(1000 * steps + i))) for i in (-1, 0))
+    np.testing.assert_allclose(
+        last, (1 + math.cos(math.pi * 999 / 2000)) / 2, rtol=1e-5
+    )
+    np.testing.assert_allclose(first, 0.5, rtol=1e-5)
+
+
+def test_multi_step_falls_at_the_start_of_its_epochs():
+    got = rates(optim.MultiStep((3, 7), factor=0.1, warmup_epochs=1.0))
+    expected = [
+        0.3 * min(1, s / 4) * 0.1 ** sum(s // 4 >= e for e in (3, 7)) for s in range(40)
+    ]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    with pytest.raises(ValueError, match="is 40 updates; it must be shorter"):
+        rates(optim.Cosine(warmup_epochs=10.0))
+
+
+def test_the_learning_rate_grows_with_the_batch_where_it_has_a_reference():
+    cosine = optim.Cosine()
+    scaled = optim.Sgd(0.3, schedule=cosine, reference_batch=64)
+    plain = optim.Sgd(1.2, schedule=cosine)
+    for step in (0, 13, 39):
+        got = scaled.learning_rate_at(step, **RUN)
+        assert isinstance(got, float)
+        np.testing.assert_allclose(got, plain.learning_rate_at(step, **RUN), rtol=1e-6)
+    np.testing.assert_allclose(scaled.learning_rate_at(0, **RUN), 1.2, rtol=1e-6)
+
+
+def test_the_schedule_resumes_with_the_state_of_the_optimizer():
+    params = {"w": jnp.zeros(())}
+    optimizer = optim.Sgd(1.0, schedule=optim.MultiStep((1,)), momentum=0.0)
+    first = optimizer.build(params, **RUN)
+    state = first.init(params)
+    for _ in range(4):
+        _, state = first.update({"w": jnp.ones(())}, state, params)
+    again = optimizer.build(params, **RUN)
+    updates, _ = again.update({"w": jnp.ones(())}, state, params)
+    np.testing.assert_allclose(updates["w"], -0.1, rtol=1e-6)
+    np.testing.assert_allclose(optimizer.learning_rate_at(4, **RUN), 0.1, rtol=1e-6)
+
+
+# Rules.
+
+
+def pytorch_sgd(w, gradients, rate, momentum, nesterov, decay):
+    buffer, states = None, []
+    for g in gradients:
+        g = g + decay * w
+        buffer = g if buffer is None else momentum * buffer + g
+        w = w - rate * (g + momentum * buffer if nesterov else buffer)
+        states.append(w)
+    return states
+
+
+def pytorch_adam(w, gradients, rate, beta1, beta2, epsilon, decay, decoupled):
+    mean = square = 0 * w
+    states = []
+    for t, g in enumerate(gradients, start=1):
+        if decoupled:
+            w = w * (1 - rate * decay)
+        else:
+            g = g + decay * w
+        mean = beta1 * mean + (1 - beta1) * g
+        square = beta2 * square + (1 - beta2) * g**2
+        root = np.sqrt(square) / math.sqrt(1 - beta2**t) + epsilon
+        w = w - rate / (1 - beta1**t) * mean / root
+        states.append(w)
+    return states
+
+
+def of_one_array(optimizer):
+    """The path of one array through five gradients, and what it was computed from."""
+    with jax.enable_x64(True):
+        params = {"kernel": jnp.asarray(PARAMS["encoder"]["stem"]["kernel"])}
+        gradients = gradients_like(params, 5)
+        got = [np.asarray(p["kernel"]) for p in loop(optimizer, params, gradients)]
+        return (
+            got,
+            np.asarray(params["kernel"]),
+            [np.asarray(g["kernel"]) for g in gradients],
+        )
+
+
+@pytest.mark.parametrize(
+    ("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)]
+)
+def test_sgd_is_that_of_pytorch(momentum, nesterov):
+    got, w, gradients = of_one_array(
+        optim.Sgd(0.1, momentum=momentum, nesterov=nesterov, weight_decay=0.05)
+    )
+    expected = pytorch_sgd(w, gradients, 0.1, momentum, nesterov, 0.05)
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+def test_adam_is_that_of_pytorch(kind):
+    got, w, gradients = of_one_array(
+        kind(0.1, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.05)
+    )
+    expected = pytorch_adam(
+        w, gradients, 0.1, 0.8, 0.95, 1e-3, 0.05, decoupled=kind is optim.AdamW
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("case", ["lars_s0", "lars_s1"])
+def test_lars_of_all_parameters_is_the_released_one(case):
+    golden = np.load(GOLDEN)
+    rate, decay = (float(golden[f"{case}/{name}"]) for name in ("lr", "weight_decay"))
+    optimizer = optim.Lars(rate, weight_decay=decay, decayed="all", at_zero="stay")
+    with jax.enable_x64(True):
+        params = {"kernel": golden[f"{case}/w0"], "bias": golden[f"{case}/b0"]}
+        gradients = [
+            {"kernel": golden[f"{case}/gw{i}"], "bias": golden[f"{case}/gb{i}"]}
+            for i in range(5)
+        ]
+        for i, got in enumerate(loop(optimizer, params, gradients), start=1):
+            np.testing.assert_allclose(
+                got["kernel"], golden[f"{case}/w{i}"], rtol=1e-10
+            )
+            np.testing.assert_allclose(got["bias"], golden[f"{case}/b{i}"], rtol=1e-10)
+
+
+def test_lars_spares_offsets_and_scales_from_trust_ratio_and_decay():
+    moved = change(optim.Lars(0.1, weight_decay=0.5), gradient=1.0)
+    for path in ("encoder/stem_norm/scale", "encoder/stem_norm/bias", "head/bias"):
+        np.testing.assert_allclose(moved[path], -0.1, rtol=1e-6)
+    # g = 1 + 0.5·2 = 2 = w in each entry, so the norms cancel: r = 0.001.
+    np.testing.assert_allclose(moved["head/kernel"], -0.1 * 0.001 * 2, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("at_zero", "step"), [("step", -0.1), ("stay", 0.0)])
+def test_lars_at_zero_steps_or_stays(at_zero, step):
+    params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+    gradients = [jax.tree.map(jnp.ones_like, params)]
+    optimizer = optim.Lars(0.1, decayed="all", at_zero=at_zero)
+    after = loop(optimizer, params, gradients)[0]
+    np.testing.assert_allclose(after["kernel"], step, rtol=1e-6)
+    np.testing.assert_allclose(after["bias"], step, rtol=1e-6)
+
+
+def test_lars_without_a_gradient_stays_where_it_is():
+    moved = change(optim.Lars(0.1, decayed="all", at_zero="stay"))
+    assert all((step == 0).all() for step in moved.values())
+
+
+def test_a_long_gradient_is_shortened_before_decay_is_added():
+    count = sum(x.size for x in jax.tree.leaves(PARAMS))
+    optimizer = optim.Sgd(1.0, clip_norm=2.0, weight_decay=0.1)
+    moved = change(optimizer, gradient=7.0)
+    shortened = 2 / math.sqrt(count)
+    np.testing.assert_allclose(moved["head/bias"], -shortened, rtol=1e-5)
+    np.testing.assert_allclose(moved["head/kernel"], -shortened - 0.2, rtol=1e-5)
+    short = change(optimizer, gradient=0.01)
+    np.testing.assert_allclose(short["head/bias"], -0.01, rtol=1e-4)
+
+
+# Groups.
+
+
+def test_decay_spares_offsets_and_scales_unless_told_otherwise():
+    before = leaves(float32(PARAMS))
+    weights = change(optim.Sgd(0.5, weight_decay=0.1))
+    everything = change(optim.Sgd(0.5, weight_decay=0.1, decayed="all"))
+    for path in PATHS:
+        decayed = -0.05 * before[path]
+        spared = not path.endswith("kernel")
+        np.testing.assert_allclose(weights[path], 0 if spared else decayed, atol=1e-6)
+        np.testing.assert_allclose(everything[path], decayed, atol=1e-6)
+
+
+def test_groups_scale_the_learning_rate_and_replace_the_decay_by_path():
+    groups = (
+        optim.Group("encoder/.*", learning_rate_scale=0.1),
+        optim.Group(".*/stem/kernel", weight_decay=0.0),
+        optim.Group("head/bias", learning_rate_scale=2.0, weight_decay=0.3),
+    )
+    moved = change(optim.Sgd(1.0, weight_decay=0.1, groups=groups), gradient=1.0)
+    expected = {
+        "encoder/stem/kernel": -0.1,
+        "encoder/stem_norm/bias": -0.1,
+        "encoder/stem_norm/scale": -0.1,
+        "head/bias": -2 * (1 + 0.3 * -1.0),
+        "head/kernel": -(1 + 0.1 * 2.0),
+    }
+    for path, step in expected.items():
+        np.testing.assert_allclose(moved[path], step, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [optim.Sgd, optim.Adam, optim.AdamW, optim.Lars])
+def test_groups_hold_in_every_optimizer(kind):
+    still = optim.Group("encoder/.*", learning_rate_scale=0.0)
+    moved = change(kind(0.1, groups=(still,)), gradient=1.0)
+    for path, step in moved.items():
+        assert (step == 0).all() == path.startswith("encoder/"), path
+
+
+def test_a_pattern_matches_whole_paths_and_must_match_one():
+    wrong = optim.Group("encoder/stem_nrm/.*", weight_decay=0.0)
+    with pytest.raises(
+        ValueError, match=r"stem_nrm/\.\*' matches .* encoder/stem_norm/"
+    ):
+        optim.Sgd(0.1, groups=(wrong,)).build(PARAMS, **RUN)
+    part = optim.Group("encoder", weight_decay=0.0)
+    with pytest.raises(ValueError, match="nearest of 5 paths"):
+        optim.Sgd(0.1, groups=(part,)).build(PARAMS, **RUN)
+
+
+def test_two_groups_must_not_set_the_same_thing():
+    groups = (
+        optim.Group("encoder/.*", weight_decay=0.0),
+        optim.Group(".*/bias", weight_decay=0.1),
+    )
+    with pytest.raises(
+        ValueError, match="both set weight_decay of encoder/stem_norm/bias"
+    ):
+        optim.Sgd(0.1, groups=groups).build(PARAMS, **RUN)
+
+
+def test_shapes_are_enough_to_build():
+    shapes = jax.eval_shape(lambda: float32(PARAMS))
+    group = optim.Group("head/.*", learning_rate_scale=10.0)
+    optim.AdamW(0.1, groups=(group,)).build(shapes, **RUN)
+
+
+@pytest.mark.parametrize("kind", [optim.Sgd, optim.Adam, optim.AdamW, optim.Lars])
+def test_optimizers_are_values_that_fulfil_the_protocol(kind):
+    optimizer = kind(0.1, schedule=optim.EpochCosine(), groups=(optim.Group("a", 0.1),))
+    assert isinstance(optimizer, core.Optimizer)
+    assert optimizer == dataclasses.replace(optimizer)
+    assert hash(optimizer) == hash(dataclasses.replace(optimizer))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: optim.Sgd(0.0), "Sgd.learning_rate 0.0 must be above 0"),
+        (lambda: optim.AdamW(0.1, weight_decay=-1.0), "AdamW.weight_decay -1.0"),
+        (lambda: optim.Sgd(0.1, momentum=1.0), r"Sgd.momentum 1.0 must be in \[0, 1\)"),
+        (lambda: optim.Sgd(0.1, momentum=0.0, nesterov=True), "Sgd.nesterov True"),
+        (lambda: optim.Adam(0.1, beta2=1.5), "Adam.beta2 1.5"),
+        (lambda: optim.Adam(0.1, epsilon=0.0), "Adam.epsilon 0.0"),
+        (lambda: optim.Lars(0.1, trust_coefficient=0.0), "Lars.trust_coefficient"),
+        (lambda: optim.Lars(0.1, momentum=-0.1), "Lars.momentum -0.1"),
+        (lambda: optim.Sgd(0.1, reference_batch=0), "Sgd.reference_batch 0"),
+        (lambda: optim.Sgd(0.1, clip_norm=0.0), "Sgd.clip_norm 0.0"),
+        (lambda: optim.Constant(warmup_epochs=-1.0), "Constant.warmup_epochs -1.0"),
+        (lambda: optim.Cosine(final=-1.0), "Cosine.final -1.0"),
+        (lambda: optim.EpochCosine(period=0.0), "EpochCosine.period 0.0"),
+        (lambda: optim.MultiStep((3, 2)), r"MultiStep.epochs \(3, 2\) must be"),
+        (lambda: optim.MultiStep((3,), factor=0.0), "MultiStep.factor 0.0"),
+        (lambda: optim.Group("(", weight_decay=0.0), "not a regular expression"),
+        (lambda: optim.Group("a"), "Group 'a' changes nothing"),
+        (
+            lambda: optim.Group("a", learning_rate_scale=-1.0),
+            "learning_rate_scale -1.0",
+        ),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()

@@ -1,0 +1,133 @@
+"""ResNets agree with torchvision's, by its names, and come back bit for bit."""
+
+import functools
+import pathlib
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_rcl.networks.heads import Normalized
+from jax_rcl.networks.resnet import ResNet
+from jax_rcl.weights.rules import WeightsMismatch, flatten
+from jax_rcl.weights.torchvision import from_variables, to_variables
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_resnet.npz"
+SMALL = ResNet(depth=14, width=4, stem="small")
+
+
+def shapes_of(network):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    init = functools.partial(network.init, train=False)
+    return jax.eval_shape(init, jax.random.key(0), images)
+
+
+def filled(name, shape):
+    """The array of this name in the reference: drawn from the name alone."""
+    draws = np.random.RandomState(zlib.crc32(name.encode()))
+    x = draws.standard_normal(shape).astype(np.float32)
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "running_var":
+        return (1 + 0.5 * np.abs(x)).astype(np.float32)
+    if leaf in ("running_mean", "bias"):
+        return (0.1 * x).astype(np.float32)
+    if len(shape) == 1:
+        return (1 + 0.1 * x).astype(np.float32)
+    return (x / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+
+def state_of(network):
+    """A state dict in torchvision's names, for its shapes, without torchvision."""
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes_of(network))
+    return {name: filled(name, x.shape) for name, x in from_variables(zeros).items()}
+
+
+@pytest.fixture(scope="module")
+def small_state():
+    return state_of(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "size", "seed"),
+    [
+        ("resnet18", ResNet(depth=18), 64, 1),
+        ("resnet50", ResNet(depth=50), 64, 1),
+        ("resnet18_smallstem_pad1", ResNet(depth=18, stem="small"), 32, 2),
+        (
+            "resnet18_smallstem_pad2",
+            ResNet(depth=18, stem="small", stem_padding=2),
+            32,
+            2,
+        ),
+    ],
+)
+def test_features_are_torchvisions(name, network, size, seed):
+    variables = to_variables(state_of(network), shapes_of(network))
+    images = np.random.RandomState(seed).rand(2, 3, size, size).astype(np.float32)
+    images = jnp.asarray(images.transpose(0, 2, 3, 1))
+    found = jax.jit(functools.partial(network.apply, train=False))(variables, images)
+    expected = np.load(GOLDEN)[name]
+    assert np.abs(found - expected).max() < 1e-4 * expected.std()
+
+
+def test_names_and_shapes_are_torchvisions(small_state):
+    assert small_state["conv1.weight"].shape == (4, 3, 3, 3)
+    assert small_state["layer1.0.conv3.weight"].shape == (16, 4, 1, 1)
+    assert small_state["layer2.0.downsample.0.weight"].shape == (32, 16, 1, 1)
+    assert small_state["layer4.0.downsample.1.running_var"].shape == (128,)
+    assert len(small_state) == 5 * (1 + 4 * 4)
+
+
+def test_weights_come_back_bit_for_bit(small_state):
+    variables = to_variables(small_state, shapes_of(SMALL))
+    back = from_variables(variables)
+    assert set(back) == set(small_state)
+    for name, array in small_state.items():
+        np.testing.assert_array_equal(back[name], array)
+    again = to_variables(back, shapes_of(SMALL))
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+
+def test_structure_shapes_and_types_are_the_networks(small_state):
+    shapes = shapes_of(SMALL)
+    doubled = {name: x.astype(np.float64) for name, x in small_state.items()}
+    variables = to_variables(doubled, shapes)
+    assert jax.tree.structure(variables) == jax.tree.structure(shapes)
+    jax.tree.map(
+        lambda x, s: (x.shape, x.dtype) == (s.shape, s.dtype), variables, shapes
+    )
+    assert {x.dtype for x in flatten(variables).values()} == {np.dtype("float32")}
+
+
+def test_the_classifier_and_counts_are_left_out(small_state):
+    whole = small_state | {
+        "fc.weight": np.zeros((1000, 128)),
+        "fc.bias": np.zeros(1000),
+        "bn1.num_batches_tracked": np.zeros((), np.int64),
+    }
+    variables = to_variables(whole, shapes_of(SMALL))
+    expected = to_variables(small_state, shapes_of(SMALL))
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
+def test_normalising_pixels_does_not_change_the_names(small_state):
+    wrapped = shapes_of(Normalized(SMALL, (0.5,), (0.5,)))
+    variables = to_variables(small_state, wrapped)
+    assert variables["params"]["stem"]["kernel"].shape == (3, 3, 3, 4)
+
+
+def test_another_depth_is_refused_with_what_is_left_over(small_state):
+    with pytest.raises(WeightsMismatch) as error:
+        to_variables(small_state, shapes_of(ResNet(depth=10, width=4, stem="small")))
+    assert "- layer1.0.conv3.weight (16, 4, 1, 1)" in str(error.value)
+    assert "! layer2.0.conv1.weight (8, 16, 1, 1)" in str(error.value)
+
+
+def test_a_network_without_batch_statistics_is_refused(small_state):
+    network = ResNet(depth=14, width=4, stem="small", norm="group")
+    with pytest.raises(WeightsMismatch, match=r"- bn1\.running_mean \(4,\)"):
+        to_variables(small_state, shapes_of(network))
+    with pytest.raises(WeightsMismatch, match=r"\+ params/head/kernel \(4, 2\)"):
+        from_variables({"params": {"head": {"kernel": np.zeros((4, 2))}}})
