@@ -37,8 +37,11 @@ def get_config(arg=""):
             SupCon, encoder=encoder, projector=node(Mlp, (64, 64)), temperature=0.1
         ),
         optimizer=node(
-            Sgd, learning_rate=0.3, schedule=node(Cosine, warmup_epochs=2.0),
-            weight_decay=1e-4, nesterov=True,
+            Sgd,
+            learning_rate=0.3,
+            schedule=node(Cosine, warmup_epochs=2.0),
+            weight_decay=1e-4,
+            nesterov=True,
         ),
         batch_size=options.batch_size,
         epochs=options.epochs,

@@ -67,13 +67,14 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     Raises:
       ConfigError: what is wrong with the config, or too few steps in it.
     """
-    most = config["steps_per_call"]
-    wanted = (-(-warmup // most) - (-steps // most)) * most
-    # A run of its own length, without evaluation or checkpoints in between.
-    with config.unlocked():
-        config.update({"epochs": None, "steps": wanted, "save_every": wanted})
-        config["evaluators"] = ConfigDict()
+    with config.unlocked():  # calls of full length, without pauses in between
+        config.evaluators, config.save_every = ConfigDict(), sys.maxsize
     run = Run.prepare(config, "unused")
+    if steps + warmup > run.plan.total_steps:
+        raise ConfigError(
+            f"the run has {run.plan.total_steps} steps, fewer than the {warmup} to warm "
+            f"up and {steps} to time; give fewer --steps, or more epochs."
+        )
     state = fresh_state(run)
     compiled, data, compile_seconds = compiled_step(run, state)
     cost = cost_of(compiled, compile_seconds)
@@ -82,7 +83,7 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     for count, own_count, batches, seconds in calls(run, 0):
         if done >= warmup and not began:
             jax.block_until_ready(state)
-            began = time.perf_counter()
+            began, seconds = time.perf_counter(), 0.0
         if began:
             waited, timed = waited + seconds, timed + count
         state, latest = compiled(state, own_count, data, batches)
@@ -90,6 +91,8 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
         if len(metrics) > 2:  # as far ahead as the training loop goes
             jax.block_until_ready(metrics.pop(0))
         done += count
+        if timed >= steps:
+            break
     jax.block_until_ready(state)
     elapsed = time.perf_counter() - began
 
@@ -100,7 +103,7 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
         devices=run.mesh.size,
         batch_size=run.experiment.batch_size,
         resident=run.plan.resident,
-        steps_per_call=most,
+        steps_per_call=run.experiment.steps_per_call,
         steps=timed,
         compile_seconds=compile_seconds,
         step_seconds=step_seconds,

@@ -174,7 +174,7 @@ def write_page(
         history=history,
         figures=drawn,
         facts=facts(run, variables, seconds),
-        command=f"python -m jax_rcl.main --workdir={run.workdir.name}",
+        command=f"python -m jax_rcl.main --workdir={os.path.relpath(run.workdir)}",
         steps_per_epoch=run.plan.steps_per_epoch,
     )
 

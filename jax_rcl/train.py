@@ -189,7 +189,8 @@ class Loop:
             numbers = run_evaluators(self.run, self.encoder(variables), step, names)
         if self.lines and self.progress:
             self.lines.write(step, numbers)
-            told = [f"{k} {results.written(k, v)}" for k, v in numbers.items()]
+            groups = results.grouped(numbers, dict.fromkeys(names, ""))
+            told = [f"{group.evaluator} {' '.join(group.headline)}" for group in groups]
             self.progress.note(f"step {step}: {', '.join(told)}")
 
     def catch_up(self, state: TrainState, step: int) -> None:

@@ -78,6 +78,9 @@ def normalized(
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
+        # The fast form, E[x²] - E[x]², loses the digits that decide whether training on
+        # one device and on eight gives the same parameters.
+        use_fast_variance=False,
         axis_name=axis,
         scale_init=scale_init,
         name=name,

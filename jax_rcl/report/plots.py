@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb, to_rgba
 from matplotlib.figure import Figure
 
+from jax_rcl.core import Confusion, Finding
 from jax_rcl.report import drawing
 from jax_rcl.report.drawing import LINE, PALETTE, TEXT, named
 from jax_rcl.report.results import written
@@ -23,42 +24,15 @@ _NAMED = 40  # and names beside rows and columns;
 _LISTED = 14  # else so many lines about the most frequent errors.
 
 
-@runtime_checkable
-class Confusion(Protocol):
-    """What an evaluator counted: `matrix` [k, k], rows true, columns predicted."""
-
-    matrix: np.ndarray
-    class_names: tuple[str, ...]
-
-
-@runtime_checkable
-class Embedding(Protocol):
-    """Where an evaluator put images: `points` [m, 2], `labels` [m], and `method`."""
-
-    points: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    method: str
-
-
-def draw(finding: Any) -> tuple[str, Figure]:
-    """The picture of what an evaluator found, and a caption that explains it.
-
-    Raises:
-      TypeError: if the finding is neither a `Confusion` nor an `Embedding`.
-    """
+def draw(finding: Finding) -> tuple[str, Figure]:
+    """The picture of what an evaluator found, and a caption that explains it."""
     if isinstance(finding, Confusion):
         rows = (
             "rows are true classes, columns predicted ones; colour is the row's share"
         )
         return rows, confusion(finding.matrix, finding.class_names)
-    if isinstance(finding, Embedding):
-        figure = embedding(finding.points, finding.labels, finding.class_names)
-        return finding.method, figure
-    raise TypeError(
-        f"{type(finding).__name__} is no finding that can be drawn; it needs 'matrix' "
-        f"and 'class_names', or 'points', 'labels', 'class_names' and 'method'."
-    )
+    figure = embedding(finding.points, finding.labels, finding.class_names)
+    return finding.method, figure
 
 
 def views(

@@ -25,9 +25,9 @@ class Group:
 
     @property
     def headline(self) -> tuple[str, str]:
-        """The pair to show where there is room for one: a share if there is any."""
-        return next(
-            (pair for pair in self.numbers if is_share(pair[0])), self.numbers[0]
+        """The pair to show where there is room for one: `top1`, or a share if any."""
+        return min(
+            self.numbers, key=lambda pair: (pair[0] != "top1", not is_share(pair[0]))
         )
 
 
@@ -46,11 +46,6 @@ def written(name: str, value: float) -> str:
     # A share outside its range is no share, whatever its name: show what it is.
     percent = is_share(name) and 0 <= value <= 1
     return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
-
-
-def line(numbers: Mapping[str, float]) -> str:
-    """All numbers in one line: `knn/top1 97.2 %  geometry/rank 412`."""
-    return "  ".join(f"{name} {written(name, x)}" for name, x in numbers.items())
 
 
 def grouped(results: Mapping[str, float], protocols: Mapping[str, str]) -> list[Group]:

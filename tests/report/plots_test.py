@@ -1,10 +1,9 @@
 """Pictures show the arrays they are given."""
 
-import types
-
 import numpy as np
 import pytest
 
+from jax_rcl.core import Confusion, Embedding
 from jax_rcl.report import drawing, plots
 
 
@@ -121,14 +120,11 @@ def test_an_embedding_of_many_classes_or_one_point_is_drawn():
 
 
 def test_findings_are_drawn_for_what_they_hold():
-    found = types.SimpleNamespace(matrix=np.eye(2, dtype=int), class_names=("a", "b"))
+    found = Confusion(np.eye(2, dtype=int), ("a", "b"))
     caption, figure = plots.draw(found)
     assert "rows are true classes" in caption and "100.0 %" in texts(figure)
     points = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
-    found = types.SimpleNamespace(
-        points=points, labels=np.arange(9) % 2, class_names=("a", "b"), method="t-SNE"
+    caption, figure = plots.draw(
+        Embedding(points, np.arange(9) % 2, ("a", "b"), method="t-SNE")
     )
-    caption, figure = plots.draw(found)
     assert caption == "t-SNE" and {"a", "b"} <= set(texts(figure))
-    with pytest.raises(TypeError, match="SimpleNamespace"):
-        plots.draw(types.SimpleNamespace(points=points))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jax_rcl.report.results import grouped, is_share, line, written
+from jax_rcl.report.results import grouped, is_share, written
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,3 @@ def test_the_headline_of_a_group_is_its_first_share():
     assert group.headline == ("top1", "50.0 %")
     (group,) = grouped({"a/rank": 3.0, "a/alignment": 0.5}, {"a": ""})
     assert group.headline == ("rank", "3")
-
-
-def test_a_line_holds_all_numbers():
-    assert line({"knn/top1": 0.972, "rank": 412.0}) == "knn/top1 97.2 %  rank 412"

@@ -1,0 +1,38 @@
+"""A config that compiles in seconds: a small ViT on 64 synthetic 8x8 images."""
+
+from jax_rcl.augment.compose import Chain, Views
+from jax_rcl.augment.geometry import Flip, RandomResizedCrop
+from jax_rcl.config import Experiment, node, parse
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.when import Every
+from jax_rcl.networks.heads import Mlp
+from jax_rcl.networks.vit import ViT
+from jax_rcl.objectives.supcon import SupCon
+from jax_rcl.optim import Cosine, Sgd
+
+
+def get_config(arg=""):
+    """Twelve steps of four batches an epoch, a vote every epoch, saved every 5 steps."""
+    options = parse(arg, epochs=3, batch_size=16, count=64)
+    train = node(Synthetic, classes=4, size=8, count=options.count)
+    test = node(Synthetic, classes=4, size=8, count=20, seed=1)
+    crop = node(RandomResizedCrop, 8, area=(0.3, 1.0))
+    return node(
+        Experiment,
+        source=train,
+        augment=node(Views, node(Chain, (crop, node(Flip)))),
+        objective=node(
+            SupCon,
+            encoder=node(ViT, patch=4, width=8, depth=1, heads=2, pool="mean"),
+            projector=node(Mlp, (8, 8), norm="sync"),
+        ),
+        optimizer=node(Sgd, 0.1, schedule=node(Cosine), nesterov=True),
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        evaluators={
+            "knn": node(Neighbours, train, test, k=5, when=node(Every, epochs=1))
+        },
+        log_every=1,
+        save_every=5,
+    )
