@@ -72,8 +72,8 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     run = Run.prepare(config, "unused")
     if steps + warmup > run.plan.total_steps:
         raise ConfigError(
-            f"the run has {run.plan.total_steps} steps, fewer than the {warmup} to warm "
-            f"up and {steps} to time; give fewer --steps, or more epochs."
+            f"the run has {run.plan.total_steps} steps, fewer than the {warmup} to "
+            f"warm up and {steps} to time; give fewer --steps, or more epochs."
         )
     state = fresh_state(run)
     compiled, data, compile_seconds = compiled_step(run, state)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jax_rcl import parallel, train_step
 from jax_rcl.config import ConfigError, Experiment
-from jax_rcl.core import Batch, Tree, Variables
+from jax_rcl.core import Tree, Variables
 from jax_rcl.data import records
 
 CPU_RESIDENT_BYTES = 2 * 2**30
@@ -37,7 +37,7 @@ class Plan:
     total_steps: int
     resident: bool
     record: dict[str, jax.ShapeDtypeStruct]
-    augmented: Batch
+    augmented: dict[str, jax.ShapeDtypeStruct]
     variables: Variables
     optimizer: optax.GradientTransformation
 

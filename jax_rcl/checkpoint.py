@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jax_rcl import parallel
 from jax_rcl.core import Tree, Variables
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,10 @@ class Checkpoints:
         return None
 
     def newest(self, item: str) -> Tree:
-        """One item of the newest checkpoint as it was saved, on the host.
+        """One item of the newest checkpoint, whatever it is, as numpy arrays.
+
+        It may have been saved by any number of processes and devices. Random keys come
+        as their raw data.
 
         Raises:
           ValueError: there is no finished checkpoint.
@@ -151,8 +155,14 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             raise ValueError(f"{self.folder} holds no finished checkpoint.")
-        items, _ = self._read(steps[-1], {item: None})
-        return jax.device_get(items[item])
+        with ocp.StandardCheckpointer() as reader:
+            found = reader.metadata(self.folder / str(steps[-1]) / item)
+        template = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.here()),
+            found.item_metadata.tree,
+        )
+        items, _ = self._read(steps[-1], {item: template})
+        return jax.tree.map(_raw, items[item])
 
     def _read(
         self, step: int, templates: Mapping[str, Tree]
@@ -170,7 +180,7 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         if self._reads_only:
             return
-        if jax.process_index() == 0:
+        if parallel.is_main():
             (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
         self._manager.reload()
 
@@ -206,15 +216,15 @@ def flat(tree: Tree) -> dict[str, Any]:
 
 def checksums(items: Tree) -> dict[str, int]:
     """CRC-32 of the bytes of every array, by path."""
+    arrays = {path: np.ascontiguousarray(_raw(x)) for path, x in flat(items).items()}
+    return {path: zlib.crc32(x.tobytes()) for path, x in arrays.items()}
 
-    def crc(x: Any) -> int:
-        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x = jax.random.key_data(x)
-        if isinstance(x, jax.Array) and not x.is_fully_addressable:
-            x = x.addressable_data(0)  # replicated: every device holds all of it
-        return zlib.crc32(np.ascontiguousarray(x).tobytes())
 
-    return {path: crc(x) for path, x in flat(dict(items)).items()}
+def _raw(x: Any) -> np.ndarray:
+    """A replicated array, or the data of a random key, on the host."""
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    return parallel.fetch(x)
 
 
 def check_sums(items: Mapping[str, Tree], written: Mapping[str, int]) -> None:

@@ -15,8 +15,11 @@ import numpy as np
 import optax
 from jaxtyping import Float32, Int, Integer
 
+Leaf = Any
+"""An array; in trees that describe others, a shape or a sharding in its place."""
+
 Tree = Any
-"""Nested dicts (or other pytrees) of arrays."""
+"""Nested dicts (or other pytrees) of leaves."""
 
 Batch = Mapping[str, jax.Array]
 """Arrays that share their first axis, one row per example, by name.
@@ -59,9 +62,9 @@ class Clock:
       progress: step / total steps, in [0, 1), for curricula and momentum schedules.
     """
 
-    key: jax.Array
-    step: jax.Array
-    progress: jax.Array
+    key: Leaf
+    step: Leaf
+    progress: Leaf
 
 
 @flax.struct.dataclass
@@ -74,9 +77,9 @@ class Outcome:
       metrics: scalars or per-example arrays; the step reports their means.
     """
 
-    value: jax.Array
+    value: Leaf
     memory: Tree
-    metrics: Mapping[str, jax.Array]
+    metrics: Mapping[str, Leaf]
 
 
 @runtime_checkable

@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def speak() -> None:
-    """Shows what the library logs, and nothing of other libraries but warnings."""
+    """Shows what the library logs; of the libraries below, only errors."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
     logger = logging.getLogger("jax_rcl")
     if not logger.handlers:
         handler = logging.StreamHandler()

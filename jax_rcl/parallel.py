@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 Tree = Any
 DATA = "data"
@@ -136,6 +136,11 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of arrays that are the same on every device of `mesh`."""
     return NamedSharding(mesh, _WHOLE)
+
+
+def here() -> SingleDeviceSharding:
+    """The sharding of arrays that are only on this process's first device."""
+    return SingleDeviceSharding(jax.local_devices()[0])
 
 
 def split_steps(mesh: Mesh) -> NamedSharding:

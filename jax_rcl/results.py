@@ -21,6 +21,7 @@ from jax_rcl.config import ConfigError
 from jax_rcl.core import Encode, Variables
 from jax_rcl.report import log, page, plots, tables
 from jax_rcl.run import Run, restore_variables, stored_config
+from jax_rcl.train_step import TrainState
 
 EXAMPLES = 8
 """How many examples the picture of the views shows."""
@@ -149,10 +150,18 @@ def first_views(run: Run, key: jax.Array) -> Views | None:
 
 
 def write_page(
-    run: Run, variables: Variables, views: Views | None, seconds: float
+    run: Run, state: TrainState, encode: Encode, views: Views | None, seconds: float
 ) -> None:
-    """Writes report/index.html: numbers, pictures, facts and the config of a run."""
-    encode, drawn = make_encoder(run)(variables), {}
+    """Writes report/index.html: numbers, pictures, facts and the config of a run.
+
+    Args:
+      run: the run.
+      state: at its end.
+      encode: of that state; evaluators that it has served need not encode again.
+      views: what the network saw.
+      seconds: how long it all took.
+    """
+    drawn = {}
     if views is not None:
         names = run.experiment.source.class_names
         sheet = plots.views(views.images, views.labels, names)
@@ -173,15 +182,15 @@ def write_page(
         protocols=run.protocols(),
         history=history,
         figures=drawn,
-        facts=facts(run, variables, seconds),
+        facts=facts(run, state, seconds),
         command=f"python -m jax_rcl.main --workdir={os.path.relpath(run.workdir)}",
         steps_per_epoch=run.plan.steps_per_epoch,
     )
 
 
-def facts(run: Run, variables: Variables, seconds: float) -> dict[str, str]:
+def facts(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
     """What a reader of the numbers asks: where, when, with what, how long."""
-    sizes = [x.size for x in jax.tree.leaves(variables.params)]
+    sizes = [x.size for x in jax.tree.leaves(state.variables.params)]
     minutes, rest = divmod(round(seconds), 60)
     return {
         "trained": f"{run.plan.total_steps:,} steps of {run.experiment.batch_size:,} "

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints
-from jax_rcl.core import Tree, Variables
+from jax_rcl.core import Encode, Tree, Variables
 from jax_rcl.feed import calls, compiled_step
 from jax_rcl.interrupt import Interrupted, Signals
 from jax_rcl.report import console, log, results, tables
@@ -81,7 +82,7 @@ def train(
             loop = Loop(run, saved, lines, progress, signals, seconds)
             state = loop.to_the_end(state)
     write_results(run, run.plan.total_steps, latest(run, log.read(run.workdir)))
-    write_page(run, state.variables, views, loop.seconds)
+    write_page(run, state, loop.encode_at(state), views, loop.seconds)
     return latest(run, log.read(run.workdir))
 
 
@@ -105,6 +106,7 @@ class Loop:
         self.run, self.saved, self.signals = run, saved, signals
         self.lines, self.progress, self.seconds = lines, progress, seconds
         self.encoder = make_encoder(run)
+        self.evaluated: Encode | None = None
         self.pending: collections.deque[Pending] = collections.deque()
 
     def to_the_end(self, state: TrainState) -> TrainState:
@@ -131,24 +133,33 @@ class Loop:
     def between(self, state: TrainState, before: int, step: int) -> None:
         """What happens after a call: evaluation, a checkpoint, an interruption."""
         names, saves = self.run.due_evaluators(step), self.run.saves(step)
-        stop = self.signals.number is not None
-        if parallel.process_count() > 1:
-            # Processes hear of a signal at different moments, and asking the others
-            # waits for the devices: once in a while is enough.
-            every = self.run.experiment.log_every
-            asks = saves or before // every != step // every
-            stop = asks and parallel.agree(stop)
-        if not (names or saves or stop):
-            return
+        if names:
+            self.look_at_all()
+            self.evaluate(state.variables, step, names)
+        stop = self.asked_to_stop(before, step) and step < self.run.plan.total_steps
+        if saves or stop:
+            self.look_at_all()
+            self.save(state, step)
+        if stop:
+            self.saved.wait()
+            raise Interrupted(self.signals.number or signal.SIGTERM, step)
+
+    def asked_to_stop(self, before: int, step: int) -> bool:
+        """Whether a signal came; all processes of a run give the same answer.
+
+        They hear of it at different moments, and asking the others waits for the
+        devices: once between two logged steps is enough.
+        """
+        came = self.signals.number is not None
+        every = self.run.experiment.log_every
+        if parallel.process_count() == 1:
+            return came
+        return before // every != step // every and parallel.agree(came)
+
+    def look_at_all(self) -> None:
+        """Waits for the calls under way and looks at each."""
         while self.pending:
             self.look()
-        if names:
-            self.evaluate(state.variables, step, names)
-        if saves or stop:
-            self.save(state, step)
-        if stop and step < self.run.plan.total_steps:
-            self.saved.wait()
-            raise Interrupted(self.signals.number, step)
 
     def look(self) -> None:
         """Fetches the metrics of the oldest call under way, checks and logs them."""
@@ -185,13 +196,20 @@ class Loop:
     def evaluate(self, variables: Variables, step: int, names: list[str]) -> None:
         """Runs evaluators, logs and shows what they find."""
         pause = self.progress.paused() if self.progress else contextlib.nullcontext()
+        encode = self.encoder(variables)
         with pause:
-            numbers = run_evaluators(self.run, self.encoder(variables), step, names)
+            numbers = run_evaluators(self.run, encode, step, names)
+        if step == self.run.plan.total_steps:
+            self.evaluated = encode
         if self.lines and self.progress:
             self.lines.write(step, numbers)
             groups = results.grouped(numbers, dict.fromkeys(names, ""))
             told = [f"{group.evaluator} {' '.join(group.headline)}" for group in groups]
             self.progress.note(f"step {step}: {', '.join(told)}")
+
+    def encode_at(self, state: TrainState) -> Encode:
+        """The encoder of the last state: the one that evaluators have used, if any."""
+        return self.evaluated or self.encoder(state.variables)
 
     def catch_up(self, state: TrainState, step: int) -> None:
         """Runs the evaluators of a checkpoint whose numbers were never logged."""
@@ -217,8 +235,7 @@ class Loop:
         if known or not alone or state.step.is_deleted():
             return
         with contextlib.suppress(Diverged):
-            while self.pending:
-                self.look()
+            self.look_at_all()
             self.save(state, step)
             logger.warning("saved step %d; the same command continues from there", step)
 

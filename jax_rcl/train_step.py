@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from jax_rcl import parallel
-from jax_rcl.core import Augment, Batch, Clock, Objective, Tree, Variables
+from jax_rcl.core import Augment, Batch, Clock, Leaf, Objective, Tree, Variables
 
 INDEX = "index"
 """Key of a batch that holds only places in a data set laid out by `parallel.spread`."""
@@ -28,8 +28,8 @@ class TrainState:
       opt_state: the optimizer's.
     """
 
-    step: jax.Array
-    key: jax.Array
+    step: Leaf
+    key: Leaf
     variables: Variables
     opt_state: Tree
 

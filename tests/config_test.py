@@ -1,4 +1,4 @@
-"""Config nodes: what they hold, how they change, what they refuse, and in which words."""
+"""Config nodes: what they hold, how they change, what they refuse."""
 
 import dataclasses
 import subprocess
@@ -171,9 +171,7 @@ def test_only_known_classes_are_built():
     with pytest.raises(ConfigError, match="neither a class of jax_rcl nor of a module"):
         build({"class": "antigravity:fly"})
     assert "antigravity" not in sys.modules
-    with pytest.raises(
-        ConfigError, match="has no class 'nothing'|has no class nothing"
-    ):
+    with pytest.raises(ConfigError, match="has no class nothing"):
         build({"class": "jax_rcl.config:nothing"})
     with pytest.raises(ConfigError, match="has no class"):
         build({"class": "subprocess:run", "args": "true"})

@@ -13,7 +13,7 @@ from jax_rcl.optim import Cosine, Sgd
 
 
 def get_config(arg=""):
-    """Twelve steps of four batches an epoch, a vote every epoch, saved every 5 steps."""
+    """Three epochs of four steps; a vote every epoch, a checkpoint every 5 steps."""
     options = parse(arg, epochs=3, batch_size=16, count=64)
     train = node(Synthetic, classes=4, size=8, count=options.count)
     test = node(Synthetic, classes=4, size=8, count=20, seed=1)

@@ -1,0 +1,95 @@
+"""Accuracy of the classifier that was trained itself."""
+
+import dataclasses
+
+import numpy as np
+
+from jax_rcl.core import Encode, Finding, Operation, Source, When
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.features import features
+from jax_rcl.evaluate.findings import confusion, embedding
+from jax_rcl.evaluate.when import Every
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadAccuracy:
+    """How often the highest logit of a trained head is that of the right class.
+
+    Attributes:
+      test: the images that are classified.
+      layer: the name of the logits among what the objective's `encode` gives.
+      embedded: the layer that the map of the test images shows.
+      preprocess: deterministic operation on each image, or None.
+      batch_size: images per call of the encoder.
+      when: when it is measured.
+
+    Raises:
+      ValueError: if batch_size is below 1.
+    """
+
+    test: Source
+    layer: str = "logits"
+    embedded: str = "features"
+    preprocess: Operation | None = None
+    batch_size: int = 256
+    when: When = dataclasses.field(default=Every(epochs=1))
+
+    def __post_init__(self) -> None:
+        """Checks the numbers; what needs the data is in `check`."""
+        if self.batch_size < 1:
+            raise ValueError(
+                f"HeadAccuracy.batch_size {self.batch_size} must be at least 1."
+            )
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        return (
+            f"highest of the trained {self.layer!r} for {len(self.test)} test images "
+            f"of {len(self.test.class_names)} classes"
+        )
+
+    def check(self) -> None:
+        """Reads the test set's names and size; `run` checks that the head fits them.
+
+        Raises:
+          ValueError: if it has no classes.
+        """
+        if len(self.test.class_names) < 2:
+            raise ValueError(f"{self.test} names no classes; use a labelled source.")
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two.
+
+        Raises:
+          ValueError: if the head has another number of classes than the test set.
+        """
+        return metrics.classification(*self._logits(encode))
+
+    def findings(self, encode: Encode) -> dict[str, Finding]:
+        """Which classes are taken for which, and a map of the test images."""
+        logits, labels = self._logits(encode)
+        shown, _ = self._layer(encode, self.embedded)
+        names = self.test.class_names
+        return {
+            "confusion": confusion(labels, logits.argmax(axis=1), names),
+            "embedding": embedding(shown, labels, names),
+        }
+
+    def _logits(self, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
+        logits, labels = self._layer(encode, self.layer)
+        if logits.shape[1] != len(self.test.class_names):
+            raise ValueError(
+                f"the head tells {logits.shape[1]} classes apart, but the test set has "
+                f"{len(self.test.class_names)}; give the head as many outputs."
+            )
+        return logits, labels
+
+    def _layer(self, encode: Encode, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        return features(
+            encode,
+            self.test,
+            layer=layer,
+            preprocess=self.preprocess,
+            batch_size=self.batch_size,
+        )

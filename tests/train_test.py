@@ -1,0 +1,311 @@
+"""The loop: what a run leaves, how it stops, and that it continues as if it had not."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jax_rcl import config as configs
+from jax_rcl import parallel
+from jax_rcl.checkpoint import STATES, Checkpoints, flat
+from jax_rcl.config import ConfigError, node, override
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.data.stream import Order
+from jax_rcl.interrupt import Interrupted
+from jax_rcl.report import log
+from jax_rcl.results import evaluate
+from jax_rcl.train import Diverged, train
+
+TINY = str(Path(__file__).parent / "tiny.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Once:
+    """When a given number of updates have been made."""
+
+    step: int
+
+    def due(self, step, *, total_steps, steps_per_epoch):
+        return step == self.step
+
+
+@dataclasses.dataclass(frozen=True)
+class Pull:
+    """An evaluator that does something to the run it looks at."""
+
+    when: Once
+    action: str
+
+    protocol = "none"
+
+    def check(self):
+        pass
+
+    def run(self, encode):
+        if self.action == "fail" and not Path(os.environ["MENDED"]).exists():
+            raise ZeroDivisionError("broken")
+        if self.action == "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"done": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Torn:
+    """A source with one record that cannot be read until it is mended."""
+
+    bad: int
+    inner: Synthetic
+
+    @property
+    def class_names(self):
+        return self.inner.class_names
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        if index == self.bad and not Path(os.environ["MENDED"]).exists():
+            raise ValueError(f"image{index}.png does not decode")
+        return self.inner[index]
+
+
+@pytest.fixture(autouse=True)
+def mended(tmp_path, monkeypatch):
+    """A file whose existence mends what is broken."""
+    monkeypatch.setenv("MENDED", str(tmp_path / "mended"))
+    return tmp_path / "mended"
+
+
+def tiny(arg="", **fields):
+    made = configs.load(f"{TINY}:{arg}")
+    for path, text in fields.items():
+        override(made, path, str(text))
+    return made
+
+
+def pulled(action, step=6):
+    made = tiny()
+    with made.unlocked():
+        made.evaluators["pull"] = node(Pull, node(Once, step), action)
+    return made
+
+
+def mesh(devices=1):
+    return parallel.make_mesh(jax.devices()[:devices])
+
+
+def numbers(workdir):
+    """Every logged number that does not depend on the clock."""
+    lines = log.read(workdir)
+    return [{k: v for k, v in x.items() if not k.startswith("time/")} for x in lines]
+
+
+def arrays(workdir):
+    """Every array of the newest checkpoint."""
+    with Checkpoints(workdir / STATES) as saved:
+        last = saved.steps()[-1]
+        found = {item: saved.newest(item) for item in ("variables", "training")}
+    return last, {path: np.asarray(x) for path, x in flat(found).items()}
+
+
+def assert_same_run(one, other):
+    (step, a), (other_step, b) = arrays(one), arrays(other)
+    assert step == other_step and a.keys() == b.keys()
+    for path in a:
+        np.testing.assert_array_equal(a[path], b[path], err_msg=path)
+    assert numbers(one) == numbers(other)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The workdir of a run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(tiny(), workdir, mesh=mesh())
+    return workdir
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "report",
+        "results.json",
+        "tensorboard",
+    }
+    stored = configs.from_json((whole / "config.json").read_text())
+    assert configs.build(stored) == configs.build(tiny())
+    results = json.loads((whole / "results.json").read_text())
+    assert results["step"] == 12 and 0 <= results["results"]["knn/top1"] <= 1
+    assert "k=5" in results["protocols"]["knn"]
+    page = (whole / "report" / "index.html").read_text()
+    assert page.count("<img") >= 2 and "knn" in page
+    steps = [line["step"] for line in numbers(whole) if "train/loss" in line]
+    assert steps == list(range(1, 13))
+    evaluated = [line["step"] for line in numbers(whole) if "knn/top1" in line]
+    assert evaluated == [4, 8, 12]
+    with Checkpoints(whole / STATES) as saved:
+        assert saved.steps() == [10, 12]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(whole, capsys):
+    before = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()}
+    found = train(tiny(), whole, mesh=mesh())
+    assert "finished: 12 steps" in capsys.readouterr().out
+    assert (
+        found["knn/top1"]
+        == json.loads((whole / "results.json").read_text())["results"]["knn/top1"]
+    )
+    after = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()}
+    assert before == after
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+def test_a_terminated_run_continues_as_if_it_had_not_been(tmp_path, steps_per_call):
+    fields = {"steps_per_call": steps_per_call}
+    train(tiny(**fields), tmp_path / "whole", mesh=mesh())
+    stopped = pulled("terminate")
+    override(stopped, "steps_per_call", str(steps_per_call))
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 6"):
+        train(stopped, tmp_path / "run", mesh=mesh())
+    plain = configs.to_json(tiny(**fields))
+    (tmp_path / "run" / "config.json").write_text(plain)
+    record = tmp_path / "run" / "metrics.jsonl"
+    kept = [x for x in record.read_text().splitlines() if "pull" not in x]
+    record.write_text("\n".join(kept) + "\n")
+    train(tiny(**fields), tmp_path / "run", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    whole, tmp_path, caplog
+):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for file in (run / "checkpoints" / "12" / "variables").rglob("d/*"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    shutil.rmtree(run / "report")
+    train(tiny(), run, mesh=mesh())
+    assert re.search(r"checkpoints/12 is damaged", caplog.text)
+    assert (run / "checkpoints" / "damaged-12").exists()
+    assert_same_run(whole, run)
+
+
+def test_a_half_written_checkpoint_is_named_and_ignored(whole, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    states = run / "checkpoints"
+    (states / "12").rename(states / "12.orbax-checkpoint-tmp")
+    shutil.rmtree(run / "report")
+    train(tiny(), run, mesh=mesh())
+    assert "12.orbax-checkpoint-tmp was not finished" in caplog.text
+    assert_same_run(whole, run)
+
+
+def test_streamed_and_resident_data_give_the_same_run(whole, tmp_path):
+    train(tiny(resident="never"), tmp_path / "run", mesh=mesh())
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_steps_in_one_call_give_the_same_run(whole, tmp_path):
+    train(tiny(steps_per_call=3), tmp_path / "run", mesh=mesh())
+    (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
+    for path in a:
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def test_one_device_and_many_give_the_same_run(whole, tmp_path):
+    train(tiny(), tmp_path / "run", mesh=mesh(8))
+    (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
+    for path in a:
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
+def test_a_run_saved_on_many_devices_continues_on_one(whole, tmp_path):
+    with pytest.raises(Interrupted):
+        train(pulled("terminate"), tmp_path / "run", mesh=mesh(4))
+    train(pulled("terminate"), tmp_path / "run", mesh=mesh(1))
+    (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
+    for path in a:
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-5, err_msg=path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_what_is_left(tmp_path):
+    made = tiny()
+    override(made, "optimizer.learning_rate", "1e30")
+    override(made, "save_every", "1")
+    with pytest.raises(
+        Diverged, match=r"loss of step \d+ is nan.*last good checkpoint"
+    ):
+        train(made, tmp_path / "run", mesh=mesh())
+    last, saved = arrays(tmp_path / "run")
+    assert all(np.isfinite(x).all() for x in saved.values() if x.dtype.kind == "f")
+    lines = [x for x in numbers(tmp_path / "run") if "train/loss" in x]
+    assert lines[-1]["step"] == last
+    assert all(np.isfinite(x["train/loss"]) for x in lines)
+
+
+def test_a_failing_evaluator_is_named_and_nothing_is_lost(tmp_path, mended):
+    made = pulled("fail")
+    with pytest.raises(RuntimeError, match="evaluator 'pull' failed at step 6: broken"):
+        train(made, tmp_path / "run", mesh=mesh())
+    assert arrays(tmp_path / "run")[0] == 6
+    mended.touch()
+    assert train(made, tmp_path / "run", mesh=mesh())["pull/done"] == 1.0
+
+
+def test_an_image_that_does_not_decode_is_named_and_nothing_is_lost(
+    whole, tmp_path, mended
+):
+    made = tiny(resident="never")
+    bad = int(Order(64, 16, 0).indices(3)[5])  # needed by the fourth step, not before
+    with made.unlocked():
+        made.source = node(Torn, bad, tiny().source)
+    with pytest.raises(ValueError, match=f"image{bad}.png does not decode"):
+        train(made, tmp_path / "run", mesh=mesh())
+    assert arrays(tmp_path / "run")[0] == 3
+    mended.touch()
+    train(made, tmp_path / "run", mesh=mesh())
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_a_workdir_of_another_config_is_left_alone(whole):
+    with pytest.raises(ConfigError, match=r"batch_size: 16 -> 32") as told:
+        train(tiny("batch_size=32"), whole, mesh=mesh())
+    assert "another config" in str(told.value)
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        train(tiny(), tmp_path / "file" / "run", mesh=mesh())
+
+
+def test_evaluation_alone_gives_the_numbers_of_the_run(whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = json.loads((run / "results.json").read_text())
+    assert evaluate(tiny(), run, mesh=mesh()) == before["results"]
+    made = tiny()
+    override(made, "evaluators.knn.k", "3")
+    evaluate(made, run, mesh=mesh())
+    assert "k=3" in (run / "results.json").read_text()
+
+
+def test_evaluation_of_another_objective_is_refused(whole, tmp_path):
+    made = tiny()
+    override(made, "objective.temperature", "0.5")
+    with pytest.raises(ConfigError, match=r"objective.temperature: 0.1 -> 0.5"):
+        evaluate(made, whole, mesh=mesh())
+    with pytest.raises(ConfigError, match="holds no run"):
+        evaluate(tiny(), tmp_path / "nothing", mesh=mesh())
