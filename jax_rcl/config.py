@@ -182,7 +182,8 @@ def override(config: ConfigDict, path: str, text: str) -> None:
     Raises:
       ConfigError: no such field, or a value of another type.
     """
-    holder, names = config, re.findall(r"[^.\[\]]+|\[\d+\]", path)
+    holder: Any = config
+    names = re.findall(r"[^.\[\]]+|\[\d+\]", path)
     for place, name in enumerate(names):
         last = place == len(names) - 1
         if name.startswith("["):
@@ -316,7 +317,7 @@ def _hint(cls: type, field: dataclasses.Field[Any]) -> Any:
 def _hint_in(holder: ConfigDict, name: str) -> Any:
     if CLASS not in holder:
         return Any
-    cls = _class(holder[CLASS], name)
+    cls = _class(str(holder[CLASS]), name)
     return _hint(cls, _fields(cls)[name])
 
 

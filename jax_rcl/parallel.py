@@ -180,7 +180,7 @@ def spread(arrays: Tree, mesh: Mesh) -> Tree:
     def one(x: np.ndarray) -> jax.Array:
         rows = -(-len(x) // count) * count
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             places = np.arange(rows)[index[0]]
             return x[np.where(places < len(x), places, 0)]
 

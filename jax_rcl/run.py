@@ -237,7 +237,9 @@ def fresh_state(run: Run) -> TrainState:
         state.variables,
         run.plan.variables,
     )
-    return parallel.replicate(state.replace(variables=brought), run.mesh)
+    return parallel.replicate(
+        dataclasses.replace(state, variables=brought), run.mesh
+    )
 
 
 def _initial(run: Run) -> TrainState:

@@ -1,5 +1,6 @@
 """The one update that every method shares."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -81,9 +82,8 @@ def make_update(
         batch = augment(augment_clock, batch)
 
         def mean_loss(params: Tree) -> tuple[jax.Array, Any]:
-            outcome = objective.loss(
-                variables.replace(params=params), batch, loss_clock
-            )
+            own = dataclasses.replace(variables, params=params)
+            outcome = objective.loss(own, batch, loss_clock)
             return parallel.mean(outcome.value), outcome
 
         grad = jax.value_and_grad(mean_loss, has_aux=True)
@@ -93,7 +93,9 @@ def make_update(
 
         metrics = parallel.mean(dict(outcome.metrics))
         metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        variables = variables.replace(params=params, memory=outcome.memory)
+        variables = dataclasses.replace(
+            variables, params=params, memory=outcome.memory
+        )
         return TrainState(state.step + 1, state.key, variables, opt_state), metrics
 
     return update

@@ -1,0 +1,155 @@
+"""Every config file: its resolved fields, and that it trains, resumes and evaluates.
+
+`python tests/configs_test.py` writes the resolved configs anew; read the difference.
+"""
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jax_rcl import config as configs
+from jax_rcl import parallel
+from jax_rcl.checkpoint import STATES, Checkpoints, flat
+from jax_rcl.config import CLASS, node
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.train import train
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden" / "configs"
+# Each file, and each value of an option that changes which parts there are.
+VARIANTS = (
+    "quickstart",
+    "fashion_supcon",
+    "cifar_supcon",
+    "cifar_supcon:classes=100,source=tfds,compute=bfloat16",
+    "cifar_simclr",
+    "cifar_classify",
+    "cifar_classify:probe=runs/cifar_supcon",
+)
+# Stand-ins for data that the tests do not have: classes, size, channels.
+SHAPES = {"Digits": (10, 8, 1), "Idx": (10, 28, 1), "Cifar": (10, 32, 3)}
+
+each = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def load(variant):
+    name, _, arg = variant.partition(":")
+    return configs.load(f"{ROOT / 'configs' / name}.py:{arg}")
+
+
+def golden(variant):
+    return GOLDEN / f"{variant.replace(':', '+').replace('/', '-')}.json"
+
+
+def shrunk(value):
+    """The same experiment on a handful of synthetic images, with narrow networks."""
+    if isinstance(value, tuple):
+        return tuple(shrunk(item) for item in value)
+    if not isinstance(value, ConfigDict):
+        return value
+    kind = value.get(CLASS, "").rpartition(":")[2]
+    if kind in SHAPES or kind == "Tfds":
+        classes, size, channels = SHAPES.get(kind, (100, 32, 3))
+        classes, test = value.get("classes", classes), value.split == "test"
+        count = 24 if test else 40
+        return node(Synthetic, classes, size, channels, count, seed=int(test))
+    small = {
+        "ResNet": {"depth": 10, "width": 4},
+        "Mlp": {"widths": (8, 8)},
+        "Neighbours": {"k": 5},
+        "LinearProbe": {"strengths": (0.1,), "max_iterations": 20},
+        "Cosine": {"warmup_epochs": 0.0},
+        "Experiment": {"batch_size": 8, "epochs": None, "steps": 2, "save_every": 1},
+    }.get(kind, {})
+    fields = {key: shrunk(value[key]) for key in value} | small
+    return ConfigDict(fields, type_safe=False).lock()
+
+
+def run(made, workdir):
+    return train(made, workdir, mesh=parallel.make_mesh(jax.devices()[:1]))
+
+
+def arrays(workdir):
+    with Checkpoints(workdir / STATES) as saved:
+        return {
+            f"{item}/{path}": x
+            for item in ("variables", "training")
+            for path, x in flat(saved.newest(item)).items()
+        }
+
+
+def test_every_file_is_tried():
+    files = {path.stem for path in (ROOT / "configs").glob("*.py")}
+    assert files == {variant.partition(":")[0] for variant in VARIANTS}
+
+
+@each
+def test_its_fields_are_those_that_were_reviewed(variant):
+    assert configs.to_json(load(variant)) + "\n" == golden(variant).read_text()
+
+
+@each
+def test_json_builds_the_same_experiment(variant):
+    made = shrunk(load(variant))
+    again = configs.from_json(configs.to_json(made))
+    assert configs.build(again) == configs.build(made)
+
+
+@each
+def test_its_docstring_says_how_to_run_it_and_what_was_obtained(variant):
+    name = variant.partition(":")[0]
+    text = (ROOT / "configs" / f"{name}.py").read_text()
+    assert f"python -m jax_rcl.main --config=configs/{name}.py" in text
+    assert len(text.splitlines()) <= 120
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """The workdir of a small run of cifar_supcon.py."""
+    workdir = tmp_path_factory.mktemp("pretrained") / "run"
+    run(shrunk(load("cifar_supcon")), workdir)
+    return workdir
+
+
+@each
+def test_it_trains_two_steps_and_resumes(variant, tmp_path, request):
+    made = shrunk(load(variant))
+    for rule in made.init_from:
+        with rule.unlocked():
+            rule.workdir = str(request.getfixturevalue("pretrained"))
+    results = run(made, tmp_path / "run")
+    assert results and all(np.isfinite(value) for value in results.values())
+    whole = arrays(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / STATES / "2")
+    shutil.rmtree(tmp_path / "run" / "report")
+    assert run(made, tmp_path / "run") == results
+    again = arrays(tmp_path / "run")
+    for path in whole:
+        np.testing.assert_array_equal(whole[path], again[path], err_msg=path)
+
+
+def test_a_probe_starts_from_the_encoder_of_another_run(pretrained, tmp_path):
+    made = shrunk(load("cifar_classify:probe=runs/cifar_supcon"))
+    with made.init_from[0].unlocked():
+        made.init_from[0].workdir = str(pretrained)
+    run(made, tmp_path / "run")
+    with Checkpoints(tmp_path / "run" / "frozen") as saved:
+        frozen = flat(saved.newest("frozen"))
+    with Checkpoints(pretrained / STATES) as saved:
+        theirs = flat(saved.newest("variables"))
+    assert len(frozen) > 10
+    for path, array in frozen.items():
+        kind, _, rest = path.removeprefix("encoder/").partition("/")
+        prefix = "params/encoder" if kind == "params" else "memory/encoder"
+        np.testing.assert_array_equal(array, theirs[f"{prefix}/{rest}"], err_msg=path)
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for each_variant in VARIANTS:
+        text = configs.to_json(load(each_variant)) + "\n"
+        golden(each_variant).write_text(text)
