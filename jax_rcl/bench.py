@@ -67,13 +67,17 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     Raises:
       ConfigError: what is wrong with the config, or too few steps in it.
     """
+    config = configs.from_json(configs.to_json(config))  # the caller's stays as it is
     with config.unlocked():  # calls of full length, without pauses in between
         config.evaluators, config.save_every = ConfigDict(), sys.maxsize
     run = Run.prepare(config, "unused")
-    if steps + warmup > run.plan.total_steps:
+    most = run.experiment.steps_per_call
+    needed = (-(-warmup // most) + -(-steps // most)) * most
+    if needed > run.plan.total_steps:
         raise ConfigError(
             f"the run has {run.plan.total_steps} steps, fewer than the {warmup} to "
-            f"warm up and {steps} to time; give fewer --steps, or more epochs."
+            f"warm up and {steps} to time in calls of {most}; give fewer --steps, or "
+            "more epochs."
         )
     state = fresh_state(run)
     compiled, data, compile_seconds = compiled_step(run, state)

@@ -55,8 +55,8 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
 
     Raises:
       ConfigError: devices that do not divide the batch, a batch larger than the source,
-        a key that the objective reads and nothing provides, and what the parts of the
-        experiment refuse.
+        a key that the objective reads and nothing provides, labels of a resident
+        source that it has no names for, and what the parts of the experiment refuse.
     """
     n = experiment.batch_size
     if n % mesh.size:
@@ -68,9 +68,15 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
         count, record = len(experiment.source), shapes_of(experiment.source[0])
     steps_per_epoch = count // n
     if not steps_per_epoch:
+        largest = count // mesh.size * mesh.size
         raise ConfigError(
             f"batch_size {n} is larger than the source, which has {count} examples; "
-            f"the largest that fits is {count // mesh.size * mesh.size}."
+            + (
+                f"the largest that fits is {largest}."
+                if largest
+                else f"they are fewer than the {mesh.size} devices, each of which "
+                "needs one: use fewer devices."
+            )
         )
     total_steps = experiment.steps or experiment.epochs * steps_per_epoch  # pyright: ignore[reportOptionalOperand] one of the two is given
     with refusals("augment"):
@@ -91,6 +97,10 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
         with refusals(f"evaluators.{name}"):
             evaluator.check()
     resident = lays_out(experiment, mesh, record)
+    # Where reading all labels costs little beside reading all that will be laid out.
+    if resident and "label" in experiment.objective.needs & set(record):
+        with refusals("source"):
+            records.check_labels(experiment.source)
     return Plan(
         steps_per_epoch, total_steps, resident, record, augmented, variables, optimizer
     )

@@ -8,6 +8,7 @@ its own: the order of examples is a function of (seed, step).
 
 import dataclasses
 import logging
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ VARIABLES = "variables"
 """Item that holds `params` and `memory`; what else training needs is beside it."""
 
 
-class DamagedCheckpoint(Exception):
+class DamagedCheckpoint(ValueError):
     """What was read is not what was written; the message says how it shows."""
 
 
@@ -128,11 +129,10 @@ class Checkpoints:
             try:
                 return (step, *self._read(step, templates))
             except Exception as error:  # Orbax and TensorStore raise bare Exceptions
-                first = str(error).splitlines()[0][:200] if str(error) else repr(error)
                 log.warning(
                     "checkpoint %s is damaged (%s); the one before it is used.",
                     self.folder / str(step),
-                    first,
+                    _in_short(error),
                 )
                 self._set_aside(step)
         if steps:
@@ -155,13 +155,21 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             raise ValueError(f"{self.folder} holds no finished checkpoint.")
-        with ocp.StandardCheckpointer() as reader:
-            found = reader.metadata(self.folder / str(steps[-1]) / item)
-        template = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.here()),
-            found.item_metadata.tree,
-        )
-        items, _ = self._read(steps[-1], {item: template})
+        path = self.folder / str(steps[-1])
+        try:
+            with ocp.StandardCheckpointer() as reader:
+                found = reader.metadata(path / item)
+            template = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(
+                    x.shape, x.dtype, sharding=parallel.here()
+                ),
+                found.item_metadata.tree,
+            )
+            items, _ = self._read(steps[-1], {item: template})
+        except Exception as error:  # as in `restore`
+            raise DamagedCheckpoint(
+                f"checkpoint {path} is damaged ({_in_short(error)})."
+            ) from error
         return jax.tree.map(_raw, items[item])
 
     def _read(
@@ -181,7 +189,9 @@ class Checkpoints:
         if self._reads_only:
             return
         if parallel.is_main():
-            (self.folder / str(step)).rename(self.folder / f"damaged-{step}")
+            aside = self.folder / f"damaged-{step}"
+            shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+            (self.folder / str(step)).rename(aside)
         self._manager.reload()
 
 
@@ -201,7 +211,8 @@ def read_variables(workdir: Path) -> dict[str, np.ndarray]:
         if not path.is_dir():
             raise ValueError(f"{workdir} holds no checkpoint to start from.")
         with Checkpoints(path) as checkpoints:
-            arrays |= flat(checkpoints.newest(item))
+            found = checkpoints.newest(item)
+        arrays |= flat({FROZEN: found} if item == FROZEN else found)
     return arrays
 
 
@@ -218,6 +229,10 @@ def checksums(items: Tree) -> dict[str, int]:
     """CRC-32 of the bytes of every array, by path."""
     arrays = {path: np.ascontiguousarray(_raw(x)) for path, x in flat(items).items()}
     return {path: zlib.crc32(x.tobytes()) for path, x in arrays.items()}
+
+
+def _in_short(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else repr(error)
 
 
 def _raw(x: Any) -> np.ndarray:
@@ -260,16 +275,17 @@ class Restore:
             without counterpart, or another shape.
         """
         theirs = read_variables(Path(self.workdir))
-        own = flat(variables)
+        own, empty = flat(variables), _empty(variables)
         filled: dict[str, np.ndarray] = {}
         for target, source in self.paths.items():
-            wanted = _below(own, target)
-            given = _below(theirs, source)
+            wanted, given = _below(own, target), _below(theirs, source)
+            if not wanted and not given and _below(empty, target):
+                continue  # such as the statistics of a network that has none
             for prefix, arrays, where in (
                 (target, own, "this run"),
                 (source, theirs, self.workdir),
             ):
-                if not _below(arrays, prefix) and (wanted or given):
+                if not _below(arrays, prefix):
                     raise ValueError(
                         f"Restore: nothing below '{prefix}' in {where}; there are: "
                         f"{', '.join(_tops(arrays))}."
@@ -294,6 +310,20 @@ def _below(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         path.removeprefix(prefix): array
         for path, array in arrays.items()
         if path == prefix or path.startswith(prefix + "/")
+    }
+
+
+def _empty(tree: Tree) -> dict[str, Any]:
+    """Dicts without a leaf, by path."""
+
+    def is_empty(node: Any) -> bool:
+        return isinstance(node, Mapping) and not node
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_empty)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in leaves
+        if is_empty(leaf)
     }
 
 

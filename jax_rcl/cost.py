@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import jax
@@ -15,12 +16,15 @@ from jax_rcl.run import Run, fresh_state
 PEAK_FLOPS = {
     "A100": 312e12,
     "H100": 989e12,
+    "H100 PCIe": 756e12,
     "H200": 989e12,
     "L4": 121e12,
+    "L40S": 362e12,
     "RTX A6000": 155e12,
     "T4": 65e12,
-    "TPU v3": 123e12,
+    "TPU v3": 61.5e12,  # a device is one of the two cores of a chip
     "TPU v4": 275e12,
+    "TPU v5": 459e12,  # what JAX calls a v5p
     "TPU v5 lite": 197e12,
     "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
@@ -62,8 +66,8 @@ def cost_of(compiled: Any, seconds: float) -> Cost:
 def peak_flops() -> float | None:
     """Operations per second that one device can do at best; None if not known."""
     name = parallel.device_name()
-    # The longest name that fits: "L4" is also the start of other devices' names.
-    fitting = [known for known in PEAK_FLOPS if known.lower() in name.lower()]
+    # Whole words, as an L40S is no L4; the longest, as a TPU v5 lite is no TPU v5.
+    fitting = [known for known in PEAK_FLOPS if re.search(rf"\b{known}\b", name, re.I)]
     return PEAK_FLOPS[max(fitting, key=len)] if fitting else None
 
 
@@ -98,7 +102,7 @@ def describe(config: ConfigDict) -> str:
     return "\n".join([tables.overview(state.variables), *lines])
 
 
-def size(count: float) -> str:
+def size(count: int) -> str:
     """Bytes in a readable unit, such as `1.5 GiB`."""
     exponent = min(int(math.log2(max(count, 1)) // 10), 4)
     return f"{count / 1024**exponent:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[exponent]}"

@@ -1,8 +1,9 @@
 """What the step is given: a data set laid out or streamed, batches call by call."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -65,7 +66,7 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
 
 def calls(
     run: Run, start: int
-) -> Iterator[tuple[int, jax.Array, dict[str, jax.Array], float]]:
+) -> Generator[tuple[int, jax.Array, dict[str, jax.Array], float], None, None]:
     """What each call of the step is given, from step `start` to the last.
 
     Yields:
@@ -75,18 +76,18 @@ def calls(
     """
     step, most = start, run.experiment.steps_per_call
     counts = [parallel.replicate(np.int32(i + 1), run.mesh) for i in range(most)]
-    batches = host_batches(run, start)
-    while step < run.plan.total_steps:
-        count = 1
-        while count < most and not pauses(run, step + count):
-            count += 1
-        began = time.monotonic()
-        own = [next(batches) for _ in range(count)]
-        own += [own[-1]] * (most - count)
-        stacked = {key: np.stack([batch[key] for batch in own]) for key in own[0]}
-        placed = parallel.put_steps(stacked, run.mesh)
-        yield count, counts[count - 1], placed, time.monotonic() - began
-        step += count
+    with contextlib.closing(host_batches(run, start)) as batches:
+        while step < run.plan.total_steps:
+            count = 1
+            while count < most and not pauses(run, step + count):
+                count += 1
+            began = time.monotonic()
+            own = [next(batches) for _ in range(count)]
+            own += [own[-1]] * (most - count)
+            stacked = {key: np.stack([batch[key] for batch in own]) for key in own[0]}
+            placed = parallel.put_steps(stacked, run.mesh)
+            yield count, counts[count - 1], placed, time.monotonic() - began
+            step += count
 
 
 def pauses(run: Run, step: int) -> bool:
@@ -94,8 +95,11 @@ def pauses(run: Run, step: int) -> bool:
     return run.saves(step) or bool(run.due_evaluators(step))
 
 
-def host_batches(run: Run, start: int) -> Iterator[dict[str, np.ndarray]]:
-    """This process's share of every batch from step `start` on."""
+def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None, None]:
+    """This process's share of every batch from step `start` on.
+
+    Closing it stops the threads that read ahead.
+    """
     experiment, made = run.experiment, run.plan
     order = example_order(run)
     index, count = parallel.process_index(), parallel.process_count()
@@ -109,10 +113,12 @@ def host_batches(run: Run, start: int) -> Iterator[dict[str, np.ndarray]]:
             process_count=count,
             threads=experiment.threads,
         )
-        return iter(batches)
+        with contextlib.closing(batches):
+            yield from batches
+        return
     own = stream.share_of(experiment.batch_size, index, count)
-    steps = range(start, made.total_steps)
-    return ({INDEX: order.indices(step)[own].astype(np.int32)} for step in steps)
+    for step in range(start, made.total_steps):
+        yield {INDEX: order.indices(step)[own].astype(np.int32)}
 
 
 def example_order(run: Run) -> stream.Order:

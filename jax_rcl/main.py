@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments, overrides = read_arguments(sys.argv[1:] if argv is None else argv)
         config = read_config(arguments, overrides)
-        parallel.start(arguments.coordinator, arguments.processes, arguments.process)
+        start_processes(arguments)
         if arguments.mode == "check":
             print(describe(config))
         elif arguments.mode == "evaluate":
@@ -50,6 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         return complain(stop, 128 + stop.number)
     return 0
+
+
+def start_processes(arguments: argparse.Namespace) -> None:
+    """Joins the other processes of the run, if there are any.
+
+    Raises:
+      ConfigError: some of the three flags are given, but not all.
+    """
+    try:
+        parallel.start(arguments.coordinator, arguments.processes, arguments.process)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def speak() -> None:

@@ -237,9 +237,7 @@ def fresh_state(run: Run) -> TrainState:
         state.variables,
         run.plan.variables,
     )
-    return parallel.replicate(
-        dataclasses.replace(state, variables=brought), run.mesh
-    )
+    return parallel.replicate(dataclasses.replace(state, variables=brought), run.mesh)
 
 
 def _initial(run: Run) -> TrainState:

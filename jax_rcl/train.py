@@ -117,14 +117,15 @@ class Loop:
             return state
         update, data, _ = compiled_step(self.run, state)
         try:
-            for count, own_count, batches, waited in calls(self.run, step):
-                state, metrics = update(state, own_count, data, batches)
-                self.pending.append(Pending(step, count, metrics, waited))
-                before, step = step, step + count
-                while len(self.pending) > AHEAD:
-                    self.look()
-                self.seconds = time.monotonic() - began
-                self.between(state, before, step)
+            with contextlib.closing(calls(self.run, step)) as given:
+                for count, own_count, batches, waited in given:
+                    state, metrics = update(state, own_count, data, batches)
+                    self.pending.append(Pending(step, count, metrics, waited))
+                    before, step = step, step + count
+                    while len(self.pending) > AHEAD:
+                        self.look()
+                    self.seconds = time.monotonic() - began
+                    self.between(state, before, step)
         except Exception as error:
             self.rescue(state, step, error)
             raise

@@ -93,9 +93,7 @@ def make_update(
 
         metrics = parallel.mean(dict(outcome.metrics))
         metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        variables = dataclasses.replace(
-            variables, params=params, memory=outcome.memory
-        )
+        variables = dataclasses.replace(variables, params=params, memory=outcome.memory)
         return TrainState(state.step + 1, state.key, variables, opt_state), metrics
 
     return update

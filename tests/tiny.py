@@ -27,7 +27,7 @@ def get_config(arg=""):
             encoder=node(ViT, patch=4, width=8, depth=1, heads=2, pool="mean"),
             projector=node(Mlp, (8, 8), norm="sync"),
         ),
-        optimizer=node(Sgd, 0.1, schedule=node(Cosine), nesterov=True),
+        optimizer=node(Sgd, 0.02, schedule=node(Cosine), nesterov=True),
         batch_size=options.batch_size,
         epochs=options.epochs,
         evaluators={

@@ -228,7 +228,7 @@ def test_one_device_and_many_give_the_same_run(whole, tmp_path):
     train(tiny(), tmp_path / "run", mesh=mesh(8))
     (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
     for path in a:
-        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-5, err_msg=path)
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
 
 
 def test_a_run_saved_on_many_devices_continues_on_one(whole, tmp_path):
@@ -237,7 +237,7 @@ def test_a_run_saved_on_many_devices_continues_on_one(whole, tmp_path):
     train(pulled("terminate"), tmp_path / "run", mesh=mesh(1))
     (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
     for path in a:
-        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-5, err_msg=path)
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_what_is_left(tmp_path):

@@ -338,7 +338,10 @@ def test_eight_devices_have_the_gradient_of_one(positives, block):
 
 def temporaries(n: int, d: int, block: int | None) -> int:
     """Bytes of scratch memory of the compiled value and gradients."""
-    z, ids = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((n,), int)
+    z, ids = (
+        jax.ShapeDtypeStruct((n, d), jnp.float32),
+        jax.ShapeDtypeStruct((n,), jnp.int32),
+    )
     program = loss_and_gradients.lower(z, z, ids, ids, ids, ids, block=block).compile()
     return program.memory_analysis().temp_size_in_bytes
 
@@ -354,6 +357,13 @@ def test_blocks_need_the_memory_of_one_block():
     in_blocks = temporaries(n, d, block)
     assert in_blocks < 5 * matrix + linear
     assert in_blocks < temporaries(n, d, None) / 8
+
+
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="scratch memory is the CPU compiler's"
+)
+def test_sixteen_thousand_rows_in_blocks_stay_under_one_gibibyte():
+    assert temporaries(16384, 128, 1024) < 2**30
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from jax_rcl.networks.vit import ViT
+from jax_rcl.networks.vit import ViT, gelu
 
 TINY = ViT(patch=2, width=6, depth=1, heads=3, mlp_width=5)
 
@@ -150,3 +150,15 @@ def test_heads_divide_the_width():
         ViT(patch=4, width=64, depth=1, heads=7)
     with pytest.raises(ValueError, match="depth must be positive; got 0"):
         ViT(patch=4, width=64, depth=0, heads=8)
+
+
+def test_gelu_is_that_of_jax_with_its_derivative():
+    x = jnp.linspace(-6, 6, 101)
+
+    def theirs(x):
+        return jax.nn.gelu(x, approximate=False)
+
+    np.testing.assert_allclose(gelu(x), theirs(x), rtol=1e-6, atol=1e-7)
+    own = jax.vmap(jax.grad(gelu))(x)
+    np.testing.assert_allclose(own, jax.vmap(jax.grad(theirs))(x), rtol=1e-5, atol=1e-6)
+    assert gelu(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16

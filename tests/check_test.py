@@ -1,0 +1,277 @@
+"""What cannot work is said before anything is compiled or written."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jax_rcl import check, parallel
+from jax_rcl import config as configs
+from jax_rcl.augment.compose import Pair, Views
+from jax_rcl.augment.geometry import Flip
+from jax_rcl.check import plan
+from jax_rcl.checkpoint import Restore
+from jax_rcl.config import ConfigError, node, override
+from jax_rcl.data.published import CIFAR
+from jax_rcl.data.sources import Npz, Synthetic
+from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.networks.heads import Linear
+from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.supcon import SimCLR
+from jax_rcl.optim import Group, Sgd
+
+TINY = str(Path(__file__).parent / "tiny.py")
+
+
+def tiny(arg="", **fields):
+    """The tiny config with other parts, or other values by path."""
+    made = configs.load(f"{TINY}:{arg}")
+    for name, value in fields.items():
+        if isinstance(value, str):
+            override(made, name, value)
+        else:
+            with made.unlocked():
+                made[name] = value
+    return made
+
+
+def planned(made, devices=1):
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    return plan(configs.build(made), mesh)
+
+
+@pytest.fixture
+def compiled():
+    """One entry for each program that is compiled."""
+    found = []
+
+    def listen(event, seconds, **facts):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Makes an Npz source of these labels, or of none."""
+
+    def make(labels=None, **fields):
+        images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 3), np.uint8)
+        arrays = {} if labels is None else {"label": np.asarray(labels)}
+        np.savez(tmp_path / "own.npz", image=images, **arrays)
+        fields.setdefault("label", None if labels is None else "label")
+        return node(Npz, str(tmp_path / "own.npz"), **fields)
+
+    return make
+
+
+def without_evaluators(**fields):
+    return tiny(evaluators={}, **fields)
+
+
+def test_a_plan_counts_steps_and_knows_shapes_and_compiles_nothing(compiled):
+    found = planned(tiny(), devices=2)
+    assert not compiled
+    assert (found.steps_per_epoch, found.total_steps) == (4, 12)
+    assert found.record["image"].shape == (8, 8, 3)
+    assert found.augmented["views"].shape == (16, 2, 8, 8, 3)
+    leaves = jax.tree.leaves(found.variables)
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+    assert found.example()["views"].shape == (1, 2, 8, 8, 3)
+
+
+def test_steps_may_be_given_in_place_of_epochs():
+    made = tiny(epochs="none", steps="7")
+    assert planned(made).total_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "devices", "works"), [(12, 8, 16), (20, 8, 16), (3, 8, 8), (7, 2, 8)]
+)
+def test_a_batch_that_devices_do_not_divide_names_one_that_they_do(
+    batch_size, devices, works
+):
+    words = f"batch_size {batch_size} is not divisible by the {devices} devices; "
+    with pytest.raises(ConfigError, match=f"{words}try {works}"):
+        planned(tiny(f"batch_size={batch_size}"), devices)
+    planned(tiny(f"batch_size={works}"), devices)
+
+
+def test_a_batch_larger_than_the_source_names_the_largest_that_fits():
+    words = r"batch_size 24 is larger than the source, which has 21 examples; "
+    with pytest.raises(ConfigError, match=f"{words}the largest that fits is 16"):
+        planned(tiny("batch_size=24,count=21"), devices=8)
+    planned(tiny("batch_size=16,count=21"), devices=8)
+
+
+def test_a_source_smaller_than_the_devices_is_an_error_that_can_be_followed():
+    words = "which has 5 examples; they are fewer than the 8 devices"
+    with pytest.raises(ConfigError, match=words):
+        planned(tiny("batch_size=8,count=5"), devices=8)
+
+
+def test_a_key_that_no_augment_adds_is_named_with_those_that_are_there():
+    flip = node(Flip)
+    with pytest.raises(ConfigError) as told:
+        planned(tiny(augment=node(Pair, flip, flip)))
+    assert str(told.value) == (
+        "SupCon reads views, but the batch has clean, distorted, image, label: use an "
+        "augment that adds it (as Views adds views), or a source that has it."
+    )
+
+
+def test_labels_that_the_source_does_not_have_are_asked_for(npz):
+    words = r"SupCon reads label, but the batch has image, views: use a source that has"
+    with pytest.raises(ConfigError, match=words):
+        planned(without_evaluators(source=npz()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Softened:
+    """Reads what no source has."""
+
+    def __call__(self, clock, batch):
+        return {**batch, "views": batch["soft"]}
+
+
+def test_a_key_that_the_augment_misses_is_named():
+    with pytest.raises(ConfigError, match="augment reads 'soft', but the source gives"):
+        planned(tiny(augment=node(Softened)))
+
+
+def test_labels_beyond_the_class_names_are_named(npz):
+    labels = np.arange(32) % 4
+    planned(without_evaluators(source=npz(labels)))
+    labels[9] = 4
+    source = npz(labels.copy(), names=("a", "b", "c", "d"))
+    with pytest.raises(ConfigError, match=r"^source: record 9 of .* has label 4; .*\["):
+        planned(without_evaluators(source=source))
+
+
+def test_labels_that_nobody_reads_may_be_anything(npz):
+    labels = np.full(32, -1)
+    simclr = tiny().objective
+    fields = {k: simclr[k] for k in ("encoder", "projector")}
+    source = npz(labels, names=("a", "b"))
+    planned(without_evaluators(source=source, objective=node(SimCLR, **fields)))
+
+
+def test_shapes_that_do_not_fit_the_network_are_an_error_of_the_objective():
+    made = tiny(augment=node(Views, node(Flip)))
+    override(made, "objective.encoder.patch", "3")
+    with pytest.raises(ConfigError, match=r"^objective: "):
+        planned(made)
+
+
+def test_a_workdir_to_start_from_that_is_missing_is_an_error(tmp_path):
+    rule = node(Restore, str(tmp_path / "gone"), {"params/encoder": "params/encoder"})
+    with pytest.raises(ConfigError, match=r"^init_from: .*gone holds no checkpoint"):
+        planned(tiny(init_from=(rule,)))
+
+
+def test_a_group_of_no_parameter_is_an_error_of_the_optimizer():
+    sgd = node(Sgd, 0.1, groups=(node(Group, "encoder/stem/.*", weight_decay=0.1),))
+    with pytest.raises(ConfigError, match=r"^optimizer: Group.pattern 'encoder/stem"):
+        planned(tiny(optimizer=sgd))
+
+
+def test_an_evaluator_that_tests_on_what_it_trains_on_is_an_error_of_its_name():
+    same = node(Synthetic, classes=4, size=8, count=20)
+    evaluators = {"vote": node(Neighbours, same, same, k=5)}
+    with pytest.raises(ConfigError, match=r"^evaluators\.vote: "):
+        planned(tiny(evaluators=evaluators))
+
+
+ARCHIVE_IS_GONE = """
+import dataclasses
+
+from jax_rcl import config
+from jax_rcl.config import node
+from jax_rcl.data.published import CIFAR
+from jax_rcl.data.sources import Cifar
+from jax_rcl.evaluate.neighbours import Neighbours
+
+
+def get_config(arg=""):
+    # An address that needs no network to find nothing.
+    CIFAR[10] = dataclasses.replace(CIFAR[10], url="file:///nowhere/cifar.tar.gz")
+    made = config.load("{tiny}")
+    parts = [node(Cifar, split=part, folder="{data}") for part in ("train", "test")]
+    with made.unlocked():
+        made.source = parts[0]
+        made.evaluators = {{"vote": node(Neighbours, *parts, k=5)}}
+    return made
+"""
+COUNTING_PROGRAMS = """
+import sys
+
+import jax
+
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **facts: compiled.append("backend_compile" in event)
+)
+from jax_rcl.main import main
+
+print(main(sys.argv[1:]), sum(compiled))
+"""
+
+
+def test_a_missing_archive_is_one_error_before_anything_is_compiled_or_written(
+    tmp_path,
+):
+    # In its own process: Python 3.11's type checks of protocols, which are on in these
+    # tests, would look for the archive themselves.
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    config = tmp_path / "made.py"
+    config.write_text(ARCHIVE_IS_GONE.format(tiny=TINY, data=data))
+    flags = [f"--config={config}", f"--workdir={workdir}"]
+    told = subprocess.run(
+        [sys.executable, "-c", COUNTING_PROGRAMS, *flags],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert told.stdout.split() == ["2", "0"], told.stderr
+    message = told.stderr.strip()
+    assert message.startswith("ConfigError: source: ")
+    archive = CIFAR[10]
+    for part in (archive.name, archive.sha256, str(data), "file:///nowhere"):
+        assert part in message
+    assert message.count("ConfigError") == 1 and "Traceback" not in message
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("limit", [None, 10**9, 3 * 64 * 8 * 8 * 3])
+def test_resident_is_as_told_or_by_the_memory_of_a_device(monkeypatch, limit):
+    monkeypatch.setattr(parallel, "memory_limit", lambda mesh: limit)
+    assert planned(tiny(resident="always")).resident
+    assert not planned(tiny(resident="never")).resident
+    # A third of the memory would hold the images, but not their labels as well.
+    fits = limit is None or limit == 10**9
+    assert planned(tiny(resident="auto")).resident == fits
+    assert planned(tiny(resident="auto"), devices=2).resident
+
+
+def test_without_a_limit_of_the_device_there_is_one_of_the_library(monkeypatch):
+    monkeypatch.setattr(parallel, "memory_limit", lambda mesh: None)
+    monkeypatch.setattr(check, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4))
+    assert planned(tiny()).resident
+    monkeypatch.setattr(check, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4) - 1)
+    assert not planned(tiny()).resident
+
+
+def test_a_classifier_is_planned_with_what_its_head_makes():
+    encoder = tiny().objective.encoder
+    found = planned(tiny(objective=node(Classify, encoder, node(Linear, 4))))
+    shapes = jax.tree.map(lambda x: x.shape, found.variables.params["head"])
+    assert shapes == {"out": {"kernel": (8, 4), "bias": (4,)}}

@@ -1,0 +1,350 @@
+"""Checkpoints come back as they were or not at all; other runs can start from them."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_rcl import parallel
+from jax_rcl.checkpoint import (
+    FROZEN,
+    STATES,
+    VARIABLES,
+    Checkpoints,
+    DamagedCheckpoint,
+    Restore,
+    checksums,
+    flat,
+    read_variables,
+)
+from jax_rcl.core import Variables
+
+# Reads that are still under way when another one fails end in a closed event loop.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def state(seed=0):
+    """Leaves of every kind that a run has."""
+    random = np.random.default_rng(seed)
+    tree = {
+        "weights": random.normal(size=(40, 30)).astype(np.float32),
+        "half": jnp.asarray(random.normal(size=50), jnp.bfloat16),
+        "count": np.int32(seed),
+        "key": jax.random.key(seed),
+        "keys": jax.random.split(jax.random.key(seed, impl="rbg"), 2),
+        "statistics": {},
+        "pair": (np.zeros(3, np.uint8), {"odd": np.array([np.nan, -0.0, 1e-42])}),
+    }
+    return parallel.replicate(tree, parallel.make_mesh(jax.devices()[:2]))
+
+
+def template(tree, devices=2):
+    whole = parallel.replicated(parallel.make_mesh(jax.devices()[:devices]))
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), tree
+    )
+
+
+def bits(x):
+    """The bytes of an array or of a random key."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    return np.asarray(x).tobytes()
+
+
+def assert_same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert bits(a) == bits(b)
+
+
+def damage(folder):
+    """Changes one byte in the middle of every file that holds arrays."""
+    files = [path for path in folder.rglob("d/*") if path.is_file()]
+    assert files
+    for file in files:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def saved_three(tmp_path_factory):
+    """A folder with checkpoints of steps 1, 2 and 3."""
+    folder = tmp_path_factory.mktemp("saved") / "three"
+    with Checkpoints(folder, keep=5) as made:
+        for step in (1, 2, 3):
+            made.save(step, {"state": state(step)}, {"seconds": step / 2})
+    return folder
+
+
+@pytest.fixture
+def three(saved_three, tmp_path):
+    """A copy of them."""
+    return shutil.copytree(saved_three, tmp_path / "three")
+
+
+def restored(folder, **settings):
+    with Checkpoints(folder, **settings) as found:
+        return found.restore({"state": template(state())})
+
+
+# Saving and reading.
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep": 5}])
+def test_the_newest_comes_back_bit_for_bit_with_its_facts(three, settings):
+    step, items, facts = restored(three, **settings)
+    assert step == 3 and facts == {"seconds": 1.5}
+    assert_same(items["state"], state(3))
+    assert jax.random.key_impl(items["state"]["keys"]) == "rbg"
+
+
+def test_it_comes_back_on_the_devices_that_are_asked_for(three):
+    for devices in (1, 8):
+        with Checkpoints(three) as found:
+            _, items, _ = found.restore({"state": template(state(), devices)})
+        assert len(items["state"]["weights"].devices()) == devices
+        assert_same(items["state"], state(3))
+
+
+def test_one_item_alone_comes_as_numpy_with_the_data_of_keys(three):
+    with Checkpoints(three) as found:
+        tree = found.newest("state")
+    assert all(type(x) is np.ndarray for x in jax.tree.leaves(tree))
+    expected = {path: bits(x) for path, x in flat(state(3)).items()}
+    assert {path: x.tobytes() for path, x in flat(tree).items()} == expected
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as made:
+        for step in (1, 2, 10):
+            made.save(step, {"x": {"y": np.arange(3)}})
+        made.wait()
+        assert made.steps() == [2, 10]
+
+
+def test_a_step_that_is_saved_stays_as_it_is(three):
+    with Checkpoints(three, keep=5) as found:
+        found.save(3, {"state": state(9)})
+    assert_same(restored(three)[1]["state"], state(3))
+
+
+def test_what_was_handed_over_may_be_given_up_at_once(tmp_path):
+    x = jax.device_put(np.arange(100_000, dtype=np.float32), parallel.here())
+    with Checkpoints(tmp_path, keep=1) as made:
+        made.save(1, {"x": {"y": x}})
+        jax.block_until_ready(jax.jit(lambda x: x * 0, donate_argnums=0)(x))
+        made.wait()
+        np.testing.assert_array_equal(made.newest("x")["y"], np.arange(100_000))
+
+
+def test_there_may_be_none(tmp_path):
+    assert restored(tmp_path / "new", keep=1) is None
+    with Checkpoints(tmp_path / "new") as found:
+        assert found.steps() == []
+        with pytest.raises(ValueError, match="new holds no finished checkpoint"):
+            found.newest("state")
+
+
+# Damage.
+
+
+def test_a_changed_byte_is_noticed_and_the_one_before_used(three, caplog):
+    damage(three / "3" / "state")
+    step, items, _ = restored(three, keep=5)
+    assert step == 2
+    assert_same(items["state"], state(2))
+    assert f"checkpoint {three / '3'} is damaged" in caplog.text
+    assert (three / "damaged-3").is_dir() and not (three / "3").exists()
+    with Checkpoints(three, keep=5) as found:
+        assert found.steps() == [1, 2]
+        found.save(3, {"state": state(3)}, {"seconds": 0})
+    assert restored(three)[0] == 3
+    damage(three / "3" / "state")
+    assert restored(three, keep=5)[0] == 2
+
+
+def test_an_array_that_differs_from_its_checksum_is_named(three):
+    meta = three / "3" / "meta" / "metadata"
+    written = checksums({"state": state(3)})["state/weights"]
+    text = meta.read_text()
+    assert str(written) in text
+    meta.write_text(text.replace(str(written), str(written + 1)))
+    with Checkpoints(three) as found:
+        with pytest.raises(DamagedCheckpoint, match="checksum of state/weights does"):
+            found.newest("state")
+
+
+def test_who_only_reads_leaves_a_damaged_one_where_it_is(three, caplog):
+    damage(three / "3" / "state")
+    assert restored(three)[0] == 2
+    assert "is damaged" in caplog.text
+    assert (three / "3").is_dir()
+
+
+def test_without_a_whole_one_there_is_an_error_that_names_them(three):
+    for step in (1, 2, 3):
+        damage(three / str(step) / "state")
+    with pytest.raises(DamagedCheckpoint, match=r"none of the .*\[1, 2, 3\].*workdir"):
+        restored(three, keep=5)
+
+
+def test_who_only_reads_leaves_alone_what_another_program_is_writing(three, caplog):
+    writing = three / "4.orbax-checkpoint-tmp"
+    (writing / "state").mkdir(parents=True)
+    with Checkpoints(three) as found:
+        assert found.steps() == [1, 2, 3]
+    assert restored(three)[0] == 3
+    assert (writing / "state").is_dir()
+    assert not [x for x in caplog.records if x.name.startswith("jax_rcl")]
+
+
+def test_who_writes_names_what_a_killed_run_left(three, caplog):
+    (three / "4.orbax-checkpoint-tmp").mkdir()
+    assert restored(three, keep=5)[0] == 3
+    assert "4.orbax-checkpoint-tmp was not finished" in caplog.text
+
+
+# Starting from another run.
+
+
+def variables(seed=0):
+    random = np.random.default_rng(seed)
+
+    def array(*shape):
+        return random.normal(size=shape).astype(np.float32)
+
+    return Variables(
+        params={
+            "encoder": {"stem": {"kernel": array(3, 4), "bias": array(4)}},
+            "head": {"kernel": array(4, 2)},
+        },
+        frozen={"teacher": {"kernel": array(4, 4)}},
+        memory={"encoder": {"stem": {"mean": array(4)}}, "head": {}},
+    )
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """The workdir of another run."""
+    made, workdir = variables(1), tmp_path_factory.mktemp("runs") / "other"
+    with Checkpoints(workdir / STATES, keep=1) as saved:
+        arrays = {"params": made.params, "memory": made.memory}
+        saved.save(3, {VARIABLES: arrays, "training": {"step": np.int32(3)}})
+    with Checkpoints(workdir / FROZEN, keep=1) as saved:
+        saved.save(0, {FROZEN: made.frozen})
+    return workdir
+
+
+def test_all_variables_of_a_run_are_read_by_path(other):
+    found, expected = read_variables(other), flat(variables(1))
+    assert found.keys() == expected.keys()
+    for path, array in expected.items():
+        np.testing.assert_array_equal(found[path], array)
+
+
+@pytest.mark.parametrize("leaves", ["arrays", "shapes"])
+@pytest.mark.parametrize(
+    ("paths", "filled"),
+    [
+        (
+            {"params/encoder": "params/encoder", "memory/encoder": "memory/encoder"},
+            {
+                "params/encoder/stem/kernel": "params/encoder/stem/kernel",
+                "params/encoder/stem/bias": "params/encoder/stem/bias",
+                "memory/encoder/stem/mean": "memory/encoder/stem/mean",
+            },
+        ),
+        (
+            {"frozen/teacher": "frozen/teacher"},
+            {"frozen/teacher/kernel": "frozen/teacher/kernel"},
+        ),
+        (
+            {"params/head/kernel": "params/head/kernel"},
+            {"params/head/kernel": "params/head/kernel"},
+        ),
+        (
+            {"params/encoder/stem/bias": "memory/encoder/stem/mean"},
+            {"params/encoder/stem/bias": "memory/encoder/stem/mean"},
+        ),
+        ({"memory/head": "memory/head"}, {}),
+    ],
+)
+def test_what_is_named_is_replaced_and_nothing_else(other, paths, filled, leaves):
+    own, theirs = variables(0), flat(variables(1))
+    if leaves == "shapes":
+        own = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), own)
+    found = Restore(str(other), paths)(own)
+    assert jax.tree.structure(found) == jax.tree.structure(own)
+    for path, leaf in flat(found).items():
+        if path in filled:
+            np.testing.assert_array_equal(leaf, theirs[filled[path]])
+        else:
+            assert leaf is flat(own)[path]
+
+
+def test_a_damaged_run_is_not_started_from(other, tmp_path):
+    run = shutil.copytree(other, tmp_path / "run")
+    damage(run / STATES / "3" / VARIABLES)
+    with pytest.raises(ValueError, match=r"checkpoint \S+/3 is damaged"):
+        Restore(str(run), {"params": "params"})(variables())
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        (
+            {"params/encodr": "params/encoder"},
+            r"nothing below 'params/encodr' in this run; there are: "
+            r"frozen/teacher, memory/encoder, params/encoder, params/head\.",
+        ),
+        (
+            {"params/encoder": "params/enc"},
+            r"nothing below 'params/enc' in \S+other; there are: "
+            r"frozen/teacher, memory/encoder, params/encoder, params/head\.",
+        ),
+        (
+            {"params/backbone": "params/backbone"},
+            r"nothing below 'params/backbone' in this run",
+        ),
+    ],
+)
+def test_a_prefix_that_is_not_there_is_named_with_those_that_are(other, paths, words):
+    with pytest.raises(ValueError, match=words):
+        Restore(str(other), paths)(variables())
+
+
+def test_other_shapes_are_shown_on_both_sides(other):
+    own = variables()
+    own.params["encoder"]["stem"]["kernel"] = np.zeros((3, 8), np.float32)
+    with pytest.raises(ValueError, match="do not hold the same arrays") as told:
+        Restore(str(other), {"params/encoder": "params/encoder"})(own)
+    assert "  - params/encoder/stem/kernel (3, 4)\n" in str(told.value)
+    assert str(told.value).endswith("  + params/encoder/stem/kernel (3, 8)")
+
+
+def test_arrays_without_counterpart_are_listed_on_their_side(other):
+    own = variables()
+    own.params["encoder"]["tail"] = {"scale": np.zeros(2, np.float32)}
+    del own.params["encoder"]["stem"]["bias"]
+    with pytest.raises(ValueError, match="do not hold the same arrays") as told:
+        Restore(str(other), {"params/encoder": "params/encoder"})(own)
+    lines = str(told.value).splitlines()[1:]
+    assert lines == [
+        "  - params/encoder/stem/bias (4,)",
+        "  + params/encoder/tail/scale (2,)",
+    ]
+
+
+def test_a_workdir_without_checkpoints_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="nowhere holds no checkpoint to start from"):
+        Restore(str(tmp_path / "nowhere"), {"params": "params"})(variables())
+    (tmp_path / "empty" / STATES).mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds no finished checkpoint"):
+        Restore(str(tmp_path / "empty"), {"params": "params"})(variables())

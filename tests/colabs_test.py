@@ -1,0 +1,80 @@
+"""The notebooks: in step with their sources, without outputs, and they run."""
+
+import os
+from pathlib import Path
+
+import jax
+import jupytext
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
+PICTURES = {"supcon": 6}
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def contents(notebook):
+    """What a reader sees before anything runs, and the kernel that would run it."""
+    cells = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    return cells, notebook.metadata.kernelspec
+
+
+def test_every_source_has_a_notebook():
+    sources = sorted((ROOT / "colabs").glob("*.py"))
+    assert [path.stem for path in sources] == [path.stem for path in NOTEBOOKS]
+    assert {path.stem for path in NOTEBOOKS} == set(PICTURES)
+
+
+@every_notebook
+def test_a_notebook_is_what_jupytext_makes_of_its_source(path):
+    stored = nbformat.read(path, as_version=4)
+    nbformat.validate(stored)
+    made = jupytext.read(path.with_suffix(".py"))
+    assert contents(stored) == contents(made), (
+        f"run: jupytext --update --to ipynb {path.with_suffix('.py').relative_to(ROOT)}"
+    )
+
+
+@every_notebook
+def test_a_notebook_is_stored_without_outputs(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+    assert path.stat().st_size < 100_000
+
+
+@every_notebook
+def test_a_notebook_runs_and_shows_its_pictures(path, tmp_path, monkeypatch):
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    settings = {
+        "EPOCHS": "3",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "JAX_PLATFORMS": os.environ["JAX_PLATFORMS"],
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    # Without folders to search, the kernel is that of the interpreter of this test.
+    kernels = KernelSpecManager(kernel_dirs=[])
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=kernels)
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=300, resources=where)
+    client.km = manager  # Not given to the client above, it is closed by it.
+    client.execute()
+
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    data = [output.get("data", {}) for cell in code for output in cell.outputs]
+    assert sum("image/png" in each for each in data) == PICTURES[path.stem]
+    assert {run.name for run in (folder / "runs").iterdir()} == {"supcon", "simclr"}
