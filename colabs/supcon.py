@@ -32,15 +32,12 @@ if importlib.util.find_spec("jax_rcl") is None:
 # %config InlineBackend.figure_formats = ["retina"]
 
 # %%
-import logging
 import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from IPython.display import display
-
-logging.getLogger("absl").setLevel(logging.ERROR)  # Checkpoints are talkative.
 
 # Passes over the data in each of the two runs below.
 EPOCHS = int(os.environ.get("EPOCHS", 10))
@@ -207,7 +204,8 @@ from jax_rcl.evaluate.neighbours import Neighbours
 from jax_rcl.networks.heads import Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SimCLR, SupCon
-from jax_rcl.optim import Cosine, Sgd
+from jax_rcl.optim import Sgd
+from jax_rcl.schedules import Cosine
 
 
 def experiment(method, temperature=0.1):
@@ -272,18 +270,9 @@ numbers = train(config, "runs/supcon")
 
 # %%
 from jax_rcl.report import curves, log
-from jax_rcl.results import make_encoder
-from jax_rcl.run import Run, restore_variables
+from jax_rcl.results import trained
 
-
-def trained(config, workdir):
-    """The run in a workdir, and its encoder after the last step."""
-    run = Run.prepare(config, workdir)
-    _, variables = restore_variables(run)
-    return run, make_encoder(run)(variables)
-
-
-run, encode = trained(config, "runs/supcon")
+run, encode = trained("runs/supcon")
 history = log.read("runs/supcon")
 curves.curves(history, steps_per_epoch=run.plan.steps_per_epoch)
 
@@ -340,7 +329,7 @@ for name, found in table.items():
 # %%
 from jax_rcl.evaluate.features import features
 
-_, encode_without = trained(without_labels, "runs/simclr")
+_, encode_without = trained("runs/simclr")
 
 figure = drawing.figure(800, 300)
 places = figure.subplots(1, 2, sharey=True)

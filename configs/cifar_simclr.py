@@ -22,7 +22,8 @@ from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SimCLR
-from jax_rcl.optim import Cosine, Sgd
+from jax_rcl.optim import Sgd
+from jax_rcl.schedules import Cosine
 
 
 def get_config(arg=""):

@@ -15,12 +15,13 @@ from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim import Cosine, Sgd
+from jax_rcl.optim import Sgd
+from jax_rcl.schedules import Cosine
 
 
 def get_config(arg=""):
     """The experiment; options `epochs` and `batch_size`."""
-    options = parse(arg, epochs=20, batch_size=128)
+    options = parse(arg, epochs=10, batch_size=64)
     train, test = node(Digits, split="train"), node(Digits, split="test")
     encoder = node(
         Normalized,
@@ -38,7 +39,7 @@ def get_config(arg=""):
         ),
         optimizer=node(
             Sgd,
-            learning_rate=0.3,
+            learning_rate=0.1,
             schedule=node(Cosine, warmup_epochs=2.0),
             weight_decay=1e-4,
             nesterov=True,
@@ -46,7 +47,7 @@ def get_config(arg=""):
         batch_size=options.batch_size,
         epochs=options.epochs,
         evaluators={
-            "knn": node(Neighbours, train, test, when=node(Every, epochs=5)),
+            "knn": node(Neighbours, train, test, when=node(Every, epochs=2)),
             "probe": node(LinearProbe, train, test),
         },
         log_every=5,

@@ -6,11 +6,12 @@ beside them and compared when they are read. The position in the data needs no p
 its own: the order of examples is a function of (seed, step).
 """
 
+import contextlib
 import dataclasses
 import logging
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -60,7 +61,8 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=keep is not None, read_only=keep is None
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        with _quiet():
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         """The checkpoints, closed at the end of the `with` block."""
@@ -157,7 +159,7 @@ class Checkpoints:
             raise ValueError(f"{self.folder} holds no finished checkpoint.")
         path = self.folder / str(steps[-1])
         try:
-            with ocp.StandardCheckpointer() as reader:
+            with _quiet(), ocp.StandardCheckpointer() as reader:
                 found = reader.metadata(path / item)
             template = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(
@@ -214,6 +216,18 @@ def read_variables(workdir: Path) -> dict[str, np.ndarray]:
             found = checkpoints.newest(item)
         arrays |= flat({FROZEN: found} if item == FROZEN else found)
     return arrays
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from warning that what was asked to be read is only read."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 # Arrays by path.

@@ -449,5 +449,5 @@ def _suggest(name: str, known: Iterable[str]) -> str:
 
 
 def _unknown(start: str, name: str, known: Iterable[str]) -> str:
-    names = ", ".join(sorted(known)) or "(none)"
+    names = ", ".join(known) or "(none)"
     return f"{start} '{name}'; there are: {names}.{_suggest(name, known)}"

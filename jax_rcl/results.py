@@ -94,6 +94,19 @@ def evaluate(
     return numbers
 
 
+def trained(workdir: str | os.PathLike[str]) -> tuple[Run, Encode]:
+    """The run that a workdir holds, and the encoder of its newest checkpoint.
+
+    `encode(images)` takes images [n, h, w, c] in [0, 1] and gives named features
+    [n, f]; evaluators take it, too.
+
+    Raises:
+      ConfigError: there is no run, or no checkpoint yet.
+    """
+    run = Run.prepare(stored_config(Path(workdir)), workdir)
+    return run, make_encoder(run)(restore_variables(run)[1])
+
+
 def latest(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
     """The last number of every evaluator in the lines of metrics.jsonl."""
     names = tuple(f"{name}/" for name in run.experiment.evaluators)

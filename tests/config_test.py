@@ -81,7 +81,7 @@ def test_a_mistyped_field_fails_where_it_is_written_with_a_suggestion():
         ConfigError, match=r"SupCon has no field 'temperatur'.*"
     ) as told:
         supcon(temperatur=0.2)
-    assert "block, encoder, positives, projector, temperature" in str(told.value)
+    assert "encoder, projector, temperature, positives, block" in str(told.value)
     assert "Did you mean 'temperature'?" in str(told.value)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jax_rcl import core, optim
+from jax_rcl import core, optim, schedules
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "lars.npz"
 RUN = {"total_steps": 40, "steps_per_epoch": 4, "batch_size": 256}
@@ -28,15 +28,6 @@ PATHS = (
     "head/bias",
     "head/kernel",
 )
-
-
-def rates(
-    schedule: optim.Schedule, peak=0.3, total_steps=40, steps_per_epoch=4, until=None
-):
-    rate = schedule.build(
-        peak, total_steps=total_steps, steps_per_epoch=steps_per_epoch
-    )
-    return np.asarray(jax.vmap(rate)(jnp.arange(until or total_steps)))
 
 
 def loop(optimizer, params, gradients, run=RUN):
@@ -76,93 +67,8 @@ def change(optimizer, gradient=0.0):
     return leaves(jax.tree.map(jnp.subtract, after[0], params))
 
 
-# Schedules.
-
-
-def test_constant_is_the_peak():
-    np.testing.assert_allclose(rates(optim.Constant()), 0.3)
-
-
-def test_a_warm_up_is_a_line_from_zero_to_the_peak():
-    got = rates(optim.Constant(warmup_epochs=2.5))
-    expected = [0.3 * min(1, step / 10) for step in range(40)]
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("warmup", [0.0, 2.0])
-def test_cosine_goes_from_the_end_of_the_warm_up_to_the_end_of_the_run(warmup):
-    got = rates(optim.Cosine(warmup_epochs=warmup, final=0.01), until=45)
-    start = round(4 * warmup)
-
-    def expected(step):
-        if step < start:
-            return 0.3 * step / start
-        done = min(1, (step - start) / (40 - start))
-        return 0.01 + (0.3 - 0.01) * (1 + math.cos(math.pi * done)) / 2
-
-    np.testing.assert_allclose(got, [expected(s) for s in range(45)], rtol=1e-5)
-    np.testing.assert_allclose(got[40:], 0.01, rtol=1e-6)
-
-
-def test_epoch_cosine_is_constant_within_an_epoch():
-    got = rates(optim.EpochCosine(final=1e-3)).reshape(10, 4)
-    expected = [1e-3 + 0.299 * (1 + math.cos(math.pi * e / 10)) / 2 for e in range(10)]
-    np.testing.assert_allclose(
-        got, np.tile(np.asarray(expected)[:, None], 4), rtol=1e-5
-    )
-
-
-def test_epoch_cosine_rises_again_like_pytorch_beyond_its_period():
-    """PyTorch steps from rate to rate; its recursion has the period 2·T_max."""
-    period, final, rate, expected = 3, 0.02, 0.3, []
-    for epoch in range(1, 11):
-        expected.append(rate)
-        if (epoch - 1 - period) % (2 * period) == 0:
-            rate += (0.3 - final) * (1 - math.cos(math.pi / period)) / 2
-        else:
-            here, before = (
-                1 + math.cos(math.pi * e / period) for e in (epoch, epoch - 1)
-            )
-            rate = here / before * (rate - final) + final
-    schedule = optim.EpochCosine(period=3.0, final=0.02, beyond="rise")
-    np.testing.assert_allclose(rates(schedule)[::4], expected, rtol=1e-5)
-
-
-def test_epoch_cosine_with_a_short_period_stays_at_the_end_unless_told_to_rise():
-    got = rates(optim.EpochCosine(period=2.5, final=0.02))[::4]
-    risen = rates(optim.EpochCosine(period=2.5, final=0.02, beyond="rise"))[::4]
-    np.testing.assert_allclose(got[:3], risen[:3])
-    np.testing.assert_allclose(got[3:], 0.02, rtol=1e-6)
-    np.testing.assert_allclose(risen[5], 0.3, rtol=1e-6)
-
-
-def test_epoch_cosine_changes_at_the_first_update_of_an_epoch_in_long_runs_too():
-    steps = 40_000
-    rate = optim.EpochCosine().build(
-        1.0, total_steps=2000 * steps, steps_per_epoch=steps
-    )
-    last, first = (float(rate(jnp.int32(1000 * steps + i))) for i in (-1, 0))
-    np.testing.assert_allclose(
-        last, (1 + math.cos(math.pi * 999 / 2000)) / 2, rtol=1e-5
-    )
-    np.testing.assert_allclose(first, 0.5, rtol=1e-5)
-
-
-def test_multi_step_falls_at_the_start_of_its_epochs():
-    got = rates(optim.MultiStep((3, 7), factor=0.1, warmup_epochs=1.0))
-    expected = [
-        0.3 * min(1, s / 4) * 0.1 ** sum(s // 4 >= e for e in (3, 7)) for s in range(40)
-    ]
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
-
-
-def test_a_warm_up_as_long_as_the_run_is_refused():
-    with pytest.raises(ValueError, match="is 40 updates; it must be shorter"):
-        rates(optim.Cosine(warmup_epochs=10.0))
-
-
 def test_the_learning_rate_grows_with_the_batch_where_it_has_a_reference():
-    cosine = optim.Cosine()
+    cosine = schedules.Cosine()
     scaled = optim.Sgd(0.3, schedule=cosine, reference_batch=64)
     plain = optim.Sgd(1.2, schedule=cosine)
     for step in (0, 13, 39):
@@ -174,7 +80,7 @@ def test_the_learning_rate_grows_with_the_batch_where_it_has_a_reference():
 
 def test_the_schedule_resumes_with_the_state_of_the_optimizer():
     params = {"w": jnp.zeros(())}
-    optimizer = optim.Sgd(1.0, schedule=optim.MultiStep((1,)), momentum=0.0)
+    optimizer = optim.Sgd(1.0, schedule=schedules.MultiStep((1,)), momentum=0.0)
     first = optimizer.build(params, **RUN)
     state = first.init(params)
     for _ in range(4):
@@ -371,7 +277,9 @@ def test_shapes_are_enough_to_build():
 
 @pytest.mark.parametrize("kind", [optim.Sgd, optim.Adam, optim.AdamW, optim.Lars])
 def test_optimizers_are_values_that_fulfil_the_protocol(kind):
-    optimizer = kind(0.1, schedule=optim.EpochCosine(), groups=(optim.Group("a", 0.1),))
+    optimizer = kind(
+        0.1, schedule=schedules.EpochCosine(), groups=(optim.Group("a", 0.1),)
+    )
     assert isinstance(optimizer, core.Optimizer)
     assert optimizer == dataclasses.replace(optimizer)
     assert hash(optimizer) == hash(dataclasses.replace(optimizer))
@@ -390,11 +298,11 @@ def test_optimizers_are_values_that_fulfil_the_protocol(kind):
         (lambda: optim.Lars(0.1, momentum=-0.1), "Lars.momentum -0.1"),
         (lambda: optim.Sgd(0.1, reference_batch=0), "Sgd.reference_batch 0"),
         (lambda: optim.Sgd(0.1, clip_norm=0.0), "Sgd.clip_norm 0.0"),
-        (lambda: optim.Constant(warmup_epochs=-1.0), "Constant.warmup_epochs -1.0"),
-        (lambda: optim.Cosine(final=-1.0), "Cosine.final -1.0"),
-        (lambda: optim.EpochCosine(period=0.0), "EpochCosine.period 0.0"),
-        (lambda: optim.MultiStep((3, 2)), r"MultiStep.epochs \(3, 2\) must be"),
-        (lambda: optim.MultiStep((3,), factor=0.0), "MultiStep.factor 0.0"),
+        (lambda: schedules.Constant(warmup_epochs=-1.0), "Constant.warmup_epochs -1.0"),
+        (lambda: schedules.Cosine(final=-1.0), "Cosine.final -1.0"),
+        (lambda: schedules.EpochCosine(period=0.0), "EpochCosine.period 0.0"),
+        (lambda: schedules.MultiStep((3, 2)), r"MultiStep.epochs \(3, 2\) must be"),
+        (lambda: schedules.MultiStep((3,), factor=0.0), "MultiStep.factor 0.0"),
         (lambda: optim.Group("(", weight_decay=0.0), "not a regular expression"),
         (lambda: optim.Group("a"), "Group 'a' changes nothing"),
         (

@@ -17,7 +17,7 @@ def _layer_norm(x: Float[Array, "b n d"], *, name: str) -> Float[Array, "b n d"]
 
 @jax.custom_jvp
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016), exactly.
+    """X Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016), exactly.
 
     `jax.nn.gelu` with a derivative that is written out: that of erfc cannot be taken
     inside a checked shard_map by JAX 0.12.
