@@ -13,7 +13,6 @@ Options of the file: `probe` (a workdir), `classes`, `epochs`, `batch_size`, `de
 
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomCrop
-from jax_rcl.checkpoint import Restore
 from jax_rcl.config import Experiment, node, parse
 from jax_rcl.data.sources import Cifar
 from jax_rcl.evaluate.head import HeadAccuracy
@@ -23,6 +22,7 @@ from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.classify import FROZEN_ENCODER, Classify
 from jax_rcl.optim import Sgd
 from jax_rcl.schedules import Cosine
+from jax_rcl.transfer import Restore
 
 
 def get_config(arg=""):

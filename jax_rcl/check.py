@@ -58,31 +58,16 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
         a key that the objective reads and nothing provides, labels of a resident
         source that it has no names for, and what the parts of the experiment refuse.
     """
-    n = experiment.batch_size
-    if n % mesh.size:
-        near = max(mesh.size, round(n / mesh.size) * mesh.size)
-        raise ConfigError(
-            f"batch_size {n} is not divisible by the {mesh.size} devices; try {near}."
-        )
     with refusals("source"):
         count, record = len(experiment.source), shapes_of(experiment.source[0])
-    steps_per_epoch = count // n
-    if not steps_per_epoch:
-        largest = count // mesh.size * mesh.size
-        raise ConfigError(
-            f"batch_size {n} is larger than the source, which has {count} examples; "
-            + (
-                f"the largest that fits is {largest}."
-                if largest
-                else f"they are fewer than the {mesh.size} devices, each of which "
-                "needs one: use fewer devices."
-            )
-        )
+    n = experiment.batch_size
+    steps_per_epoch = whole_batches(n, count, mesh)
     total_steps = experiment.steps or experiment.epochs * steps_per_epoch  # pyright: ignore[reportOptionalOperand] one of the two is given
     with refusals("augment"):
         augmented = augmented_shapes(experiment, mesh, record)
     with refusals("objective"):
         variables = variable_shapes(experiment, augmented)
+        check_logits(experiment, variables, augmented)
     with refusals("init_from"):
         for rule in experiment.init_from:
             variables = rule(variables)
@@ -104,6 +89,55 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     return Plan(
         steps_per_epoch, total_steps, resident, record, augmented, variables, optimizer
     )
+
+
+def whole_batches(n: int, count: int, mesh: Mesh) -> int:
+    """How many batches of n examples a pass over `count` of them gives.
+
+    Raises:
+      ConfigError: none, or the devices do not divide n; the message says what would do.
+    """
+    if n % mesh.size:
+        near = max(mesh.size, round(n / mesh.size) * mesh.size)
+        raise ConfigError(
+            f"batch_size {n} is not divisible by the {mesh.size} devices; try {near}."
+        )
+    if count < mesh.size:
+        raise ConfigError(
+            f"the source has {count} examples, fewer than the {mesh.size} devices, each "
+            "of which needs one: use fewer devices."
+        )
+    if count < n:
+        raise ConfigError(
+            f"batch_size {n} is larger than the source, which has {count} examples; the "
+            f"largest that fits is {count // mesh.size * mesh.size}."
+        )
+    return count // n
+
+
+def check_logits(
+    experiment: Experiment,
+    variables: Variables,
+    augmented: dict[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Makes sure that an objective with logits tells as many classes apart as there are.
+
+    A label beyond the last logit would cost nothing and teach nothing, silently.
+
+    Raises:
+      ConfigError: there are fewer logits than classes in the source.
+    """
+    classes = len(experiment.source.class_names)
+    if "views" not in augmented or "label" not in experiment.objective.needs:
+        return
+    views = augmented["views"]
+    images = jax.ShapeDtypeStruct((1, *views.shape[2:]), views.dtype)
+    layers = jax.eval_shape(experiment.objective.encode, variables, images)
+    if "logits" in layers and layers["logits"].shape[-1] < classes:
+        raise ConfigError(
+            f"{type(experiment.objective).__name__} gives {layers['logits'].shape[-1]} "
+            f"logits for a source of {classes} classes; give its head {classes} outputs."
+        )
 
 
 @contextlib.contextmanager

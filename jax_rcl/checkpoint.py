@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment, and starting from another run's.
+"""Checkpoints that survive a kill at any moment.
 
 Orbax writes each checkpoint under a temporary name and renames it when it is whole. It
 does not notice a byte that changed on disk, so the checksum of every array is stored
@@ -7,7 +7,6 @@ its own: the order of examples is a function of (seed, step).
 """
 
 import contextlib
-import dataclasses
 import logging
 import shutil
 import zlib
@@ -22,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jax_rcl import parallel
-from jax_rcl.core import Tree, Variables
+from jax_rcl.core import Tree
 
 log = logging.getLogger(__name__)
 
@@ -262,106 +261,3 @@ def check_sums(items: Mapping[str, Tree], written: Mapping[str, int]) -> None:
     changed = [path for path, crc in found.items() if written.get(path) != crc]
     if changed:
         raise DamagedCheckpoint(f"checksum of {', '.join(changed[:3])} does not agree")
-
-
-# Starting from another run.
-
-
-@dataclasses.dataclass(frozen=True)
-class Restore:
-    """Takes variables from the newest checkpoint of another run; a rule of `init_from`.
-
-    Attributes:
-      workdir: of the other run.
-      paths: for each prefix of this run's variables, the prefix of the other's that
-        fills it, such as {"params/encoder": "params/encoder"}. Every array below the
-        one must have its counterpart, of the same shape, below the other.
-    """
-
-    workdir: str
-    paths: Mapping[str, str]
-
-    def __call__(self, variables: Variables) -> Variables:
-        """Replaces what `paths` names.
-
-        Raises:
-          ValueError: a prefix that matches nothing on one of the two sides, an array
-            without counterpart, or another shape.
-        """
-        theirs = read_variables(Path(self.workdir))
-        own, empty = flat(variables), _empty(variables)
-        filled: dict[str, np.ndarray] = {}
-        for target, source in self.paths.items():
-            wanted, given = _below(own, target), _below(theirs, source)
-            if not wanted and not given and _below(empty, target):
-                continue  # such as the statistics of a network that has none
-            for prefix, arrays, where in (
-                (target, own, "this run"),
-                (source, theirs, self.workdir),
-            ):
-                if not _below(arrays, prefix):
-                    raise ValueError(
-                        f"Restore: nothing below '{prefix}' in {where}; there are: "
-                        f"{', '.join(_tops(arrays))}."
-                    )
-            _compare(wanted, given, target, source)
-            filled |= {f"{target}{rest}": array for rest, array in given.items()}
-        return replace_leaves(variables, filled)
-
-
-def replace_leaves(variables: Variables, arrays: Mapping[str, Any]) -> Variables:
-    """`variables` with `arrays`, by path, in the place of some leaves."""
-
-    def one(path: Any, leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return arrays.get(name, leaf)
-
-    return jax.tree_util.tree_map_with_path(one, variables)
-
-
-def _below(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {
-        path.removeprefix(prefix): array
-        for path, array in arrays.items()
-        if path == prefix or path.startswith(prefix + "/")
-    }
-
-
-def _empty(tree: Tree) -> dict[str, Any]:
-    """Dicts without a leaf, by path."""
-
-    def is_empty(node: Any) -> bool:
-        return isinstance(node, Mapping) and not node
-
-    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_empty)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in leaves
-        if is_empty(leaf)
-    }
-
-
-def _tops(arrays: Mapping[str, Any]) -> list[str]:
-    return sorted({"/".join(path.split("/")[:2]) for path in arrays})
-
-
-def _compare(
-    wanted: Mapping[str, Any], given: Mapping[str, Any], target: str, source: str
-) -> None:
-    lines = [
-        f"  - {source}{p} {given[p].shape}"
-        for p in sorted(given.keys() - wanted.keys())
-    ]
-    lines += [
-        f"  + {target}{p} {wanted[p].shape}"
-        for p in sorted(wanted.keys() - given.keys())
-    ]
-    for path in sorted(wanted.keys() & given.keys()):
-        if tuple(wanted[path].shape) != tuple(given[path].shape):
-            lines.append(f"  - {source}{path} {tuple(given[path].shape)}")
-            lines.append(f"  + {target}{path} {tuple(wanted[path].shape)}")
-    if lines:
-        raise ValueError(
-            "Restore: the two runs do not hold the same arrays "
-            "(- the other run, + this one):\n" + "\n".join(lines)
-        )

@@ -114,11 +114,30 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
             threads=experiment.threads,
         )
         with contextlib.closing(batches):
-            yield from batches
+            for step, batch in enumerate(batches, start):
+                check_batch(run, step, batch)
+                yield batch
         return
     own = stream.share_of(experiment.batch_size, index, count)
     for step in range(start, made.total_steps):
         yield {INDEX: order.indices(step)[own].astype(np.int32)}
+
+
+def check_batch(run: Run, step: int, batch: dict[str, np.ndarray]) -> None:
+    """Raises ValueError for a label of a streamed batch that is no class of the source.
+
+    A data set that is laid out was checked whole before the first compilation.
+    """
+    classes = len(run.experiment.source.class_names)
+    if "label" not in batch or not classes:
+        return
+    wrong = batch["label"][(batch["label"] < 0) | (batch["label"] >= classes)]
+    if len(wrong):
+        raise ValueError(
+            f"step {step} reads a record with label {wrong[0]}; labels must be in "
+            f"[0, {classes}), as the source names {classes} classes. Correct the "
+            "labels, or wrap the source in Relabel."
+        )
 
 
 def example_order(run: Run) -> stream.Order:

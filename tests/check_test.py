@@ -15,7 +15,6 @@ from jax_rcl import config as configs
 from jax_rcl.augment.compose import Pair, Views
 from jax_rcl.augment.geometry import Flip
 from jax_rcl.check import plan
-from jax_rcl.checkpoint import Restore
 from jax_rcl.config import ConfigError, node, override
 from jax_rcl.data.published import CIFAR
 from jax_rcl.data.sources import Npz, Synthetic
@@ -24,6 +23,7 @@ from jax_rcl.networks.heads import Linear
 from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.supcon import SimCLR
 from jax_rcl.optim import Group, Sgd
+from jax_rcl.transfer import Restore
 
 TINY = str(Path(__file__).parent / "tiny.py")
 
@@ -220,6 +220,7 @@ jax.monitoring.register_event_duration_secs_listener(
     lambda event, seconds, **facts: compiled.append("backend_compile" in event)
 )
 from jax_rcl.main import main
+from jax_rcl.transfer import Restore
 
 print(main(sys.argv[1:]), sum(compiled))
 """
@@ -275,3 +276,12 @@ def test_a_classifier_is_planned_with_what_its_head_makes():
     found = planned(tiny(objective=node(Classify, encoder, node(Linear, 4))))
     shapes = jax.tree.map(lambda x: x.shape, found.variables.params["head"])
     assert shapes == {"out": {"kernel": (8, 4), "bias": (4,)}}
+
+
+def test_a_head_with_too_few_outputs_is_refused():
+    views, encoder = tiny().augment, tiny().objective.encoder
+    made = tiny(
+        augment=views, objective=node(Classify, encoder, node(Linear, 3)), evaluators={}
+    )
+    with pytest.raises(ConfigError, match=r"3 logits.*4 classes"):
+        plan(configs.build(made), parallel.make_mesh(jax.devices()[:1]))

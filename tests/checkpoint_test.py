@@ -1,4 +1,4 @@
-"""Checkpoints come back as they were or not at all; other runs can start from them."""
+"""Checkpoints come back as they were or not at all."""
 
 import shutil
 
@@ -9,17 +9,11 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.checkpoint import (
-    FROZEN,
-    STATES,
-    VARIABLES,
     Checkpoints,
     DamagedCheckpoint,
-    Restore,
     checksums,
     flat,
-    read_variables,
 )
-from jax_rcl.core import Variables
 
 # Reads that are still under way when another one fails end in a closed event loop.
 pytestmark = pytest.mark.filterwarnings(
@@ -209,142 +203,3 @@ def test_who_writes_names_what_a_killed_run_left(three, caplog):
     (three / "4.orbax-checkpoint-tmp").mkdir()
     assert restored(three, keep=5)[0] == 3
     assert "4.orbax-checkpoint-tmp was not finished" in caplog.text
-
-
-# Starting from another run.
-
-
-def variables(seed=0):
-    random = np.random.default_rng(seed)
-
-    def array(*shape):
-        return random.normal(size=shape).astype(np.float32)
-
-    return Variables(
-        params={
-            "encoder": {"stem": {"kernel": array(3, 4), "bias": array(4)}},
-            "head": {"kernel": array(4, 2)},
-        },
-        frozen={"teacher": {"kernel": array(4, 4)}},
-        memory={"encoder": {"stem": {"mean": array(4)}}, "head": {}},
-    )
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory):
-    """The workdir of another run."""
-    made, workdir = variables(1), tmp_path_factory.mktemp("runs") / "other"
-    with Checkpoints(workdir / STATES, keep=1) as saved:
-        arrays = {"params": made.params, "memory": made.memory}
-        saved.save(3, {VARIABLES: arrays, "training": {"step": np.int32(3)}})
-    with Checkpoints(workdir / FROZEN, keep=1) as saved:
-        saved.save(0, {FROZEN: made.frozen})
-    return workdir
-
-
-def test_all_variables_of_a_run_are_read_by_path(other):
-    found, expected = read_variables(other), flat(variables(1))
-    assert found.keys() == expected.keys()
-    for path, array in expected.items():
-        np.testing.assert_array_equal(found[path], array)
-
-
-@pytest.mark.parametrize("leaves", ["arrays", "shapes"])
-@pytest.mark.parametrize(
-    ("paths", "filled"),
-    [
-        (
-            {"params/encoder": "params/encoder", "memory/encoder": "memory/encoder"},
-            {
-                "params/encoder/stem/kernel": "params/encoder/stem/kernel",
-                "params/encoder/stem/bias": "params/encoder/stem/bias",
-                "memory/encoder/stem/mean": "memory/encoder/stem/mean",
-            },
-        ),
-        (
-            {"frozen/teacher": "frozen/teacher"},
-            {"frozen/teacher/kernel": "frozen/teacher/kernel"},
-        ),
-        (
-            {"params/head/kernel": "params/head/kernel"},
-            {"params/head/kernel": "params/head/kernel"},
-        ),
-        (
-            {"params/encoder/stem/bias": "memory/encoder/stem/mean"},
-            {"params/encoder/stem/bias": "memory/encoder/stem/mean"},
-        ),
-        ({"memory/head": "memory/head"}, {}),
-    ],
-)
-def test_what_is_named_is_replaced_and_nothing_else(other, paths, filled, leaves):
-    own, theirs = variables(0), flat(variables(1))
-    if leaves == "shapes":
-        own = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), own)
-    found = Restore(str(other), paths)(own)
-    assert jax.tree.structure(found) == jax.tree.structure(own)
-    for path, leaf in flat(found).items():
-        if path in filled:
-            np.testing.assert_array_equal(leaf, theirs[filled[path]])
-        else:
-            assert leaf is flat(own)[path]
-
-
-def test_a_damaged_run_is_not_started_from(other, tmp_path):
-    run = shutil.copytree(other, tmp_path / "run")
-    damage(run / STATES / "3" / VARIABLES)
-    with pytest.raises(ValueError, match=r"checkpoint \S+/3 is damaged"):
-        Restore(str(run), {"params": "params"})(variables())
-
-
-@pytest.mark.parametrize(
-    ("paths", "words"),
-    [
-        (
-            {"params/encodr": "params/encoder"},
-            r"nothing below 'params/encodr' in this run; there are: "
-            r"frozen/teacher, memory/encoder, params/encoder, params/head\.",
-        ),
-        (
-            {"params/encoder": "params/enc"},
-            r"nothing below 'params/enc' in \S+other; there are: "
-            r"frozen/teacher, memory/encoder, params/encoder, params/head\.",
-        ),
-        (
-            {"params/backbone": "params/backbone"},
-            r"nothing below 'params/backbone' in this run",
-        ),
-    ],
-)
-def test_a_prefix_that_is_not_there_is_named_with_those_that_are(other, paths, words):
-    with pytest.raises(ValueError, match=words):
-        Restore(str(other), paths)(variables())
-
-
-def test_other_shapes_are_shown_on_both_sides(other):
-    own = variables()
-    own.params["encoder"]["stem"]["kernel"] = np.zeros((3, 8), np.float32)
-    with pytest.raises(ValueError, match="do not hold the same arrays") as told:
-        Restore(str(other), {"params/encoder": "params/encoder"})(own)
-    assert "  - params/encoder/stem/kernel (3, 4)\n" in str(told.value)
-    assert str(told.value).endswith("  + params/encoder/stem/kernel (3, 8)")
-
-
-def test_arrays_without_counterpart_are_listed_on_their_side(other):
-    own = variables()
-    own.params["encoder"]["tail"] = {"scale": np.zeros(2, np.float32)}
-    del own.params["encoder"]["stem"]["bias"]
-    with pytest.raises(ValueError, match="do not hold the same arrays") as told:
-        Restore(str(other), {"params/encoder": "params/encoder"})(own)
-    lines = str(told.value).splitlines()[1:]
-    assert lines == [
-        "  - params/encoder/stem/bias (4,)",
-        "  + params/encoder/tail/scale (2,)",
-    ]
-
-
-def test_a_workdir_without_checkpoints_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="nowhere holds no checkpoint to start from"):
-        Restore(str(tmp_path / "nowhere"), {"params": "params"})(variables())
-    (tmp_path / "empty" / STATES).mkdir(parents=True)
-    with pytest.raises(ValueError, match="holds no finished checkpoint"):
-        Restore(str(tmp_path / "empty"), {"params": "params"})(variables())

@@ -23,6 +23,10 @@ from jax_rcl.report import log
 from jax_rcl.results import evaluate
 from jax_rcl.train import Diverged, train
 
+# Reads that are still under way when another one fails end in a closed event loop.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 TINY = str(Path(__file__).parent / "tiny.py")
 
 

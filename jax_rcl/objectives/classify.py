@@ -17,7 +17,7 @@ class Classify:
 
     A frozen encoder lives in `Variables.frozen` and runs in inference mode, statistics
     and all, so that not a bit of it can move; fill it by an `init_from` rule, such as
-    `checkpoint.Restore(workdir, FROZEN_ENCODER)`.
+    `transfer.Restore(workdir, FROZEN_ENCODER)`.
 
     Attributes:
       encoder: images [b, h, w, c] in [0, 1] to features [b, f].
@@ -94,10 +94,10 @@ FROZEN_ENCODER = {
     "frozen/encoder/params": "params/encoder",
     "frozen/encoder/batch_stats": "memory/encoder",
 }
-"""For `checkpoint.Restore`: a trained encoder into the frozen one of a probe."""
+"""For `transfer.Restore`: a trained encoder into the frozen one of a probe."""
 
 TRAINED_ENCODER = {
     "params/encoder": "params/encoder",
     "memory/encoder": "memory/encoder",
 }
-"""For `checkpoint.Restore`: a trained encoder into one that is trained on."""
+"""For `transfer.Restore`: a trained encoder into one that is trained on."""

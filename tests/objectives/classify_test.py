@@ -10,12 +10,13 @@ import optax
 import pytest
 
 from jax_rcl import parallel, train_step
-from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints, Restore, flat
+from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints, flat
 from jax_rcl.core import Clock
 from jax_rcl.networks.heads import Linear
 from jax_rcl.networks.norms import normalized
 from jax_rcl.objectives.classify import FROZEN_ENCODER, TRAINED_ENCODER, Classify
 from jax_rcl.objectives.supcon import SupCon
+from jax_rcl.transfer import Restore
 
 N, CLASSES = 8, 3
 
