@@ -104,13 +104,13 @@ def whole_batches(n: int, count: int, mesh: Mesh) -> int:
         )
     if count < mesh.size:
         raise ConfigError(
-            f"the source has {count} examples, fewer than the {mesh.size} devices, each "
-            "of which needs one: use fewer devices."
+            f"the source has {count} examples, fewer than the {mesh.size} devices, "
+            "each of which needs one: use fewer devices."
         )
     if count < n:
         raise ConfigError(
-            f"batch_size {n} is larger than the source, which has {count} examples; the "
-            f"largest that fits is {count // mesh.size * mesh.size}."
+            f"batch_size {n} is larger than the source, which has {count} examples; "
+            f"the largest that fits is {count // mesh.size * mesh.size}."
         )
     return count // n
 
@@ -120,7 +120,7 @@ def check_logits(
     variables: Variables,
     augmented: dict[str, jax.ShapeDtypeStruct],
 ) -> None:
-    """Makes sure that an objective with logits tells as many classes apart as there are.
+    """Makes sure that logits, where there are any, are as many as the classes.
 
     A label beyond the last logit would cost nothing and teach nothing, silently.
 
@@ -136,7 +136,7 @@ def check_logits(
     if "logits" in layers and layers["logits"].shape[-1] < classes:
         raise ConfigError(
             f"{type(experiment.objective).__name__} gives {layers['logits'].shape[-1]} "
-            f"logits for a source of {classes} classes; give its head {classes} outputs."
+            f"logits for a source of {classes} classes; give its head as many outputs."
         )
 
 

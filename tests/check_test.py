@@ -113,7 +113,7 @@ def test_a_batch_larger_than_the_source_names_the_largest_that_fits():
 
 
 def test_a_source_smaller_than_the_devices_is_an_error_that_can_be_followed():
-    words = "which has 5 examples; they are fewer than the 8 devices"
+    words = "source has 5 examples, fewer than the 8 devices"
     with pytest.raises(ConfigError, match=words):
         planned(tiny("batch_size=8,count=5"), devices=8)
 
