@@ -34,7 +34,7 @@ def get_config(arg=""):
         batch_size=1024,
         depth=18,
         compute="float32",
-        source="archive",
+        source=("archive", "tfds"),
     )
 
     def cifar(split):

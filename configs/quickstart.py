@@ -40,7 +40,7 @@ def get_config(arg=""):
         optimizer=node(
             Sgd,
             learning_rate=0.1,
-            schedule=node(Cosine, warmup_epochs=2.0),
+            schedule=node(Cosine, warmup_epochs=options.epochs / 5),
             weight_decay=1e-4,
             nesterov=True,
         ),

@@ -15,7 +15,7 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.config import ConfigError
 from jax_rcl.cost import cost_of, peak_flops, size
-from jax_rcl.feed import calls, compiled_step
+from jax_rcl.feed import calls, compiled_step, laid_out
 from jax_rcl.main import complain, read_overrides, speak
 from jax_rcl.run import Run, fresh_state
 
@@ -80,7 +80,8 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
             "more epochs."
         )
     state = fresh_state(run)
-    compiled, data, compile_seconds = compiled_step(run, state)
+    data = laid_out(run)
+    compiled, compile_seconds = compiled_step(run, state, data)
     cost = cost_of(compiled, compile_seconds)
 
     began, waited, timed, done, metrics = 0.0, 0.0, 0, 0, []

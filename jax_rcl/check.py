@@ -67,7 +67,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
         augmented = augmented_shapes(experiment, mesh, record)
     with refusals("objective"):
         variables = variable_shapes(experiment, augmented)
-        check_logits(experiment, variables, augmented)
+        check_layers(experiment, layer_shapes(experiment, variables, augmented))
     with refusals("init_from"):
         for rule in experiment.init_from:
             variables = rule(variables)
@@ -115,24 +115,40 @@ def whole_batches(n: int, count: int, mesh: Mesh) -> int:
     return count // n
 
 
-def check_logits(
+def layer_shapes(
     experiment: Experiment,
     variables: Variables,
     augmented: dict[str, jax.ShapeDtypeStruct],
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the objective's `encode` gives for one image, by layer."""
+    image = augmented["image"]
+    if "views" in augmented:  # of the size that the networks are trained on
+        shape = augmented["views"].shape[2:]
+    else:
+        shape = image.shape[1:]
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(experiment.objective.encode, variables, images)
+
+
+def check_layers(
+    experiment: Experiment, layers: dict[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Makes sure that logits, where there are any, are as many as the classes.
+    """Compares the layers with what evaluators read and with the number of classes.
 
     A label beyond the last logit would cost nothing and teach nothing, silently.
 
     Raises:
-      ConfigError: there are fewer logits than classes in the source.
+      ConfigError: an evaluator reads a layer that is not there, or there are fewer
+        logits than classes in the source.
     """
+    for name, evaluator in experiment.evaluators.items():
+        missing = sorted(evaluator.needs - set(layers))
+        if missing:
+            raise ConfigError(
+                f"evaluators.{name} reads the layer {', '.join(missing)}, but the "
+                f"objective gives {', '.join(layers)}."
+            )
     classes = len(experiment.source.class_names)
-    if "views" not in augmented or "label" not in experiment.objective.needs:
-        return
-    views = augmented["views"]
-    images = jax.ShapeDtypeStruct((1, *views.shape[2:]), views.dtype)
-    layers = jax.eval_shape(experiment.objective.encode, variables, images)
     if "logits" in layers and layers["logits"].shape[-1] < classes:
         raise ConfigError(
             f"{type(experiment.objective).__name__} gives {layers['logits'].shape[-1]} "

@@ -36,6 +36,10 @@ class DamagedCheckpoint(ValueError):
     """What was read is not what was written; the message says how it shows."""
 
 
+class AnotherStructure(ValueError):
+    """A checkpoint is whole, but of other arrays; the message lists both sides."""
+
+
 class Checkpoints:
     """The newest few checkpoints of a folder.
 
@@ -124,24 +128,63 @@ class Checkpoints:
 
         Raises:
           DamagedCheckpoint: there are checkpoints, but none of them is whole.
+          AnotherStructure: the newest holds other arrays than are asked for.
         """
-        steps = self.steps()
+        steps, failed = self.steps(), []
         for step in reversed(steps):
             try:
-                return (step, *self._read(step, templates))
+                self._check_structure(step, templates)
+                found = self._read(step, templates)
+            except AnotherStructure:
+                raise
             except Exception as error:  # Orbax and TensorStore raise bare Exceptions
                 log.warning(
                     "checkpoint %s is damaged (%s); the one before it is used.",
                     self.folder / str(step),
                     _in_short(error),
                 )
-                self._set_aside(step)
+                failed.append(step)
+                continue
+            # Only now: were none whole, the next call must find them as they are.
+            for damaged in failed:
+                self._set_aside(damaged)
+            return (step, *found)
         if steps:
             raise DamagedCheckpoint(
-                f"none of the checkpoints {steps} in {self.folder} can be read. Give "
-                "another --workdir to start afresh."
+                f"none of the checkpoints {steps} in {self.folder} can be read; they "
+                "stay as they are. If this was an accident of the moment, try again; "
+                "else give another --workdir to start afresh."
             )
         return None
+
+    def _check_structure(self, step: int, templates: Mapping[str, Tree]) -> None:
+        """Raises AnotherStructure where other arrays were saved than are asked for."""
+        for item, template in templates.items():
+            saved = {
+                path: tuple(x.shape) for path, x in self._shapes(step, item).items()
+            }
+            wanted = {path: _shape(x) for path, x in flat(template).items()}
+            lines = [
+                f"  - {p} {saved[p]}" for p in sorted(saved.keys() - wanted.keys())
+            ]
+            lines += [
+                f"  + {p} {wanted[p]}" for p in sorted(wanted.keys() - saved.keys())
+            ]
+            for path in sorted(saved.keys() & wanted.keys()):
+                if saved[path] != wanted[path]:
+                    lines += [f"  - {path} {saved[path]}", f"  + {path} {wanted[path]}"]
+            if lines:
+                raise AnotherStructure(
+                    f"checkpoint {self.folder / str(step)} holds other arrays than "
+                    "this run has (- saved, + this run):\n" + "\n".join(lines[:20])
+                )
+
+    def _shapes(self, step: int, item: str) -> dict[str, Any]:
+        with _quiet(), ocp.StandardCheckpointer() as reader:
+            found = reader.metadata(self.folder / str(step) / item)
+        if found is None or found.item_metadata is None:
+            raise DamagedCheckpoint(f"{item} says nothing of its arrays")
+        return flat(found.item_metadata.tree)
 
     def newest(self, item: str) -> Tree:
         """One item of the newest checkpoint, whatever it is, as numpy arrays.
@@ -246,6 +289,13 @@ def checksums(items: Tree) -> dict[str, int]:
 
 def _in_short(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else repr(error)
+
+
+def _shape(x: Any) -> tuple[int, ...]:
+    """The shape under which an array, or the data of a random key, is stored."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.eval_shape(jax.random.key_data, x).shape
+    return tuple(x.shape)
 
 
 def _raw(x: Any) -> np.ndarray:

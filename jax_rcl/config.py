@@ -153,20 +153,25 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
 
     Args:
       arg: what follows the colon, `name=value,name=value`.
-      **defaults: every option with its default, whose type a value must have.
+      **defaults: every option with its default, whose type a value must have; a tuple
+        of strings lists all choices, the default first.
 
     Raises:
-      ConfigError: an unknown option or a value of another type than its default.
+      ConfigError: an unknown option, a value of another type, or none of the choices.
     """
-    options = dict(defaults)
+    choices = {k: v for k, v in defaults.items() if isinstance(v, tuple)}
+    options = defaults | {name: values[0] for name, values in choices.items()}
     for item in filter(None, arg.split(",")):
         name, equals, text = item.partition("=")
         if name not in options:
             raise ConfigError(_unknown("this config has no option", name, defaults))
         if not equals:
             raise ConfigError(f"option '{name}' needs a value: {name}=…")
-        hint = type(defaults[name])
+        hint = type(options[name])
         options[name] = _fitted(_read(text, hint), hint, f"option '{name}'")
+        if text not in choices.get(name, (text,)):
+            known = choices[name]
+            raise ConfigError(_unknown(f"option '{name}' has no value", text, known))
     return SimpleNamespace(**options)
 
 
@@ -249,7 +254,7 @@ def build(config: Any, path: str = "") -> Any:
         parts = {key: build(config[key], _join(path, key)) for key in _keys(config)}
         if CLASS not in parts:
             return parts
-        cls = _class(parts.pop(CLASS), path)
+        cls = _class(str(parts.pop(CLASS)), path)
         known = _fields(cls)
         for name, value in parts.items():
             if name not in known:
@@ -271,8 +276,29 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote: `build` makes equal objects of both."""
-    return _stored(json.loads(text))
+    """The config that `to_json` wrote: `build` makes equal objects of both.
+
+    Raises:
+      ValueError: the text is no JSON object.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"a config is a JSON object; got {_short(values)}.")
+    return _stored(values)
+
+
+def completed(config: Any) -> Any:
+    """A config with the fields that its classes have gained, at their defaults."""
+    if isinstance(config, tuple):
+        return tuple(completed(item) for item in config)
+    if not isinstance(config, ConfigDict):
+        return config
+    values = {key: completed(config[key]) for key in _keys(config)}
+    if CLASS in values:
+        for name, field in _fields(_class(str(values[CLASS]), "config")).items():
+            if name not in values and field.default is not dataclasses.MISSING:
+                values[name] = _stored(field.default)
+    return ConfigDict(values, type_safe=False).lock()
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
@@ -386,6 +412,8 @@ def _is_a(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping) and all(
             _is_a(x, inner[1]) for x in value.values()
         )
+    if isinstance(value, bool) and hint in (int, float):
+        return False  # Python counts with them, but nobody means it here
     return is_bearable(value, hint, conf=_TOWER)
 
 

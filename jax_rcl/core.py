@@ -194,6 +194,11 @@ class Evaluator(Protocol):
         """One line that says what the numbers mean, printed and stored with them."""
         ...
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads of what `encode` gives."""
+        ...
+
     def check(self) -> None:
         """Raises ValueError for what cannot work, before anything is trained."""
         ...

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jax_rcl import parallel
-from jax_rcl.feed import compiled_step
+from jax_rcl.feed import compiled_step, laid_out
 from jax_rcl.report import tables
 from jax_rcl.run import Run, fresh_state
 
@@ -81,9 +81,10 @@ def describe(config: ConfigDict) -> str:
     """
     run = Run.prepare(config, "unused")
     state = fresh_state(run)
-    compiled, data, seconds = compiled_step(run, state)
+    data = laid_out(run)
+    compiled, seconds = compiled_step(run, state, data)
     cost, made = cost_of(compiled, seconds), run.plan
-    laid_out = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(data))
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(data))
     batch = ", ".join(
         f"{key} {list(x.shape)} {x.dtype}" for key, x in made.augmented.items()
     )
@@ -92,7 +93,7 @@ def describe(config: ConfigDict) -> str:
         "examples": f"{len(run.experiment.source):,}",
         "steps": f"{made.total_steps:,} ({made.steps_per_epoch:,} in an epoch)",
         "batch": batch,
-        "data set": f"laid out, {size(laid_out)}" if made.resident else "streamed",
+        "data set": f"laid out, {size(held)}" if made.resident else "streamed",
         "compile time": f"{cost.compile_seconds:.1f} s",
         "FLOPs of a step": "not known" if cost.flops is None else f"{cost.flops:.4g}",
         "memory of a step": f"{size(cost.temporary_bytes)} of temporaries, "

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_rcl import parallel, train_step
+from jax_rcl.check import refusals
 from jax_rcl.core import Tree
 from jax_rcl.data import stream
 from jax_rcl.run import Run
@@ -19,8 +20,21 @@ from jax_rcl.train_step import INDEX, TrainState
 logger = logging.getLogger(__name__)
 
 
-def step_and_data(run: Run) -> tuple[Any, Tree]:
-    """The jitted step, not compiled yet, and the data set laid out, or {}."""
+def laid_out(run: Run) -> Tree:
+    """The data set in device memory, or {} where it is streamed.
+
+    Raises:
+      ConfigError: a record that cannot be read.
+    """
+    if not run.plan.resident:
+        return {}
+    with refusals("source"):
+        rows = stream.load(run.experiment.source, progress="reading the data set")
+    return parallel.spread(rows, run.mesh)
+
+
+def jitted_step(run: Run) -> Any:
+    """The step of this run, not compiled yet."""
     experiment = run.experiment
     update = train_step.make_update(
         experiment.objective,
@@ -28,27 +42,27 @@ def step_and_data(run: Run) -> tuple[Any, Tree]:
         run.plan.optimizer,
         total_steps=run.plan.total_steps,
     )
-    step = train_step.make_step(
+    return train_step.make_step(
         update, run.mesh, steps_per_call=experiment.steps_per_call
-    )
-    if not run.plan.resident:
-        return step, {}
-    return step, parallel.spread(
-        stream.load(experiment.source, progress="reading the data set"), run.mesh
     )
 
 
 def compiled_step(
-    run: Run, state: TrainState
-) -> tuple[Callable[..., Any], Tree, float]:
-    """The compiled step, the data set laid out or {}, and the seconds of compiling."""
-    step, data = step_and_data(run)
+    run: Run, state: TrainState, data: Tree
+) -> tuple[Callable[..., Any], float]:
+    """The compiled step, and the seconds that compiling took.
+
+    Args:
+      run: the run.
+      state: of the shapes and on the devices that it will have.
+      data: of `laid_out`.
+    """
     began = time.monotonic()
     count = parallel.replicate(np.int32(1), run.mesh)
-    compiled = step.lower(state, count, data, batch_shapes(run)).compile()
-    seconds = time.monotonic() - began
+    lowered = jitted_step(run).lower(state, count, data, batch_shapes(run))
+    compiled, seconds = lowered.compile(), time.monotonic() - began
     logger.info("compiled the step in %.1f s", seconds)
-    return compiled, data, seconds
+    return compiled, seconds
 
 
 def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
@@ -62,6 +76,10 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
         key: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype, sharding=split)
         for key, x in record.items()
     }
+
+
+class SourceError(RuntimeError):
+    """A record of a streamed source that cannot be read; what was trained is saved."""
 
 
 def calls(
@@ -82,12 +100,25 @@ def calls(
             while count < most and not pauses(run, step + count):
                 count += 1
             began = time.monotonic()
-            own = [next(batches) for _ in range(count)]
+            own = [read(batches, step + place) for place in range(count)]
             own += [own[-1]] * (most - count)
             stacked = {key: np.stack([batch[key] for batch in own]) for key in own[0]}
             placed = parallel.put_steps(stacked, run.mesh)
             yield count, counts[count - 1], placed, time.monotonic() - began
             step += count
+
+
+def read(batches: Iterator[dict[str, np.ndarray]], step: int) -> dict[str, np.ndarray]:
+    """The next batch.
+
+    Raises:
+      SourceError: the source failed; the message says at which step, and why.
+    """
+    try:
+        return next(batches)
+    except (ValueError, OSError) as error:
+        text = str(error).split("\n--------------------\n")[0]  # JAX's own footnote
+        raise SourceError(f"the batch of step {step} cannot be read: {text}") from error
 
 
 def pauses(run: Run, step: int) -> bool:
@@ -114,8 +145,8 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
             threads=experiment.threads,
         )
         with contextlib.closing(batches):
-            for step, batch in enumerate(batches, start):
-                check_batch(run, step, batch)
+            for batch in batches:
+                check_batch(run, batch)
                 yield batch
         return
     own = stream.share_of(experiment.batch_size, index, count)
@@ -123,7 +154,7 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
         yield {INDEX: order.indices(step)[own].astype(np.int32)}
 
 
-def check_batch(run: Run, step: int, batch: dict[str, np.ndarray]) -> None:
+def check_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
     """Raises ValueError for a label of a streamed batch that is no class of the source.
 
     A data set that is laid out was checked whole before the first compilation.
@@ -134,9 +165,9 @@ def check_batch(run: Run, step: int, batch: dict[str, np.ndarray]) -> None:
     wrong = batch["label"][(batch["label"] < 0) | (batch["label"] >= classes)]
     if len(wrong):
         raise ValueError(
-            f"step {step} reads a record with label {wrong[0]}; labels must be in "
-            f"[0, {classes}), as the source names {classes} classes. Correct the "
-            "labels, or wrap the source in Relabel."
+            f"a record has label {wrong[0]}; labels must be in [0, {classes}), as "
+            f"the source names {classes} classes. Correct the labels, or wrap the "
+            "source in Relabel."
         )
 
 

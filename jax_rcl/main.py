@@ -1,6 +1,7 @@
 """The command line: `python -m jax_rcl.main --config=configs/quickstart.py`."""
 
 import argparse
+import difflib
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,14 +11,23 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.checkpoint import DamagedCheckpoint
+from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint
 from jax_rcl.config import ConfigError
 from jax_rcl.cost import describe
+from jax_rcl.feed import SourceError
 from jax_rcl.interrupt import Interrupted
 from jax_rcl.results import evaluate
 from jax_rcl.run import CONFIG, stored_config
 from jax_rcl.train import Diverged, train
 
+FLAGS = (
+    "--config",
+    "--workdir",
+    "--mode",
+    "--coordinator",
+    "--processes",
+    "--process",
+)
 DESCRIPTION = """\
 Trains, resumes, evaluates and reports one experiment.
 
@@ -45,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             train(config, arguments.workdir)
     except ConfigError as error:
         return complain(error, 2)
-    except (Diverged, DamagedCheckpoint) as error:
+    except (Diverged, SourceError, DamagedCheckpoint, AnotherStructure) as error:
         return complain(error, 1)
     except Interrupted as stop:
         return complain(stop, 128 + stop.number)
@@ -122,9 +132,11 @@ def read_overrides(rest: Sequence[str]) -> list[tuple[str, str]]:
         argument = waiting.pop(0)
         name, equals, value = argument.partition("=")
         if not name.startswith("--config."):
+            near = difflib.get_close_matches(name, FLAGS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(
                 f"unknown argument {argument}; fields of the config are changed by "
-                "--config.<path>=<value>, and --help shows the rest."
+                f"--config.<path>=<value>, and --help shows the rest.{hint}"
             )
         if not equals:
             if not waiting or waiting[0].startswith("--"):

@@ -49,11 +49,15 @@ def start(
     given = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given):
+        if jax.distributed.is_initialized():
+            return
         try:
             jax.distributed.initialize()
-        except ValueError as error:
-            # JAX's word for "no cluster here"; one that fails raises something else.
-            if "coordinator_address" not in str(error):
+        except (ValueError, RuntimeError) as error:
+            # JAX's words for "no cluster here", and for a notebook in which it is at
+            # work already; a cluster that fails raises something else.
+            known = ("coordinator_address", "must be called before")
+            if not any(words in str(error) for words in known):
                 raise
         return
     if missing:

@@ -164,7 +164,7 @@ def first_views(run: Run, key: jax.Array) -> Views | None:
 
 def write_page(
     run: Run, state: TrainState, encode: Encode, views: Views | None, seconds: float
-) -> None:
+) -> Path:
     """Writes report/index.html: numbers, pictures, facts and the config of a run.
 
     Args:
@@ -173,6 +173,9 @@ def write_page(
       encode: of that state; evaluators that it has served need not encode again.
       views: what the network saw.
       seconds: how long it all took.
+
+    Returns:
+      Where it is.
     """
     drawn = {}
     if views is not None:
@@ -185,10 +188,10 @@ def write_page(
             caption, figure = plots.draw(finding)
             drawn[f"{title.capitalize()} ({name}): {caption}"] = figure
     if not parallel.is_main():
-        return
+        return page_of(run)
     history = log.read(run.workdir)
     page.write_page(
-        run.workdir / "report" / "index.html",
+        page_of(run),
         title=run.workdir.name,
         config_json=configs.to_json(run.config),
         results=latest(run, history),
@@ -199,6 +202,12 @@ def write_page(
         command=f"python -m jax_rcl.main --workdir={os.path.relpath(run.workdir)}",
         steps_per_epoch=run.plan.steps_per_epoch,
     )
+    return page_of(run)
+
+
+def page_of(run: Run) -> Path:
+    """Where the report of a run is."""
+    return run.workdir / "report" / "index.html"
 
 
 def facts(run: Run, state: TrainState, seconds: float) -> dict[str, str]:

@@ -64,8 +64,12 @@ class Run:
         if not isinstance(experiment, Experiment):
             raise ConfigError("get_config must return node(Experiment, ...).")
         mesh = parallel.make_mesh() if mesh is None else mesh
-        made = plan(experiment, mesh)
-        return cls(config, experiment, Path(workdir).absolute(), mesh, made)
+        workdir = Path(workdir).absolute()
+        planned = experiment
+        if has_checkpoint(workdir):
+            # What it started from is in its checkpoints, and may be gone elsewhere.
+            planned = dataclasses.replace(experiment, init_from=())
+        return cls(config, experiment, workdir, mesh, plan(planned, mesh))
 
     def due_evaluators(self, step: int) -> list[str]:
         """Names of the evaluators that run once `step` updates have been made."""
@@ -134,6 +138,11 @@ def claim(run: Run) -> None:
         )
 
 
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a run in this workdir can be continued."""
+    return any(path.name.isdigit() for path in (workdir / STATES).glob("*"))
+
+
 def stored_config(workdir: Path) -> ConfigDict:
     """The config of the run that a workdir holds.
 
@@ -144,9 +153,12 @@ def stored_config(workdir: Path) -> ConfigDict:
     if not path.exists():
         raise ConfigError(f"{workdir} holds no run: there is no {path}.")
     try:
-        return configs.from_json(path.read_text())
+        config = configs.from_json(path.read_text())
     except ValueError as error:
         raise ConfigError(f"{path} is not a config: {error}") from error
+    if not isinstance(config, ConfigDict) or "objective" not in config:
+        raise ConfigError(f"{path} is not the config of an experiment.")
+    return configs.completed(config)
 
 
 # States and checkpoints.

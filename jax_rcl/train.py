@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints
 from jax_rcl.core import Encode, Tree, Variables
-from jax_rcl.feed import calls, compiled_step
+from jax_rcl.feed import calls, compiled_step, laid_out
 from jax_rcl.interrupt import Interrupted, Signals
 from jax_rcl.report import console, log, results, tables
 from jax_rcl.results import (
@@ -24,6 +24,7 @@ from jax_rcl.results import (
     first_views,
     latest,
     make_encoder,
+    page_of,
     run_evaluators,
     write_page,
     write_results,
@@ -68,6 +69,8 @@ def train(
     """
     run = Run.prepare(config, workdir, mesh)
     claim(run)
+    parallel.log_devices(run.mesh)
+    data = {} if finished(run) else laid_out(run)
     keep = run.experiment.keep
     with Signals() as signals, Checkpoints(run.workdir / STATES, keep=keep) as saved:
         state, seconds = starting_state(run, saved)
@@ -80,9 +83,11 @@ def train(
         with outputs(run, first) as (lines, progress):
             show(views, lines)
             loop = Loop(run, saved, lines, progress, signals, seconds)
-            state = loop.to_the_end(state)
+            state = loop.to_the_end(state, data)
     write_results(run, run.plan.total_steps, latest(run, log.read(run.workdir)))
-    write_page(run, state, loop.encode_at(state), views, loop.seconds)
+    page = write_page(run, state, loop.encode_at(state), views, loop.seconds)
+    if parallel.is_main():
+        print(f"report: {page}", flush=True)
     return latest(run, log.read(run.workdir))
 
 
@@ -109,13 +114,13 @@ class Loop:
         self.evaluated: Encode | None = None
         self.pending: collections.deque[Pending] = collections.deque()
 
-    def to_the_end(self, state: TrainState) -> TrainState:
-        """Trains from `state` to the last step."""
+    def to_the_end(self, state: TrainState, data: Tree) -> TrainState:
+        """Trains from `state` to the last step, on `data` or on what is streamed."""
         began, step = time.monotonic() - self.seconds, int(state.step)
         self.catch_up(state, step)
         if step == self.run.plan.total_steps:
             return state
-        update, data, _ = compiled_step(self.run, state)
+        update, _ = compiled_step(self.run, state, data)
         try:
             with contextlib.closing(calls(self.run, step)) as given:
                 for count, own_count, batches, waited in given:
@@ -129,6 +134,7 @@ class Loop:
         except Exception as error:
             self.rescue(state, step, error)
             raise
+        self.seconds = time.monotonic() - began
         return state
 
     def between(self, state: TrainState, before: int, step: int) -> None:
@@ -287,7 +293,7 @@ def show(views: Views | None, lines: log.Log | None) -> None:
 
 def finished(run: Run) -> bool:
     """Whether an earlier call got as far as the report."""
-    return (run.workdir / "report" / "index.html").exists()
+    return page_of(run).exists()
 
 
 def already(run: Run) -> dict[str, float]:
@@ -297,7 +303,7 @@ def already(run: Run) -> dict[str, float]:
         print(tables.closing(numbers, run.protocols()))
         print(
             f"finished: {run.plan.total_steps} steps were made and reported in "
-            f"{run.workdir / 'report' / 'index.html'}",
+            f"{page_of(run)}",
             flush=True,
         )
     return numbers

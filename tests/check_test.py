@@ -285,3 +285,10 @@ def test_a_head_with_too_few_outputs_is_refused():
     )
     with pytest.raises(ConfigError, match=r"3 logits.*4 classes"):
         plan(configs.build(made), parallel.make_mesh(jax.devices()[:1]))
+
+
+def test_an_evaluator_of_a_layer_that_is_not_there_is_refused():
+    made = tiny(**{"evaluators.knn.layer": "feature"})
+    words = "evaluators.knn reads the layer feature, .*embedding, features"
+    with pytest.raises(ConfigError, match=words):
+        plan(configs.build(made), parallel.make_mesh(jax.devices()[:1]))

@@ -9,6 +9,7 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.checkpoint import (
+    AnotherStructure,
     Checkpoints,
     DamagedCheckpoint,
     checksums,
@@ -203,3 +204,23 @@ def test_who_writes_names_what_a_killed_run_left(three, caplog):
     (three / "4.orbax-checkpoint-tmp").mkdir()
     assert restored(three, keep=5)[0] == 3
     assert "4.orbax-checkpoint-tmp was not finished" in caplog.text
+
+
+def test_when_none_can_be_read_they_stay_as_they_are(three, monkeypatch):
+    def fails(*args, **kwargs):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_read", fails)
+        for _ in range(2):
+            with pytest.raises(DamagedCheckpoint, match=r"none of the checkpoints \["):
+                restored(three, keep=5)
+    assert restored(three, keep=5)[0] == 3
+
+
+def test_other_arrays_are_no_damage(three):
+    asked = {"state": {"other": jax.ShapeDtypeStruct((2,), np.float32)}}
+    with Checkpoints(three, keep=5) as saved:
+        with pytest.raises(AnotherStructure, match=r"\+ other \(2,\)"):
+            saved.restore(asked)
+        assert saved.steps() == [1, 2, 3]

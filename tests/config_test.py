@@ -233,3 +233,24 @@ def test_load_reads_a_file_with_options_and_overrides(tmp_path):
 def test_an_experiment_checks_its_numbers(fields, words):
     with pytest.raises(ConfigError, match=words):
         build(experiment(**{"batch_size": 8, **fields}))
+
+
+def test_options_with_choices_take_one_of_them():
+    assert config.parse("", source=("archive", "tfds")).source == "archive"
+    assert config.parse("source=tfds", source=("archive", "tfds")).source == "tfds"
+    with pytest.raises(ConfigError, match=r"no value 'tdfs'.*Did you mean 'tfds'"):
+        config.parse("source=tdfs", source=("archive", "tfds"))
+
+
+def test_a_truth_value_is_no_number():
+    with pytest.raises(ConfigError, match=r"rate holds 0.1 and takes float"):
+        override(whole(), "rate", "true")
+    with pytest.raises(ConfigError, match=r"limit takes int"):
+        override(whole(), "limit", "false")
+
+
+def test_an_old_config_is_completed_by_what_its_class_has_gained():
+    text = config.to_json(whole()).replace('"rate": 0.1,', "")
+    assert "rate" not in text
+    old = config.completed(config.from_json(text))
+    assert config.differences(old, whole()) == []

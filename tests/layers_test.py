@@ -31,11 +31,11 @@ MAY_IMPORT = {
     "config": "core",
     "check": "core parallel config train_step data",
     "run": "core parallel config check checkpoint train_step",
-    "feed": "core parallel data run train_step",
+    "feed": "core parallel check data run train_step",
     "results": "core parallel config feed report run train_step",
     "cost": "core parallel feed report run",
     "train": "core parallel checkpoint feed interrupt report results run train_step",
-    "main": "parallel config checkpoint cost interrupt results run train",
+    "main": "parallel config checkpoint cost feed interrupt results run train",
     "bench": "parallel config cost feed main run",
 }
 # What a part may not use although it is no part of jax_rcl.

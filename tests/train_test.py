@@ -16,12 +16,14 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints, flat
 from jax_rcl.config import ConfigError, node, override
-from jax_rcl.data.sources import Synthetic
+from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import Order
+from jax_rcl.feed import SourceError
 from jax_rcl.interrupt import Interrupted
 from jax_rcl.report import log
 from jax_rcl.results import evaluate
 from jax_rcl.train import Diverged, train
+from jax_rcl.transfer import Restore
 
 # Reads that are still under way when another one fails end in a closed event loop.
 pytestmark = pytest.mark.filterwarnings(
@@ -48,6 +50,7 @@ class Pull:
     action: str
 
     protocol = "none"
+    needs = frozenset()
 
     def check(self):
         pass
@@ -229,7 +232,7 @@ def test_steps_in_one_call_give_the_same_run(whole, tmp_path):
 
 
 def test_one_device_and_many_give_the_same_run(whole, tmp_path):
-    train(tiny(), tmp_path / "run", mesh=mesh(8))
+    train(tiny(), tmp_path / "run", mesh=mesh(2))
     (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
     for path in a:
         np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
@@ -237,7 +240,7 @@ def test_one_device_and_many_give_the_same_run(whole, tmp_path):
 
 def test_a_run_saved_on_many_devices_continues_on_one(whole, tmp_path):
     with pytest.raises(Interrupted):
-        train(pulled("terminate"), tmp_path / "run", mesh=mesh(4))
+        train(pulled("terminate"), tmp_path / "run", mesh=mesh(2))
     train(pulled("terminate"), tmp_path / "run", mesh=mesh(1))
     (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
     for path in a:
@@ -275,7 +278,7 @@ def test_an_image_that_does_not_decode_is_named_and_nothing_is_lost(
     bad = int(Order(64, 16, 0).indices(3)[5])  # needed by the fourth step, not before
     with made.unlocked():
         made.source = node(Torn, bad, tiny().source)
-    with pytest.raises(ValueError, match=f"image{bad}.png does not decode"):
+    with pytest.raises(SourceError, match=f"step 3.*image{bad}.png does not decode"):
         train(made, tmp_path / "run", mesh=mesh())
     assert arrays(tmp_path / "run")[0] == 3
     mended.touch()
@@ -313,3 +316,35 @@ def test_evaluation_of_another_objective_is_refused(whole, tmp_path):
         evaluate(made, whole, mesh=mesh())
     with pytest.raises(ConfigError, match="holds no run"):
         evaluate(tiny(), tmp_path / "nothing", mesh=mesh())
+
+
+def test_a_run_goes_on_when_what_it_started_from_is_gone(whole, tmp_path):
+    other = shutil.copytree(whole, tmp_path / "other")
+    made = tiny()
+    with made.unlocked():
+        made.init_from = (node(Restore, str(other), {"params": "params"}),)
+    train(made, tmp_path / "run", mesh=mesh())
+    shutil.rmtree(other)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "12")
+    shutil.rmtree(tmp_path / "run" / "report")
+    train(made, tmp_path / "run", mesh=mesh())
+    assert arrays(tmp_path / "run")[0] == 12
+    evaluate(made, tmp_path / "run", mesh=mesh())
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"a": 1}', "{", '{"class": "os:system"}'])
+def test_a_file_that_is_no_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json is not"):
+        evaluate(tiny(), tmp_path, mesh=mesh())
+
+
+def test_a_label_that_is_no_class_is_an_error_when_streamed_too(tmp_path):
+    images = np.zeros((64, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "bad.npz", image=images, label=np.arange(64) % 5)
+    made = tiny(resident="never")
+    with made.unlocked():
+        names = ("a", "b", "c", "d")
+        made.source = node(Npz, str(tmp_path / "bad.npz"), names=names)
+    with pytest.raises(SourceError, match=r"label 4; labels must be in \[0, 4\)"):
+        train(made, tmp_path / "run", mesh=mesh())

@@ -42,6 +42,11 @@ class HeadAccuracy:
             )
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.layer, self.embedded})
+
+    @property
     def protocol(self) -> str:
         """One line that says what the numbers mean."""
         return (

@@ -90,6 +90,11 @@ class LinearProbe:
                 )
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.layer})
+
+    @property
     def protocol(self) -> str:
         """One line that says what the numbers mean."""
         choice = f"strength {self.strengths[0]:g}"

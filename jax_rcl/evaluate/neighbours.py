@@ -58,6 +58,11 @@ class Neighbours:
             )
 
     @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.layer})
+
+    @property
     def protocol(self) -> str:
         """One line that says what the numbers mean."""
         return (

@@ -53,7 +53,7 @@ class AtEnd:
 
 @dataclasses.dataclass(frozen=True)
 class Never:
-    """Not at all: switches off from the command line what a config file asks for."""
+    """Not at all: leaves an evaluator to `--mode=evaluate`."""
 
     def due(self, step: int, *, total_steps: int, steps_per_epoch: int) -> bool:
         """False."""

@@ -16,7 +16,8 @@ class Group:
     Attributes:
       evaluator: its name in the run, such as `test/knn`.
       protocol: the line that says what the numbers mean; empty where nobody said.
-      numbers: pairs of a name without the evaluator's and a number, as written.
+      numbers: pairs of a name without the evaluator's and a number, as written; `top1`
+        first, then other shares, then the rest.
     """
 
     evaluator: str
@@ -26,9 +27,7 @@ class Group:
     @property
     def headline(self) -> tuple[str, str]:
         """The pair to show where there is room for one: `top1`, or a share if any."""
-        return min(
-            self.numbers, key=lambda pair: (pair[0] != "top1", not is_share(pair[0]))
-        )
+        return self.numbers[0]
 
 
 def is_share(name: str) -> bool:
@@ -65,6 +64,8 @@ def grouped(results: Mapping[str, float], protocols: Mapping[str, str]) -> list[
         owner = max(fitting, key=len, default=name.rpartition("/")[0])
         short = name[len(owner) :].lstrip("/")
         owned.setdefault(owner, []).append((short, written(name, value)))
+    for numbers in owned.values():
+        numbers.sort(key=lambda pair: (pair[0] != "top1", not is_share(pair[0])))
     return [
         Group(owner, protocols.get(owner, ""), tuple(numbers))
         for owner, numbers in owned.items()
