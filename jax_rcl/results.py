@@ -70,7 +70,7 @@ def evaluate(
 
     Args:
       config: a node of `config.Experiment`.
-      workdir: of a run of `train.train`; results.json is written there.
+      workdir: of a run of `train.train`; evaluation.json is written there.
       mesh: the devices; all of them by default.
 
     Returns:
@@ -90,7 +90,7 @@ def evaluate(
     step, variables = restore_variables(run)
     encode = make_encoder(run)(variables)
     numbers = run_evaluators(run, encode, step, list(run.experiment.evaluators))
-    write_results(run, step, numbers)
+    write_results(run, step, numbers, "evaluation.json")
     return numbers
 
 
@@ -116,14 +116,16 @@ def latest(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
-def write_results(run: Run, step: int, numbers: Mapping[str, float]) -> None:
-    """Prints the closing table and writes results.json, on the main process."""
+def write_results(
+    run: Run, step: int, numbers: Mapping[str, float], file: str = "results.json"
+) -> None:
+    """Prints the closing table and writes it as JSON, on the main process."""
     if not parallel.is_main():
         return
     protocols = run.protocols()
     record = {"step": step, "results": dict(numbers), "protocols": protocols}
     text = json.dumps(record, indent=2, sort_keys=True)
-    (run.workdir / "results.json").write_text(text + "\n")
+    (run.workdir / file).write_text(text + "\n")
     print(tables.closing(numbers, protocols), flush=True)
 
 

@@ -70,13 +70,16 @@ def train(
     run = Run.prepare(config, workdir, mesh)
     claim(run)
     parallel.log_devices(run.mesh)
-    data = {} if finished(run) else laid_out(run)
-    keep = run.experiment.keep
+    keep, last = run.experiment.keep, run.plan.total_steps
     with Signals() as signals, Checkpoints(run.workdir / STATES, keep=keep) as saved:
+        done = saved.steps()[-1:] == [last]
+        data = {} if done else laid_out(run)
         state, seconds = starting_state(run, saved)
         first = int(state.step)
-        if first == run.plan.total_steps and finished(run):
+        if first == last and finished(run):
             return already(run)
+        if done and first < last:  # the last checkpoint was damaged
+            data = laid_out(run)
         if parallel.is_main():
             print(tables.overview(state.variables), flush=True)
         views = first_views(run, state.key)

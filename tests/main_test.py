@@ -115,10 +115,10 @@ def test_a_field_that_differs_from_the_workdirs_is_refused(whole, capsys):
 
 def test_evaluate_prints_the_table_again(whole, tmp_path, capsys):
     run = shutil.copytree(whole, tmp_path / "run")
-    (run / "results.json").unlink()
     assert main(["--mode=evaluate", f"--workdir={run}"]) == 0
     assert "knn" in capsys.readouterr().out
-    assert (run / "results.json").read_text() == (whole / "results.json").read_text()
+    found = (run / "evaluation.json").read_text()
+    assert found == (whole / "results.json").read_text()
 
 
 def test_evaluation_needs_a_run(capsys):

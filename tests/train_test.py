@@ -306,7 +306,8 @@ def test_evaluation_alone_gives_the_numbers_of_the_run(whole, tmp_path):
     made = tiny()
     override(made, "evaluators.knn.k", "3")
     evaluate(made, run, mesh=mesh())
-    assert "k=3" in (run / "results.json").read_text()
+    assert "k=3" in (run / "evaluation.json").read_text()
+    assert json.loads((run / "results.json").read_text()) == before
 
 
 def test_evaluation_of_another_objective_is_refused(whole, tmp_path):
