@@ -49,6 +49,7 @@ def test_a_notebook_is_stored_without_outputs(path):
     assert path.stat().st_size < 100_000
 
 
+@pytest.mark.slow
 @every_notebook
 def test_a_notebook_runs_and_shows_its_pictures(path, tmp_path, monkeypatch):
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
