@@ -6,6 +6,7 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_RCL_TEST_PLATFORM", "cpu")
 
 import jax
+from hypothesis.configuration import set_hypothesis_home_dir
 
 if os.environ["JAX_PLATFORMS"] == "cpu":
     jax.config.update("jax_num_cpu_devices", 8)
@@ -17,3 +18,5 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 cache = tempfile.TemporaryDirectory(prefix="jax_rcl_tests_")
 jax.config.update("jax_compilation_cache_dir", cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# Nothing is left behind in the checkout.
+set_hypothesis_home_dir(cache.name)
