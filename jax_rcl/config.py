@@ -9,23 +9,15 @@ makes the objects. A name or a value that the class does not take fails where it
 written.
 """
 
-import ast
 import dataclasses
-import difflib
 import importlib.util
-import inspect
 import json
 import re
-import sys
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from beartype import BeartypeConf
-from beartype.door import is_bearable
 from ml_collections import ConfigDict
 
 from jax_rcl.core import (
@@ -36,15 +28,20 @@ from jax_rcl.core import (
     Optimizer,
     Source,
 )
+from jax_rcl.fields import (
+    ConfigError,
+    class_at,
+    fields_of,
+    fitted,
+    hint_of,
+    read,
+    short,
+    suggest,
+    unknown,
+)
 
 CLASS = "class"
 """Key of a node that holds `module:name` of the class it configures."""
-
-_TOWER = BeartypeConf(is_pep484_tower=True)  # an int where a float is meant is no error
-
-
-class ConfigError(ValueError):
-    """A config that cannot be what its author meant; the message says what to write."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,19 +120,19 @@ def node(cls: type, *args: Any, **fields: Any) -> ConfigDict:
       ConfigError: a field that `cls` does not have, a value of the wrong type, or a
         field without default that is not given.
     """
-    known = _fields(cls)
+    known = fields_of(cls)
     if len(args) > len(known):
         raise ConfigError(f"{cls.__name__} has {len(known)} fields; got {len(args)}.")
     fields = dict(zip(known, args, strict=False)) | fields
     for name in fields:
         if name not in known:
-            raise ConfigError(_unknown(f"{cls.__name__} has no field", name, known))
+            raise ConfigError(unknown(f"{cls.__name__} has no field", name, known))
     values: dict[str, Any] = {CLASS: f"{cls.__module__}:{cls.__qualname__}"}
     for name, field in known.items():
         if name in fields:
             value = fields[name]
             if not _holds_node(value):
-                value = _fitted(value, _hint(cls, field), f"{cls.__name__}.{name}")
+                value = fitted(value, hint_of(cls, field), f"{cls.__name__}.{name}")
         elif field.default is not dataclasses.MISSING:
             value = field.default
         elif field.default_factory is not dataclasses.MISSING:
@@ -164,14 +161,14 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
     for item in filter(None, arg.split(",")):
         name, equals, text = item.partition("=")
         if name not in options:
-            raise ConfigError(_unknown("this config has no option", name, defaults))
+            raise ConfigError(unknown("this config has no option", name, defaults))
         if not equals:
             raise ConfigError(f"option '{name}' needs a value: {name}=…")
         hint = type(options[name])
-        options[name] = _fitted(_read(text, hint), hint, f"option '{name}'")
+        options[name] = fitted(read(text, hint), hint, f"option '{name}'")
         if text not in choices.get(name, (text,)):
             known = choices[name]
-            raise ConfigError(_unknown(f"option '{name}' has no value", text, known))
+            raise ConfigError(unknown(f"option '{name}' has no value", text, known))
     return SimpleNamespace(**options)
 
 
@@ -205,12 +202,12 @@ def override(config: ConfigDict, path: str, text: str) -> None:
             continue
         if not isinstance(holder, ConfigDict) or name == CLASS or name not in holder:
             known = [key for key in _keys(holder) if key != CLASS]
-            raise ConfigError(_unknown(f"--config.{path}: there is no", name, known))
+            raise ConfigError(unknown(f"--config.{path}: there is no", name, known))
         if not last:
             holder = holder[name]
             continue
         hint = _hint_in(holder, name)
-        value = _fitted(_read(text, hint), hint, path, old=holder[name])
+        value = fitted(read(text, hint), hint, path, old=_plain(holder[name]))
         with holder.unlocked():
             holder[name] = _stored(value)
 
@@ -225,7 +222,7 @@ def load(argument: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict
     file, _, arg = argument.partition(":")
     if not Path(file).is_file():
         near = sorted(str(p) for p in Path(file).parent.glob("*.py"))
-        raise ConfigError(f"there is no config file {file}.{_suggest(file, near)}")
+        raise ConfigError(f"there is no config file {file}.{suggest(file, near)}")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType] a .py file has a spec
     spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess] and that a loader
@@ -254,13 +251,13 @@ def build(config: Any, path: str = "") -> Any:
         parts = {key: build(config[key], _join(path, key)) for key in _keys(config)}
         if CLASS not in parts:
             return parts
-        cls = _class(str(parts.pop(CLASS)), path)
-        known = _fields(cls)
+        cls = class_at(str(parts.pop(CLASS)), path)
+        known = fields_of(cls)
         for name, value in parts.items():
             if name not in known:
                 where = f"{path or 'config'}: {cls.__name__} has no field"
-                raise ConfigError(_unknown(where, name, known))
-            parts[name] = _fitted(value, _hint(cls, known[name]), _join(path, name))
+                raise ConfigError(unknown(where, name, known))
+            parts[name] = fitted(value, hint_of(cls, known[name]), _join(path, name))
         try:
             return cls(**parts)
         except (ValueError, TypeError, OSError) as error:
@@ -283,7 +280,7 @@ def from_json(text: str) -> ConfigDict:
     """
     values = json.loads(text)
     if not isinstance(values, dict):
-        raise ValueError(f"a config is a JSON object; got {_short(values)}.")
+        raise ValueError(f"a config is a JSON object; got {short(values)}.")
     return _stored(values)
 
 
@@ -295,7 +292,7 @@ def completed(config: Any) -> Any:
         return config
     values = {key: completed(config[key]) for key in _keys(config)}
     if CLASS in values:
-        for name, field in _fields(_class(str(values[CLASS]), "config")).items():
+        for name, field in fields_of(class_at(str(values[CLASS]), "config")).items():
             if name not in values and field.default is not dataclasses.MISSING:
                 values[name] = _stored(field.default)
     return ConfigDict(values, type_safe=False).lock()
@@ -311,123 +308,18 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
         both = enumerate(zip(old, new, strict=True))
         pairs = [(f"{path}[{i}]", a, b) for i, (a, b) in both]
     else:
-        return [] if old == new else [f"{path}: {_short(old)} -> {_short(new)}"]
+        return [] if old == new else [f"{path}: {short(old)} -> {short(new)}"]
     return [line for p, a, b in pairs for line in differences(a, b, p)]
 
 
 # What the functions above share.
 
 
-def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """Fields that a config may set, by name."""
-    if not dataclasses.is_dataclass(cls):
-        raise ConfigError(f"{cls!r} is no dataclass, so a config cannot describe it.")
-    # A linen module's `parent` and `name` belong to flax, not to the config.
-    hidden = {"parent", "name"} if hasattr(cls, "scope") or _is_linen(cls) else set()
-    return {
-        f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in hidden
-    }
-
-
-def _is_linen(cls: type) -> bool:
-    return any(base.__module__.startswith("flax.linen") for base in cls.__mro__)
-
-
-def _hint(cls: type, field: dataclasses.Field[Any]) -> Any:
-    if not isinstance(field.type, str):
-        return field.type
-    for base in cls.__mro__:
-        if field.name in inspect.get_annotations(base):
-            return inspect.get_annotations(base, eval_str=True)[field.name]
-    return Any
-
-
 def _hint_in(holder: ConfigDict, name: str) -> Any:
     if CLASS not in holder:
         return Any
-    cls = _class(str(holder[CLASS]), name)
-    return _hint(cls, _fields(cls)[name])
-
-
-def _class(path: str, where: str) -> type:
-    module, _, name = path.partition(":")
-    if module.split(".")[0] == "jax_rcl" and module not in sys.modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"{where}: there is no module {module}.") from error
-    if module not in sys.modules:
-        raise ConfigError(
-            f"{where or 'config'}: {path} is neither a class of jax_rcl nor of a "
-            f"module that this program has imported; import {module} first if you "
-            "trust it."
-        )
-    found: Any = sys.modules[module]
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if not isinstance(found, type):
-        raise ConfigError(f"{where or 'config'}: module {module} has no class {name}.")
-    return found
-
-
-def _fitted(value: Any, hint: Any, where: str, *, old: Any = None) -> Any:
-    """`value` as the type `hint` wants it (lists become tuples), or a ConfigError."""
-    if isinstance(value, list):
-        value = tuple(value)
-    if _is_a(value, hint):
-        whole = hint is float and isinstance(value, int) and not isinstance(value, bool)
-        return float(value) if whole else value
-    holds = "" if old is None else f"holds {_short(_plain(old))} and "
-    wanted = (
-        hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-    )
-    got = f"{_short(value)} ({type(value).__name__})"
-    raise ConfigError(f"{where} {holds}takes {wanted}; got {got}.")
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type; of a protocol, by looking at names alone.
-
-    Python 3.11's `isinstance` evaluates the properties that a protocol names, and the
-    class names of a source may be in an archive that is not there yet.
-    """
-    inner = typing.get_args(hint)
-    origin = typing.get_origin(hint)
-    if getattr(hint, "_is_protocol", False):
-        lacking = object()
-        return all(
-            inspect.getattr_static(value, name, lacking) is not lacking
-            for name, member in vars(hint).items()
-            if isinstance(member, property)
-            or (
-                inspect.isfunction(member)
-                and name not in ("__init__", "__subclasshook__")
-            )
-        )
-    if origin in (typing.Union, types.UnionType):
-        return any(_is_a(value, each) for each in inner)
-    if origin is tuple and inner[1:] == (...,):
-        return isinstance(value, tuple) and all(_is_a(x, inner[0]) for x in value)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(
-            _is_a(x, inner[1]) for x in value.values()
-        )
-    if isinstance(value, bool) and hint in (int, float):
-        return False  # Python counts with them, but nobody means it here
-    return is_bearable(value, hint, conf=_TOWER)
-
-
-def _read(text: str, hint: Any) -> Any:
-    """A flag as a value: itself where a string is meant, else as Python reads it."""
-    if hint is str:
-        return text
-    lowered = {"true": True, "false": False, "none": None}
-    if text.lower() in lowered:
-        return lowered[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    cls = class_at(str(holder[CLASS]), name)
+    return hint_of(cls, fields_of(cls)[name])
 
 
 def _stored(value: Any) -> Any:
@@ -440,7 +332,9 @@ def _stored(value: Any) -> Any:
         return tuple(_stored(item) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # A default that is an object, such as `when=Every(epochs=1)`.
-        return node(type(value), **{n: getattr(value, n) for n in _fields(type(value))})
+        return node(
+            type(value), **{n: getattr(value, n) for n in fields_of(type(value))}
+        )
     return value
 
 
@@ -466,18 +360,3 @@ def _holds_node(value: Any) -> bool:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
-
-
-def _unknown(start: str, name: str, known: Iterable[str]) -> str:
-    names = ", ".join(known) or "(none)"
-    return f"{start} '{name}'; there are: {names}.{_suggest(name, known)}"
