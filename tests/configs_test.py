@@ -118,7 +118,10 @@ def pretrained(tmp_path_factory):
     return workdir
 
 
-@each
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=pytest.mark.slow) if "tfds" in v else v for v in VARIANTS],
+)
 def test_it_trains_two_steps_and_resumes(variant, tmp_path, request):
     made = shrunk(load(variant))
     for rule in made.init_from:

@@ -100,7 +100,9 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_as_if_it_had_not(
     assert numbers(whole) == numbers(run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_run_told_to_stop_saves_and_says_how_to_go_on(tmp_path, number):
     run = tmp_path / "run"
     process = start(run, "--config.epochs=100000")
@@ -112,6 +114,7 @@ def test_a_run_told_to_stop_saves_and_says_how_to_go_on(tmp_path, number):
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_one_continues_what_two_began(whole, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
