@@ -161,30 +161,22 @@ class Checkpoints:
         """Raises AnotherStructure where other arrays were saved than are asked for."""
         for item, template in templates.items():
             saved = {
-                path: tuple(x.shape) for path, x in self._shapes(step, item).items()
+                p: tuple(x.shape) for p, x in flat(self._saved(step, item)).items()
             }
-            wanted = {path: _shape(x) for path, x in flat(template).items()}
-            lines = [
-                f"  - {p} {saved[p]}" for p in sorted(saved.keys() - wanted.keys())
-            ]
-            lines += [
-                f"  + {p} {wanted[p]}" for p in sorted(wanted.keys() - saved.keys())
-            ]
-            for path in sorted(saved.keys() & wanted.keys()):
-                if saved[path] != wanted[path]:
-                    lines += [f"  - {path} {saved[path]}", f"  + {path} {wanted[path]}"]
+            lines = leftovers(saved, {p: _shape(x) for p, x in flat(template).items()})
             if lines:
                 raise AnotherStructure(
                     f"checkpoint {self.folder / str(step)} holds other arrays than "
                     "this run has (- saved, + this run):\n" + "\n".join(lines[:20])
                 )
 
-    def _shapes(self, step: int, item: str) -> dict[str, Any]:
+    def _saved(self, step: int, item: str) -> Tree:
+        """Shapes and types of the arrays of an item."""
         with _quiet(), ocp.StandardCheckpointer() as reader:
             found = reader.metadata(self.folder / str(step) / item)
         if found is None or found.item_metadata is None:
             raise DamagedCheckpoint(f"{item} says nothing of its arrays")
-        return flat(found.item_metadata.tree)
+        return found.item_metadata.tree
 
     def newest(self, item: str) -> Tree:
         """One item of the newest checkpoint, whatever it is, as numpy arrays.
@@ -201,13 +193,11 @@ class Checkpoints:
             raise ValueError(f"{self.folder} holds no finished checkpoint.")
         path = self.folder / str(steps[-1])
         try:
-            with _quiet(), ocp.StandardCheckpointer() as reader:
-                found = reader.metadata(path / item)
             template = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(
                     x.shape, x.dtype, sharding=parallel.here()
                 ),
-                found.item_metadata.tree,
+                self._saved(steps[-1], item),
             )
             items, _ = self._read(steps[-1], {item: template})
         except Exception as error:  # as in `restore`
@@ -279,6 +269,31 @@ def flat(tree: Tree) -> dict[str, Any]:
     """Leaves by path, such as `params/encoder/stem/kernel`."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
+
+
+def leftovers(
+    given: Mapping[str, tuple[int, ...]],
+    wanted: Mapping[str, tuple[int, ...]],
+    *,
+    given_at: str = "",
+    wanted_at: str = "",
+) -> list[str]:
+    """Lines for what does not agree: `  - path shape` given, `  + path shape` wanted.
+
+    Args:
+      given: shapes by path.
+      wanted: likewise.
+      given_at: what to write before the paths of `given`.
+      wanted_at: what to write before the paths of `wanted`.
+    """
+    less = {f"  - {given_at}{p} {given[p]}" for p in given if p not in wanted}
+    more = {f"  + {wanted_at}{p} {wanted[p]}" for p in wanted if p not in given}
+    lines = [*sorted(less), *sorted(more)]
+    for path in sorted(given.keys() & wanted.keys()):
+        if given[path] != wanted[path]:
+            lines.append(f"  - {given_at}{path} {given[path]}")
+            lines.append(f"  + {wanted_at}{path} {wanted[path]}")
+    return lines
 
 
 def checksums(items: Tree) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jax_rcl.checkpoint import flat, read_variables
+from jax_rcl.checkpoint import flat, leftovers, read_variables
 from jax_rcl.core import Tree, Variables
 from jax_rcl.weights import files, torchvision
 from jax_rcl.weights.rules import unflatten
@@ -137,18 +137,12 @@ def _tops(arrays: Mapping[str, Any]) -> list[str]:
 def _compare(
     wanted: Mapping[str, Any], given: Mapping[str, Any], target: str, source: str
 ) -> None:
-    lines = [
-        f"  - {source}{p} {given[p].shape}"
-        for p in sorted(given.keys() - wanted.keys())
-    ]
-    lines += [
-        f"  + {target}{p} {wanted[p].shape}"
-        for p in sorted(wanted.keys() - given.keys())
-    ]
-    for path in sorted(wanted.keys() & given.keys()):
-        if tuple(wanted[path].shape) != tuple(given[path].shape):
-            lines.append(f"  - {source}{path} {tuple(given[path].shape)}")
-            lines.append(f"  + {target}{path} {tuple(wanted[path].shape)}")
+    lines = leftovers(
+        {path: tuple(x.shape) for path, x in given.items()},
+        {path: tuple(x.shape) for path, x in wanted.items()},
+        given_at=source,
+        wanted_at=target,
+    )
     if lines:
         raise ValueError(
             "Restore: the two runs do not hold the same arrays "

@@ -161,7 +161,8 @@ def test_labels_that_nobody_reads_may_be_anything(npz):
     simclr = tiny().objective
     fields = {k: simclr[k] for k in ("encoder", "projector")}
     source = npz(labels, names=("a", "b"))
-    planned(without_evaluators(source=source, objective=node(SimCLR, **fields)))
+    made = without_evaluators(source=source, objective=node(SimCLR, **fields))
+    assert planned(made).steps_per_epoch == 2
 
 
 def test_shapes_that_do_not_fit_the_network_are_an_error_of_the_objective():

@@ -272,7 +272,8 @@ def test_two_groups_must_not_set_the_same_thing():
 def test_shapes_are_enough_to_build():
     shapes = jax.eval_shape(lambda: float32(PARAMS))
     group = optim.Group("head/.*", learning_rate_scale=10.0)
-    optim.AdamW(0.1, groups=(group,)).build(shapes, **RUN)
+    made = optim.AdamW(0.1, groups=(group,)).build(shapes, **RUN)
+    assert jax.tree.leaves(made.init(float32(PARAMS)))
 
 
 @pytest.mark.parametrize("kind", [optim.Sgd, optim.Adam, optim.AdamW, optim.Lars])

@@ -109,8 +109,10 @@ def test_an_image_of_another_shape_is_refused(tmp_path):
 
 def test_closing_twice_is_harmless(tmp_path):
     out = Log(tmp_path)
+    out.write(1, {"a": 2.0})
     out.close()
     out.close()
+    assert log.read(tmp_path) == [{"step": 1, "a": 2.0}]
 
 
 def test_tensorboard_reads_numbers_images_and_texts(tmp_path):
