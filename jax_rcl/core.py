@@ -29,8 +29,12 @@ an augmentation adds what the objective reads, such as `views` [n, v, h, w, c], 
 in [0, 1].
 """
 
-Encode = Callable[[jax.Array], dict[str, jax.Array]]
-"""Images [n, h, w, c] in [0, 1] to named features [n, f]."""
+Encode = Callable[..., dict[str, jax.Array]]
+"""`encode(images, layers=None)`: images [n, h, w, c] in [0, 1] to named features.
+
+Without `layers`, every layer that is one vector [f] for each image; with a tuple of
+names those layers, of whatever shape. What is not asked for is not computed.
+"""
 
 Operation = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, image [h, w, c] in [0, 1]) to an image; random only through the key."""

@@ -28,12 +28,22 @@ EXAMPLES = 8
 
 
 def make_encoder(run: Run) -> Callable[[Variables], Encode]:
-    """Returns `encoder(variables) -> encode`; one program for each shape of images."""
-    apply = jax.jit(run.experiment.objective.encode)
+    """Returns `encoder(variables) -> encode`; a program per image shape and layers."""
+
+    def asked(
+        variables: Variables, images: jax.Array, layers: tuple[str, ...] | None
+    ) -> dict[str, jax.Array]:
+        outputs = run.experiment.objective.encode(variables, images)
+        vectors = tuple(name for name, x in outputs.items() if x.ndim == 2)
+        return {name: outputs[name] for name in layers or vectors}
+
+    # The compiler leaves out what the result does not need, such as a decoder.
+    apply = jax.jit(asked, static_argnums=2)
 
     def encoder(variables: Variables) -> Encode:
-        def encode(images: Any) -> dict[str, Any]:
-            outputs = apply(variables, parallel.spread(np.asarray(images), run.mesh))
+        def encode(images: Any, layers: tuple[str, ...] | None = None) -> dict:
+            rows = parallel.spread(np.asarray(images), run.mesh)
+            outputs = apply(variables, rows, layers)
             return {k: x[: len(images)] for k, x in parallel.fetch(outputs).items()}
 
         return encode

@@ -21,12 +21,15 @@ def fresh(
 
 
 def train_apply(
-    network: Network, params: Tree, stats: Tree, inputs: jax.Array
+    network: Network, params: Tree, stats: Tree, inputs: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, Tree]:
-    """Applies a network in training mode; gives (outputs, new statistics)."""
+    """Applies a network in training mode; gives (outputs, new statistics).
+
+    `key`, the same on every device, is the randomness of dropout.
+    """
     variables = {"params": params, "batch_stats": stats}
     outputs, changed = network.apply(
-        variables, inputs, train=True, mutable=["batch_stats"]
+        variables, inputs, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )
     return outputs, changed.get("batch_stats", {})
 
@@ -57,7 +60,10 @@ def fresh_chain(
 
 
 def embed_views(
-    networks: Mapping[str, Network], variables: Variables, views: jax.Array
+    networks: Mapping[str, Network],
+    variables: Variables,
+    views: jax.Array,
+    key: jax.Array,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Applies networks that feed one another to every view, in training mode.
 
@@ -65,15 +71,17 @@ def embed_views(
       networks: by the name under which `variables` keeps them, in order.
       variables: of `fresh_chain`.
       views: [b, v, h, w, c].
+      key: the randomness of dropout, the same on every device.
 
     Returns:
       The output of the last network, [b, v, ...], and the new `Variables.memory`.
     """
     b, v = views.shape[:2]
     outputs, memory = views.reshape(b * v, *views.shape[2:]), dict(variables.memory)
-    for name, network in networks.items():
+    keys = jax.random.split(key, len(networks))
+    for own_key, (name, network) in zip(keys, networks.items(), strict=True):
         outputs, memory[name] = train_apply(
-            network, variables.params[name], memory[name], outputs
+            network, variables.params[name], memory[name], outputs, own_key
         )
     return outputs.reshape(b, v, *outputs.shape[1:]), memory
 

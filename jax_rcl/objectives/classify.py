@@ -57,7 +57,7 @@ class Classify:
             chain = {"head": self.head}
         else:
             chain = self.networks
-        logits, memory = applying.embed_views(chain, variables, views)
+        logits, memory = applying.embed_views(chain, variables, views, clock.key)
         logits, labels = (
             logits.reshape(-1, logits.shape[-1]),
             jnp.repeat(batch["label"], v),

@@ -46,7 +46,9 @@ class SupCon:
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """SupCon over the global batch, one value per view."""
-        z, memory = applying.embed_views(networks(self), variables, batch["views"])
+        z, memory = applying.embed_views(
+            networks(self), variables, batch["views"], clock.key
+        )
         rows, row_ids, row_labels = flat_views(z, batch["label"])
         value = contrastive.supcon(
             rows,
@@ -96,7 +98,9 @@ class SimCLR:
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """NT-Xent over the global batch, one value per view."""
-        z, memory = applying.embed_views(networks(self), variables, batch["views"])
+        z, memory = applying.embed_views(
+            networks(self), variables, batch["views"], clock.key
+        )
         rows, row_ids, row_examples = flat_views(z, parallel.example_ids(len(z)))
         value = contrastive.nt_xent(
             rows,
