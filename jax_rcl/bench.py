@@ -70,6 +70,7 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     config = configs.from_json(configs.to_json(config))  # the caller's stays as it is
     with config.unlocked():  # calls of full length, without pauses in between
         config.evaluators, config.save_every = ConfigDict(), sys.maxsize
+        config.best = None
     run = Run.prepare(config, "unused")
     most = run.experiment.steps_per_call
     needed = (-(-warmup // most) + -(-steps // most)) * most

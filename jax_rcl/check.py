@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from jax_rcl import parallel, train_step
-from jax_rcl.config import ConfigError, Experiment
+from jax_rcl.config import OF_BEST, ConfigError, Experiment
 from jax_rcl.core import Tree, Variables
 from jax_rcl.data import records
 
@@ -81,6 +81,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     for name, evaluator in experiment.evaluators.items():
         with refusals(f"evaluators.{name}"):
             evaluator.check()
+    check_best(experiment, total_steps, steps_per_epoch)
     resident = lays_out(experiment, mesh, record)
     # Where reading all labels costs little beside reading all that will be laid out.
     if resident and "label" in experiment.objective.needs & set(record):
@@ -154,6 +155,31 @@ def check_layers(
             f"{type(experiment.objective).__name__} gives {layers['logits'].shape[-1]} "
             f"logits for a source of {classes} classes; give its head as many outputs."
         )
+
+
+def check_best(experiment: Experiment, total_steps: int, steps_per_epoch: int) -> None:
+    """Compares what says which state is best with the evaluators that there are.
+
+    Raises:
+      ConfigError: no evaluator has such a number, it never runs, or the name of another
+        is that of the numbers of the best state.
+    """
+    if experiment.best is None:
+        return
+    name = experiment.best.evaluator(experiment.evaluators)
+    when = experiment.evaluators[name].when
+    known = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    if not any(when.due(step, **known) for step in range(1, total_steps + 1)):
+        raise ConfigError(
+            f"best.monitor is a number of '{name}', which does not run in training; "
+            f"set evaluators.{name}.when."
+        )
+    for other in experiment.evaluators:
+        if f"{other}/".startswith(OF_BEST):
+            raise ConfigError(
+                f"evaluators.{other} must have another name: '{OF_BEST}' begins the "
+                "names of the numbers of the best state."
+            )
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,12 @@ from jax_rcl.core import Tree
 
 log = logging.getLogger(__name__)
 
-STATES, FROZEN = "checkpoints", "frozen"
-"""Folders of a workdir: what changes from step to step, and what never does."""
+STATES, FROZEN, BEST = "checkpoints", "frozen", "best"
+"""Folders of a workdir: what changes from step to step, what never does, and the
+variables that were best."""
+
+Which = Literal["newest", "best"]
+"""Which of a run's checkpoints; those of the best state are in `BEST`."""
 
 VARIABLES = "variables"
 """Item that holds `params` and `memory`; what else training needs is beside it."""
@@ -206,6 +210,23 @@ class Checkpoints:
             ) from error
         return jax.tree.map(_raw, items[item])
 
+    def newest_facts(self) -> tuple[int, dict[str, Any]] | None:
+        """Step and facts of the newest checkpoint; None when there is none.
+
+        Raises:
+          DamagedCheckpoint: they cannot be read.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        try:
+            return steps[-1], self._read(steps[-1], {})[1]
+        except Exception as error:  # as in `restore`
+            raise DamagedCheckpoint(
+                f"checkpoint {self.folder / str(steps[-1])} is damaged "
+                f"({_in_short(error)})."
+            ) from error
+
     def _read(
         self, step: int, templates: Mapping[str, Tree]
     ) -> tuple[dict[str, Tree], dict[str, Any]]:
@@ -229,8 +250,13 @@ class Checkpoints:
         self._manager.reload()
 
 
-def read_variables(workdir: Path) -> dict[str, np.ndarray]:
-    """All variables of a run's newest checkpoint, by path, as numpy arrays.
+def folder_of(which: Which) -> str:
+    """The folder of a workdir in which these checkpoints are."""
+    return {"newest": STATES, "best": BEST}[which]
+
+
+def read_variables(workdir: Path, which: Which = "newest") -> dict[str, np.ndarray]:
+    """All variables of a run's newest or best checkpoint, by path, as numpy arrays.
 
     Paths start with `params`, `memory` or `frozen`.
 
@@ -238,16 +264,36 @@ def read_variables(workdir: Path) -> dict[str, np.ndarray]:
       ValueError: there is no checkpoint, or it is damaged.
     """
     arrays: dict[str, np.ndarray] = {}
-    for folder, item in ((STATES, VARIABLES), (FROZEN, FROZEN)):
+    for folder, item in ((folder_of(which), VARIABLES), (FROZEN, FROZEN)):
         path = workdir / folder
         if folder == FROZEN and not path.is_dir():
             continue
+        if folder == BEST and not path.is_dir() and (workdir / STATES).is_dir():
+            raise ValueError(
+                f"{workdir} holds no best checkpoint: its config has no `best`. Take "
+                'its newest, or train it with best=node(Best, "<evaluator>/<number>").'
+            )
         if not path.is_dir():
             raise ValueError(f"{workdir} holds no checkpoint to start from.")
         with Checkpoints(path) as checkpoints:
             found = checkpoints.newest(item)
         arrays |= flat({FROZEN: found} if item == FROZEN else found)
     return arrays
+
+
+def progress(workdir: Path) -> tuple[int, int | None]:
+    """Steps that a run has made, as far as it was saved, and all that it makes.
+
+    The second is None for a run of before this was written down.
+
+    Raises:
+      ValueError: there is no checkpoint, or it is damaged.
+    """
+    with Checkpoints(workdir / STATES) as checkpoints:
+        found = checkpoints.newest_facts()
+    if found is None:
+        raise ValueError(f"{workdir} holds no finished checkpoint.")
+    return found[0], found[1].get("total_steps")
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ written.
 import dataclasses
 import importlib.util
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -43,6 +44,52 @@ from jax_rcl.fields import (
 CLASS = "class"
 """Key of a node that holds `module:name` of the class it configures."""
 
+OF_BEST = "best/"
+"""Begins the names of the numbers of a run's best state."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """Which of the states that a run goes through is its best one.
+
+    Whenever the evaluator of `monitor` has run, the state is compared with the best so
+    far; of equal ones the earlier stays. Let the evaluator look at examples that were
+    held out for this: the best of many numbers on a test set flatters what it measures.
+
+    Attributes:
+      monitor: a number of an evaluator, `<evaluator>/<number>`, such as `probe/top1`.
+      mode: whether it is to be high or low.
+    """
+
+    monitor: str
+    mode: Literal["max", "min"] = "max"
+
+    def __post_init__(self) -> None:
+        """Checks the form."""
+        if not all(self.monitor.rpartition("/")[::2]):
+            raise ValueError(
+                f"Best.monitor {self.monitor!r} must be <evaluator>/<number>, such as "
+                "'probe/top1'."
+            )
+
+    def evaluator(self, names: Collection[str]) -> str:
+        """Whose number `monitor` is: of the names that fit, the longest.
+
+        Raises:
+          ConfigError: none of them does.
+        """
+        fitting = [name for name in names if self.monitor.startswith(f"{name}/")]
+        if not fitting:
+            start = f"best.monitor is {self.monitor!r}, but there is no evaluator"
+            raise ConfigError(unknown(start, self.monitor.rpartition("/")[0], names))
+        return max(fitting, key=len)
+
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Whether a number beats the best so far; one that is not finite never does."""
+        if than is None or not math.isfinite(value):
+            return math.isfinite(value)
+        return value > than if self.mode == "max" else value < than
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -63,6 +110,9 @@ class Experiment:
       log_every: steps between logged training metrics.
       save_every: steps between checkpoints; the last step is always saved.
       keep: newest checkpoints that are kept.
+      best: by which number one more checkpoint is kept, that of the best state;
+        evaluators run on it at the end, too, and what they find there is named
+        `best/<evaluator>/<number>`.
       resident: whether the data set is laid out in device memory once, as uint8, and
         the host sends indices; "auto" where it takes less than a third of the memory.
       steps_per_call: updates between two touches by the host. On a CPU leave it at 1:
@@ -84,6 +134,7 @@ class Experiment:
     log_every: int = 50
     save_every: int = 1000
     keep: int = 2
+    best: Best | None = None
     resident: Literal["auto", "always", "never"] = "auto"
     steps_per_call: int = 1
     threads: int = 8

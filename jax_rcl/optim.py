@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jax_rcl.core import Tree
-from jax_rcl.schedules import Constant, Rate, Schedule, require
+from jax_rcl.schedules import Constant, Plateau, Rate, Schedule, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +103,47 @@ def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformat
 
     Such a program refuses what optax does with its whole-number count of updates.
     """
+    inner = optax.with_extra_args_support(inner)
 
-    def update(updates: Tree, state: Any, params: Tree | None = None) -> Any:
+    def update(
+        updates: Tree, state: Any, params: Tree | None = None, **told: Any
+    ) -> Any:
         with jax.numpy_dtype_promotion("standard"):
-            return inner.update(updates, state, params)
+            return inner.update(updates, state, params, **told)
 
-    return optax.GradientTransformation(inner.init, update)
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _accumulating(
+    inner: optax.GradientTransformation, every: int
+) -> optax.GradientTransformation:
+    """`inner` once in `every` calls, of the means of their gradients and losses."""
+    told = optax.with_extra_args_support(inner)
+
+    # The loss travels with the gradient to be averaged with it: by itself optax gives
+    # `inner` that of the last call.
+    def init_inner(params: Any) -> Any:
+        return told.init(params[0])
+
+    def update_inner(updates: Any, state: Any, params: Tree | None = None) -> Any:
+        gradient, loss = updates
+        moved, state = told.update(gradient, state, params, value=loss)
+        return (moved, loss), state
+
+    pair = optax.GradientTransformation(init_inner, update_inner)
+    means = optax.MultiSteps(pair, every)
+
+    def init(params: Tree) -> Any:
+        return means.init((params, jnp.zeros((), jnp.float32)))
+
+    def update(
+        updates: Tree, state: Any, params: Tree | None = None, *, value: Any = 0.0
+    ) -> Any:
+        both: Any = (updates, jnp.asarray(value, jnp.float32))
+        (moved, _), state = means.update(both, state, params)  # pyright: ignore[reportGeneralTypeIssues] of the structure it is given
+        return moved, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +162,14 @@ class Descent(abc.ABC):
         https://arxiv.org/abs/1706.02677). None takes it as it is.
       clip_norm: the largest length of the gradient over all parameters; longer ones are
         shortened before anything else. None for no limit.
+      accumulate: how many steps make one update, of the mean of their gradients;
+        schedules go by steps, an update at the rate of its first. It is *not*
+        equivalent to a batch so many times larger where a loss compares examples, as
+        contrastive ones do: each step compares those of its own batch, with its own
+        batch statistics. Nor where the method itself carries memory, which advances at
+        every step. `reference_batch` counts the examples of an update; steps at the end
+        of the run that do not fill one are lost.
+      plateau: lowers the learning rate further where the loss stops falling.
     """
 
     learning_rate: float
@@ -136,6 +179,8 @@ class Descent(abc.ABC):
     groups: tuple[Group, ...] = ()
     reference_batch: int | None = None
     clip_norm: float | None = None
+    accumulate: int = 1
+    plateau: Plateau | None = None
 
     def __post_init__(self) -> None:
         batch, norm = self.reference_batch, self.clip_norm
@@ -143,6 +188,7 @@ class Descent(abc.ABC):
         require(self, "at least 0", weight_decay=self.weight_decay >= 0)
         require(self, "above 0, or None", reference_batch=batch is None or batch > 0)
         require(self, "above 0, or None", clip_norm=norm is None or norm > 0)
+        require(self, "at least 1", accumulate=self.accumulate >= 1)
 
     def build(
         self, params: Tree, *, total_steps: int, steps_per_epoch: int, batch_size: int
@@ -151,8 +197,14 @@ class Descent(abc.ABC):
 
         Raises:
           ValueError: for a group that matches no parameter, two groups that set the
-            same thing of one, or a warm-up as long as the run.
+            same thing of one, a warm-up as long as the run, or a run without an update.
         """
+        every = self.accumulate
+        if every > total_steps:
+            raise ValueError(
+                f"{type(self).__name__}.accumulate {every} is more than the "
+                f"{total_steps} steps of the run: nothing would ever move."
+            )
         paths = jax.tree_util.tree_map_with_path(lambda path, _: _path(path), params)
         _check_patterns(self.groups, jax.tree.leaves(paths))
 
@@ -164,28 +216,35 @@ class Descent(abc.ABC):
 
         decays = each("weight_decay", lambda p: self.weight_decay * self._decays(p))
         scales = each("learning_rate_scale", lambda _: 1.0)
-        rule = self._rule(
-            paths,
-            _by_value(decays, optax.add_decayed_weights, neutral=0.0),
-            optax.chain(
-                optax.scale_by_learning_rate(
-                    self._rate(total_steps, steps_per_epoch, batch_size)
-                ),
-                _by_value(scales, optax.scale, neutral=1.0),
-            ),
+        of_step = self._rate(total_steps, steps_per_epoch, batch_size)
+        rate = optax.chain(
+            optax.scale_by_learning_rate(lambda count: of_step(count * every)),
+            _by_value(scales, optax.scale, neutral=1.0),
         )
+        if self.plateau is not None:
+            updates_per_epoch = max(1, round(steps_per_epoch / every))
+            rate = optax.chain(rate, self.plateau.build(updates_per_epoch))
+        decay = _by_value(decays, optax.add_decayed_weights, neutral=0.0)
+        rule = self._rule(paths, decay, rate)
         if self.clip_norm is not None:
             rule = optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
-        return _promoting(rule)
+        return _promoting(_accumulating(rule, every) if every > 1 else rule)
 
     def learning_rate_at(
         self, step: int, *, total_steps: int, steps_per_epoch: int, batch_size: int
     ) -> float:
-        """The learning rate of update `step`, from 0, where no group scales it."""
-        return float(self._rate(total_steps, steps_per_epoch, batch_size)(step))
+        """The learning rate of step `step`, from 0, where no group scales it.
+
+        Where several steps make one update, that of their update; without what a
+        plateau makes of it, which only the loss can tell.
+        """
+        rate = self._rate(total_steps, steps_per_epoch, batch_size)
+        return float(rate(step - step % self.accumulate))
 
     def _rate(self, total_steps: int, steps_per_epoch: int, batch_size: int) -> Rate:
-        peak = self.learning_rate * batch_size / (self.reference_batch or batch_size)
+        """The learning rate by the number of steps made."""
+        seen = batch_size * self.accumulate
+        peak = self.learning_rate * seen / (self.reference_batch or seen)
         return self.schedule.build(
             peak, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import subprocess
 import time
@@ -17,11 +18,19 @@ from ml_collections import ConfigDict
 import jax_rcl
 from jax_rcl import config as configs
 from jax_rcl import feed, parallel
-from jax_rcl.config import ConfigError
+from jax_rcl.config import OF_BEST, ConfigError
 from jax_rcl.core import Encode, Variables
 from jax_rcl.report import log, page, plots, tables
-from jax_rcl.run import Run, restore_variables, stored_config
+from jax_rcl.run import (
+    Run,
+    Which,
+    has_checkpoint,
+    restore_variables,
+    stored_config,
+)
 from jax_rcl.train_step import TrainState
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = 8
 """How many examples the picture of the views shows."""
@@ -71,12 +80,42 @@ def run_evaluators(
     return numbers
 
 
+def numbers_of_best(
+    run: Run,
+    encoder: Callable[[Variables], Encode],
+    names: list[str],
+    newest: tuple[int, Mapping[str, float]],
+) -> dict[str, float]:
+    """Numbers of evaluators on the best state, as `best/<evaluator>/<number>`.
+
+    Args:
+      run: the run.
+      encoder: of `make_encoder`.
+      names: of the evaluators.
+      newest: step of the newest state, and what they found of it.
+
+    Returns:
+      The numbers, and the step as `best/step`; nothing, with a warning, where no state
+      has had a number to be chosen by.
+    """
+    if not has_checkpoint(run.workdir, "best"):
+        logger.warning("%s has no best state yet.", run.workdir)
+        return {}
+    step, variables = restore_variables(run, "best")
+    own = newest[1]
+    if step != newest[0]:
+        own = run_evaluators(run, encoder(variables), step, names)
+    numbers = {f"{OF_BEST}{name}": value for name, value in own.items()}
+    return {f"{OF_BEST}step": float(step)} | numbers
+
+
 def evaluate(
     config: ConfigDict, workdir: str | os.PathLike[str], *, mesh: Mesh | None = None
 ) -> dict[str, float]:
     """Runs every evaluator of `config` on the newest checkpoint of `workdir`.
 
-    The objective must be the one that was trained; the evaluators may be others.
+    On that of the best state, too, if `config.best` is not None. The objective must be
+    the one that was trained; the evaluators may be others.
 
     Args:
       config: a node of `config.Experiment`.
@@ -84,7 +123,7 @@ def evaluate(
       mesh: the devices; all of them by default.
 
     Returns:
-      Numbers as `<evaluator>/<number>`.
+      Numbers as `<evaluator>/<number>`, and `best/<evaluator>/<number>`.
 
     Raises:
       ConfigError: there is no run in `workdir`, or it trained another objective.
@@ -98,14 +137,18 @@ def evaluate(
         )
     run = Run.prepare(config, workdir, mesh)
     step, variables = restore_variables(run)
-    encode = make_encoder(run)(variables)
-    numbers = run_evaluators(run, encode, step, list(run.experiment.evaluators))
+    encoder, names = make_encoder(run), list(run.experiment.evaluators)
+    numbers = run_evaluators(run, encoder(variables), step, names)
+    if run.experiment.best is not None:
+        numbers |= numbers_of_best(run, encoder, names, (step, dict(numbers)))
     write_results(run, step, numbers, "evaluation.json")
     return numbers
 
 
-def trained(workdir: str | os.PathLike[str]) -> tuple[Run, Encode]:
-    """The run that a workdir holds, and the encoder of its newest checkpoint.
+def trained(
+    workdir: str | os.PathLike[str], which: Which = "newest"
+) -> tuple[Run, Encode]:
+    """The run that a workdir holds, and the encoder of its newest or best checkpoint.
 
     `encode(images)` takes images [n, h, w, c] in [0, 1] and gives named features
     [n, f]; evaluators take it, too.
@@ -114,12 +157,15 @@ def trained(workdir: str | os.PathLike[str]) -> tuple[Run, Encode]:
       ConfigError: there is no run, or no checkpoint yet.
     """
     run = Run.prepare(stored_config(Path(workdir)), workdir)
-    return run, make_encoder(run)(restore_variables(run)[1])
+    return run, make_encoder(run)(restore_variables(run, which)[1])
 
 
 def latest(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
-    """The last number of every evaluator in the lines of metrics.jsonl."""
-    names = tuple(f"{name}/" for name in run.experiment.evaluators)
+    """The last number of every evaluator in the lines of metrics.jsonl.
+
+    Those of the best state are among them, as `best/<evaluator>/<number>`.
+    """
+    names = (*(f"{name}/" for name in run.experiment.evaluators), OF_BEST)
     found: dict[str, float] = {}
     for line in history:
         found |= {key: value for key, value in line.items() if key.startswith(names)}

@@ -3,7 +3,9 @@
 import dataclasses
 import logging
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import TracebackType
 
 import jax
 from jax.sharding import Mesh
@@ -13,14 +15,16 @@ from jax_rcl import config as configs
 from jax_rcl import parallel, train_step
 from jax_rcl.check import Plan, plan
 from jax_rcl.checkpoint import (
+    BEST,
     FROZEN,
-    STATES,
     VARIABLES,
     Checkpoints,
     DamagedCheckpoint,
+    Which,
     checksums,
+    folder_of,
 )
-from jax_rcl.config import ConfigError, Experiment
+from jax_rcl.config import OF_BEST, ConfigError, Experiment, unknown
 from jax_rcl.core import Tree, Variables
 from jax_rcl.train_step import TrainState
 
@@ -103,7 +107,13 @@ class Run:
 
     def protocols(self) -> dict[str, str]:
         """One line for each evaluator that says what its numbers mean."""
-        return {n: e.protocol for n, e in self.experiment.evaluators.items()}
+        own = {n: e.protocol for n, e in self.experiment.evaluators.items()}
+        best = self.experiment.best
+        if best is None:
+            return own
+        extreme = {"max": "highest", "min": "lowest"}[best.mode]
+        told = {OF_BEST.rstrip("/"): f"the state of the {extreme} {best.monitor}"}
+        return own | told | {f"{OF_BEST}{name}": text for name, text in own.items()}
 
 
 def claim(run: Run) -> None:
@@ -138,9 +148,9 @@ def claim(run: Run) -> None:
         )
 
 
-def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run in this workdir can be continued."""
-    return any(path.name.isdigit() for path in (workdir / STATES).glob("*"))
+def has_checkpoint(workdir: Path, which: Which = "newest") -> bool:
+    """Whether a run in this workdir can be continued, or has had a best state."""
+    return any(path.name.isdigit() for path in (workdir / folder_of(which)).glob("*"))
 
 
 def stored_config(workdir: Path) -> ConfigDict:
@@ -174,9 +184,10 @@ def items(state: TrainState) -> dict[str, Tree]:
     }
 
 
-def facts(state: TrainState, seconds: float) -> dict[str, object]:
+def facts(state: TrainState, seconds: float, total_steps: int) -> dict[str, object]:
     """What a checkpoint says beside its arrays."""
-    return {"seconds": seconds, "frozen": checksums(state.variables.frozen)}
+    frozen = checksums(state.variables.frozen)
+    return {"seconds": seconds, "frozen": frozen, "total_steps": total_steps}
 
 
 def starting_state(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, float]:
@@ -220,8 +231,8 @@ def restore_frozen(workdir: Path, template: Tree) -> Tree:
     return found[1][FROZEN]
 
 
-def restore_variables(run: Run) -> tuple[int, Variables]:
-    """Step and variables of the newest checkpoint, on all devices.
+def restore_variables(run: Run, which: Which = "newest") -> tuple[int, Variables]:
+    """Step and variables of the newest or the best checkpoint, on all devices.
 
     Raises:
       ConfigError: there is no checkpoint.
@@ -233,10 +244,11 @@ def restore_variables(run: Run) -> tuple[int, Variables]:
         run.plan.variables,
     )
     wanted = {"params": template.params, "memory": template.memory}
-    with Checkpoints(run.workdir / STATES) as checkpoints:
+    with Checkpoints(run.workdir / folder_of(which)) as checkpoints:
         found = checkpoints.restore({VARIABLES: wanted})
     if found is None:
-        raise ConfigError(f"{run.workdir} holds no checkpoint yet.")
+        kind = "best checkpoint" if which == "best" else "checkpoint"
+        raise ConfigError(f"{run.workdir} holds no {kind} yet.")
     frozen = restore_frozen(run.workdir, template.frozen)
     return found[0], Variables(frozen=frozen, **found[1][VARIABLES])
 
@@ -257,3 +269,88 @@ def _initial(run: Run) -> TrainState:
     return train_step.create(
         experiment.objective, made.optimizer, experiment.seed, made.example()
     )
+
+
+class BestSoFar:
+    """The best variables that a run has had, in a folder of their own; see `Best`.
+
+    What others are compared with is read from there, so that nothing else needs to be
+    carried over a stop. Once a state is saved, what was best until it must be on disk:
+    `wait` before. Where a run goes back behind its best, it comes by it again.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Opens the folder, if the run has a best state.
+
+        Raises:
+          DamagedCheckpoint: what is there cannot be read.
+        """
+        self.run, self._kept = run, None
+        self._step, self._value = 0, None
+        if run.experiment.best is not None:
+            self._kept = Checkpoints(run.workdir / BEST, keep=1)
+            try:
+                found = self._kept.newest_facts()
+            except DamagedCheckpoint as error:
+                raise DamagedCheckpoint(
+                    f"{error} Remove {self._kept.folder} to go on without it."
+                ) from error
+            if found is not None:
+                self._step, self._value = found[0], found[1]["value"]
+
+    def __enter__(self) -> "BestSoFar":
+        """The best so far; its folder is closed at the end of the `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Waits for what is still being written."""
+        if self._kept is not None:
+            self._kept.__exit__(kind, error, trace)
+
+    def offer(
+        self,
+        variables: Variables,
+        step: int,
+        names: Collection[str],
+        numbers: Mapping[str, float],
+    ) -> bool:
+        """Starts to save variables if they are the best; gives whether they are.
+
+        Args:
+          variables: after `step` updates.
+          step: how many.
+          names: evaluators that have looked at them.
+          numbers: what these found, as `<evaluator>/<number>`.
+
+        Raises:
+          ConfigError: the evaluator of the monitored number has found no such number.
+        """
+        best = self.run.experiment.best
+        if best is None or self._kept is None:
+            return False
+        name = best.evaluator(self.run.experiment.evaluators)
+        if name not in names:
+            return False
+        if best.monitor not in numbers:
+            own = [key for key in numbers if key.startswith(f"{name}/")]
+            raise ConfigError(unknown("best.monitor: no number", best.monitor, own))
+        value = numbers[best.monitor]
+        # Steps up to the best were compared when it was made; a run that was stopped
+        # behind it and moved to other devices may find them a rounding away.
+        better = step > self._step and best.is_better(value, self._value)
+        if not parallel.agree(better):
+            return False
+        arrays = {"params": variables.params, "memory": variables.memory}
+        self._kept.save(step, {VARIABLES: arrays}, {"value": value})
+        self._step, self._value = step, value
+        return True
+
+    def wait(self) -> None:
+        """Waits until the best is on disk."""
+        if self._kept is not None:
+            self._kept.wait()

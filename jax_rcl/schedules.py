@@ -1,4 +1,4 @@
-"""Learning rates by the number of updates made, as values."""
+"""Learning rates by the number of updates made, or by the loss, as values."""
 
 import abc
 import dataclasses
@@ -163,3 +163,44 @@ class MultiStep(Schedule):
         bounds = {epoch * steps_per_epoch: self.factor for epoch in self.epochs}
         steps = optax.piecewise_constant_schedule(peak, bounds)
         return lambda count: steps(count.astype(float))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """Multiplies the learning rate by `factor` where the training loss stops falling.
+
+    What counts is the mean loss of an epoch. It is an improvement if it is below the
+    best mean so far by more than `threshold`; after more than `patience` epochs in a
+    row without one the learning rate, whatever its schedule gives, is multiplied by
+    `factor` from the last update of that epoch on, and the counting begins anew.
+    PyTorch's ReduceLROnPlateau of a loss, which is to fall: there is no mode to choose.
+
+    Attributes:
+      factor: in (0, 1).
+      patience: epochs without an improvement that are let pass; at least 0.
+      threshold: above 0; below 1 if relative.
+      relative_to: what `threshold` is a share of: "best", that mean itself, as in
+        PyTorch unless it is told otherwise; or "one", for losses that may be negative.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    relative_to: Literal["best", "one"] = "best"
+
+    def __post_init__(self) -> None:
+        require(self, "in (0, 1)", factor=0 < self.factor < 1)
+        require(self, "at least 0", patience=self.patience >= 0)
+        below = 1 if self.relative_to == "best" else float("inf")
+        require(self, f"in (0, {below})", threshold=0 < self.threshold < below)
+
+    def build(self, updates_per_epoch: int) -> optax.GradientTransformationExtraArgs:
+        """Scales updates; asks for the loss of each as `value`."""
+        relative = self.relative_to == "best"
+        return optax.contrib.reduce_on_plateau(
+            self.factor,
+            self.patience + 1,
+            rtol=self.threshold if relative else 0.0,
+            atol=0.0 if relative else self.threshold,
+            accumulation_size=updates_per_epoch,
+        )

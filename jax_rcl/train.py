@@ -24,15 +24,19 @@ from jax_rcl.results import (
     first_views,
     latest,
     make_encoder,
+    numbers_of_best,
     page_of,
     run_evaluators,
     write_page,
     write_results,
 )
-from jax_rcl.run import Run, claim, facts, items, starting_state
-from jax_rcl.train_step import TrainState
+from jax_rcl.run import OF_BEST, BestSoFar, Run, claim, facts, items, starting_state
+from jax_rcl.train_step import PLATEAU, TrainState
 
 logger = logging.getLogger(__name__)
+
+LOWERED = f"train/{PLATEAU}"
+"""Logged factor of the learning rate, where the optimizer lowers it by the loss."""
 
 AHEAD = 2
 """Calls under way before the host looks at the oldest one's metrics.
@@ -60,7 +64,8 @@ def train(
       mesh: the devices; all of them by default.
 
     Returns:
-      The last numbers of every evaluator, as `<evaluator>/<number>`.
+      The last numbers of every evaluator, as `<evaluator>/<number>`; and those of the
+      best state, if the run keeps one, as `best/<evaluator>/<number>`.
 
     Raises:
       ConfigError: what is wrong with the config, before anything is compiled.
@@ -71,7 +76,8 @@ def train(
     claim(run)
     parallel.log_devices(run.mesh)
     keep, last = run.experiment.keep, run.plan.total_steps
-    with Signals() as signals, Checkpoints(run.workdir / STATES, keep=keep) as saved:
+    states = Checkpoints(run.workdir / STATES, keep=keep)
+    with Signals() as signals, states as saved, BestSoFar(run) as best:
         done = saved.steps()[-1:] == [last]
         data = {} if done else laid_out(run)
         state, seconds = starting_state(run, saved)
@@ -85,8 +91,9 @@ def train(
         views = first_views(run, state.key)
         with outputs(run, first) as (lines, progress):
             show(views, lines)
-            loop = Loop(run, saved, lines, progress, signals, seconds)
+            loop = Loop(run, saved, best, lines, progress, signals, seconds)
             state = loop.to_the_end(state, data)
+            loop.evaluate_best()
     write_results(run, run.plan.total_steps, latest(run, log.read(run.workdir)))
     page = write_page(run, state, loop.encode_at(state), views, loop.seconds)
     if parallel.is_main():
@@ -105,13 +112,14 @@ class Loop:
         self,
         run: Run,
         saved: Checkpoints,
+        best: BestSoFar,
         lines: log.Log | None,
         progress: console.Progress | None,
         signals: Signals,
         seconds: float,
     ) -> None:
         """Takes the parts; `lines` and `progress` only on the main process."""
-        self.run, self.saved, self.signals = run, saved, signals
+        self.run, self.saved, self.best, self.signals = run, saved, best, signals
         self.lines, self.progress, self.seconds = lines, progress, seconds
         self.encoder = make_encoder(run)
         self.evaluated: Encode | None = None
@@ -182,7 +190,8 @@ class Loop:
             if not math.isfinite(numbers["train/loss"] + numbers["train/grad_norm"]):
                 raise Diverged(self.diverged(step, numbers))
             if self.lines and self.progress and self.run.logs(step):
-                numbers["train/learning_rate"] = self.run.learning_rate(step)
+                rate = self.run.learning_rate(step) * numbers.get(LOWERED, 1.0)
+                numbers["train/learning_rate"] = rate
                 self.lines.write(step, numbers | self.progress.speed)
         if self.progress:
             done = oldest.step + oldest.count
@@ -209,13 +218,33 @@ class Loop:
         encode = self.encoder(variables)
         with pause:
             numbers = run_evaluators(self.run, encode, step, names)
+        # Before the log says that it was evaluated: what is logged is not done again.
+        best = self.best.offer(variables, step, names, numbers)
         if step == self.run.plan.total_steps:
             self.evaluated = encode
         if self.lines and self.progress:
             self.lines.write(step, numbers)
             groups = results.grouped(numbers, dict.fromkeys(names, ""))
             told = [f"{group.evaluator} {' '.join(group.headline)}" for group in groups]
-            self.progress.note(f"step {step}: {', '.join(told)}")
+            mark = " (the best so far)" if best else ""
+            self.progress.note(f"step {step}: {', '.join(told)}{mark}")
+
+    def evaluate_best(self) -> None:
+        """Runs the evaluators of the last state on the best one, and logs it, once."""
+        if self.run.experiment.best is None:
+            return
+        last, history = self.run.plan.total_steps, log.read(self.run.workdir)
+        seen = any(key.startswith(OF_BEST) for line in history for key in line)
+        if not parallel.agree(not seen):
+            return
+        self.best.wait()
+        at_end = latest(self.run, [line for line in history if line["step"] == last])
+        names = self.run.due_evaluators(last)
+        pause = self.progress.paused() if self.progress else contextlib.nullcontext()
+        with pause:
+            found = numbers_of_best(self.run, self.encoder, names, (last, at_end))
+        if self.lines and found:
+            self.lines.write(last, found)
 
     def encode_at(self, state: TrainState) -> Encode:
         """The encoder of the last state: the one that evaluators have used, if any."""
@@ -233,10 +262,12 @@ class Loop:
             self.evaluate(state.variables, step, names)
 
     def save(self, state: TrainState, step: int) -> None:
-        """Starts writing a checkpoint, behind a log that is on disk."""
+        """Starts writing a checkpoint, behind a log and a best that are on disk."""
         if self.lines:
             self.lines.flush()
-        self.saved.save(step, items(state), facts(state, self.seconds))
+        self.best.wait()
+        total_steps = self.run.plan.total_steps
+        self.saved.save(step, items(state), facts(state, self.seconds, total_steps))
 
     def rescue(self, state: TrainState, step: int, error: Exception) -> None:
         """Saves what is good when something else than the numbers went wrong."""

@@ -17,6 +17,9 @@ from jax_rcl.core import Augment, Batch, Clock, Leaf, Objective, Tree, Variables
 INDEX = "index"
 """Key of a batch that holds only places in a data set laid out by `parallel.spread`."""
 
+PLATEAU = "plateau"
+"""Metric of an optimizer that lowers its learning rate where the loss stops falling."""
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -43,13 +46,14 @@ def create(
 ) -> TrainState:
     """A fresh state; `batch` is an augmented one, of which only shapes matter."""
 
-    def init() -> TrainState:
-        init_key, key = jax.random.split(jax.random.key(seed))
+    # The seed comes from outside: runs that differ in nothing else share the program.
+    def init(key: jax.Array) -> TrainState:
+        init_key, key = jax.random.split(key)
         variables = objective.init(init_key, batch)
         opt_state = optimizer.init(variables.params)
         return TrainState(jnp.zeros((), jnp.int32), key, variables, opt_state)
 
-    return jax.jit(init)()
+    return jax.jit(init)(jax.random.key(seed))
 
 
 def clocks(key: jax.Array, step: jax.Array, total_steps: int) -> tuple[Clock, Clock]:
@@ -73,8 +77,10 @@ def make_update(
     """Returns `update(state, batch) -> (state, metrics)`: the whole of training.
 
     It runs inside `parallel.data_parallel` on one device's share of the batch. Methods
-    do not add to it: what differs between them is in `objective`.
+    do not add to it: what differs between them is in `objective`. The optimizer is told
+    the loss as `value`, as optax calls it.
     """
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         variables = state.variables
@@ -88,15 +94,32 @@ def make_update(
 
         grad = jax.value_and_grad(mean_loss, has_aux=True)
         (loss, outcome), grads = grad(variables.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, variables.params)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, variables.params, value=loss
+        )
         params = optax.apply_updates(variables.params, updates)
 
         metrics = parallel.mean(dict(outcome.metrics))
         metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        metrics |= plateau(opt_state)
         variables = dataclasses.replace(variables, params=params, memory=outcome.memory)
         return TrainState(state.step + 1, state.key, variables, opt_state), metrics
 
     return update
+
+
+def plateau(opt_state: Tree) -> dict[str, jax.Array]:
+    """`PLATEAU`: what the last update's learning rate was multiplied by.
+
+    Empty where the optimizer looks at no loss.
+    """
+
+    def watches(node: Any) -> bool:
+        return isinstance(node, optax.contrib.ReduceLROnPlateauState)
+
+    nodes = jax.tree.leaves(opt_state, is_leaf=watches)
+    scales = [node.scale for node in nodes if watches(node)]
+    return {PLATEAU: scales[0]} if scales else {}
 
 
 def make_step(

@@ -1,6 +1,8 @@
 """Starting from weights that are there already: rules of `Experiment.init_from`."""
 
 import dataclasses
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,25 +10,31 @@ from typing import Any
 import jax
 import numpy as np
 
-from jax_rcl.checkpoint import flat, leftovers, read_variables
-from jax_rcl.core import Tree, Variables
+from jax_rcl.checkpoint import Which, flat, leftovers, progress, read_variables
+from jax_rcl.core import Variables
 from jax_rcl.weights import files, torchvision
 from jax_rcl.weights.rules import unflatten
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
-    """Takes variables from the newest checkpoint of another run; a rule of `init_from`.
+    """Takes variables from a checkpoint of another run; a rule of `init_from`.
+
+    A run that has not come to its end may be started from as well; a warning says so.
 
     Attributes:
       workdir: of the other run.
       paths: for each prefix of this run's variables, the prefix of the other's that
         fills it, such as {"params/encoder": "params/encoder"}. Every array below the
         one must have its counterpart, of the same shape, below the other.
+      which: the newest checkpoint, or the one of the best state of a run that keeps it.
     """
 
     workdir: str
     paths: Mapping[str, str]
+    which: Which = "newest"
 
     def __call__(self, variables: Variables) -> Variables:
         """Replaces what `paths` names.
@@ -35,13 +43,21 @@ class Restore:
           ValueError: a prefix that matches nothing on one of the two sides, an array
             without counterpart, or another shape.
         """
-        theirs = read_variables(Path(self.workdir))
-        own, empty = flat(variables), _empty(variables)
+        theirs = read_variables(Path(self.workdir), self.which)
+        made, planned = progress(Path(self.workdir))
+        if planned is not None and made < planned:
+            logger.warning(
+                "Restore: the run of %s is unfinished: it was saved at step %d of %d.",
+                self.workdir,
+                made,
+                planned,
+            )
+        own = flat(variables)
         filled: dict[str, np.ndarray] = {}
         for target, source in self.paths.items():
             wanted, given = _below(own, target), _below(theirs, source)
-            if not wanted and not given and _below(empty, target):
-                continue  # such as the statistics of a network that has none
+            if not wanted and not given and _holds_statistics(target):
+                continue  # of a network that has none
             for prefix, arrays, where in (
                 (target, own, "this run"),
                 (source, theirs, self.workdir),
@@ -51,9 +67,29 @@ class Restore:
                         f"Restore: nothing below '{prefix}' in {where}; there are: "
                         f"{', '.join(_tops(arrays))}."
                     )
-            _compare(wanted, given, target, source)
+            self._compare(wanted, given, target, source)
             filled |= {f"{target}{rest}": array for rest, array in given.items()}
         return replace_leaves(variables, filled)
+
+    def _compare(
+        self, wanted: Mapping[str, Any], given: Mapping[str, Any], own: str, source: str
+    ) -> None:
+        """Raises ValueError with both sides, where they differ, and what to write."""
+        lines = leftovers(
+            {path: tuple(x.shape) for path, x in given.items()},
+            {path: tuple(x.shape) for path, x in wanted.items()},
+            given_at=source,
+            wanted_at=own,
+        )
+        if lines:
+            raise ValueError(
+                "Restore: the two runs do not hold the same arrays "
+                "(- the other run, + this one):\n"
+                + "\n".join(_first_of_both(lines))
+                + f"\n{_trained(Path(self.workdir), source)}"
+                "Give this run the network of the other one, or start it from a run of "
+                "its own."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,35 +152,42 @@ def _below(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _empty(tree: Tree) -> dict[str, Any]:
-    """Dicts without a leaf, by path."""
-
-    def is_empty(node: Any) -> bool:
-        return isinstance(node, Mapping) and not node
-
-    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_empty)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in leaves
-        if is_empty(leaf)
-    }
+def _holds_statistics(path: str) -> bool:
+    """Whether batch statistics are kept below a path; parameters must be there."""
+    return path.startswith("memory/") or "batch_stats" in path.split("/")
 
 
 def _tops(arrays: Mapping[str, Any]) -> list[str]:
     return sorted({"/".join(path.split("/")[:2]) for path in arrays})
 
 
-def _compare(
-    wanted: Mapping[str, Any], given: Mapping[str, Any], target: str, source: str
-) -> None:
-    lines = leftovers(
-        {path: tuple(x.shape) for path, x in given.items()},
-        {path: tuple(x.shape) for path, x in wanted.items()},
-        given_at=source,
-        wanted_at=target,
-    )
-    if lines:
-        raise ValueError(
-            "Restore: the two runs do not hold the same arrays "
-            "(- the other run, + this one):\n" + "\n".join(lines)
-        )
+def _first_of_both(lines: list[str], most: int = 20) -> list[str]:
+    """Lines of `leftovers`: all of them, or if they are many the first of each side."""
+    if len(lines) <= 2 * most:
+        return lines
+    shown: list[str] = []
+    for sign in "-+":
+        side = [line for line in lines if line.startswith(f"  {sign} ")]
+        more = len(side) - most
+        shown += side[:most] + ([f"  {sign} … {more} more"] if more > 0 else [])
+    return shown
+
+
+def _trained(workdir: Path, source: str) -> str:
+    """What the other run trained there, as its config says; empty if it does not."""
+    try:
+        objective = json.loads((workdir / "config.json").read_text())["objective"]
+        name = next(part for part in source.split("/") if part in objective)
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return ""
+    return f"The other run's {name} is {_written(objective[name])}. "
+
+
+def _written(value: Any) -> str:
+    """A part of a config as a program would write it."""
+    if isinstance(value, list):
+        return f"({', '.join(map(_written, value))})"
+    if not isinstance(value, dict) or "class" not in value:
+        return repr(value)
+    fields = [f"{k}={_written(x)}" for k, x in value.items() if k != "class"]
+    return f"{value['class'].rpartition(':')[2]}({', '.join(fields)})"

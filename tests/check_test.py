@@ -15,10 +15,11 @@ from jax_rcl import config as configs
 from jax_rcl.augment.compose import Pair, Views
 from jax_rcl.augment.geometry import Flip
 from jax_rcl.check import plan
-from jax_rcl.config import ConfigError, node, override
+from jax_rcl.config import Best, ConfigError, node, override
 from jax_rcl.data.published import CIFAR
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.when import Never
 from jax_rcl.networks.heads import Linear
 from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.supcon import SimCLR
@@ -293,3 +294,24 @@ def test_an_evaluator_of_a_layer_that_is_not_there_is_refused():
     words = "evaluators.knn reads the layer feature, .*embedding, features"
     with pytest.raises(ConfigError, match=words):
         plan(configs.build(made), parallel.make_mesh(jax.devices()[:1]))
+
+
+def test_what_says_the_best_must_be_measured_in_training():
+    planned(tiny(best=node(Best, "knn/top1")))
+    words = r"best\.monitor is 'kn/top1', .*there are: knn\. Did you mean 'knn'"
+    with pytest.raises(ConfigError, match=words):
+        planned(tiny(best=node(Best, "kn/top1")))
+    knn = tiny().evaluators.knn
+    with knn.unlocked():
+        knn.when = node(Never)
+    words = "a number of 'knn', which does not run in training; set evaluators.knn.when"
+    with pytest.raises(ConfigError, match=words):
+        planned(tiny(best=node(Best, "knn/top1"), evaluators={"knn": knn}))
+
+
+@pytest.mark.parametrize("name", ["best", "best/knn"])
+def test_an_evaluator_may_not_have_the_name_of_the_best_numbers(name):
+    evaluators = {name: tiny().evaluators.knn}
+    planned(tiny(evaluators=evaluators))
+    with pytest.raises(ConfigError, match=f"evaluators.{name} must have another name"):
+        planned(tiny(best=node(Best, f"{name}/top1"), evaluators=evaluators))

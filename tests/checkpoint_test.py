@@ -9,11 +9,13 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.checkpoint import (
+    STATES,
     AnotherStructure,
     Checkpoints,
     DamagedCheckpoint,
     checksums,
     flat,
+    progress,
 )
 
 # Reads that are still under way when another one fails end in a closed event loop.
@@ -147,7 +149,34 @@ def test_there_may_be_none(tmp_path):
             found.newest("state")
 
 
+def test_facts_come_without_the_arrays(three):
+    damage(three / "3" / "state")
+    with Checkpoints(three) as found:
+        assert found.newest_facts() == (3, {"seconds": 1.5})
+    with Checkpoints(three / "nothing") as found:
+        assert found.newest_facts() is None
+
+
+def test_how_far_a_run_was_saved_is_known_from_its_files(tmp_path):
+    with pytest.raises(ValueError, match="holds no finished checkpoint"):
+        progress(tmp_path)
+    with Checkpoints(tmp_path / STATES, keep=2) as made:
+        made.save(1, {"x": {"y": np.arange(3)}})
+        made.wait()
+        assert progress(tmp_path) == (1, None)
+        made.save(2, {"x": {"y": np.arange(3)}}, {"total_steps": 5})
+        made.wait()
+        assert progress(tmp_path) == (2, 5)
+
+
 # Damage.
+
+
+def test_facts_that_are_damaged_are_an_error_that_names_the_checkpoint(three):
+    (three / "3" / "meta" / "metadata").write_text("{")
+    with Checkpoints(three) as found:
+        with pytest.raises(DamagedCheckpoint, match=r"checkpoint \S+/3 is damaged"):
+            found.newest_facts()
 
 
 def test_a_changed_byte_is_noticed_and_the_one_before_used(three, caplog):

@@ -13,7 +13,14 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
-PICTURES = {"supcon": 6}
+PICTURES = {"supcon": 6, "thanos": 9}
+RUNS = {
+    "supcon": {"supcon", "simclr"},
+    "thanos": {
+        *("SupCon", "InfoNCE", "autoencoder"),
+        *("SupCon-fine", "InfoNCE-fine", "autoencoder-fine", "Thanos-fine"),
+    },
+}
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -78,4 +85,4 @@ def test_a_notebook_runs_and_shows_its_pictures(path, tmp_path, monkeypatch):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     data = [output.get("data", {}) for cell in code for output in cell.outputs]
     assert sum("image/png" in each for each in data) == PICTURES[path.stem]
-    assert {run.name for run in (folder / "runs").iterdir()} == {"supcon", "simclr"}
+    assert {run.name for run in (folder / "runs").iterdir()} == RUNS[path.stem]

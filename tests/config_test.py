@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jax_rcl import config
 from jax_rcl.augment.compose import Views
 from jax_rcl.augment.geometry import Flip
-from jax_rcl.config import ConfigError, Experiment, build, node, override
+from jax_rcl.config import Best, ConfigError, Experiment, build, node, override
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.resnet import ResNet
@@ -254,3 +254,29 @@ def test_an_old_config_is_completed_by_what_its_class_has_gained():
     assert "rate" not in text
     old = config.completed(config.from_json(text))
     assert config.differences(old, whole()) == []
+
+
+def test_the_best_is_the_first_of_the_highest_or_the_lowest():
+    highest, lowest = Best("probe/top1"), Best("probe/loss", "min")
+    assert highest.is_better(0.1, None) and lowest.is_better(0.1, None)
+    assert highest.is_better(0.2, 0.1) and not lowest.is_better(0.2, 0.1)
+    assert lowest.is_better(0.1, 0.2) and not highest.is_better(0.1, 0.2)
+    for best in (highest, lowest):
+        assert not best.is_better(0.1, 0.1)
+        for value in (float("nan"), float("inf"), float("-inf")):
+            assert not best.is_better(value, None)
+            assert not best.is_better(value, 0.1)
+
+
+def test_what_says_the_best_is_a_number_of_an_evaluator():
+    names = ("test", "test/knn", "probe")
+    assert Best("test/top1").evaluator(names) == "test"
+    assert Best("test/knn/top1").evaluator(names) == "test/knn"
+    words = (
+        r"'prob/top1', but there is no evaluator 'prob'; there are: test, test/knn, "
+    )
+    with pytest.raises(ConfigError, match=rf"{words}probe\. Did you mean 'probe'"):
+        Best("prob/top1").evaluator(names)
+    for monitor in ("loss", "/loss", "probe/"):
+        with pytest.raises(ConfigError, match=r"must be <evaluator>/<number>, such as"):
+            build(node(Best, monitor))

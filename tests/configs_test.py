@@ -3,18 +3,22 @@
 `python tests/configs_test.py` writes the resolved configs anew; read the difference.
 """
 
+import contextlib
 import shutil
+import tempfile
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints, flat
 from jax_rcl.config import CLASS, node
+from jax_rcl.data.grouped import Grouped
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.train import train
 
@@ -29,9 +33,39 @@ VARIANTS = (
     "cifar_simclr",
     "cifar_classify",
     "cifar_classify:probe=runs/cifar_supcon",
+    "thanos_coarse",
+    "thanos_coarse:data=fashion,network=resnet10,decoder=label,encoders=two",
+    "thanos_coarse:data=cifar100,method=supcon_infonce,form=released,labels=fine",
+    "thanos_coarse:data=tiny,method=ce,decoder=gray,network=resnet18",
+    "thanos_transfer:first=runs/first",
+    "thanos_transfer:first=runs/first,second=runs/second,encoder=released",
+    "groups:size=16",
+    "groups:size=16,data=celeba,method=dro",
+    "groups:size=16,method=spread",
 )
+# Trained in every run of the tests, and with all evaluators.
+WHOLE = (
+    "quickstart",
+    "fashion_supcon",
+    "thanos_coarse:data=fashion,network=resnet10,decoder=label,encoders=two",
+    "thanos_transfer:first=runs/first,second=runs/second,encoder=released",
+    "groups:size=16",
+)
+# Trained by slow tests only.
+SLOW = {v for v in VARIANTS if "tfds" in v or v.startswith(("thanos", "groups"))}
+SLOW -= {*WHOLE}
+# The configs of the runs that these start from.
+STARTS = {
+    "runs/first": "thanos_coarse:data=fashion,network=resnet10",
+    "runs/second": "thanos_coarse:data=fashion,network=resnet10,decoder=color",
+}
 # Stand-ins for data that the tests do not have: classes, size, channels.
-SHAPES = {"Digits": (10, 8, 1), "Idx": (10, 28, 1), "Cifar": (10, 32, 3)}
+SHAPES = {
+    "Digits": (10, 8, 1),
+    "Idx": (10, 28, 1),
+    "Cifar": (10, 32, 3),
+    "TinyImageNet": (200, 64, 3),
+}
 
 each = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -55,10 +89,14 @@ def shrunk(value):
     if kind in SHAPES or kind == "Tfds":
         classes, size, channels = SHAPES.get(kind, (100, 32, 3))
         classes, test = value.get("classes", classes), value.split == "test"
-        count = 24 if test else 40
+        count = 24 if test else 80
         return node(Synthetic, classes, size, channels, count, seed=int(test))
+    if kind in ("Grouped", "CelebA"):
+        return node(Grouped, "birds", value.split, 16)
     small = {
         "ResNet": {"depth": 10, "width": 4},
+        "ResNetDecoder": {"width": 4},
+        "ViT": {"width": 8, "depth": 1, "heads": 2, "mlp_width": 8},
         "Mlp": {"widths": (8, 8)},
         "Neighbours": {"k": 5},
         "LinearProbe": {"strengths": (0.1,), "max_iterations": 20},
@@ -66,10 +104,27 @@ def shrunk(value):
         "Experiment": {"batch_size": 8, "epochs": None, "steps": 2, "save_every": 1},
     }.get(kind, {})
     fields = {key: shrunk(value[key]) for key in value} | small
-    if kind == "Experiment" and value.source[CLASS].endswith((":Cifar", ":Tfds")):
-        # One evaluator of a kind is enough for configs that differ in other things.
-        fields["evaluators"] = dict(list(fields["evaluators"].items())[:1])
     return ConfigDict(fields, type_safe=False).lock()
+
+
+def small(variant):
+    """`shrunk`, and one evaluator where others are tried by another variant."""
+    made = shrunk(load(variant))
+    if variant not in WHOLE:
+        with made.unlocked():
+            made.evaluators = dict(list(made.evaluators.items())[:1])
+    return made
+
+
+def birds(folder):
+    """Group-labelled images in the layout of Waterbirds: 16 of each split."""
+    (folder / "birds").mkdir()
+    lines, rng = ["img_filename,y,split,place"], np.random.default_rng(0)
+    for number in range(48):
+        pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "birds" / f"{number}.png")
+        lines.append(f"{number}.png,{number % 2},{number // 16},{number // 2 % 2}")
+    (folder / "birds" / "metadata.csv").write_text("\n".join(lines) + "\n")
 
 
 def run(made, workdir):
@@ -85,18 +140,47 @@ def arrays(workdir):
         }
 
 
+def store_starts():
+    """Puts the configs of `STARTS`, as they are, where others look for them."""
+    for workdir, variant in STARTS.items():
+        Path(workdir).mkdir(parents=True)
+        (Path(workdir) / "config.json").write_text(configs.to_json(load(variant)))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A folder with the configs of `STARTS`."""
+    folder = tmp_path_factory.mktemp("stored")
+    with contextlib.chdir(folder):
+        store_starts()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with small trained runs of `STARTS`, and with birds."""
+    folder = tmp_path_factory.mktemp("prepared")
+    birds(folder)
+    with contextlib.chdir(folder):
+        for workdir, variant in STARTS.items():
+            run(shrunk(load(variant)), Path(workdir))
+    return folder
+
+
 def test_every_file_is_tried():
     files = {path.stem for path in (ROOT / "configs").glob("*.py")}
     assert files == {variant.partition(":")[0] for variant in VARIANTS}
 
 
 @each
-def test_its_fields_are_those_that_were_reviewed(variant):
+def test_its_fields_are_those_that_were_reviewed(variant, stored, monkeypatch):
+    monkeypatch.chdir(stored)
     assert configs.to_json(load(variant)) + "\n" == golden(variant).read_text()
 
 
 @each
-def test_json_builds_the_same_experiment(variant):
+def test_json_builds_the_same_experiment(variant, stored, monkeypatch):
+    monkeypatch.chdir(stored)
     made = shrunk(load(variant))
     again = configs.from_json(configs.to_json(made))
     assert configs.build(again) == configs.build(made)
@@ -120,13 +204,17 @@ def pretrained(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "variant",
-    [pytest.param(v, marks=pytest.mark.slow) if "tfds" in v else v for v in VARIANTS],
+    [pytest.param(v, marks=pytest.mark.slow) if v in SLOW else v for v in VARIANTS],
 )
-def test_it_trains_two_steps_and_resumes(variant, tmp_path, request):
-    made = shrunk(load(variant))
+def test_it_trains_two_steps_and_resumes(
+    variant, tmp_path, pretrained, prepared, monkeypatch
+):
+    monkeypatch.chdir(prepared)
+    made = small(variant)
     for rule in made.init_from:
-        with rule.unlocked():
-            rule.workdir = str(request.getfixturevalue("pretrained"))
+        if rule.workdir == "runs/cifar_supcon":
+            with rule.unlocked():
+                rule.workdir = str(pretrained)
     results = run(made, tmp_path / "run")
     assert results and all(np.isfinite(value) for value in results.values())
     whole = arrays(tmp_path / "run")
@@ -156,6 +244,8 @@ def test_a_probe_starts_from_the_encoder_of_another_run(pretrained, tmp_path):
 
 if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    for each_variant in VARIANTS:
-        text = configs.to_json(load(each_variant)) + "\n"
-        golden(each_variant).write_text(text)
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+        store_starts()
+        for each_variant in VARIANTS:
+            text = configs.to_json(load(each_variant)) + "\n"
+            golden(each_variant).write_text(text)

@@ -18,10 +18,14 @@ from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Clock, Objective
+from jax_rcl.networks.dropout import Dropout
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.norms import normalized
 from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.group_dro import GroupDRO
+from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.supcon import SimCLR, SupCon
+from jax_rcl.objectives.terms import Contrast, Reconstruction
 
 
 class TinyResNet(nn.Module):
@@ -41,7 +45,27 @@ class TinyResNet(nn.Module):
         return nn.relu(x + norm(conv(x, "conv1"), "norm1")).mean(axis=(1, 2))
 
 
+class Dropping(nn.Module):
+    """An encoder that draws randomness in training."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = TinyResNet(name="body")(images, train=train)
+        return Dropout(0.3, name="dropout")(x, train=train)
+
+
+class Painter(nn.Module):
+    """A decoder with batch statistics."""
+
+    @nn.compact
+    def __call__(self, features, *, train):
+        x = nn.Dense(8, use_bias=False, name="hidden")(features)
+        x = nn.relu(normalized(x, "sync", train=train, name="norm"))
+        return nn.Dense(8 * 8 * 3, name="out")(x).reshape(-1, 8, 8, 3)
+
+
 ENCODER, PROJECTOR = TinyResNet(), Mlp((8, 8))
+RELEASED = Contrast(logit_clip=1.0, similarity="released", direction="one-way", block=5)
 
 # Every method, in every form in which its arrays or its formula differ.
 OBJECTIVES = {
@@ -50,6 +74,25 @@ OBJECTIVES = {
     "simclr": SimCLR(ENCODER, PROJECTOR),
     "classify": Classify(ENCODER, Linear(4), smoothing=0.1),
     "classify-frozen": Classify(ENCODER, Linear(4), encoder_is="frozen"),
+    "classify-frozen-in-training-mode": Classify(
+        Dropping(), Linear(4), encoder_is="frozen in training mode", targets="target"
+    ),
+    "group-dro": GroupDRO(Classify(ENCODER, Linear(4)), 4, 0.5, 1.0, (9, 5, 2, 1)),
+    "spread": Spread(Dropping(), Linear(4)),
+    "spread-released": Spread(
+        ENCODER,
+        None,
+        (
+            RELEASED,
+            Contrast("infonce", classes="examples", positives_in_denominator=2.0),
+        ),
+    ),
+    "thanos": Spread(
+        ENCODER,
+        Linear(4),
+        reconstruction=Reconstruction(Painter(), reads="features and label"),
+        encoder_auto=Dropping(),
+    ),
 }
 # Leaves of `params` that a loss does not move, with the reason.
 UNUSED: dict[str, dict[str, str]] = {name: {} for name in OBJECTIVES}
@@ -64,12 +107,14 @@ each = pytest.mark.parametrize("name", OBJECTIVES)
 def make_batch(n=N):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (n, 8, 8, 3), np.uint8)
-    return {"image": image, "label": rng.integers(0, 4, n).astype(np.int32)}
+    label, group = rng.integers(0, 4, (2, n)).astype(np.int32)
+    target = rng.dirichlet(np.ones(4), n).astype(np.float32)
+    return {"image": image, "label": label, "group": group, "target": target}
 
 
 def example():
     views = jnp.zeros((1, 2, 8, 8, 3))
-    return {"views": views, "label": jnp.zeros((1,), jnp.int32)}
+    return {**{k: jnp.asarray(x) for k, x in make_batch(1).items()}, "views": views}
 
 
 def fresh(name):

@@ -207,7 +207,125 @@ def test_a_long_gradient_is_shortened_before_decay_is_added():
     np.testing.assert_allclose(short["head/bias"], -0.01, rtol=1e-4)
 
 
+def scalar(optimizer, gradients, losses=None, run=RUN):
+    """The value of one parameter, from 0, after each step."""
+    transformation = optimizer.build({"w": jnp.zeros(())}, **run)
+    losses = gradients if losses is None else losses
+
+    def step(carry, given):
+        params, state = carry
+        gradient, loss = given
+        updates, state = transformation.update(
+            {"w": gradient}, state, params, value=loss
+        )
+        params = optax.apply_updates(params, updates)
+        return (params, state), params["w"]
+
+    start = {"w": jnp.zeros(())}
+    given = (jnp.asarray(gradients, jnp.float32), jnp.asarray(losses, jnp.float32))
+    scanned = jax.jit(
+        lambda: jax.lax.scan(step, (start, transformation.init(start)), given)
+    )
+    return np.asarray(scanned()[1])
+
+
+SCHEDULES = [
+    schedules.Constant(warmup_epochs=1.0),
+    schedules.Cosine(),
+    schedules.EpochCosine(),
+    schedules.MultiStep((3, 7)),
+]
+
+
+@pytest.mark.parametrize("kind", [optim.Sgd, optim.AdamW, optim.Lars])
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda x: type(x).__name__)
+def test_steps_that_accumulate_make_the_updates_of_their_mean_gradients(kind, schedule):
+    gradients = np.random.default_rng(0).normal(size=(40, 1))
+    many = kind(0.1, schedule=schedule, accumulate=4)
+    # An epoch of four steps is one of one update.
+    run = RUN | {"total_steps": 10, "steps_per_epoch": 1}
+    one = kind(0.1, schedule=schedule)
+    got = scalar(many, gradients[:, 0])
+    expected = scalar(one, gradients.reshape(10, 4).mean(axis=1), run=run)
+    np.testing.assert_allclose(got[3::4], expected, rtol=1e-5, atol=1e-7)
+    still = np.concatenate([[0], got[3::4]])
+    for place in range(3):
+        np.testing.assert_array_equal(got[place::4], still[:-1])
+    for step in range(40):
+        np.testing.assert_allclose(
+            many.learning_rate_at(step, **RUN),
+            one.learning_rate_at(step // 4, **run),
+            rtol=1e-6,
+        )
+
+
+def test_accumulated_gradients_are_clipped_as_one_and_scale_the_rate_as_one_batch():
+    optimizer = optim.Sgd(0.5, momentum=0.0, clip_norm=1.0, accumulate=2)
+    got = scalar(optimizer, [3.0, -3.0, 3.0, 1.0])
+    np.testing.assert_allclose(got, [0, 0, 0, -0.5], atol=1e-7)
+    scaled = optim.Sgd(0.1, reference_batch=256, accumulate=2)
+    np.testing.assert_allclose(scaled.learning_rate_at(0, **RUN), 0.2, rtol=1e-6)
+
+
+def test_accumulation_resumes_in_its_midst():
+    params, gradients = {"w": jnp.zeros(3)}, [{"w": jnp.full(3, x)} for x in (1.0, 5.0)]
+    optimizer = optim.Sgd(1.0, momentum=0.0, accumulate=2)
+    first, again = (optimizer.build(params, **RUN) for _ in range(2))
+    _, state = first.update(gradients[0], first.init(params), params)
+    updates, _ = again.update(gradients[1], jax.device_get(state), params)
+    np.testing.assert_allclose(updates["w"], -3.0)
+
+
+def test_a_run_without_an_update_is_refused():
+    with pytest.raises(
+        ValueError, match=r"Sgd.accumulate 41 is more than the 40 steps"
+    ):
+        optim.Sgd(0.1, accumulate=41).build(PARAMS, **RUN)
+
+
+@pytest.mark.parametrize("kind", [optim.Sgd, optim.Adam, optim.AdamW, optim.Lars])
+def test_a_plateau_lowers_the_rate_of_every_optimizer(kind):
+    still = {"momentum": 0.0} if kind in (optim.Sgd, optim.Lars) else {}
+    plateau = schedules.Plateau(1e-6, patience=0)
+    got = scalar(kind(0.1, plateau=plateau, **still), np.ones(16))
+    moved = np.abs(np.diff(np.concatenate([[0], got])))
+    # The last update of the second epoch is the first at the lower rate.
+    assert moved[7:].max() < 1e-3 * moved[:7].min()
+
+
+def test_a_plateau_lowers_what_lars_puts_into_its_momentum():
+    plateau = schedules.Plateau(1e-6, patience=0)
+    lars = optim.Lars(0.1, momentum=0.5, decayed="weights", plateau=plateau)
+    params = {"bias": jnp.zeros(())}
+    transformation, state = lars.build(params, **RUN), None
+    state, moved = transformation.init(params), []
+    for _ in range(9):
+        updates, state = transformation.update(
+            {"bias": jnp.ones(())}, state, params, value=jnp.ones(())
+        )
+        moved.append(float(updates["bias"]))
+    np.testing.assert_allclose(moved[7:], [moved[6] / 2, moved[6] / 4], rtol=1e-4)
+
+
+def test_a_plateau_sees_the_mean_loss_of_accumulated_steps():
+    # Means by update are 2, 1, 2, 1, …; the last losses alone would fall and fall.
+    losses = np.stack([np.resize([2.0, 1.0], 8) * 2, np.zeros(8)], axis=1)
+    losses += np.linspace(1, 0, 8)[:, None] * [-1, 1]
+    plateau = schedules.Plateau(0.5, patience=0)
+    optimizer = optim.Sgd(1.0, momentum=0.0, accumulate=2, plateau=plateau)
+    run = RUN | {"steps_per_epoch": 2}
+    got = scalar(optimizer, np.ones(16), losses.ravel(), run=run)[1::2]
+    moved = -np.diff(np.concatenate([[0], got]))
+    np.testing.assert_allclose(moved, 0.5 ** np.array([0, 0, 1, 2, 3, 4, 5, 6]))
+
+
 # Groups.
+
+
+def test_adamw_of_its_defaults_decays_all_tensors_by_a_hundredth_when_asked():
+    before = leaves(float32(PARAMS))
+    for path, moved in change(optim.AdamW(0.5, decayed="all")).items():
+        np.testing.assert_allclose(moved, -0.5 * 0.01 * before[path], rtol=1e-4)
 
 
 def test_decay_spares_offsets_and_scales_unless_told_otherwise():
@@ -299,6 +417,10 @@ def test_optimizers_are_values_that_fulfil_the_protocol(kind):
         (lambda: optim.Lars(0.1, momentum=-0.1), "Lars.momentum -0.1"),
         (lambda: optim.Sgd(0.1, reference_batch=0), "Sgd.reference_batch 0"),
         (lambda: optim.Sgd(0.1, clip_norm=0.0), "Sgd.clip_norm 0.0"),
+        (lambda: optim.Sgd(0.1, accumulate=0), "Sgd.accumulate 0 must be at least 1"),
+        (lambda: schedules.Plateau(1.0), r"Plateau.factor 1.0 must be in \(0, 1\)"),
+        (lambda: schedules.Plateau(patience=-1), "Plateau.patience -1"),
+        (lambda: schedules.Plateau(threshold=0.0), "Plateau.threshold 0.0"),
         (lambda: schedules.Constant(warmup_epochs=-1.0), "Constant.warmup_epochs -1.0"),
         (lambda: schedules.Cosine(final=-1.0), "Cosine.final -1.0"),
         (lambda: schedules.EpochCosine(period=0.0), "EpochCosine.period 0.0"),

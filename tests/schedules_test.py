@@ -72,6 +72,18 @@ def test_epoch_cosine_rises_again_like_pytorch_beyond_its_period():
     np.testing.assert_allclose(rates(schedule)[::4], expected, rtol=1e-5)
 
 
+def test_the_released_cosine_of_600_epochs_goes_down_and_up_three_times():
+    cosine = schedules.EpochCosine(period=100.0, beyond="rise")
+    steps = 351
+    rate = cosine.build(3e-4, total_steps=600 * steps, steps_per_epoch=steps)
+    epochs = [0, 50, 100, 150, 200, 300, 400, 500, 599]
+    expected = [3e-4, 1.5e-4, 0, 1.5e-4, 3e-4, 0, 3e-4, 0, 3e-4]
+    for place in (0, steps - 1):
+        got = [float(rate(epoch * steps + place)) for epoch in epochs]
+        np.testing.assert_allclose(got[:-1], expected[:-1], rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(got[-1], expected[-1], rtol=1e-3)
+
+
 def test_epoch_cosine_with_a_short_period_stays_at_the_end_unless_told_to_rise():
     got = rates(schedules.EpochCosine(period=2.5, final=0.02))[::4]
     risen = rates(schedules.EpochCosine(period=2.5, final=0.02, beyond="rise"))[::4]
@@ -103,3 +115,51 @@ def test_multi_step_falls_at_the_start_of_its_epochs():
 def test_a_warm_up_as_long_as_the_run_is_refused():
     with pytest.raises(ValueError, match="is 40 updates; it must be shorter"):
         rates(schedules.Cosine(warmup_epochs=10.0))
+
+
+def scales(plateau, losses, updates_per_epoch):
+    """What an update is multiplied by after each of the losses."""
+    transformation = plateau.build(updates_per_epoch)
+    one = {"w": jnp.ones(2)}
+
+    def step(state, loss):
+        moved, state = transformation.update(one, state, value=loss)
+        return state, moved["w"][0]
+
+    losses = jnp.asarray(losses, jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):  # as optimizers do around optax
+        return np.asarray(jax.lax.scan(step, transformation.init(one), losses)[1])
+
+
+def pytorch_plateau(means, factor, patience, threshold):
+    """The scale after each epoch, by PyTorch's recursion for mode="min"."""
+    best, bad, scale, found = math.inf, 0, 1.0, []
+    for mean in means:
+        if mean < best * (1 - threshold):
+            best, bad = mean, 0
+        else:
+            bad += 1
+        if bad > patience:
+            scale, bad = scale * factor, 0
+        found.append(scale)
+    return found
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_plateau_is_that_of_pytorch_on_the_mean_loss_of_an_epoch(patience):
+    losses = 1 + np.random.default_rng(0).normal(size=(30, 4)) * 0.1
+    losses[:6] += np.arange(6, 0, -1)[:, None]
+    plateau = schedules.Plateau(0.5, patience=patience, threshold=0.01)
+    got = scales(plateau, losses.ravel(), 4).reshape(30, 4)
+    expected = pytorch_plateau(losses.mean(axis=1), 0.5, patience, 0.01)
+    assert len(set(expected)) > 3
+    np.testing.assert_allclose(got[:, -1], expected, rtol=1e-6)
+    np.testing.assert_allclose(got[1:, :-1], np.tile(got[:-1, -1:], 3), rtol=1e-6)
+
+
+def test_a_loss_that_rises_below_zero_is_no_improvement_by_a_threshold_of_one():
+    rising = -2 + 1e-3 * np.arange(5)
+    one = schedules.Plateau(0.5, patience=1, threshold=1e-2, relative_to="one")
+    np.testing.assert_allclose(scales(one, rising, 1), [1, 1, 0.5, 0.5, 0.25])
+    falling = -2 - 2e-2 * np.arange(5)
+    np.testing.assert_allclose(scales(one, falling, 1), 1)

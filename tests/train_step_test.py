@@ -10,9 +10,12 @@ import pytest
 
 from jax_rcl import parallel, train_step
 from jax_rcl.core import Outcome, Variables
+from jax_rcl.optim import Sgd
+from jax_rcl.schedules import Plateau
 from jax_rcl.train_step import INDEX, TrainState
 
 N, RATE, TOTAL = 8, 0.1, 40
+SGD = optax.sgd(RATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,23 +67,21 @@ def stacked(steps, seed=0):
     return {k: x.reshape(steps, N, *x.shape[1:]) for k, x in many.items()}
 
 
-def fresh(seed=0):
+def fresh(seed=0, optimizer=SGD):
     one = {name: jnp.asarray(x) for name, x in examples(1).items()}
-    return train_step.create(Line(), optax.sgd(RATE), seed, one)
+    return train_step.create(Line(), optimizer, seed, one)
 
 
 class Trainer:
     """A step on some devices, and its state."""
 
-    def __init__(self, *, augment=plain, devices=2, steps_per_call=1):
+    def __init__(self, *, augment=plain, devices=2, steps_per_call=1, optimizer=SGD):
         self.mesh = parallel.make_mesh(jax.devices()[:devices])
-        update = train_step.make_update(
-            Line(), augment, optax.sgd(RATE), total_steps=TOTAL
-        )
+        update = train_step.make_update(Line(), augment, optimizer, total_steps=TOTAL)
         self.step = train_step.make_step(
             update, self.mesh, steps_per_call=steps_per_call
         )
-        self.state = parallel.replicate(fresh(), self.mesh)
+        self.state = parallel.replicate(fresh(optimizer=optimizer), self.mesh)
 
     def __call__(self, batches, count=1, data=None):
         self.state, metrics = self.step(
@@ -236,3 +237,30 @@ def test_every_step_draws_anew():
     assert not np.isclose(errors[0], clean, rtol=1e-4)
     again = Trainer(augment=Noisy(), steps_per_call=2)
     np.testing.assert_array_equal(again(same, 2)["error"], errors)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_optimizer_that_looks_at_the_loss_is_told_it(devices):
+    plateau = Plateau(0.5, patience=0, threshold=0.9)
+    watching = Sgd(RATE, momentum=0.0, plateau=plateau).build(
+        fresh().variables.params, total_steps=TOTAL, steps_per_epoch=1, batch_size=N
+    )
+    batch = examples(N)
+    trainer = Trainer(devices=devices, optimizer=watching)
+    plain_trainer = Trainer(devices=devices)
+    found = []
+    for _ in range(3):
+        before = trainer.variables.params["weights"]
+        same = {k: x[None] for k, x in batch.items()}
+        found.append(trainer(same))
+        moved = trainer.variables.params["weights"] - before
+        expected = -RATE * found[-1]["plateau"][0] * gradient(before, batch)
+        np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-6)
+    assert [float(x["plateau"][0]) for x in found] == [1.0, 0.5, 0.25]
+    assert "plateau" not in plain_trainer({k: x[None] for k, x in batch.items()})
+
+
+def gradient(weights, batch):
+    """Of the mean square of `Line`'s error."""
+    error = batch["x"] @ weights - batch["y"] + 0.5
+    return 2 * (error[:, None] * batch["x"]).mean(axis=0)

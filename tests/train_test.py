@@ -14,15 +14,19 @@ import pytest
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.checkpoint import STATES, Checkpoints, flat
-from jax_rcl.config import ConfigError, node, override
+from jax_rcl.checkpoint import BEST, STATES, Checkpoints, flat, progress
+from jax_rcl.config import Best, ConfigError, node, override
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import Order
+from jax_rcl.evaluate.when import Every
 from jax_rcl.feed import SourceError
 from jax_rcl.interrupt import Interrupted
+from jax_rcl.optim import Sgd
 from jax_rcl.report import log
-from jax_rcl.results import evaluate
-from jax_rcl.train import Diverged, train
+from jax_rcl.results import evaluate, trained
+from jax_rcl.run import BestSoFar
+from jax_rcl.schedules import Cosine, Plateau
+from jax_rcl.train import Diverged, Loop, train
 from jax_rcl.transfer import Restore
 
 # Reads that are still under way when another one fails end in a closed event loop.
@@ -61,6 +65,23 @@ class Pull:
         if self.action == "terminate":
             os.kill(os.getpid(), signal.SIGTERM)
         return {"done": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wave:
+    """An evaluator whose number goes up and down as the encoder changes."""
+
+    when: Every
+    protocol = "the features, chopped"
+    needs = frozenset({"features"})
+
+    def check(self):
+        pass
+
+    def run(self, encode):
+        images = np.linspace(0, 1, 8 * 8 * 3, dtype=np.float32).reshape(1, 8, 8, 3)
+        mean = float(np.abs(np.asarray(encode(images)["features"])).mean())
+        return {"height": 1e4 * mean % 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,3 +370,182 @@ def test_a_label_that_is_no_class_is_an_error_when_streamed_too(tmp_path):
         made.source = node(Npz, str(tmp_path / "bad.npz"), names=names)
     with pytest.raises(SourceError, match=r"label 4; labels must be in \[0, 4\)"):
         train(made, tmp_path / "run", mesh=mesh())
+
+
+# The best state.
+
+
+def waving(monitor="wave/height"):
+    """The tiny config, looked at after every step, with a best state."""
+    made = tiny()
+    with made.unlocked():
+        made.evaluators["wave"] = node(Wave, node(Every, steps=1))
+        made.best = node(Best, monitor)
+    return made
+
+
+@pytest.fixture(scope="module")
+def waved(tmp_path_factory):
+    """The workdir of a run with a best state that was never stopped."""
+    workdir = tmp_path_factory.mktemp("waved") / "run"
+    train(waving(), workdir, mesh=mesh())
+    return workdir
+
+
+def best_arrays(workdir):
+    """Step and arrays of the best state."""
+    with Checkpoints(workdir / BEST) as saved:
+        (step,) = saved.steps()
+        return step, flat(saved.newest("variables"))
+
+
+def heights(workdir):
+    return {x["step"]: x["wave/height"] for x in numbers(workdir) if "wave/height" in x}
+
+
+def results_of(workdir):
+    return json.loads((workdir / "results.json").read_text())["results"]
+
+
+def test_the_best_state_is_kept_and_looked_at_in_the_end(waved):
+    seen, found = heights(waved), results_of(waved)
+    step = max(seen, key=seen.__getitem__)
+    assert 1 < step < 12 and len(set(seen.values())) == 12  # else this shows nothing
+    assert best_arrays(waved)[0] == found["best/step"] == step
+    assert found["best/wave/height"] == seen[step] > found["wave/height"] == seen[12]
+    own = {name for name in found if not name.startswith("best/")}
+    assert own == {"knn/top1", "knn/balanced", "wave/height"}
+    assert found.keys() - own == {"best/step"} | {f"best/{name}" for name in own}
+    protocols = json.loads((waved / "results.json").read_text())["protocols"]
+    assert protocols["best"] == "the state of the highest wave/height"
+    assert protocols["best/knn"] == protocols["knn"]
+    assert "best/wave" in (waved / "report" / "index.html").read_text()
+    assert [x["step"] for x in numbers(waved) if "best/step" in x] == [12]
+
+
+def test_evaluation_alone_looks_at_the_best_state_too_unless_told_not_to(
+    waved, tmp_path
+):
+    run = shutil.copytree(waved, tmp_path / "run")
+    assert evaluate(waving(), run, mesh=mesh()) == results_of(run)
+    made = waving()
+    override(made, "best", "none")
+    found = evaluate(made, run, mesh=mesh())
+    assert found.keys() == {"knn/top1", "knn/balanced", "wave/height"}
+
+
+def test_a_notebook_takes_the_best_state(waved):
+    wave, found = Wave(Every(steps=1)), results_of(waved)
+    for which, start in (("newest", ""), ("best", "best/")):
+        _, encode = trained(waved, which)
+        np.testing.assert_allclose(
+            wave.run(encode)["height"], found[f"{start}wave/height"], atol=0.02
+        )
+
+
+class Killed(BaseException):
+    """Nothing that a run may catch."""
+
+
+def kill(monkeypatch, moment, last):
+    """Kills the next run after checkpoint 5, at a moment of its step `last` or 10."""
+    offer, save = BestSoFar.offer, Loop.save
+
+    def offered(self, variables, step, names, numbers):
+        if moment == "evaluated" and step == last:
+            raise Killed
+        better = offer(self, variables, step, names, numbers)
+        if moment == "kept" and step == last:
+            assert better
+            raise Killed
+        return better
+
+    def saved(self, state, step):
+        if moment == "logged" and step == 10:
+            raise Killed
+        save(self, state, step)
+        if moment == "saved" and step == 10:
+            raise Killed
+
+    monkeypatch.setattr(BestSoFar, "offer", offered)
+    monkeypatch.setattr(Loop, "save", saved)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "evaluated",
+        pytest.param("kept", marks=pytest.mark.slow),
+        "logged",
+        pytest.param("saved", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_killed_around_its_best_state_comes_to_the_same_one(
+    waved, tmp_path, monkeypatch, moment
+):
+    best = best_arrays(waved)[0]
+    assert best > 5  # so that a run killed there goes back behind it
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill(patch, moment, best)
+        train(waving(), tmp_path / "run", mesh=mesh())
+    train(waving(), tmp_path / "run", mesh=mesh())
+    assert_same_run(waved, tmp_path / "run")
+    (step, a), (other, b) = best_arrays(waved), best_arrays(tmp_path / "run")
+    assert step == other and a.keys() == b.keys()
+    for path in a:
+        np.testing.assert_array_equal(a[path], b[path], err_msg=path)
+    assert results_of(waved) == results_of(tmp_path / "run")
+
+
+def test_a_run_killed_before_it_looked_at_the_best_state_looks_at_it(waved, tmp_path):
+    run = shutil.copytree(waved, tmp_path / "run")
+    shutil.rmtree(run / "report")
+    record = run / "metrics.jsonl"
+    kept = [x for x in record.read_text().splitlines() if "best/" not in x]
+    record.write_text("\n".join(kept) + "\n")
+    train(waving(), run, mesh=mesh())
+    assert_same_run(waved, run)
+    assert results_of(waved) == results_of(run)
+
+
+def test_a_number_that_the_evaluator_does_not_give_is_named_at_its_first(tmp_path):
+    words = (
+        r"no number 'wave/hight'; there are: wave/height\. Did you mean 'wave/height'"
+    )
+    with pytest.raises(ConfigError, match=words):
+        train(waving("wave/hight"), tmp_path, mesh=mesh())
+    assert heights(tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_numbers_that_are_none_make_no_best_state(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(Wave, "run", lambda self, encode: {"height": float("nan")})
+    found = train(waving(), tmp_path, mesh=mesh())
+    assert not any(name.startswith("best/") for name in found)
+    assert "has no best state" in caplog.text
+
+
+# Optimizers that carry more.
+
+
+def test_an_optimizer_that_accumulates_and_waits_resumes_in_the_midst(tmp_path):
+    plateau = node(Plateau, 0.5, patience=0, threshold=0.9)
+    sgd = node(Sgd, 0.02, schedule=node(Cosine), accumulate=2, plateau=plateau)
+    runs = {}
+    for name, action in (("whole", "nothing"), ("run", "terminate")):
+        runs[name] = pulled(action, step=7)
+        with runs[name].unlocked():
+            runs[name].optimizer = sgd
+    train(runs["whole"], tmp_path / "whole", mesh=mesh())
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 7"):
+        train(runs["run"], tmp_path / "run", mesh=mesh())
+    assert progress(tmp_path / "run") == (7, 12)
+    train(runs["run"], tmp_path / "run", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    lines = [x for x in numbers(tmp_path / "whole") if "train/loss" in x]
+    scales = [x["train/plateau"] for x in lines]
+    assert scales == [1.0] * 7 + [0.5] * 4 + [0.25]
+    for line in lines:
+        done = (line["step"] - 1) // 2 * 2 / 12
+        expected = 0.02 * (1 + np.cos(np.pi * done)) / 2 * line["train/plateau"]
+        np.testing.assert_allclose(line["train/learning_rate"], expected, rtol=1e-5)

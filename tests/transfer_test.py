@@ -1,5 +1,6 @@
 """A run starts from another run's weights, or a file's: all of them, or an error."""
 
+import json
 import shutil
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from jax_rcl.checkpoint import (
+    BEST,
     FROZEN,
     STATES,
     VARIABLES,
@@ -14,8 +16,10 @@ from jax_rcl.checkpoint import (
     flat,
     read_variables,
 )
+from jax_rcl.config import node
 from jax_rcl.core import Variables
 from jax_rcl.networks.resnet import ResNet
+from jax_rcl.networks.vit import ViT
 from jax_rcl.transfer import ImportResNet, Restore
 from jax_rcl.weights import torchvision
 
@@ -146,8 +150,13 @@ def test_other_shapes_are_shown_on_both_sides(other):
     own.params["encoder"]["stem"]["kernel"] = np.zeros((3, 8), np.float32)
     with pytest.raises(ValueError, match="do not hold the same arrays") as told:
         Restore(str(other), {"params/encoder": "params/encoder"})(own)
-    assert "  - params/encoder/stem/kernel (3, 4)\n" in str(told.value)
-    assert str(told.value).endswith("  + params/encoder/stem/kernel (3, 8)")
+    lines = str(told.value).splitlines()[1:]
+    assert lines == [
+        "  - params/encoder/stem/kernel (3, 4)",
+        "  + params/encoder/stem/kernel (3, 8)",
+        "Give this run the network of the other one, or start it from a run of its "
+        "own.",
+    ]
 
 
 def test_arrays_without_counterpart_are_listed_on_their_side(other):
@@ -156,11 +165,98 @@ def test_arrays_without_counterpart_are_listed_on_their_side(other):
     del own.params["encoder"]["stem"]["bias"]
     with pytest.raises(ValueError, match="do not hold the same arrays") as told:
         Restore(str(other), {"params/encoder": "params/encoder"})(own)
-    lines = str(told.value).splitlines()[1:]
+    lines = str(told.value).splitlines()[1:-1]
     assert lines == [
         "  - params/encoder/stem/bias (4,)",
         "  + params/encoder/tail/scale (2,)",
     ]
+
+
+def vit_run(workdir, step=4, total_steps=4, folder=STATES, **fields):
+    """The workdir of a run of a ViT, with a config, and its variables."""
+    fields = {"patch": 4, "width": 8, "depth": 1, "heads": 2} | fields
+    network = ViT(**fields)
+    images = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
+    shapes = jax.eval_shape(
+        lambda x: network.init(jax.random.key(0), x, train=False), images
+    )
+    made = jax.tree.map(lambda x: np.full(x.shape, step, np.float32), shapes)
+    params = {"encoder": made["params"]}
+    facts = {"total_steps": total_steps}
+    with Checkpoints(workdir / folder, keep=1) as saved:
+        saved.save(step, {VARIABLES: {"params": params, "memory": {}}}, facts)
+    trained = {"class": "somewhere:SupCon", "encoder": node(ViT, **fields).to_dict()}
+    (workdir / "config.json").write_text(json.dumps({"objective": trained}))
+    return Variables(params, {}, {})
+
+
+def lists_of(error):
+    """The paths that the message names on the other run's side, and on this one's."""
+    lines = str(error).splitlines()
+    return [{x[4:] for x in lines if x.startswith(f"  {sign} ")} for sign in "-+"]
+
+
+ENCODER = {"params/encoder": "params/encoder"}
+
+
+def test_an_encoder_of_another_width_is_refused_with_both_lists_and_what_theirs_is(
+    tmp_path,
+):
+    vit_run(tmp_path / "narrow")
+    own = vit_run(tmp_path / "wide", width=16)
+    with pytest.raises(ValueError, match="do not hold the same arrays") as told:
+        Restore(str(tmp_path / "narrow"), ENCODER)(own)
+    theirs, ours = lists_of(told.value)
+    assert "params/encoder/block1/attention_norm/scale (8,)" in theirs
+    assert "params/encoder/block1/attention_norm/scale (16,)" in ours
+    assert {x.split(" ")[0] for x in theirs} == {x.split(" ")[0] for x in ours}
+    assert "The other run's encoder is ViT(" in str(told.value)
+
+
+@pytest.mark.parametrize(("theirs", "own"), [(1, 2), (2, 1)])
+def test_an_encoder_of_another_depth_is_refused_with_the_blocks_that_are_missing(
+    tmp_path, theirs, own
+):
+    vit_run(tmp_path / "other", depth=theirs)
+    variables = vit_run(tmp_path / "own", depth=own)
+    with pytest.raises(ValueError, match="do not hold the same arrays") as told:
+        Restore(str(tmp_path / "other"), ENCODER)(variables)
+    both = lists_of(told.value)
+    more = both[theirs < own]
+    assert more and not both[theirs > own]
+    assert all(path.startswith("params/encoder/block2/") for path in more)
+    assert f"depth={theirs}" in str(told.value)
+
+
+def test_of_many_arrays_that_differ_the_first_of_each_side_are_shown(tmp_path):
+    vit_run(tmp_path / "other", depth=3)
+    own = vit_run(tmp_path / "own", depth=1, width=16)
+    with pytest.raises(ValueError, match="do not hold the same arrays") as told:
+        Restore(str(tmp_path / "other"), ENCODER)(own)
+    lines = str(told.value).splitlines()
+    for sign in "-+":
+        side = [line for line in lines if line.startswith(f"  {sign} ")]
+        assert 10 < len(side) <= 21
+    assert any(line.startswith("  - … ") for line in lines)
+
+
+def test_an_unfinished_run_may_be_started_from_but_it_is_said(tmp_path, caplog):
+    own = vit_run(tmp_path / "done")
+    Restore(str(tmp_path / "done"), ENCODER)(own)
+    assert "unfinished" not in caplog.text
+    vit_run(tmp_path / "half", step=2)
+    Restore(str(tmp_path / "half"), ENCODER)(own)
+    assert "half is unfinished: it was saved at step 2 of 4" in caplog.text
+
+
+def test_the_best_state_of_a_run_is_taken_where_it_is_asked_for(tmp_path):
+    own = vit_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"no best checkpoint: .* Take its newest, or"):
+        Restore(str(tmp_path / "run"), ENCODER, which="best")(own)
+    vit_run(tmp_path / "run", step=2, folder=BEST)
+    for which, step in (("newest", 4), ("best", 2)):
+        found = Restore(str(tmp_path / "run"), ENCODER, which=which)(own)
+        assert all((x == step).all() for x in jax.tree.leaves(found.params))
 
 
 def test_a_workdir_without_checkpoints_is_an_error(tmp_path):

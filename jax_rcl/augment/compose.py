@@ -2,8 +2,8 @@
 
 An operation is a frozen dataclass called with (key, image [h, w, c] in [0, 1]). Here,
 and only here, images are cast to [0, 1], operations are mapped over the batch, and keys
-are handed out: one for each place in the global batch, so that the augmented batch does
-not depend on the number of devices.
+are handed out to them: one for each place in the global batch, so that the augmented
+batch does not depend on the number of devices. What mixes examples is in `mixing`.
 """
 
 import dataclasses

@@ -1,11 +1,20 @@
-"""Operations that filter an image: Gaussian blur."""
+"""Operations that filter an image: Gaussian blur, and kernels of fixed weights."""
 
 import dataclasses
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
+from jax_rcl.augment.color import Number, blend
 from jax_rcl.augment.resample import gaussian_weights, separable
+from jax_rcl.augment.tone import require_factor
+
+BLUR = np.pad(np.zeros((3, 3), np.float32), 1, constant_values=1 / 16)
+"""PIL's `ImageFilter.BLUR`: the mean of the 16 pixels on the rim of a square of 5."""
+
+SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
+"""PIL's `ImageFilter.SMOOTH`: the pixel five times and its eight neighbours once."""
 
 
 def gaussian_blur(
@@ -35,6 +44,38 @@ def gaussian_blur(
     rows = gaussian_weights(sigma, source=h, kernel_size=kernel_size)
     columns = gaussian_weights(sigma, source=w, kernel_size=kernel_size)
     return separable(rows, columns, image)
+
+
+def filtered(
+    image: Float[Array, "h w c"], kernel: Float[np.ndarray, "s s"]
+) -> Float[Array, "h w c"]:
+    """Weighs the neighbourhood of each pixel by a kernel, as `PIL.Image.filter`.
+
+    Pixels so near the edge that the kernel leaves the image stay as they are.
+
+    Args:
+      image: any floating image.
+      kernel: weights, an odd number per axis.
+    """
+    h, w, _ = image.shape
+    reach = len(kernel) // 2
+    rows, columns = h - 2 * reach, w - 2 * reach
+    if min(rows, columns) < 1:
+        return image
+    # Shifted images rather than a convolution: on a batch this is one pass over it.
+    inner = sum(
+        weight * image[i : i + rows, j : j + columns]
+        for (i, j), weight in np.ndenumerate(kernel)
+        if weight
+    )
+    return image.at[reach : reach + rows, reach : reach + columns].set(inner)
+
+
+def adjust_sharpness(
+    image: Float[Array, "h w c"], factor: Number
+) -> Float[Array, "h w c"]:
+    """Blends with the smoothed image: 0 is smooth, 1 changes nothing, 2 is sharp."""
+    return blend(image, filtered(image, SMOOTH), factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,3 +116,41 @@ class GaussianBlur:
         """Draws σ."""
         low, high = self.sigma
         return low + jax.random.uniform(key) * (high - low)
+
+
+@dataclasses.dataclass(frozen=True)
+class Blur:
+    """A strong blur of fixed width, the kernel `BLUR`."""
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The blurred image; the key is not used."""
+        return filtered(image, BLUR)
+
+
+@dataclasses.dataclass(frozen=True)
+class Smooth:
+    """A weak blur of fixed width, the kernel `SMOOTH`."""
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The smoothed image; the key is not used."""
+        return filtered(image, SMOOTH)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharpness:
+    """Blends with the smoothed image: factor 0 is smooth, 1 the image, 1.9 sharp."""
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        require_factor("Sharpness.factor", self.factor)
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The smoother or sharper image; the key is not used."""
+        return adjust_sharpness(image, self.factor)

@@ -185,6 +185,26 @@ class Flip:
 
 
 @dataclasses.dataclass(frozen=True)
+class VerticalFlip:
+    """Exchanges top and bottom with this probability."""
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(
+                f"VerticalFlip.probability {self.probability} must lie in [0, 1]."
+            )
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The image or its mirror image in water."""
+        upside_down = jax.random.bernoulli(key, self.probability)
+        return jnp.where(upside_down, image[::-1], image)
+
+
+@dataclasses.dataclass(frozen=True)
 class Rotate90:
     """Turns a square image by 0, 90, 180 or 270 degrees, each equally often."""
 

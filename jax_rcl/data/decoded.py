@@ -20,8 +20,32 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
 """Files that `ImageFolder` takes for images, in any case."""
 
 
+class InFiles:
+    """Random access to the files that a source calls `files`: paths, and labels."""
+
+    files: tuple[tuple[str, int], ...]
+    size: int
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " m"]:
+        """The labels of all records, without reading an image."""
+        return np.array([label for _, label in self.files], np.int32)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Record:
+        path, label = self.files[index]
+        image = self.shaped(host_ops.decode(path))
+        return {"image": np.asarray(image), "label": np.int32(label)}
+
+    def shaped(self, image: Image.Image) -> Image.Image:
+        """A decoded image in the size of the records."""
+        return host_ops.center_square(image, self.size)
+
+
 @dataclasses.dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(InFiles):
     """A folder with one sub-folder of image files for each class, in sorted order.
 
     Images come as RGB, resized and cropped to their central square; see
@@ -41,25 +65,12 @@ class ImageFolder:
 
     def __post_init__(self) -> None:
         check_choice("ImageFolder.unreadable", self.unreadable, ("error", "skip"))
-        if self.size < 1:
-            raise ValueError(
-                f"ImageFolder.size is {self.size}; it is the height and width of the "
-                f"images in pixels, such as 224."
-            )
+        check_size("ImageFolder.size", self.size)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """The names of the sub-folders."""
-        root = Path(self.folder).expanduser()
-        if not root.is_dir():
-            raise FileNotFoundError(f"ImageFolder.folder {root} is not a folder.")
-        with os.scandir(root) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() and e.name[0] != ".")
-        if not names:
-            raise ValueError(
-                f"{root} has no sub-folders; ImageFolder expects one for each class."
-            )
-        return tuple(names)
+        return class_folders(Path(self.folder).expanduser(), "ImageFolder.folder")
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
@@ -67,7 +78,7 @@ class ImageFolder:
         root = Path(self.folder).expanduser()
         files = []
         for label, name in enumerate(self.class_names):
-            paths = _images_in(root / name)
+            paths = images_in(root / name)
             damaged = _damaged(paths) if self.unreadable == "skip" else frozenset()
             kept = [path for path in paths if path not in damaged]
             if not kept:
@@ -78,27 +89,46 @@ class ImageFolder:
             files += [(path, label) for path in kept]
         return tuple(files)
 
-    @property
-    def all_labels(self) -> Int32[np.ndarray, " m"]:
-        """The labels of all records, without reading a file."""
-        return np.array([label for _, label in self.files], np.int32)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
     def __getitem__(self, index: int) -> Record:
-        path, label = self.files[index]
         try:
-            image = host_ops.center_square(host_ops.decode(path), self.size)
+            return super().__getitem__(index)
         except ValueError as error:
             raise ValueError(
                 f"{error}. Delete or replace it, or write "
                 f"ImageFolder(unreadable='skip') to leave such files out."
             ) from error
-        return {"image": np.asarray(image), "label": np.int32(label)}
 
 
-def _images_in(folder: Path) -> tuple[str, ...]:
+def check_size(name: str, size: int) -> None:
+    """Makes sure that images have at least one pixel; `name` is of the setting."""
+    if size < 1:
+        raise ValueError(
+            f"{name} is {size}; it is the height and width of the images in pixels, "
+            f"such as 224."
+        )
+
+
+def class_folders(root: Path, setting: str) -> tuple[str, ...]:
+    """Names of the sub-folders of `root`, sorted; hidden ones are left out.
+
+    Raises:
+      FileNotFoundError: naming the setting, if there is no such folder.
+      ValueError: if it has no sub-folders.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{setting} {root} is not a folder.")
+    with os.scandir(root) as entries:
+        names = sorted(e.name for e in entries if e.is_dir() and e.name[0] != ".")
+    if not names:
+        raise ValueError(
+            f"{root} has no sub-folders; {setting.partition('.')[0]} expects one for "
+            f"each class."
+        )
+    return tuple(names)
+
+
+def images_in(folder: Path) -> tuple[str, ...]:
+    """Paths of the image files directly in `folder`, sorted."""
     with os.scandir(folder) as entries:
         return tuple(
             sorted(e.path for e in entries if e.name.lower().endswith(SUFFIXES))

@@ -9,7 +9,8 @@ from jaxtyping import Int32, Int64, Shaped
 from jax_rcl.core import Source
 
 Record = dict[str, Any]
-"""One example: `image` uint8 [h, w, c]; where there are labels, `label` np.int32."""
+"""One example: `image` uint8 [h, w, c]; where there are labels, `label` np.int32; where
+they are confounded with something, `group` np.int32, which tells both."""
 
 THREADS = 16
 """Threads that read records: they mostly wait for disks, or decode without the GIL."""
@@ -29,6 +30,26 @@ def permutation(count: int, seed: int, number: int) -> Int64[np.ndarray, " count
     """
     bits = np.random.Philox(key=seed, counter=[0, 0, 0, number]).random_raw(count)
     return np.argsort(bits, kind="stable")
+
+
+def torch_permutation(count: int, seed: int) -> Int64[np.ndarray, " count"]:
+    """What `torch.randperm(count)` gives on a CPU after `torch.manual_seed(seed)`.
+
+    Fisher and Yates's shuffle from the front: place i changes with i + (w_i mod
+    (count - i)), w_i being raw words of the Mersenne twister. The splits of many
+    PyTorch repositories are drawn this way.
+
+    Args:
+      count: how many numbers to permute, fewer than 2e8.
+      seed: in [0, 2^32).
+    """
+    words = np.random.RandomState(seed).randint(0, 2**32, count, np.uint32)
+    jumps = words % (count - np.arange(count))
+    order = list(range(count))
+    for place, jump in enumerate(jumps.tolist()):
+        other = place + jump
+        order[place], order[other] = order[other], order[place]
+    return np.array(order, np.int64)
 
 
 def balanced_share(
@@ -71,13 +92,33 @@ def labels_of(source: Source) -> Int32[np.ndarray, " m"]:
     Raises:
       ValueError: if the records have no labels.
     """
-    labels = getattr(source, "all_labels", None)
-    if labels is None:
-        if "label" not in source[0]:
-            raise ValueError(f"the records of {source!r} have no 'label'.")
+    return _of_every_record(source, "label")
+
+
+def groups_of(source: Source) -> Int32[np.ndarray, " m"]:
+    """The group of every record, without decoding images where the source can.
+
+    Sources of this package give them as `all_groups`; of others every record is read.
+
+    Raises:
+      ValueError: if the records have no groups.
+    """
+    return _of_every_record(source, "group")
+
+
+def group_names_of(source: Source) -> tuple[str, ...]:
+    """What each group means; empty where the source does not say."""
+    return getattr(source, "group_names", ())
+
+
+def _of_every_record(source: Source, key: str) -> Int32[np.ndarray, " m"]:
+    values = getattr(source, f"all_{key}s", None)
+    if values is None:
+        if key not in source[0]:
+            raise ValueError(f"the records of {source!r} have no {key!r}.")
         with ThreadPoolExecutor(THREADS) as pool:
-            labels = list(pool.map(lambda i: source[i]["label"], range(len(source))))
-    return np.asarray(labels, np.int32)
+            values = list(pool.map(lambda i: source[i][key], range(len(source))))
+    return np.asarray(values, np.int32)
 
 
 def check_labels(source: Source) -> None:

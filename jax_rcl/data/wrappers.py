@@ -1,17 +1,61 @@
-"""Sources made of other sources: a share of the records, other labels."""
+"""Sources made of other sources: a share of the records, other labels or channels."""
 
 import dataclasses
 import functools
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
 from jax_rcl.core import Source
-from jax_rcl.data.records import Record, balanced_share, labels_of
+from jax_rcl.data.coarse import CoarseMap
+from jax_rcl.data.records import (
+    Record,
+    balanced_share,
+    check_choice,
+    group_names_of,
+    labels_of,
+    permutation,
+    torch_permutation,
+)
+
+
+class Chosen:
+    """Random access to those records of `source` whose places are `indices`."""
+
+    source: Source
+    indices: Int64[np.ndarray, " s"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return self.source.class_names
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """What each group means; empty where there are none."""
+        return group_names_of(self.source)
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " s"]:
+        """The labels of all records."""
+        return labels_of(self.source)[self.indices]
+
+    @property
+    def all_groups(self) -> Int32[np.ndarray, " s"] | None:
+        """The groups of all records; None where the source does not list them."""
+        groups = getattr(self.source, "all_groups", None)
+        return None if groups is None else groups[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[int(self.indices[index])]
 
 
 @dataclasses.dataclass(frozen=True)
-class Subset:
+class Subset(Chosen):
     """A random share of every class of a source, drawn once by `seed`.
 
     A class of c examples gives round(fraction · c) of them, but at least one; they keep
@@ -34,72 +78,223 @@ class Subset:
                 f"0.1 for a tenth of every class."
             )
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
-        return self.source.class_names
-
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
         """Which records of the source these are."""
         return balanced_share(labels_of(self.source), self.fraction, self.seed)
 
-    @property
-    def all_labels(self) -> Int32[np.ndarray, " s"]:
-        """The labels of all records."""
-        return labels_of(self.source)[self.indices]
 
-    def __len__(self) -> int:
-        return len(self.indices)
+@dataclasses.dataclass(frozen=True)
+class Split(Chosen):
+    """A part of a source for training, or what is held out of it for validation.
 
-    def __getitem__(self, index: int) -> Record:
-        return self.source[int(self.indices[index])]
+    Of the permutation that PyTorch draws from `seed` the first int(n · (1 - val_share))
+    records are `train`, the others `val`, in its order. The defaults are the split of
+    Fu et al. 2022 (https://arxiv.org/abs/2204.07596). Classes are not balanced.
+
+    Attributes:
+      source: of any records.
+      part: `train` or `val`.
+      val_share: fraction of the records in `val`, in (0, 1).
+      seed: in [0, 2^32).
+    """
+
+    source: Source
+    part: Literal["train", "val"] = "train"
+    val_share: float = 0.1
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        check_choice("Split.part", self.part, ("train", "val"))
+        if not 0 < self.val_share < 1:
+            raise ValueError(
+                f"Split.val_share is {self.val_share}; write one between 0 and 1."
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"Split.seed is {self.seed}; it must be in [0, 2^32).")
+
+    @functools.cached_property
+    def indices(self) -> Int64[np.ndarray, " s"]:
+        """Which records of the source these are."""
+        count = len(self.source)
+        first = int(count * (1 - self.val_share))
+        if not 0 < first < count:
+            raise ValueError(
+                f"Split.val_share {self.val_share} of the {count} records of "
+                f"{self.source!r} leaves {first} to train and {count - first} to val; "
+                f"each needs at least one."
+            )
+        rows = slice(first) if self.part == "train" else slice(first, None)
+        return torch_permutation(count, self.seed)[rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Unbalanced(Chosen):
+    """Of the fine classes inside each coarse one some are frequent and some are rare.
+
+    The j-th fine class of every coarse class, by label, keeps `counts[j]` examples. The
+    defaults with the map CIFAR100 make CIFAR100-U (Fu et al. 2022), 950 examples of
+    each superclass. Labels stay the fine ones. Wrap the training images only, and all
+    of them, as a class has no more than 500: `Split(Unbalanced(train, CIFAR100))`.
+
+    Attributes:
+      source: with fine labels.
+      coarse: which fine classes belong together.
+      counts: examples of the fine classes of each coarse class.
+      draw: `distinct` takes every example at most once; `replaced` puts it back after
+        each draw.
+      seed: from 0.
+    """
+
+    source: Source
+    coarse: CoarseMap
+    counts: tuple[int, ...] = (500, 250, 100, 50, 50)
+    # Deviation: the released code draws with replacement, without a seed, and thins and
+    # repeats the test images alike. Its draw is `draw="replaced"`.
+    draw: Literal["distinct", "replaced"] = "distinct"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("Unbalanced.draw", self.draw, ("distinct", "replaced"))
+        if min(self.counts, default=0) < 1:
+            raise ValueError(f"Unbalanced.counts is {self.counts}; keep 1 or more.")
+        for name, fine in zip(
+            self.coarse.class_names, self.coarse.members, strict=True
+        ):
+            if len(fine) not in (0, len(self.counts)):
+                raise ValueError(
+                    f"Unbalanced.counts has {len(self.counts)} numbers, but {name!r} "
+                    f"of the map {self.coarse.name!r} has {len(fine)} fine classes; "
+                    f"give one number for each."
+                )
+
+    @functools.cached_property
+    def indices(self) -> Int64[np.ndarray, " s"]:
+        """Which records of the source these are, in ascending order."""
+        self.coarse.check(self.source)
+        labels = labels_of(self.source)
+        drawn = [
+            self._drawn(np.flatnonzero(labels == fine), fine, count)
+            for members in self.coarse.members
+            for fine, count in zip(members, self.counts, strict=False)
+        ]
+        return np.sort(np.concatenate(drawn))
+
+    def _drawn(
+        self, places: Int64[np.ndarray, " c"], fine: int, count: int
+    ) -> Int64[np.ndarray, " s"]:
+        """`count` of the places of one fine class."""
+        needed = count if self.draw == "distinct" else 1
+        if len(places) < needed:
+            raise ValueError(
+                f"Unbalanced.counts asks for {count} of fine class {fine}, but "
+                f"{self.source!r} has {len(places)}; ask for fewer, or split later."
+            )
+        if self.draw == "distinct":
+            return places[permutation(len(places), self.seed, fine)[:count]]
+        bits = np.random.Philox(key=self.seed, counter=[0, 0, 0, fine])
+        return places[bits.random_raw(count) % np.uint64(len(places))]
 
 
 @dataclasses.dataclass(frozen=True)
 class Relabel:
     """A source under other labels, such as coarse ones: label y becomes mapping[y].
 
+    On first use, before a run compiles, the mapping is checked to have one entry for
+    each class that the source names. Groups stay what they are.
+
     Attributes:
-      source: with labels in [0, len(mapping)).
+      source: with labels in [0, len(mapping)); evaluate the old labels on it.
       mapping: the new label of each old one.
       class_names: what each new label means.
+      name: what errors call the mapping.
     """
 
     source: Source
     mapping: tuple[int, ...]
     class_names: tuple[str, ...]
+    name: str = "Relabel.mapping"
 
     def __post_init__(self) -> None:
-        k = len(self.class_names)
-        for old, new in enumerate(self.mapping):
-            if not 0 <= new < k:
-                raise ValueError(
-                    f"Relabel.mapping turns label {old} into {new}; new labels must be "
-                    f"in [0, {k}), as there are {k} class_names."
-                )
+        CoarseMap(self.name, self.mapping, self.class_names)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """What each group means; empty where there are none."""
+        return group_names_of(self.source)
 
     @property
     def all_labels(self) -> Int32[np.ndarray, " m"]:
         """The new labels of all records."""
-        labels = labels_of(self.source)
+        labels = labels_of(self._checked)
         outside = np.flatnonzero((labels < 0) | (labels >= len(self.mapping)))
         if len(outside):
             self._refuse(int(outside[0]), int(labels[outside[0]]))
         return np.array(self.mapping, np.int32)[labels]
 
+    @property
+    def all_groups(self) -> Int32[np.ndarray, " m"] | None:
+        """The groups of all records; None where the source does not list them."""
+        return getattr(self.source, "all_groups", None)
+
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self._checked)
 
     def __getitem__(self, index: int) -> Record:
-        record = self.source[index]
+        record = self._checked[index]
         label = int(record["label"])
         if not 0 <= label < len(self.mapping):
             self._refuse(index, label)
         return {**record, "label": np.int32(self.mapping[label])}
 
+    @functools.cached_property
+    def _checked(self) -> Source:
+        CoarseMap(self.name, self.mapping, self.class_names).check(self.source)
+        return self.source
+
     def _refuse(self, index: int, label: int) -> None:
         raise ValueError(
-            f"record {index} of {self.source!r} has label {label}, but Relabel.mapping "
-            f"has entries for 0 to {len(self.mapping) - 1} only; add what is missing."
+            f"record {index} of {self.source!r} has label {label}, but the map "
+            f"{self.name!r} has entries for 0 to {len(self.mapping) - 1} only; correct "
+            f"the label, or add what is missing to `mapping`."
         )
+
+
+def coarsened(source: Source, coarse: CoarseMap) -> Relabel:
+    """The source under coarse labels; its `source` still has the fine ones.
+
+    In a config: `node(Relabel, source, **vars(coarse))`.
+    """
+    return Relabel(source, coarse.mapping, coarse.class_names, coarse.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels(Chosen):
+    """Gray images with their one channel repeated, for networks that expect colour.
+
+    Attributes:
+      source: of images with one channel.
+      count: of channels.
+    """
+
+    source: Source
+    count: int = 3
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"Channels.count is {self.count}; it must be 1 or more.")
+
+    @functools.cached_property
+    def indices(self) -> Int64[np.ndarray, " s"]:
+        """All records of the source, in its order."""
+        return np.arange(len(self.source))
+
+    def __getitem__(self, index: int) -> Record:
+        record = super().__getitem__(index)
+        channels = record["image"].shape[-1]
+        if channels != 1:
+            raise ValueError(
+                f"Channels repeats one channel, but images of {self.source!r} have "
+                f"{channels}; leave Channels away."
+            )
+        return {**record, "image": np.repeat(record["image"], self.count, axis=-1)}

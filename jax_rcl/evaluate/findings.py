@@ -34,6 +34,7 @@ def embedding(
     class_names: tuple[str, ...],
     *,
     seed: int = 0,
+    most: int = MOST_POINTS,
 ) -> Embedding:
     """Maps unit features to the plane by t-SNE (van der Maaten and Hinton 2008).
 
@@ -42,18 +43,18 @@ def embedding(
     it keeps the large arrangement where it can and is the same for the same seed.
 
     Args:
-      features: one row per image; at most `MOST_POINTS` of them, drawn by `seed`, are
-        shown.
+      features: one row per image.
       labels: their classes.
       class_names: what the labels stand for.
       seed: decides the rows drawn and t-SNE's random numbers.
+      most: rows that are shown; of more, so many are drawn.
 
     Returns:
       The map. With fewer than `FEWEST_POINTS` rows, or when all features are equal, its
       points are the first two principal components instead.
     """
     total = len(features)
-    rows = np.random.default_rng(seed).permutation(total)[:MOST_POINTS]
+    rows = np.random.default_rng(seed).permutation(total)[:most]
     rows.sort()
     lengths = np.linalg.norm(features[rows], axis=1, keepdims=True)
     unit = features[rows] / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -7,7 +7,7 @@ import numpy as np
 from jax_rcl.core import Encode, Finding, Operation, Source, When
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.features import features
-from jax_rcl.evaluate.findings import confusion, embedding
+from jax_rcl.evaluate.findings import MOST_POINTS, confusion, embedding
 from jax_rcl.evaluate.when import Every
 
 
@@ -19,6 +19,7 @@ class HeadAccuracy:
       test: the images that are classified.
       layer: the name of the logits among what the objective's `encode` gives.
       embedded: the layer that the map of the test images shows.
+      mapped: images on that map, at most; 0 for no map. Two thousand take 20 seconds.
       preprocess: deterministic operation on each image, or None.
       batch_size: images per call of the encoder.
       when: when it is measured.
@@ -30,12 +31,17 @@ class HeadAccuracy:
     test: Source
     layer: str = "logits"
     embedded: str = "features"
+    mapped: int = MOST_POINTS
     preprocess: Operation | None = None
     batch_size: int = 256
     when: When = dataclasses.field(default=Every(epochs=1))
 
     def __post_init__(self) -> None:
         """Checks the numbers; what needs the data is in `check`."""
+        if self.mapped < 0:
+            raise ValueError(
+                f"HeadAccuracy.mapped {self.mapped} must be 0, for no map, or more."
+            )
         if self.batch_size < 1:
             raise ValueError(
                 f"HeadAccuracy.batch_size {self.batch_size} must be at least 1."
@@ -44,7 +50,7 @@ class HeadAccuracy:
     @property
     def needs(self) -> frozenset[str]:
         """Names of the layers that it reads."""
-        return frozenset({self.layer, self.embedded})
+        return frozenset({self.layer, self.embedded} if self.mapped else {self.layer})
 
     @property
     def protocol(self) -> str:
@@ -74,12 +80,14 @@ class HeadAccuracy:
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """Which classes are taken for which, and a map of the test images."""
         logits, labels = self._logits(encode)
-        shown, _ = self._layer(encode, self.embedded)
         names = self.test.class_names
-        return {
-            "confusion": confusion(labels, logits.argmax(axis=1), names),
-            "embedding": embedding(shown, labels, names),
+        found: dict[str, Finding] = {
+            "confusion": confusion(labels, logits.argmax(axis=1), names)
         }
+        if self.mapped:
+            shown, _ = self._layer(encode, self.embedded)
+            found["embedding"] = embedding(shown, labels, names, most=self.mapped)
+        return found
 
     def _logits(self, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
         logits, labels = self._layer(encode, self.layer)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer
 from jax_rcl.core import Encode, Finding, Operation, Source, When
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.features import features, once, shared_classes
-from jax_rcl.evaluate.findings import confusion, embedding
+from jax_rcl.evaluate.findings import MOST_POINTS, confusion, embedding
 from jax_rcl.evaluate.logistic import Fitted, logistic_regression
 from jax_rcl.evaluate.when import AtEnd
 
@@ -45,6 +45,8 @@ class LinearProbe:
       seed: decides which images are held out.
       tolerance: converged when no entry of the gradient is larger in absolute value.
       max_iterations: of L-BFGS, for each strength.
+      mapped: images on the map of the test features, at most; 0 for no map. Two
+        thousand take 20 seconds.
       preprocess: deterministic operation on each image, or None.
       batch_size: images per call of the encoder.
       when: when it is measured.
@@ -61,6 +63,7 @@ class LinearProbe:
     seed: int = 0
     tolerance: float = 1e-5
     max_iterations: int = 500
+    mapped: int = MOST_POINTS
     preprocess: Operation | None = None
     batch_size: int = 256
     when: When = dataclasses.field(default=AtEnd())
@@ -82,6 +85,10 @@ class LinearProbe:
             raise ValueError(
                 f"LinearProbe.tolerance {self.tolerance} must be positive, "
                 f"such as 1e-5."
+            )
+        if self.mapped < 0:
+            raise ValueError(
+                f"LinearProbe.mapped {self.mapped} must be 0, for no map, or more."
             )
         for name in ("max_iterations", "batch_size"):
             if getattr(self, name) < 1:
@@ -148,10 +155,14 @@ class LinearProbe:
         fitted = self.fit(encode)
         test, labels = self._features(encode, self.test)
         names = self.test.class_names
-        return {
-            "confusion": confusion(labels, fitted.predict(test), names),
-            "embedding": embedding(test, labels, names, seed=self.seed),
+        found: dict[str, Finding] = {
+            "confusion": confusion(labels, fitted.predict(test), names)
         }
+        if self.mapped:
+            found["embedding"] = embedding(
+                test, labels, names, seed=self.seed, most=self.mapped
+            )
+        return found
 
     def _features(
         self, encode: Encode, source: Source

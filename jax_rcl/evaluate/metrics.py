@@ -2,7 +2,9 @@
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
+from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.metrics.cluster import contingency_matrix
 
 
 def classification(
@@ -81,3 +83,28 @@ def auroc(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]) ->
             f"show {present.tolist()}. Evaluate on a test set with just these two."
         )
     return float(roc_auc_score(labels, scores))
+
+
+def matched(
+    groups: Integer[np.ndarray, " m"], clusters: Integer[np.ndarray, " m"]
+) -> Integer[np.ndarray, " m"]:
+    """The group that the cluster of each row stands for.
+
+    One to one, so that as many rows as possible are of the group that their cluster
+    stands for (optimal assignment, Kuhn 1955).
+
+    Raises:
+      ValueError: if there are more clusters than groups.
+    """
+    present = np.unique(groups)
+    found, own = np.unique(clusters, return_inverse=True)
+    if len(found) > len(present):
+        raise ValueError(
+            f"{len(found)} clusters cannot stand for {len(present)} groups one to one; "
+            f"find as many clusters as there are groups."
+        )
+    counts = np.asarray(contingency_matrix(groups, clusters))
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    stands_for = np.empty_like(present, shape=len(found))
+    stands_for[columns] = present[rows]
+    return stands_for[own]

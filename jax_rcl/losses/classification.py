@@ -37,3 +37,48 @@ def smoothed_cross_entropy(
     onehot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
     targets = optax.losses.smooth_labels(onehot, smoothing)
     return optax.losses.softmax_cross_entropy(logits, targets)
+
+
+def soft_cross_entropy(
+    logits: Float[Array, "b k"],
+    targets: Float[Array, "b k"],
+    *,
+    class_weights: Float[Array, " k"] | None = None,
+) -> Float[Array, " b"]:
+    """Cross entropy of each prediction with a distribution over classes.
+
+        -Σ_k w_k t_k log softmax(logits)_k
+
+    Args:
+      logits: unnormalised log probabilities.
+      targets: t, at least 0; rows that sum to 1, such as labels after mixup.
+      class_weights: w, at least 0; None weighs all classes 1.
+
+    Returns:
+      The loss of each row, in float32 or wider: log k when all logits are equal and all
+      weights 1.
+    """
+    logits = widened(logits)
+    targets = targets.astype(logits.dtype)
+    if class_weights is not None:
+        targets = targets * class_weights.astype(logits.dtype)[None, :]
+    return optax.losses.softmax_cross_entropy(logits, targets)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "b k"], targets: Float[Array, "b k"]
+) -> Float[Array, " b"]:
+    """Cross entropy of k independent yes-or-no predictions, their mean.
+
+        -1/k Σ_k ( t_k log σ(logit_k) + (1 - t_k) log(1 - σ(logit_k)) )
+
+    Args:
+      logits: log odds of yes.
+      targets: probabilities t of yes, in [0, 1].
+
+    Returns:
+      The loss of each row, in float32 or wider: log 2 when all logits are 0.
+    """
+    logits = widened(logits)
+    targets = targets.astype(logits.dtype)
+    return optax.losses.sigmoid_binary_cross_entropy(logits, targets).mean(axis=1)

@@ -1,7 +1,7 @@
 """What is put around an encoder: linear maps, perceptrons, pixel statistics."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -10,20 +10,29 @@ from jaxtyping import Array, Float
 
 from jax_rcl.networks.norms import normalized
 
+Initial = Literal["xavier", "uniform"]
+"""How products start: `xavier` has weights uniform in ±√(6 / (fan-in + fan-out)) and
+biases zero; `uniform` has both uniform in ±1/√fan-in, as PyTorch's `Linear`."""
+
+
+def initializers(initial: Initial, fan_in: int) -> dict[str, Any]:
+    """Keyword arguments of a linear layer, or of a convolution, with so many inputs."""
+    if initial == "xavier":
+        return {"kernel_init": nn.initializers.xavier_uniform()}
+    bound = 1 / math.sqrt(fan_in)
+
+    def uniform(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
+
+    return {"kernel_init": uniform, "bias_init": uniform}
+
 
 def _dense(
     x: Float[Array, "b f"], width: int, *, name: str, bias: bool = True
 ) -> Float[Array, "b d"]:
-    # PyTorch's default, of all four methods: weight and bias uniform in ±1/√f.
-    bound = 1 / math.sqrt(x.shape[-1])
-
-    def uniform(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
-
-    layer = nn.Dense(
-        width, use_bias=bias, kernel_init=uniform, bias_init=uniform, name=name
-    )
-    return layer(x)
+    # All four methods' released code has PyTorch's default here.
+    start = initializers("uniform", x.shape[-1])
+    return nn.Dense(width, use_bias=bias, name=name, **start)(x)
 
 
 class Linear(nn.Module):
@@ -149,3 +158,56 @@ class Normalized(nn.Module):
         mean = jnp.asarray(self.mean, images.dtype).reshape(shape)
         std = jnp.asarray(self.std, images.dtype).reshape(shape)
         return self.encoder((images - mean) / std, train=train)
+
+
+class Concatenated(nn.Module):
+    """Features of several encoders side by side: [b, f₁], [b, f₂] -> [b, f₁ + f₂].
+
+    Each encoder has its variables directly below its name, `params/first/...` and
+    `batch_stats/first/...`, as a run of that encoder alone has them below
+    `params/encoder` and `memory/encoder`: such runs fill the parts of this one.
+
+    Attributes:
+      encoders: images to features; equal ones are still separate networks.
+      names: of each, in the variables; what can be a variable in Python.
+
+    Raises:
+      ValueError: without encoders, or with names that are not one per encoder, repeat
+        or are no identifiers; at the call, if an encoder's output is no vector per
+        image.
+    """
+
+    encoders: tuple[nn.Module, ...]
+    names: tuple[str, ...] = ("first", "second")
+
+    def __post_init__(self) -> None:
+        if not self.encoders or len(self.names) != len(self.encoders):
+            raise ValueError(
+                f"Concatenated.names {self.names} must be one for each of "
+                f"{len(self.encoders)} encoders, of which there is at least one."
+            )
+        if len(set(self.names)) != len(self.names) or not all(
+            name.isidentifier() for name in self.names
+        ):
+            raise ValueError(
+                f"Concatenated.names {self.names} must differ and be made of letters, "
+                f'digits and "_": variables are kept below them. Try ("first", '
+                f'"second").'
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b f"]:
+        outputs = []
+        for name, encoder in zip(self.names, self.encoders, strict=True):
+            # A copy takes the name; the field's own module would be `encoders_0`.
+            features = encoder.copy(parent=self, name=name)(images, train=train)
+            if features.ndim != 2:
+                raise ValueError(
+                    f"Concatenated: encoder '{name}' gives {features.shape} for "
+                    f"{len(images)} images; it must give a vector each, [b, f]."
+                )
+            outputs.append(features)
+        return jnp.concatenate(outputs, axis=1)

@@ -1,7 +1,7 @@
 """Vision transformers: patches as tokens, for any patch that divides the image."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -9,9 +9,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
+from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
+from jax_rcl.networks.heads import Initial, initializers
 
-def _layer_norm(x: Float[Array, "b n d"], *, name: str) -> Float[Array, "b n d"]:
-    layer = nn.LayerNorm(epsilon=1e-6, name=name)
+
+def layer_norm(
+    x: Float[Array, "b n d"], *, name: str, epsilon: float = 1e-6
+) -> Float[Array, "b n d"]:
+    """Normalises tokens in float32, returns the type of `x`; for compact methods."""
+    layer = nn.LayerNorm(epsilon=epsilon, name=name)
     return layer(x.astype(jnp.float32)).astype(x.dtype)
 
 
@@ -33,63 +39,157 @@ def _(primals: tuple, tangents: tuple) -> tuple:
     return x * share, tangent * (share + x * density)
 
 
+def _clipped_normal(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+    """0.1 times the standard normal, clipped to ±0.1."""
+    return 0.1 * jnp.clip(jax.random.normal(key, shape, dtype), min=-1, max=1)
+
+
+def patch_tokens(
+    images: Float[Array, "b h w c"],
+    patch: int,
+    width: int,
+    *,
+    owner: str,
+    initial: Initial,
+    compute: str,
+) -> Float[Array, "b n d"]:
+    """A linear map of every patch, row by row; for compact methods.
+
+    Its kernel `patches/kernel` [patch, patch, c, width] is that of a convolution, which
+    is the same as a product with patches flattened by row, column and channel. With
+    `initial="xavier"` it starts normal by fan-in (LeCun), with biases zero.
+
+    Raises:
+      ValueError: if `patch` does not divide the image; names the network, `owner`.
+    """
+    b, h, w, c = images.shape
+    if h % patch or w % patch:
+        raise ValueError(
+            f"{owner}.patch {patch} must divide the image; got {h}x{w} pixels. "
+            f"Resize the image or choose another patch."
+        )
+    x = nn.Conv(
+        width,
+        (patch, patch),
+        strides=(patch, patch),
+        padding="VALID",
+        dtype=compute,
+        name="patches",
+        **({} if initial == "xavier" else initializers(initial, patch * patch * c)),
+    )(images.astype(compute))
+    return x.reshape(b, -1, width)
+
+
+def perceptron(
+    x: Float[Array, "b n d"],
+    hidden: int,
+    *,
+    name: str,
+    initial: Initial,
+    rate: float,
+    train: bool,
+) -> Float[Array, "b n d"]:
+    """Linear, GELU, dropout, linear and dropout of the last axis; for compact methods.
+
+    Args:
+      x: the last axis is as wide in the output.
+      hidden: width between the two maps, `<name>_hidden` and `<name>_out`.
+      name: start of the submodules' names.
+      initial: of both maps.
+      rate: of both dropouts.
+      train: whether they drop.
+    """
+    width = x.shape[-1]
+    first, last = initializers(initial, width), initializers(initial, hidden)
+    x = gelu(nn.Dense(hidden, dtype=x.dtype, name=f"{name}_hidden", **first)(x))
+    x = Dropout(rate, name=f"{name}_hidden_dropout")(x, train=train)
+    x = nn.Dense(width, dtype=x.dtype, name=f"{name}_out", **last)(x)
+    return Dropout(rate, name=f"{name}_out_dropout")(x, train=train)
+
+
 class Attention(nn.Module):
     """Every token looks at every token: softmax(q kᵀ / √(d / heads)) v, then a product.
 
-    The heads share the width evenly; the softmax is computed in float32.
+    The heads share the width evenly; the softmax is computed in float32. With
+    `form="plain"` no map has a bias, and there is no product at the end.
     """
 
     heads: int
+    form: Literal["projected", "plain"] = "projected"
+    initial: Initial = "xavier"
+    drop: DropRates = DropRates()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+    def __call__(
+        self, x: Float[Array, "b n d"], *, train: bool
+    ) -> Float[Array, "b n d"]:
         width = x.shape[-1]
-        xavier = nn.initializers.xavier_uniform()
+        start = initializers(self.initial, width)
         query, key, value = (
             nn.DenseGeneral(
                 (self.heads, width // self.heads),
+                use_bias=self.form == "projected",
                 dtype=x.dtype,
-                kernel_init=xavier,
                 name=name,
+                **start,
             )(x)
             for name in ("query", "key", "value")
         )
         logits = jnp.einsum(
             "bqhe,bkhe->bhqk", query, key, preferred_element_type=jnp.float32
         )
-        weights = jax.nn.softmax(logits / math.sqrt(width // self.heads), axis=-1)
+        queries = Dropout(self.drop.queries, shared=(1, 3), name="query_dropout")
+        logits = queries(logits / math.sqrt(width // self.heads), train=train)
+        weights = jax.nn.softmax(logits, axis=-1)
+        weights = Dropout(self.drop.attention, name="dropout")(weights, train=train)
         mixed = jnp.einsum("bhqk,bkhe->bqhe", weights.astype(x.dtype), value)
-        return nn.DenseGeneral(
-            width, axis=(-2, -1), dtype=x.dtype, kernel_init=xavier, name="out"
-        )(mixed)
+        if self.form == "plain":
+            y = mixed.reshape(x.shape)
+        else:
+            y = nn.DenseGeneral(
+                width, axis=(-2, -1), dtype=x.dtype, name="out", **start
+            )(mixed)
+        return Dropout(self.drop.units, name="out_dropout")(y, train=train)
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), with GELU."""
+    """x + attention(norm(x)), then x + mlp(norm(x)), with GELU.
+
+    `depth_rate` is the probability that an example skips a branch.
+    """
 
     heads: int
     mlp_width: int
+    attention: Literal["projected", "plain"] = "projected"
+    initial: Initial = "xavier"
+    epsilon: float = 1e-6
+    drop: DropRates = DropRates()
+    depth_rate: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        xavier = nn.initializers.xavier_uniform()
-        y = _layer_norm(x, name="attention_norm")
-        x = x + Attention(self.heads, name="attention")(y)
-        y = _layer_norm(x, name="mlp_norm")
-        y = nn.Dense(
-            self.mlp_width, dtype=x.dtype, kernel_init=xavier, name="mlp_hidden"
-        )(y)
-        y = gelu(y)
-        y = nn.Dense(x.shape[-1], dtype=x.dtype, kernel_init=xavier, name="mlp_out")(y)
-        return x + y
+    def __call__(
+        self, x: Float[Array, "b n d"], *, train: bool
+    ) -> Float[Array, "b n d"]:
+        y = layer_norm(x, name="attention_norm", epsilon=self.epsilon)
+        y = Attention(
+            self.heads, self.attention, self.initial, self.drop, name="attention"
+        )(y, train=train)
+        x = x + StochasticDepth(self.depth_rate, name="attention_depth")(y, train=train)
+        y = layer_norm(x, name="mlp_norm", epsilon=self.epsilon)
+        drop = {"rate": self.drop.units, "train": train}
+        y = perceptron(y, self.mlp_width, name="mlp", initial=self.initial, **drop)
+        return x + StochasticDepth(self.depth_rate, name="mlp_depth")(y, train=train)
 
 
 class ViT(nn.Module):
     """Vision transformer without its classifier (Dosovitskiy et al. 2021).
 
     Blocks normalise first, positions are learned and added to the tokens, and a last
-    layer normalisation closes the tower. There is no dropout and no batch statistic:
-    `train` changes nothing, and the variables hold `params` only.
+    layer normalisation closes the tower. Variables hold `params` only. Training draws
+    random numbers, from the collection `dropout`, if a rate of `drop` is positive; it
+    then runs inside `parallel.data_parallel` only.
+
+    The fields of `PERFECTLY_BALANCED` make it the encoder of Chen et al. 2022.
 
     Attributes:
       patch: side of a patch in pixels; height and width are multiples of it.
@@ -101,6 +201,13 @@ class ViT(nn.Module):
         mean of the patches.
       compute: type of products and activations. Parameters, softmax, normalisation
         and the returned features are float32 in any case.
+      attention: `projected` has biases and a product after the heads; `plain` neither.
+      initial: of the products. The class token starts at zero and positions as
+        0.02 N(0, 1) with `xavier`; both as 0.1 N(0, 1), clipped to ±0.1, with
+        `uniform`.
+      patch_norm: what normalises patches right after their product.
+      epsilon: of all layer normalisations.
+      drop: rates of dropout and of stochastic depth.
 
     Raises:
       ValueError: if `heads` does not divide `width` or a number is not positive; at the
@@ -114,6 +221,11 @@ class ViT(nn.Module):
     mlp_width: int | None = None
     pool: Literal["token", "mean"] = "token"
     compute: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["projected", "plain"] = "projected"
+    initial: Initial = "xavier"
+    patch_norm: Literal["none", "layer"] = "none"
+    epsilon: float = 1e-6
+    drop: DropRates = DropRates()
 
     def __post_init__(self) -> None:
         for name in ("patch", "width", "depth", "heads"):
@@ -138,35 +250,40 @@ class ViT(nn.Module):
         Patches go row by row; with `pool="token"` the class token is before them, so
         that n = h·w / patch² + 1.
         """
-        del train  # Nothing here depends on it; every network takes it.
-        b, h, w, _ = images.shape
-        if h % self.patch or w % self.patch:
-            raise ValueError(
-                f"ViT.patch {self.patch} must divide the image; got {h}x{w} pixels. "
-                f"Resize the image or choose another patch."
-            )
-        size = (self.patch, self.patch)
-        x = nn.Conv(
+        x = patch_tokens(
+            images,
+            self.patch,
             self.width,
-            size,
-            strides=size,
-            padding="VALID",
-            dtype=self.compute,
-            name="patches",
-        )(images.astype(self.compute))
-        x = x.reshape(b, -1, self.width)
-        if self.pool == "token":
-            token = self.param("class_token", nn.initializers.zeros, (1, 1, self.width))
-            token = jnp.broadcast_to(token.astype(x.dtype), (b, 1, self.width))
-            x = jnp.concatenate([token, x], axis=1)
-        positions = self.param(
-            "positions", nn.initializers.normal(0.02), (1, x.shape[1], self.width)
+            owner="ViT",
+            initial=self.initial,
+            compute=self.compute,
         )
+        if self.patch_norm == "layer":
+            x = layer_norm(x, name="patches_norm", epsilon=self.epsilon)
+        x = Dropout(self.drop.patches, name="patches_dropout")(x, train=train)
+        small = self.initial == "uniform"
+        if self.pool == "token":
+            start = _clipped_normal if small else nn.initializers.zeros
+            token = self.param("class_token", start, (1, 1, self.width))
+            token = jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, self.width))
+            x = jnp.concatenate([token, x], axis=1)
+        start = _clipped_normal if small else nn.initializers.normal(0.02)
+        positions = self.param("positions", start, (1, x.shape[1], self.width))
         x = x + positions.astype(x.dtype)
         mlp_width = 4 * self.width if self.mlp_width is None else self.mlp_width
-        for place in range(1, self.depth + 1):
-            x = TransformerBlock(self.heads, mlp_width, name=f"block{place}")(x)
-        return _layer_norm(x.astype(jnp.float32), name="norm")
+        for place in range(self.depth):
+            x = TransformerBlock(
+                self.heads,
+                mlp_width,
+                self.attention,
+                self.initial,
+                self.epsilon,
+                self.drop,
+                depth_rate=self.drop.depth * place / max(1, self.depth - 1),
+                name=f"block{place + 1}",
+            )(x, train=train)
+        x = x.astype(jnp.float32)
+        return layer_norm(x, name="norm", epsilon=self.epsilon)
 
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
@@ -174,3 +291,21 @@ class ViT(nn.Module):
         """Features: the class token, or the mean of the patches."""
         tokens = self.tokens(images, train=train)
         return tokens[:, 0] if self.pool == "token" else tokens.mean(axis=1)
+
+
+PERFECTLY_BALANCED = {
+    "patch": 4,
+    "width": 256,
+    "depth": 7,
+    "heads": 8,
+    "mlp_width": 512,
+    "attention": "plain",
+    "initial": "uniform",
+    "patch_norm": "layer",
+    "epsilon": 1e-5,
+}
+"""Fields of `ViT` for the encoder of Chen et al. 2022, Perfectly Balanced.
+
+Its rates are `DropRates(0.1, 0.05, 0.05, 0.05)`, in the released code with 0.1 behind
+them for queries.
+"""

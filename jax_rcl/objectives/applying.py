@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from jax_rcl import parallel
 from jax_rcl.core import Network, Tree, Variables
+from jax_rcl.losses import pairwise
 
 
 def fresh(
@@ -105,3 +108,21 @@ def encode_with(
         params, stats = variables.params[name], variables.memory[name]
         images = outputs[layer] = eval_apply(network, params, stats, images)
     return outputs
+
+
+def view_metrics(z: jax.Array) -> dict[str, jax.Array]:
+    """What tells collapse from learning, for views [b, v, d].
+
+    `alignment`: mean squared distance of a unit view to the mean of the views of its
+    example, 0 when all views agree (for two views, a quarter of the squared distance
+    between them, which is the alignment of Wang & Isola 2020). `spread`:
+    1 - ‖mean unit view‖² over the global batch, 0 when all embeddings are one point and
+    nearly 1 when they fill the sphere.
+    """
+    unit = jax.lax.stop_gradient(pairwise.unit(z))
+    centre = unit.mean(axis=1, keepdims=True)
+    mean = parallel.device_average(unit.mean(axis=(0, 1)))
+    return {
+        "alignment": jnp.sum((unit - centre) ** 2, axis=-1),
+        "spread": 1 - jnp.sum(mean**2),
+    }

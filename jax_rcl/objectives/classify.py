@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
+from jax_rcl.core import Batch, Clock, Network, Outcome, Tree, Variables
 from jax_rcl.losses import classification
 from jax_rcl.objectives import applying
 
@@ -20,23 +20,38 @@ class Classify:
     `transfer.Restore(workdir, FROZEN_ENCODER)`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f].
+      encoder: images [b, h, w, c] in [0, 1] to features [b, f]. Several encoders are
+        one: `networks.heads.Concatenated`.
       head: features to logits [b, k].
-      encoder_is: "trained" along with the head, or "frozen".
+      encoder_is: "trained" along with the head; "frozen"; or "frozen in training mode",
+        where only its parameters are: dropout acts and batch statistics follow the new
+        images, as in the released code of Thanos.
       smoothing: of the labels, in [0, 1): the share of the target that is spread evenly
         over all classes.
+      targets: the batch's "label", or its "target" [b, k], a distribution for each
+        example, which an augmentation such as `Mixup` adds.
     """
 
     encoder: Network
     head: Network
-    encoder_is: Literal["trained", "frozen"] = "trained"
+    encoder_is: Literal["trained", "frozen", "frozen in training mode"] = "trained"
     smoothing: float = 0.0
-    needs = frozenset({"views", "label"})
+    targets: Literal["label", "target"] = "label"
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing must be in [0, 1); got {self.smoothing}.")
+        if self.smoothing and self.targets == "target":
+            raise ValueError(
+                f"Classify.smoothing {self.smoothing} softens labels, which "
+                f'targets="target" does not read; set it to 0.0.'
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the batch: the views, and what they should be taken for."""
+        return frozenset({"views", "label", self.targets})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh encoder and head."""
@@ -44,27 +59,35 @@ class Classify:
         if self.encoder_is == "trained":
             return variables
         params, memory = dict(variables.params), dict(variables.memory)
-        stats = memory.pop("encoder")
-        encoder = {"params": params.pop("encoder"), "batch_stats": stats}
+        encoder = {"params": params.pop("encoder")}
+        if self.encoder_is == "frozen":
+            encoder["batch_stats"] = memory.pop("encoder")
         return Variables(params=params, frozen={"encoder": encoder}, memory=memory)
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """Cross-entropy of every view, [b·v], and the head's accuracy on the batch."""
         views, v = batch["views"], batch["views"].shape[1]
+        images = views.reshape(-1, *views.shape[2:])
+        encoder_key, head_key = jax.random.split(clock.key)
+        memory = dict(variables.memory)
         if self.encoder_is == "frozen":
-            images = views.reshape(-1, *views.shape[2:])
-            views = self.features(variables, images).reshape(*views.shape[:2], -1)
-            chain = {"head": self.head}
+            features = self.features(variables, images)
         else:
-            chain = self.networks
-        logits, memory = applying.embed_views(chain, variables, views, clock.key)
-        logits, labels = (
-            logits.reshape(-1, logits.shape[-1]),
-            jnp.repeat(batch["label"], v),
+            features, memory["encoder"] = applying.train_apply(
+                self.encoder, *self.held(variables), images, encoder_key
+            )
+        params, stats = variables.params["head"], memory["head"]
+        logits, memory["head"] = applying.train_apply(
+            self.head, params, stats, features, head_key
         )
-        value = classification.smoothed_cross_entropy(
-            logits, labels, smoothing=self.smoothing
-        )
+        labels = jnp.repeat(batch["label"], v)
+        if self.targets == "label":
+            value = classification.smoothed_cross_entropy(
+                logits, labels, smoothing=self.smoothing
+            )
+        else:
+            targets = jnp.repeat(batch["target"], v, axis=0)
+            value = classification.soft_cross_entropy(logits, targets)
         right = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
         return Outcome(value, memory, {"top1": right})
 
@@ -77,12 +100,16 @@ class Classify:
 
     def features(self, variables: Variables, images: jax.Array) -> jax.Array:
         """The encoder's features [n, f] of images [n, h, w, c], in inference mode."""
-        if self.encoder_is == "frozen":
-            own = variables.frozen["encoder"]
-            params, stats = own["params"], own["batch_stats"]
-        else:
-            params, stats = variables.params["encoder"], variables.memory["encoder"]
-        return applying.eval_apply(self.encoder, params, stats, images)
+        return applying.eval_apply(self.encoder, *self.held(variables), images)
+
+    def held(self, variables: Variables) -> tuple[Tree, Tree]:
+        """The encoder's parameters and statistics, wherever they are kept."""
+        own = variables.frozen.get("encoder", {})
+        params = own["params"] if "params" in own else variables.params["encoder"]
+        stats = (
+            own["batch_stats"] if "batch_stats" in own else variables.memory["encoder"]
+        )
+        return params, stats
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -90,14 +117,29 @@ class Classify:
         return {"encoder": self.encoder, "head": self.head}
 
 
-FROZEN_ENCODER = {
-    "frozen/encoder/params": "params/encoder",
-    "frozen/encoder/batch_stats": "memory/encoder",
-}
+def encoder_paths(
+    encoder_is: Literal["trained", "frozen", "frozen in training mode"],
+    *,
+    source: str = "encoder",
+    place: str = "",
+) -> dict[str, str]:
+    """For `transfer.Restore`: what of another run fills the encoder of `Classify`.
+
+    Args:
+      encoder_is: of this run's `Classify`.
+      source: the name of the encoder among the other run's variables.
+      place: the name of the part that is filled, where the encoder is a
+        `networks.heads.Concatenated`; "" fills all of it.
+    """
+    params = "params/encoder" if encoder_is == "trained" else "frozen/encoder/params"
+    kept = encoder_is == "frozen"
+    stats = "frozen/encoder/batch_stats" if kept else "memory/encoder"
+    own = {params: f"params/{source}", stats: f"memory/{source}"}
+    return {f"{path}/{place}".rstrip("/"): theirs for path, theirs in own.items()}
+
+
+FROZEN_ENCODER = encoder_paths("frozen")
 """For `transfer.Restore`: a trained encoder into the frozen one of a probe."""
 
-TRAINED_ENCODER = {
-    "params/encoder": "params/encoder",
-    "memory/encoder": "memory/encoder",
-}
+TRAINED_ENCODER = encoder_paths("trained")
 """For `transfer.Restore`: a trained encoder into one that is trained on."""

@@ -61,7 +61,7 @@ class SupCon:
             positives=self.positives,
             block=self.block,
         )
-        return Outcome(value, memory, view_metrics(z))
+        return Outcome(value, memory, applying.view_metrics(z))
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """`features` of the encoder and `embedding` of the projector."""
@@ -112,7 +112,7 @@ class SimCLR:
             temperature=self.temperature,
             block=self.block,
         )
-        return Outcome(value, memory, view_metrics(z))
+        return Outcome(value, memory, applying.view_metrics(z))
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """`features` of the encoder and `embedding` of the projector."""
@@ -142,21 +142,3 @@ def flat_views(
     b, v, d = z.shape
     rows = pairwise.unit(z).reshape(b * v, d)
     return rows, pairwise.view_ids(parallel.example_ids(b), v), jnp.repeat(labels, v)
-
-
-def view_metrics(z: jax.Array) -> dict[str, jax.Array]:
-    """What tells collapse from learning, for views [b, v, d].
-
-    `alignment`: mean squared distance of a unit view to the mean of the views of its
-    example, 0 when all views agree (for two views, a quarter of the squared distance
-    between them, which is the alignment of Wang & Isola 2020). `spread`:
-    1 - ‖mean unit view‖² over the global batch, 0 when all embeddings are one point and
-    nearly 1 when they fill the sphere.
-    """
-    unit = jax.lax.stop_gradient(pairwise.unit(z))
-    centre = unit.mean(axis=1, keepdims=True)
-    mean = parallel.device_average(unit.mean(axis=(0, 1)))
-    return {
-        "alignment": jnp.sum((unit - centre) ** 2, axis=-1),
-        "spread": 1 - jnp.sum(mean**2),
-    }

@@ -10,15 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb, to_rgba
 from matplotlib.figure import Figure
 
-from jax_rcl.core import Confusion, Finding
-from jax_rcl.report import drawing
+from jax_rcl.core import (
+    ClassPlane,
+    Confusion,
+    Embedding,
+    Finding,
+    MeanCosines,
+    Pictures,
+    Spectra,
+    Spreads,
+)
+from jax_rcl.report import drawing, geometry_plots
 from jax_rcl.report.drawing import LINE, PALETTE, TEXT, named
 from jax_rcl.report.results import written
+from jax_rcl.report.sheets import GAP, HEAD, pictures, tile_of
 
-_TILE = 80  # Pixels of the page that a small image is enlarged to, about,
-_LARGEST = 96  # and that a large one is shown at.
-_GAP = 4
-_HEAD = 20
 _COUNTED = 20  # Classes up to which a confusion matrix holds counts,
 _NAMED = 40  # and names beside rows and columns;
 _LISTED = 14  # else so many lines about the most frequent errors.
@@ -26,13 +32,30 @@ _LISTED = 14  # else so many lines about the most frequent errors.
 
 def draw(finding: Finding) -> tuple[str, Figure]:
     """The picture of what an evaluator found, and a caption that explains it."""
-    if isinstance(finding, Confusion):
-        rows = (
-            "rows are true classes, columns predicted ones; colour is the row's share"
-        )
-        return rows, confusion(finding.matrix, finding.class_names)
-    figure = embedding(finding.points, finding.labels, finding.class_names)
-    return finding.method, figure
+    match finding:
+        case Confusion():
+            text = "rows are true classes, columns predicted ones; colour is the row's"
+            figure = confusion(finding.matrix, finding.class_names)
+            return f"{text} share", figure
+        case Embedding():
+            figure = embedding(finding.points, finding.labels, finding.class_names)
+            return finding.method, figure
+        case MeanCosines():
+            text = "cosines of subclass means with each other; classes are framed"
+            return text, geometry_plots.cosines(finding)
+        case ClassPlane():
+            return finding.method, geometry_plots.plane(finding)
+        case Spectra():
+            text = "singular values of unit features around the mean of their class"
+            return text, geometry_plots.spectra(finding)
+        case Spreads():
+            text = (
+                "dots are subclasses around their own means, lines classes around "
+                "theirs; dots left of the line are what subclasses explain"
+            )
+            return text, geometry_plots.spreads(finding)
+        case Pictures():
+            return finding.method, pictures(finding)
 
 
 def views(
@@ -61,30 +84,26 @@ def views(
         )
     names = [] if labels is None else [named(int(k), class_names) for k in labels]
     margin = 6.2 * max(map(len, names), default=0) + (10 if names else 0)
-    longest = max(h, w)
-    factor = max(1, round(_TILE / longest))
-    shown = factor * min(1.0, _LARGEST / longest)  # Pixels of the page per pixel.
-    tile = np.array([w * shown, h * shown])
-    cell = tile + _GAP
-    block = margin + v * cell[0] + 5 * _GAP
+    tile, smoothing = tile_of(h, w)
+    cell = tile + GAP
+    block = margin + v * cell[0] + 5 * GAP
     rows = _rows(n, block, cell[1])
-    size = (-(-n // rows) * block - 5 * _GAP, _HEAD + rows * cell[1])
+    size = (-(-n // rows) * block - 5 * GAP, HEAD + rows * cell[1])
 
     sheet = drawing.figure(*size, layout=None)
     axes = sheet.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    smoothing = "nearest" if longest <= _LARGEST else "antialiased"
     colour = np.clip(np.broadcast_to(views, (n, v, h, w, 3)), 0, 1)
     text: dict[str, Any] = {"color": TEXT, "va": "center"}
     for i, j in np.ndindex(n, v):
         left = i // rows * block + margin + j * cell[0]
-        top = _HEAD + i % rows * cell[1]
+        top = HEAD + i % rows * cell[1]
         extent = (left, left + tile[0], top + tile[1], top)
         axes.imshow(colour[i, j], extent=extent, interpolation=smoothing)
         if names and j == 0:
             axes.text(left - 8, top + tile[1] / 2, names[i], ha="right", size=9, **text)
         if i % rows == 0:
-            place = (left + tile[0] / 2, _HEAD / 2)
+            place = (left + tile[0] / 2, HEAD / 2)
             axes.text(*place, f"view {j + 1}", ha="center", size=8, **text)
     axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="auto")
     return sheet

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 
 _SHARE = re.compile(
-    r"(?<![a-z])(top[-_]?\d+|acc|accuracy|balanced|recall|precision|auc|auroc)(?![a-z])"
+    r"(?<![a-z])(top[-_]?\d+|acc|accuracy|balanced|recall|precision|f1|auc|auroc)(?![a-z])"
 )
 
 
@@ -34,7 +34,7 @@ def is_share(name: str) -> bool:
     """Whether the number of this name is a share in [0, 1], written in percent.
 
     Those with a word `top1` (or another number), `accuracy`, `acc`, `balanced`,
-    `recall`, `precision`, `auc` or `auroc` are. Other numbers (an alignment, a rank)
+    `recall`, `precision`, `f1`, `auc` or `auroc` are. Other numbers (an alignment, a rank)
     have scales of their own.
     """
     return _SHARE.search(name.lower()) is not None

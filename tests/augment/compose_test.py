@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from jax_rcl import core, parallel
+from jax_rcl.augment.affine import Rotate
 from jax_rcl.augment.color import ColorJitter, Grayscale, Solarize
 from jax_rcl.augment.compose import (
     Chain,
@@ -28,7 +29,11 @@ from jax_rcl.augment.geometry import (
     Resize,
     ResizeShorter,
     Rotate90,
+    VerticalFlip,
 )
+from jax_rcl.augment.padding import ResizeAndPad
+from jax_rcl.augment.patches import Cutout, Patches
+from jax_rcl.augment.tone import Equalize, Invert
 
 KEY = jax.random.key(0)
 BYTES = np.random.default_rng(0).integers(0, 256, (8, 10, 10, 3), np.uint8)
@@ -54,6 +59,12 @@ OPERATIONS = [
     Grayscale(),
     Solarize(0.5),
     GaussianBlur(5),
+    VerticalFlip(),
+    ResizeAndPad(7, 9),
+    Rotate(20.0, "bilinear"),
+    Equalize(),
+    Cutout((0, 5)),
+    Patches(Invert(), 5),
     OneOf((Flip(), Solarize(), GaussianBlur(5))),
     SIMCLR,
 ]

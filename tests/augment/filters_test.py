@@ -1,4 +1,4 @@
-"""Blur agrees with torchvision and scipy; its width is data."""
+"""Blur agrees with torchvision and scipy, fixed kernels with PIL; widths are data."""
 
 import pathlib
 
@@ -6,9 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage, stats
 
-from jax_rcl.augment.filters import GaussianBlur, gaussian_blur
+from jax_rcl.augment.filters import (
+    BLUR,
+    SMOOTH,
+    Blur,
+    GaussianBlur,
+    Sharpness,
+    Smooth,
+    filtered,
+    gaussian_blur,
+)
 
 GOLDEN = np.load(
     pathlib.Path(__file__).parents[1] / "golden" / "torchvision_augment.npz"
@@ -16,6 +26,7 @@ GOLDEN = np.load(
 BLURS = [name for name in GOLDEN if name.startswith("blur")]
 KEY = jax.random.key(0)
 IMAGE = jnp.asarray(np.random.default_rng(0).random((9, 8, 3)), jnp.float32)
+PIXELS = np.random.default_rng(1).integers(0, 256, (9, 8, 3), np.uint8)
 
 blur = jax.jit(gaussian_blur, static_argnames="kernel_size")
 
@@ -78,6 +89,43 @@ def test_an_image_too_small_for_the_kernel_is_refused():
         gaussian_blur(IMAGE, 1.0, kernel_size=17)
 
 
+def levels(operation, pixels):
+    image = jnp.asarray(pixels, jnp.float32) / 255.0
+    return 255.0 * np.asarray(jax.jit(operation)(KEY, image), np.float64)
+
+
+@pytest.mark.parametrize(
+    ("operation", "filter"),
+    [(Blur(), ImageFilter.BLUR), (Smooth(), ImageFilter.SMOOTH)],
+    ids=["blur", "smooth"],
+)
+@pytest.mark.parametrize("shape", [(9, 8), (5, 6), (4, 7), (3, 3), (2, 9)])
+def test_fixed_kernels_are_those_of_pil_at_the_edges_too(operation, filter, shape):
+    pixels = np.ascontiguousarray(PIXELS[: shape[0], : shape[1]])
+    expected = np.asarray(Image.fromarray(pixels).filter(filter))
+    # PIL rounds to whole levels.
+    np.testing.assert_allclose(levels(operation, pixels), expected, rtol=0, atol=0.501)
+
+
+# PIL rounds the smoothed image, which counts |1 - factor| times, and truncates.
+@pytest.mark.parametrize("factor", [0.0, 0.1, 1.0, 1.9])
+def test_sharpness_is_that_of_pil(factor):
+    expected = ImageEnhance.Sharpness(Image.fromarray(PIXELS)).enhance(factor)
+    np.testing.assert_allclose(
+        levels(Sharpness(factor), PIXELS),
+        np.asarray(expected),
+        rtol=0,
+        atol=1.001 + 0.5 * abs(1 - factor),
+    )
+
+
+def test_fixed_kernels_have_sum_one_and_keep_a_constant_image():
+    flat = jnp.full((9, 8, 3), 0.7)
+    for kernel in (BLUR, SMOOTH):
+        assert abs(kernel.sum() - 1) < 1e-6
+        np.testing.assert_allclose(filtered(flat, kernel), flat, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -85,6 +133,7 @@ def test_an_image_too_small_for_the_kernel_is_refused():
         (lambda: GaussianBlur(-3), "GaussianBlur.kernel_size -3 must be an odd"),
         (lambda: GaussianBlur(3, sigma=(0.0, 1.0)), r"GaussianBlur.sigma \(0.0, 1.0\)"),
         (lambda: GaussianBlur(3, sigma=(2.0, 1.0)), r"GaussianBlur.sigma \(2.0, 1.0\)"),
+        (lambda: Sharpness(-1.0), "Sharpness.factor -1.0 must be 0 or more"),
     ],
 )
 def test_constructors_name_field_value_and_constraint(make, message):

@@ -17,6 +17,7 @@ from jax_rcl.augment.geometry import (
     Resize,
     ResizeShorter,
     Rotate90,
+    VerticalFlip,
     flipped,
     padded_crop,
     turned,
@@ -147,6 +148,16 @@ def test_flip_happens_with_its_probability(probability):
     assert stats.binomtest(happened, 2000, probability).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_vertical_flip_exchanges_top_and_bottom_with_its_probability(probability):
+    operation = VerticalFlip(probability)
+    (results,) = draws(lambda key: (operation(key, IMAGE),), 1000)
+    image = np.asarray(IMAGE)
+    mirrored = (results == image[::-1]).all((1, 2, 3))
+    assert (mirrored | (results == image).all((1, 2, 3))).all()
+    assert stats.binomtest(int(mirrored.sum()), 1000, probability).pvalue > 1e-3
+
+
 @pytest.mark.parametrize("turns", range(4))
 def test_quarter_turns_are_those_of_numpy(turns):
     np.testing.assert_array_equal(
@@ -207,6 +218,7 @@ def test_center_crop_refuses_an_image_that_is_too_small():
         (lambda: RandomCrop(-1), "RandomCrop.size -1 "),
         (lambda: RandomCrop(8, padding=-1), "RandomCrop.padding -1 "),
         (lambda: Flip(1.5), r"Flip.probability 1.5 must lie in \[0, 1\]"),
+        (lambda: VerticalFlip(-0.5), "VerticalFlip.probability -0.5 must lie"),
         (lambda: Resize(0), "Resize.size 0 "),
         (lambda: ResizeShorter(0), "ResizeShorter.size 0 "),
         (lambda: CenterCrop(0), "CenterCrop.size 0 "),

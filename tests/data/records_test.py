@@ -9,9 +9,12 @@ from jax_rcl.data.records import (
     balanced_share,
     check_choice,
     check_labels,
+    group_names_of,
+    groups_of,
     labels_of,
     nbytes,
     permutation,
+    torch_permutation,
 )
 from jax_rcl.data.sources import Synthetic
 
@@ -60,6 +63,20 @@ def test_every_number_comes_to_every_place_equally_often():
     assert ((table - expected) ** 2 / expected).sum() < 52.6
 
 
+def test_permutations_of_torch_are_drawn_without_it():
+    assert sorted(torch_permutation(100, 3)) == list(range(100))
+    assert torch_permutation(10, 42).tolist() == [2, 6, 1, 8, 4, 5, 0, 9, 3, 7]
+    assert torch_permutation(0, 1).tolist() == []
+
+
+@pytest.mark.parametrize("count", [1, 17, 3000])
+@pytest.mark.parametrize("seed", [0, 42, 2**32 - 1])
+def test_permutations_of_torch_are_those_of_torch(count, seed):
+    torch = pytest.importorskip("torch")
+    expected = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    np.testing.assert_array_equal(torch_permutation(count, seed), expected.numpy())
+
+
 def test_a_balanced_share_takes_its_fraction_of_every_class():
     labels = np.repeat(np.arange(3, dtype=np.int32), [100, 10, 1])
     share = balanced_share(labels, 0.3, seed=0)
@@ -71,6 +88,12 @@ def test_a_balanced_share_takes_its_fraction_of_every_class():
 def test_labels_are_read_from_records_where_a_source_has_no_faster_way():
     assert labels_of(Listed((1, 0, 1))).tolist() == [1, 0, 1]
     assert labels_of(Listed((1, 0, 1))).dtype == np.int32
+
+
+def test_a_source_without_groups_says_so():
+    with pytest.raises(ValueError, match=r"records of Listed\(.* have no 'group'"):
+        groups_of(Listed((1, 0, 1)))
+    assert group_names_of(Listed((1, 0, 1))) == ()
 
 
 @pytest.mark.parametrize("wrong", [2, -1])

@@ -1,12 +1,48 @@
-"""Sources made of sources: shares keep the balance, other labels follow the mapping."""
+"""Sources made of sources: shares are what they say, labels follow their mapping."""
 
 import numpy as np
 import pytest
 
+from jax_rcl.config import build, node
 from jax_rcl.core import Source
-from jax_rcl.data.records import check_labels, labels_of
+from jax_rcl.data import coarse
+from jax_rcl.data.coarse import CoarseMap
+from jax_rcl.data.records import check_labels, groups_of, labels_of
 from jax_rcl.data.sources import Digits, Npz, Synthetic
-from jax_rcl.data.wrappers import Relabel, Subset
+from jax_rcl.data.wrappers import (
+    Channels,
+    Relabel,
+    Split,
+    Subset,
+    Unbalanced,
+    coarsened,
+)
+
+PAIRS = CoarseMap("pairs", (0, 1, 0, 1), ("even", "odd"))
+
+
+class Numbered:
+    """Records whose group is their number, counted backwards, and nothing listed."""
+
+    class_names = ("a", "b", "c", "d")
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> dict:
+        image = np.full((2, 2, 1), index, np.uint8)
+        label, group = np.int32(index % 4), np.int32(39 - index)
+        return {"image": image, "label": label, "group": group}
+
+
+class Listed(Numbered):
+    """The same, with its groups listed and named."""
+
+    group_names = tuple(f"group {i}" for i in range(40))
+    all_groups = np.arange(40, dtype=np.int32)[::-1]
+
+
+# Subset.
 
 
 def test_a_subset_is_balanced_and_made_of_records_of_its_source():
@@ -37,6 +73,121 @@ def test_a_subset_is_more_than_nothing_and_at_most_all(fraction):
         Subset(Synthetic(), fraction)
 
 
+# Split.
+
+
+@pytest.mark.parametrize(
+    ("count", "train", "val"),
+    [
+        (50_000, [37542, 44491, 216, 43688, 41558], [17408, 40845, 3378, 22188, 44921]),
+        (
+            60_000,
+            [37542, 43087, 2992, 25810, 39634],
+            [33841, 37977, 40521, 16882, 50296],
+        ),
+    ],
+)
+def test_the_split_of_seed_42_is_the_published_one(count, train, val):
+    source = Synthetic(count=count)
+    parts = Split(source), Split(source, "val")
+    assert [len(part) for part in parts] == [count * 9 // 10, count // 10]
+    assert parts[0].indices[:5].tolist() == train
+    assert parts[1].indices[:5].tolist() == val
+    if count == 50_000:
+        assert parts[1].indices[-3:].tolist() == [40730, 25847, 33082]
+
+
+def test_the_parts_of_a_split_are_the_whole():
+    source = Synthetic(size=4, count=37)
+    train, val = (Split(source, part, 0.3, seed=1) for part in ("train", "val"))
+    both = np.concatenate([train.indices, val.indices])
+    assert (len(train), len(val)) == (25, 12) and sorted(both) == list(range(37))
+    np.testing.assert_array_equal(val[3]["image"], source[int(both[28])]["image"])
+    assert (
+        labels_of(val)[3] == val[3]["label"] and val.class_names == source.class_names
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"val_share": 1.0}, r"Split\.val_share is 1\.0; .* between 0 and 1"),
+        ({"seed": -1}, r"Split\.seed is -1; .*\[0, 2\^32\)"),
+    ],
+)
+def test_a_split_has_two_parts(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Split(Synthetic(), **settings)
+
+
+def test_a_split_with_nothing_in_a_part_is_refused():
+    with pytest.raises(ValueError, match="0 to train and 1 to val; each needs"):
+        len(Split(Synthetic(count=1)))
+
+
+# Unbalanced.
+
+
+def test_fine_classes_get_as_many_examples_as_their_place_says():
+    source = Synthetic(classes=4, size=2, count=80)
+    found = Unbalanced(source, PAIRS, (20, 3))
+    assert np.bincount(labels_of(found)).tolist() == [20, 20, 3, 3]
+    assert len(set(found.indices.tolist())) == 46 and (np.diff(found.indices) > 0).all()
+    assert found.class_names == source.class_names
+    other = Unbalanced(source, PAIRS, (20, 3), seed=1)
+    assert not np.array_equal(found.indices, other.indices)
+    assert labels_of(coarsened(found, PAIRS)).sum() == 23
+
+
+def test_cifar_100_u_has_950_examples_of_each_superclass():
+    found = Unbalanced(Synthetic(classes=100, count=50_000), coarse.CIFAR100)
+    assert len(found) == 19_000
+    assert (np.bincount(labels_of(coarsened(found, coarse.CIFAR100))) == 950).all()
+    trees = [47, 52, 56, 59, 96]
+    sizes = np.bincount(labels_of(found))[trees]
+    assert sizes.tolist() == [500, 250, 100, 50, 50]
+
+
+def test_examples_can_be_put_back_as_in_the_released_code():
+    source = Synthetic(classes=4, size=2, count=80)
+    found = Unbalanced(source, PAIRS, (30, 3), draw="replaced")
+    assert np.bincount(labels_of(found)).tolist() == [30, 30, 3, 3]
+    assert len(set(found.indices.tolist())) < 46
+
+
+def test_a_class_that_is_too_small_is_named():
+    source = Synthetic(classes=4, size=2, count=80)
+    with pytest.raises(ValueError, match=r"asks for 21 of fine class 0, but .* has 20"):
+        len(Unbalanced(source, PAIRS, (21, 3)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"counts": (1, 2, 3)}, "has 3 numbers, but 'even' of the map 'pairs' has 2"),
+        ({"counts": (1, 0)}, r"Unbalanced\.counts is \(1, 0\)"),
+    ],
+)
+def test_counts_fit_the_map(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Unbalanced(Synthetic(4), PAIRS, **settings)
+
+
+def test_a_map_of_other_classes_cannot_unbalance():
+    with pytest.raises(
+        ValueError, match=r"'pairs' has 4 entries .* misses 4 'grating 4'"
+    ):
+        len(Unbalanced(Synthetic(5), PAIRS, (2, 1)))
+
+
+def test_an_unbalanced_source_can_be_configured():
+    config = node(Unbalanced, node(Synthetic), coarse.CIFAR100)
+    assert build(config) == Unbalanced(Synthetic(), coarse.CIFAR100)
+
+
+# Relabel.
+
+
 def test_relabelled_records_have_the_mapped_label_and_the_same_image():
     source = Synthetic(classes=3, size=4, count=7)
     coarse = Relabel(source, (1, 0, 1), ("even", "odd"))
@@ -48,11 +199,23 @@ def test_relabelled_records_have_the_mapped_label_and_the_same_image():
     np.testing.assert_array_equal(record["image"], source[2]["image"])
 
 
+def test_fine_labels_remain_at_hand():
+    coarse = coarsened(Synthetic(classes=4, size=4, count=7), PAIRS)
+    np.testing.assert_array_equal(labels_of(coarse), labels_of(coarse.source) % 2)
+
+
 def test_a_mapping_to_a_class_without_a_name_is_refused():
     with pytest.raises(ValueError, match=r"turns label 1 into 2; .*\[0, 2\)"):
         Relabel(Synthetic(), (0, 2), ("a", "b"))
     with pytest.raises(ValueError, match="turns label 0 into -1"):
         Relabel(Synthetic(), (-1,), ("a",))
+
+
+@pytest.mark.parametrize("mapping", [(0,), (0, 0, 0)])
+def test_a_mapping_has_one_entry_for_each_class(mapping):
+    source = Relabel(Synthetic(2), mapping, ("all",))
+    with pytest.raises(ValueError, match=r"'Relabel\.mapping' has .* 2 classes"):
+        source[0]
 
 
 @pytest.mark.parametrize("label", [2, -1])
@@ -62,13 +225,61 @@ def test_a_label_that_the_mapping_does_not_have_is_named(tmp_path, label):
         image=np.zeros((3, 2, 2, 3), np.uint8),
         label=np.array([0, 1, label]),
     )
-    source = Relabel(Npz(str(tmp_path / "set.npz")), (0, 0), ("all",))
+    fine = Npz(str(tmp_path / "set.npz"), names=("a", "b"))
+    source = Relabel(fine, (0, 0), ("all",))
     assert source[1]["label"] == 0
-    message = rf"record 2 of .* has label {label}, but Relabel\.mapping .* 0 to 1"
+    message = rf"record 2 of .* has label {label}, but .*Relabel\.mapping.* 0 to 1"
     with pytest.raises(ValueError, match=message):
         source[2]
     with pytest.raises(ValueError, match=message):
         labels_of(source)
+
+
+# Channels.
+
+
+def test_a_gray_channel_is_repeated():
+    source = Synthetic(classes=4, size=4, channels=1, count=5)
+    colour = Channels(source)
+    assert isinstance(colour, Source) and len(colour) == 5
+    assert colour[4]["image"].shape == (4, 4, 3) and colour[4]["label"] == 0
+    for channel in range(3):
+        np.testing.assert_array_equal(
+            colour[4]["image"][..., channel], source[4]["image"][..., 0]
+        )
+    np.testing.assert_array_equal(labels_of(colour), labels_of(source))
+    assert Channels(Channels(source, 1), 2)[0]["image"].shape == (4, 4, 2)
+
+
+def test_colour_is_not_repeated():
+    with pytest.raises(ValueError, match=r"Synthetic\(.* have 3; leave Channels away"):
+        Channels(Synthetic())[0]
+    with pytest.raises(ValueError, match=r"Channels\.count is 0"):
+        Channels(Synthetic(), 0)
+
+
+# All of them.
+
+
+@pytest.mark.parametrize("source", [Numbered(), Listed()])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda source: Subset(source, 0.5),
+        lambda source: Split(source, "val", 0.25),
+        lambda source: Unbalanced(source, PAIRS, (6, 2)),
+        lambda source: coarsened(source, PAIRS),
+        Channels,
+    ],
+)
+def test_groups_are_passed_on(source, wrap):
+    wrapped = wrap(source)
+    groups = groups_of(wrapped)
+    assert groups.dtype == np.int32 and len(groups) == len(wrapped)
+    for i in range(len(wrapped)):
+        # The image holds the number of the record.
+        assert wrapped[i]["group"] == groups[i] == 39 - wrapped[i]["image"][0, 0, 0]
+    assert wrapped.group_names == getattr(source, "group_names", ())
 
 
 def test_wrapped_sources_are_their_settings():
@@ -77,3 +288,7 @@ def test_wrapped_sources_are_their_settings():
     )
     assert one == other and hash(one) == hash(other)
     assert Subset(Synthetic(), 0.5) != Subset(Synthetic(), 0.5, seed=1)
+    assert Split(one) == Split(other) != Split(one, "val")
+    assert hash(Unbalanced(Synthetic(), PAIRS, (1, 1))) == hash(
+        Unbalanced(Synthetic(), PAIRS, (1, 1))
+    )

@@ -83,6 +83,15 @@ def test_findings_show_what_is_taken_for_what_and_a_map(source):
     assert embedding.points.shape == (5, 2) and "5 of 5 images" in embedding.method
 
 
+def test_the_map_shows_as_many_images_as_asked_for(source):
+    few = HeadAccuracy(source, mapped=3).findings(Head())["embedding"]
+    assert isinstance(few, Embedding) and few.points.shape == (3, 2)
+    none = HeadAccuracy(source, mapped=0, embedded="nothing")
+    assert none.findings(Head()).keys() == {"confusion"} and none.needs == {"logits"}
+    with pytest.raises(ValueError, match="mapped -1 must be 0"):
+        HeadAccuracy(source, mapped=-1)
+
+
 def test_numbers_and_findings_share_one_pass_over_the_images(source):
     head, evaluator = Head(), HeadAccuracy(source, batch_size=2)
     evaluator.run(head)

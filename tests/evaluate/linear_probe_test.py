@@ -109,6 +109,16 @@ def test_findings_are_of_the_same_fit(train, blobs, encode):
     np.testing.assert_array_equal(found["embedding"].labels, test.labels)
 
 
+def test_the_map_shows_as_many_images_as_asked_for(train, blobs, encode):
+    test = blobs(21, seed=2)
+    few = LinearProbe(train, test, strengths=(0.1,), mapped=9, batch_size=8)
+    assert few.findings(encode)["embedding"].points.shape == (9, 2)
+    none = LinearProbe(train, test, strengths=(0.1,), mapped=0, batch_size=8)
+    assert none.findings(encode).keys() == {"confusion"}
+    with pytest.raises(ValueError, match="mapped -1 must be 0"):
+        LinearProbe(train, test, mapped=-1)
+
+
 def test_too_few_iterations_are_reported(train, test_set, encode, caplog):
     probe = LinearProbe(
         train, test_set, strengths=(1e-6, 0.1), max_iterations=1, batch_size=8

@@ -1,5 +1,7 @@
 """Numbers for a classifier."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import top_k_accuracy_score
@@ -76,3 +78,26 @@ def test_the_names_follow_from_the_number_of_classes(classes, names):
 def test_labels_must_be_classes(labels):
     with pytest.raises(ValueError, match=r"in \[0, 2\]"):
         metrics.classification(np.zeros((len(labels), 3)), np.array(labels, np.int32))
+
+
+def test_clusters_stand_for_the_groups_that_get_most_rows_right():
+    groups = np.array([4, 4, 4, 4, 7, 7, 7, 9, 9])
+    clusters = np.array([0, 0, 0, 2, 0, 0, 2, 5, 2])
+    # Cluster 0 holds two of group 7, but three of group 4: 7 gets what is left.
+    found = metrics.matched(groups, clusters)
+    best = max(
+        sum(groups == np.array(order)[np.searchsorted([0, 2, 5], clusters)])
+        for order in itertools.permutations([4, 7, 9])
+    )
+    assert (found == groups).sum() == best == 5
+    np.testing.assert_array_equal(found, [4, 4, 4, 7, 4, 4, 7, 9, 7])
+
+
+def test_fewer_clusters_than_groups_leave_a_group_out():
+    found = metrics.matched(np.array([0, 0, 1]), np.array([3, 3, 3]))
+    np.testing.assert_array_equal(found, [0, 0, 0])
+
+
+def test_more_clusters_than_groups_are_an_error():
+    with pytest.raises(ValueError, match="2 clusters cannot stand for 1 groups"):
+        metrics.matched(np.array([3, 3]), np.array([0, 1]))

@@ -8,12 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_rcl.networks.heads import Headed, Mlp, Normalized
+from jax_rcl import parallel
+from jax_rcl.networks.decoder import ResNetDecoder
+from jax_rcl.networks.dropout import DropRates
+from jax_rcl.networks.heads import Concatenated, Headed, Mlp, Normalized
+from jax_rcl.networks.mixer import Mixer
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 
 SMALL = ResNet(depth=10, width=8, stem="small")
-NETWORKS = {
+BALANCED = ViT(
+    patch=4,
+    width=16,
+    depth=2,
+    heads=2,
+    mlp_width=32,
+    attention="plain",
+    initial="uniform",
+    patch_norm="layer",
+    epsilon=1e-5,
+    drop=DropRates(patches=0.3, attention=0.2, units=0.2, depth=0.3, queries=0.2),
+)
+MIXER = Mixer(patch=4, width=16, depth=1, dropout=0.2)
+ENCODERS = {
     "resnet": SMALL,
     "resnet in bfloat16": ResNet(depth=10, width=8, stem="small", compute="bfloat16"),
     "resnet by groups": ResNet(depth=14, width=8, norm="group"),
@@ -24,14 +41,30 @@ NETWORKS = {
         Normalized(ViT(patch=4, width=8, depth=1, heads=1), (0.5,), (0.25,)),
         Mlp((8, 4), norm="local"),
     ),
+    "balanced vit": BALANCED,
+    "balanced vit in bfloat16": BALANCED.copy(compute="bfloat16"),
+    "mixer": MIXER,
+    "mixer in bfloat16": MIXER.copy(compute="bfloat16"),
+    "side by side": Concatenated((MIXER, Normalized(MIXER, (0.5,), (0.25,)))),
 }
+DECODERS = {
+    "decoder": ResNetDecoder(8, width=2),
+    "decoder in bfloat16": ResNetDecoder(8, width=2, compute="bfloat16"),
+}
+NETWORKS = ENCODERS | DECODERS
 every_network = pytest.mark.parametrize("name", NETWORKS)
+every_encoder = pytest.mark.parametrize("name", ENCODERS)
 
 
-def shapes_of(name, channels=3):
+def inputs_of(name, count=4):
+    shape = (8, 8, 3) if name in ENCODERS else (16,)
+    return np.random.RandomState(1).rand(count, *shape).astype(np.float32)
+
+
+def shapes_of(name, inputs=None):
     init = functools.partial(NETWORKS[name].init, train=False)
-    images = jax.ShapeDtypeStruct((4, 8, 8, channels), jnp.float32)
-    return jax.eval_shape(init, jax.random.key(0), images)
+    inputs = inputs_of(name) if inputs is None else inputs
+    return jax.eval_shape(init, jax.random.key(0), inputs)
 
 
 @functools.cache
@@ -46,9 +79,8 @@ def built(name):
         return jnp.asarray(around.get(path[-1].key, x / np.sqrt(max(fan_in, 1))))
 
     variables = jax.tree_util.tree_map_with_path(fill, shapes_of(name))
-    images = jnp.asarray(draws.rand(4, 8, 8, 3), jnp.float32)
     encode = jax.jit(functools.partial(NETWORKS[name].apply, train=False))
-    return variables, encode, images
+    return variables, encode, jnp.asarray(inputs_of(name))
 
 
 STEMS = [["stem", "kernel"], ["patches", "kernel"]]
@@ -76,37 +108,78 @@ def test_variables_are_float32(name):
 
 
 @every_network
-def test_features_are_float32_and_finite(name):
-    variables, encode, images = built(name)
-    features = encode(variables, images)
-    assert features.ndim == 2 and len(features) == len(images)
-    assert features.dtype == jnp.float32
-    assert jnp.isfinite(features).all()
+def test_outputs_are_float32_and_finite(name):
+    variables, encode, inputs = built(name)
+    outputs = encode(variables, inputs)
+    assert outputs.ndim == (2 if name in ENCODERS else 4)
+    assert len(outputs) == len(inputs)
+    assert outputs.dtype == jnp.float32
+    assert jnp.isfinite(outputs).all()
 
 
 @every_network
-def test_features_of_an_image_depend_on_it_alone(name):
-    variables, encode, images = built(name)
-    features = encode(variables, images)
-    others = encode(variables, images.at[1:].set(1 - images[1:]))
-    np.testing.assert_allclose(others[0], features[0], rtol=1e-6, atol=1e-6)
-    assert jnp.abs(others[1:] - features[1:]).max() > 1e-3
+def test_outputs_of_an_example_depend_on_it_alone(name):
+    variables, encode, inputs = built(name)
+    outputs = encode(variables, inputs)
+    others = encode(variables, inputs.at[1:].set(1 - inputs[1:]))
+    np.testing.assert_allclose(others[0], outputs[0], rtol=1e-6, atol=1e-6)
+    assert jnp.abs(others[1:] - outputs[1:]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["resnet", "vit"])
+@pytest.mark.parametrize("name", ["resnet", "vit", "balanced vit", "mixer", "decoder"])
 def test_bfloat16_stays_close_to_float32(name):
-    variables, encode, images = built(name)
+    variables, encode, inputs = built(name)
     _, rough, _ = built(f"{name} in bfloat16")
-    exact, close = encode(variables, images), rough(variables, images)
+    exact, close = encode(variables, inputs), rough(variables, inputs)
     assert jnp.abs(close - exact).max() > 0  # It does compute in another type.
     assert jnp.abs(close - exact).max() < 0.05 * exact.std()
 
 
-@every_network
+@functools.cache
+def trained(name, devices):
+    """Outputs, statistics and gradient of one training step on so many devices."""
+    network, variables = NETWORKS[name], built(name)[0]
+
+    def loss(params, others, key, inputs):
+        outputs, changed = network.apply(
+            {"params": params, **others},
+            inputs,
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        return parallel.mean(outputs**2), (parallel.gather_constant(outputs), changed)
+
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    others = {kind: tree for kind, tree in variables.items() if kind != "params"}
+    whole = (variables["params"], others, jax.random.key(0))
+    step = parallel.data_parallel(jax.grad(loss, has_aux=True), mesh, whole=3)
+    arguments = *parallel.replicate(whole, mesh), parallel.put(inputs_of(name, 8), mesh)
+    return jax.tree.map(np.asarray, jax.jit(step)(*arguments))
+
+
+@pytest.mark.parametrize("name", ["balanced vit", "mixer", "side by side", "decoder"])
+def test_training_does_not_see_the_number_of_devices(name):
+    alone, together = trained(name, 1), trained(name, 8)
+
+    def close(x, y):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * (1 + np.abs(y).max()))
+
+    jax.tree.map(close, together, alone)
+
+
+@pytest.mark.parametrize("name", ["balanced vit", "mixer"])
+def test_training_drops(name):
+    variables, encode, _ = built(name)
+    _, (outputs, _) = trained(name, 1)
+    assert np.abs(outputs - encode(variables, inputs_of(name, 8))).min(axis=1).all()
+
+
+@every_encoder
 def test_gray_images_are_images(name):
-    variables = shapes_of(name, channels=1)
+    variables = shapes_of(name, jnp.zeros((4, 8, 8, 1)))
     first = [leaf for path, leaf in leaves(variables) if path[-2:] in STEMS]
-    assert [leaf.shape[2] for leaf in first] == [1]
+    assert {leaf.shape[2] for leaf in first} == {1}
 
 
 @every_network

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_rcl.networks.heads import Headed, Linear, Mlp, Normalized
+from jax_rcl.config import build, node
+from jax_rcl.networks.heads import Concatenated, Headed, Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 
@@ -152,3 +153,92 @@ def test_statistics_have_a_number_per_channel():
     network = Normalized(ENCODER, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     with pytest.raises(ValueError, match="has 3 channels, the images have 1"):
         shapes(network, jnp.zeros((1, 4, 4, 1)))
+
+
+NORMALIZED = Normalized(ENCODER, (0.5,), (0.25,))
+STATISTICS = Mlp((3, 3), norm="sync")
+IMAGES = jnp.asarray(np.random.RandomState(0).rand(2, 8, 8, 3), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "encoders",
+    [
+        (ENCODER, Headed(ENCODER, STATISTICS)),
+        (NORMALIZED, Headed(NORMALIZED, STATISTICS)),
+    ],
+    ids=["plain", "normalized"],
+)
+def test_concatenated_encoders_are_those_of_runs_of_their_own(encoders):
+    draws = np.random.RandomState(0)
+
+    def variables_of(encoder):
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(1 + draws.rand(*leaf.shape), leaf.dtype),
+            shapes(encoder, IMAGES),
+        )
+
+    first, second = (variables_of(encoder) for encoder in encoders)
+    # What a transfer does: `params/left` from `params/encoder` of the first run.
+    joined = {
+        "params": {"left": first["params"], "right": second["params"]},
+        "batch_stats": {"right": second["batch_stats"]},
+    }
+    network = Concatenated(encoders, ("left", "right"))
+    assert jax.tree.structure(shapes(network, IMAGES)) == jax.tree.structure(joined)
+    features = [
+        encode(encoders[0], first, IMAGES),
+        encode(encoders[1], second, IMAGES),
+    ]
+    np.testing.assert_allclose(
+        encode(network, joined, IMAGES), np.concatenate(features, axis=1), rtol=1e-6
+    )
+
+
+def test_equal_encoders_are_separate_networks():
+    params = init(Concatenated((ENCODER, ENCODER)), IMAGES)["params"]
+    assert set(params) == {"first", "second"}
+    first, second = (params[name]["patches"]["kernel"] for name in params)
+    assert (first != second).any()
+
+
+def test_one_or_three_encoders_can_be_concatenated():
+    for count, names in [(1, ("first",)), (3, ("first", "second", "third"))]:
+        network = Concatenated((ENCODER,) * count, names)
+        features = jax.eval_shape(
+            functools.partial(encode, network), shapes(network, IMAGES), IMAGES
+        )
+        assert features.shape == (2, 4 * count)
+
+
+@pytest.mark.parametrize(
+    ("encoders", "names", "message"),
+    [
+        ((), (), "must be one for each of 0 encoders"),
+        ((ENCODER,), ("first", "second"), "must be one for each of 1 encoders"),
+        ((ENCODER, ENCODER), ("first", "first"), "must differ"),
+        (
+            (ENCODER, ENCODER),
+            ("first", "with/slash"),
+            "must differ and be made of letters",
+        ),
+    ],
+)
+def test_names_that_cannot_be_are_an_error(encoders, names, message):
+    with pytest.raises(ValueError, match=message):
+        Concatenated(encoders, names)
+
+
+def test_what_is_concatenated_are_vectors():
+    class Tokens(ViT):
+        def __call__(self, images, *, train):
+            return self.tokens(images, train=train)
+
+    network = Concatenated((ENCODER, Tokens(patch=2, width=4, depth=1, heads=2)))
+    with pytest.raises(ValueError, match=r"'second' gives \(2, 17, 4\) for 2 images"):
+        shapes(network, IMAGES)
+
+
+def test_a_config_describes_concatenated_encoders():
+    fields = {"patch": 2, "width": 4, "depth": 1, "heads": 2}
+    config = node(Concatenated, encoders=(node(ViT, **fields), node(ViT, **fields)))
+    assert build(config) == Concatenated((ENCODER, ENCODER))

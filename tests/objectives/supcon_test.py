@@ -12,7 +12,8 @@ from jax_rcl import parallel
 from jax_rcl.core import Clock
 from jax_rcl.losses import contrastive
 from jax_rcl.networks.heads import Linear
-from jax_rcl.objectives.supcon import SimCLR, SupCon, view_metrics
+from jax_rcl.objectives.applying import view_metrics
+from jax_rcl.objectives.supcon import SimCLR, SupCon
 
 N = 8
 

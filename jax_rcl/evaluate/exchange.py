@@ -1,0 +1,120 @@
+"""What changes when embeddings are exchanged within classes, and what does not."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int32, Int64, Integer
+
+from jax_rcl.augment import compose
+from jax_rcl.core import Encode, Operation, Source
+from jax_rcl.evaluate.reconstructions import raw_images, reconstructed
+
+
+@runtime_checkable
+class Term(Protocol):
+    """A part of an objective, as a function of two views of every image."""
+
+    def __call__(
+        self,
+        first: Float[Array, "n d"],
+        second: Float[Array, "n d"],
+        labels: Int32[Array, " n"],
+    ) -> Float[Array, "..."]:
+        """The loss of each row or their mean; row i of both is a view of image i."""
+        ...
+
+
+def within_classes(
+    labels: Integer[np.ndarray, " n"], *, seed: int
+) -> Int64[np.ndarray, " n"]:
+    """A permutation that keeps classes: one random cycle through each.
+
+    Row i goes to another of its class, except the only one of a class.
+    """
+    random = np.random.default_rng(seed)
+    moved = np.arange(len(labels))
+    for label in np.unique(labels):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        moved[rows] = np.roll(rows, 1)
+    return moved
+
+
+def term_gap(
+    term: Term,
+    first: Float[np.ndarray, "n d"],
+    second: Float[np.ndarray, "n d"],
+    labels: Integer[np.ndarray, " n"],
+    moved: Int64[np.ndarray, " n"],
+) -> float:
+    """Mean of a term with pairs of embeddings moved, less that with them in place."""
+    apply = jax.jit(term)
+
+    def loss(rows: np.ndarray) -> float:
+        views = (jnp.asarray(x[rows], jnp.float32) for x in (first, second))
+        value = apply(*views, jnp.asarray(labels, jnp.int32))
+        return float(np.asarray(value, np.float64).mean())
+
+    return loss(moved) - loss(np.arange(len(labels)))
+
+
+def reconstruction_gap(
+    encode: Encode,
+    layer: str,
+    batches: Iterable[tuple[Float32[np.ndarray, "b h w c"], Int64[np.ndarray, " r"]]],
+    moved: Int64[np.ndarray, " n"],
+) -> float:
+    """Mean squared error of pixels decoded from moved images, less that of their own.
+
+    Args:
+      encode: gives decoded images under the name `layer`.
+      layer: see `reconstructions.reconstructed`.
+      batches: of `reconstructions.batches_of`, n images in all.
+      moved: which image each is decoded from.
+    """
+    pairs = [
+        [x[: len(rows)] for x in reconstructed(encode, images, layer)]
+        for images, rows in batches
+    ]
+    given, made = (
+        np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True)
+    )
+    return float(((made[moved] - given) ** 2).mean() - ((made - given) ** 2).mean())
+
+
+def two_views(
+    source: Source,
+    rows: Int64[np.ndarray, " n"],
+    operation: Operation,
+    batch_size: int,
+    *,
+    seed: int,
+) -> Iterator[tuple[Float[Array, "b v h w c"], int]]:
+    """Two random views of some images, random by seed and place in the source.
+
+    Yields:
+      Views [batch_size, 2, h, w, c] in [0, 1], the last batch filled up, and how many
+      of them count.
+    """
+    key = jax.random.key(seed)
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        filled = np.pad(chosen, (0, batch_size - len(chosen)), mode="edge")
+        images = raw_images(source, filled)
+        yield _views(operation, key, filled.astype(np.int32), images), len(chosen)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _views(
+    operation: Operation,
+    key: jax.Array,
+    rows: Int32[Array, " b"],
+    images: Integer[Array, "b h w c"],
+) -> Float[Array, "b v ..."]:
+    """Two views of each image, random by its place in the source."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    both = compose.Views(operation, count=2).of_one
+    return jax.vmap(both)(keys, compose.unit_range(images))

@@ -1,0 +1,288 @@
+"""How classes and their subclasses lie in the space of features: numbers, pictures."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_rcl import parallel
+from jax_rcl.core import (
+    ClassPlane,
+    Encode,
+    Finding,
+    MeanCosines,
+    Operation,
+    Source,
+    Spectra,
+    Spreads,
+    When,
+)
+from jax_rcl.evaluate import exchange, geometry_numbers
+from jax_rcl.evaluate.exchange import Term
+from jax_rcl.evaluate.features import features, once, shared_classes
+from jax_rcl.evaluate.findings import MOST_POINTS
+from jax_rcl.evaluate.reconstructions import batches_of
+from jax_rcl.evaluate.strata import Strata, strata, unit
+from jax_rcl.evaluate.when import AtEnd
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """Collapse, spread, simplex, subclasses: where a coarse training put its images.
+
+    The source has fine labels; `coarse` says which class each of them, a subclass,
+    belongs to. With z the features divided by their length, μ_c and μ_s the means of a
+    class and of a subclass, the numbers are those of `geometry_numbers` (formulas and
+    values at collapse are there), under the names of the Thanos report:
+
+      Q1   within_class_cosine, between_class_cosine     1 within collapsed classes
+      Q2   within_class_spread, mean ‖z - μ_c‖²          0
+      Q3   class_uniformity                              0
+      Q5   simplex_deviation, simplex_deviation_max, class_radius_variation
+                                                         0 for a simplex
+      Q6   within_over_total, collapse_ratio             0
+      Q7   subclass_share of the spread                  not defined, left out
+      Q8   subclass_distance_within, subclass_distance_between,
+           size_spread_correlation                       0 within classes
+      Q9   nearest_subclass_accuracy, cluster_purity, cluster_nmi, cluster_ari
+                                                         chance; largest share, 0, 0
+      Q12  effective_rank, largest_singular_value        1, 0
+
+    and of `sample` images drawn by `seed`:
+
+      Q4   alignment, mean ‖z' - z''‖² of two random views of an image (with `views`)
+      Q10  permutation_gap_<term>: what the mean of a loss gains when the pairs of
+           embeddings are exchanged among the images of each class: 0 up to rounding
+           for a loss that cannot tell subclasses, such as every contrastive one of
+           coarse labels. permutation_gap_reconstruction: what the squared error of
+           pixels in [0, 1] gains when each image is compared with what the decoder
+           makes of another one of its class: above 0 where images can be told apart,
+           0 when classes collapse.
+
+    The exchange is one random cycle through the drawn images of each class.
+
+    Attributes:
+      source: images with fine labels.
+      coarse: the class of each fine label.
+      coarse_names: what the classes are called.
+      layer: which of the encoder's features.
+      train: whose subclass means the images are compared with in Q9; None for the
+        source's own, each image left out of its mean.
+      terms: losses of coarse labels for Q10, by name.
+      views: makes a random view of an image in [0, 1], in place of `preprocess`, for Q4
+        and the two arguments of the terms; None for no Q4, and the same features twice.
+      reconstruction: layer of decoded images for Q10, or None.
+      sample: images for Q4 and Q10, at most.
+      seed: of all that is drawn.
+      preprocess: deterministic operation on each image, or None.
+      batch_size: images per call of the encoder.
+      when: when it is measured.
+
+    Raises:
+      ValueError: if a number is below 1 or `coarse` refers to no name.
+    """
+
+    source: Source
+    coarse: tuple[int, ...]
+    coarse_names: tuple[str, ...]
+    layer: str = "features"
+    train: Source | None = None
+    # Not hashed, since mappings cannot be; compared all the same.
+    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, hash=False)
+    views: Operation | None = None
+    reconstruction: str | None = None
+    sample: int = 512
+    seed: int = 0
+    preprocess: Operation | None = None
+    batch_size: int = 256
+    when: When = dataclasses.field(default=AtEnd())
+
+    def __post_init__(self) -> None:
+        """Checks the numbers and the map; what needs the data is in `check`."""
+        for name in ("sample", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"Geometry.{name} {getattr(self, name)} must be at least 1."
+                )
+        k = len(self.coarse_names)
+        for fine, coarse in enumerate(self.coarse):
+            if not 0 <= coarse < k:
+                raise ValueError(
+                    f"Geometry.coarse puts fine label {fine} into class {coarse}; "
+                    f"classes must be in [0, {k}), as there are {k} coarse_names."
+                )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.layer, self.reconstruction or self.layer})
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        means = (
+            "the other images" if self.train is None else f"{len(self.train)} others"
+        )
+        return (
+            f"unit {self.layer!r} of {len(self.source)} images of {len(self.coarse)} "
+            f"subclasses in {len(self.coarse_names)} classes, subclass means of {means}"
+        )
+
+    def check(self) -> None:
+        """Compares the map with the source, and calls the terms on shapes.
+
+        Raises:
+          ValueError: if the map has not one entry for each fine class, if train and
+            source are equal or name different classes, or for a term that gives neither
+            a scalar nor a value for each row.
+        """
+        names = self.source.class_names
+        if len(names) != len(self.coarse):
+            missing = ", ".join(map(repr, names[len(self.coarse) :][:10]))
+            raise ValueError(
+                f"Geometry.coarse has {len(self.coarse)} entries, but {self.source} "
+                f"has {len(names)} fine classes"
+                + (f"; it does not cover {missing}" if missing else "")
+                + ". Write the class of every fine label, in order."
+            )
+        if self.train is not None:
+            shared_classes(self.train, self.source)
+        rows = jax.ShapeDtypeStruct((4, 8), jnp.float32)
+        labels = jax.ShapeDtypeStruct((4,), jnp.int32)
+        for name, term in self.terms.items():
+            shape = jax.eval_shape(term, rows, rows, labels).shape
+            if shape not in ((), (4,)):
+                raise ValueError(
+                    f"Geometry.terms[{name!r}] gives {list(shape)} for 4 rows; a term "
+                    f"gives one value for each row, or their mean."
+                )
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """The numbers above, those that are not defined left out.
+
+        Raises:
+          ValueError: what `check` raises, and if the features do not fit.
+        """
+        self.check()
+        of = self._strata(encode, self.source)
+        train = None if self.train is None else self._strata(encode, self.train)
+        return {
+            **geometry_numbers.cosines(of),
+            **geometry_numbers.spreads(of),
+            **geometry_numbers.uniformity(of, seed=self.seed),
+            **geometry_numbers.simplex(of),
+            **geometry_numbers.distances(of),
+            **geometry_numbers.nearest_subclass(of, train),
+            **geometry_numbers.clusters(of, seed=self.seed),
+            **geometry_numbers.ranks(of),
+            **self._of_sample(encode, of),
+        }
+
+    def findings(self, encode: Encode) -> dict[str, Finding]:
+        """Cosines of subclass means, a plane of embeddings, spectra and spreads.
+
+        After `run` with the same `encode`, which is not called again.
+        """
+        of = self._strata(encode, self.source)
+        fine, coarse = self.source.class_names, self.coarse_names
+        subclass_names = tuple(fine[label] for label in of.subclasses)
+        class_names = tuple(coarse[label] for label in of.classes)
+        names = {"class_names": class_names, "subclass_names": subclass_names}
+        directions = unit(of.subclass_means)
+        values = geometry_numbers.spectra(of)
+        ranks = [geometry_numbers.effective_rank(each) for each in values]
+        return {
+            "subclass cosines": MeanCosines(
+                directions @ directions.T, parents=of.parents, **names
+            ),
+            "class plane": class_plane(of, seed=self.seed, **names),
+            "class spectra": Spectra(values, np.array(ranks), class_names),
+            "spread": Spreads(
+                of.subclass_spreads, of.class_spreads, of.parents, **names
+            ),
+        }
+
+    def _strata(self, encode: Encode, source: Source) -> Strata:
+        values, labels = features(
+            encode,
+            source,
+            layer=self.layer,
+            preprocess=self.preprocess,
+            batch_size=self.batch_size,
+        )
+        key = ("strata", source, self.layer, self.preprocess, self.coarse)
+        return once(encode, key, lambda: strata(values, labels, self.coarse))
+
+    def _of_sample(self, encode: Encode, of: Strata) -> dict[str, float]:
+        """What is measured on some of the images, Q4 and Q10."""
+        random = np.random.default_rng(self.seed)
+        rows = np.sort(random.permutation(len(of.z))[: self.sample])
+        labels = of.classes[of.class_of[rows]]
+        moved = exchange.within_classes(labels, seed=self.seed)
+        numbers, first, second = {}, of.z[rows], of.z[rows]
+        if self.views is not None:
+            views = exchange.two_views(
+                self.source, rows, self.views, self.batch_size, seed=self.seed
+            )
+            found = [
+                [
+                    parallel.fetch(encode(pair[:, place]))[self.layer][:count]
+                    for place in (0, 1)
+                ]
+                for pair, count in views
+            ]
+            first, second = (
+                unit(np.concatenate(parts)) for parts in zip(*found, strict=True)
+            )
+            square = ((first - second) ** 2).sum(axis=1)
+            numbers["alignment"] = float(square.mean())
+        for name, term in self.terms.items():
+            gap = exchange.term_gap(term, first, second, labels, moved)
+            numbers[f"permutation_gap_{name}"] = gap
+        if self.reconstruction is not None:
+            images = batches_of(
+                self.source, rows, self.batch_size, preprocess=self.preprocess
+            )
+            gap = exchange.reconstruction_gap(
+                encode, self.reconstruction, images, moved
+            )
+            numbers["permutation_gap_reconstruction"] = gap
+        return numbers
+
+
+def class_plane(
+    of: Strata,
+    *,
+    class_names: tuple[str, ...],
+    subclass_names: tuple[str, ...],
+    seed: int,
+) -> ClassPlane:
+    """The two main axes of all embeddings; at most `MOST_POINTS` of them are shown."""
+    centre = of.z.mean(axis=0)
+    centred = of.z - centre
+    values, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, ::-1][:, :2]
+    # An axis is known up to its sign; the largest entry positive makes it one.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    rows = np.sort(np.random.default_rng(seed).permutation(len(of.z))[:MOST_POINTS])
+
+    def places(x: np.ndarray) -> np.ndarray:
+        found = (x - centre) @ axes
+        return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+
+    total = values.sum()
+    share = values[-2:].sum() / total if total > 0 else 1.0
+    return ClassPlane(
+        points=places(of.z[rows]),
+        labels=of.class_of[rows],
+        class_means=places(of.class_means),
+        subclass_means=places(of.subclass_means),
+        parents=of.parents,
+        class_names=class_names,
+        subclass_names=subclass_names,
+        method=f"plane of the two main axes of unit features, which holds {share:.0%} "
+        f"of their variance; {len(rows)} of {len(of.z)} images as dots, means of "
+        f"subclasses as discs, of classes as diamonds",
+    )

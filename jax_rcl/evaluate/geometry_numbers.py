@@ -1,0 +1,270 @@
+"""Numbers that say how embeddings of classes, and of their subclasses, lie.
+
+z_i are unit vectors, c(i) the class and s(i) the subclass of image i, μ_c and μ_s the
+means of all embeddings of a class and of a subclass. Everything is float64 numpy, and
+finite where classes have collapsed. A number that is not defined is left out.
+"""
+
+import warnings
+
+import numpy as np
+from jaxtyping import Float, Integer
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from threadpoolctl import threadpool_limits
+
+from jax_rcl.evaluate.strata import Strata, drawn
+
+MOST_OF_CLASS = 2000
+"""Images of one class that are compared pair by pair or clustered, at most."""
+
+NOTHING = 1e-12
+"""Squared distances of unit vectors up to this are the rounding of float32 features."""
+
+_STARTS = 4  # of k-means; the best of them counts
+
+
+def cosines(of: Strata) -> dict[str, float]:
+    """Mean cosine of two images of the same class, and of two of different classes.
+
+    `within_class_cosine` (Q1) is the mean of ⟨z, z'⟩ over ordered pairs of different
+    images of one class, 1 when classes collapse; `between_class_cosine` the same for
+    pairs of different classes, -1 / (k - 1) for a simplex around the origin.
+    """
+    sizes, squares = of.class_sizes, float((of.z**2).sum())
+    sums = of.class_means * sizes[:, None]
+    same = float((sums**2).sum())
+    pairs = float((sizes * (sizes - 1)).sum())
+    others = float(len(of.z)) ** 2 - float((sizes**2).sum())
+    numbers = {}
+    if pairs:
+        numbers["within_class_cosine"] = (same - squares) / pairs
+    if others:
+        total = float((sums.sum(axis=0) ** 2).sum())
+        numbers["between_class_cosine"] = (total - same) / others
+    return numbers
+
+
+def spreads(of: Strata) -> dict[str, float]:
+    """How far embeddings lie from the means of their classes, and what explains it.
+
+    `within_class_spread` (Q2): mean over images of ‖z - μ_c‖², which is 1 - ‖μ_c‖²
+    averaged; 0 when classes collapse. `within_over_total` (Q6): tr Σ_W / tr Σ_T, the
+    share of that in the mean squared distance from the mean of all; 0 when classes
+    collapse, and 0 where nothing varies at all. `collapse_ratio` (Q6): tr(Σ_W Σ_B⁺) /
+    k, NC1 of Papyan, Han and Donoho 2020 (https://arxiv.org/abs/2008.08186), with Σ_B
+    the covariance of the class means, each counted once; 0 when classes collapse.
+    `subclass_share` (Q7): mean ‖μ_s - μ_c‖² over mean ‖z - μ_c‖²; 1 when each subclass
+    is a point of its own, about 0 when the spread has nothing to do with subclasses,
+    not defined without spread.
+    """
+    n = len(of.z)
+    within = float(of.class_spreads @ of.class_sizes) / n
+    centre = of.class_sizes @ of.class_means / n
+    between = float(((of.class_means - centre) ** 2).sum(axis=1) @ of.class_sizes) / n
+    total = within + between
+    numbers = {
+        "within_class_spread": within,
+        "within_over_total": within / total if total > NOTHING else 0.0,
+    }
+    centred = of.class_means - of.class_means.mean(axis=0)
+    _, values, axes = np.linalg.svd(centred, full_matrices=False)
+    kept = (values > 1e-7 * values[0]) & (values**2 > NOTHING)
+    if kept.any():
+        along = (of.z - of.class_means[of.class_of]) @ axes[kept].T
+        # The eigenvalues of Σ_B are values² / k; its k and that of NC1 cancel.
+        ratio = ((along**2).mean(axis=0) / values[kept] ** 2).sum()
+        numbers["collapse_ratio"] = float(ratio)
+    if within > NOTHING:
+        away = ((of.subclass_means - of.class_means[of.parents]) ** 2).sum(axis=1)
+        numbers["subclass_share"] = float(away @ of.subclass_sizes) / n / within
+    return numbers
+
+
+def simplex(of: Strata) -> dict[str, float]:
+    """How far the class means are from the corners of a regular simplex (Q5).
+
+    With μ̄ the mean of the k class means, of every pair of classes
+    |cos(μ_c - μ̄, μ_c' - μ̄) + 1 / (k - 1)|: `simplex_deviation` is the mean,
+    `simplex_deviation_max` the largest; `class_radius_variation` is the standard
+    deviation of ‖μ_c - μ̄‖ over its mean. All are 0 for a simplex; where the class means
+    coincide, cosines count as 0. Not defined for a single class.
+    """
+    k = len(of.classes)
+    if k < 2:
+        return {}
+    centred = of.class_means - of.class_means.mean(axis=0)
+    lengths = np.linalg.norm(centred, axis=1)
+    some = lengths**2 > NOTHING
+    directions = (
+        np.where(some[:, None], centred, 0) / np.where(some, lengths, 1)[:, None]
+    )
+    pairs = (directions @ directions.T)[np.triu_indices(k, 1)]
+    deviations = np.abs(pairs + 1 / (k - 1))
+    varies = lengths.std() / lengths.mean() if some.any() else 0.0
+    return {
+        "simplex_deviation": float(deviations.mean()),
+        "simplex_deviation_max": float(deviations.max()),
+        "class_radius_variation": float(varies),
+    }
+
+
+def distances(of: Strata) -> dict[str, float]:
+    """Distances of subclass means (Q8), and whether large subclasses are tighter.
+
+    `subclass_distance_within` and `subclass_distance_between`: mean ‖μ_s - μ_s'‖ over
+    pairs of subclasses of the same and of different classes; the first is 0 when
+    classes collapse. `size_spread_correlation`: Pearson's correlation, over subclasses,
+    of the number of images with mean ‖z - μ_s‖²; not defined where all are equal in one
+    of the two.
+    """
+    first, second = np.triu_indices(len(of.subclasses), 1)
+    gram = of.subclass_means @ of.subclass_means.T
+    squares = np.diag(gram)[:, None] + np.diag(gram) - 2 * gram
+    apart = np.sqrt(np.maximum(squares[first, second], 0))
+    same = of.parents[first] == of.parents[second]
+    numbers = {}
+    if same.any():
+        numbers["subclass_distance_within"] = float(apart[same].mean())
+    if not same.all():
+        numbers["subclass_distance_between"] = float(apart[~same].mean())
+    sizes, spread = of.subclass_sizes, of.subclass_spreads
+    if np.ptp(sizes) and np.ptp(spread) > NOTHING:
+        numbers["size_spread_correlation"] = float(np.corrcoef(sizes, spread)[0, 1])
+    return numbers
+
+
+def uniformity(of: Strata, *, seed: int) -> dict[str, float]:
+    """`class_uniformity` (Q3): log of the mean of exp(-2 ‖z - z'‖²) within classes.
+
+    Over ordered pairs of different images of one class; 0 when classes collapse, -8 at
+    least. Of a class of more than `MOST_OF_CLASS` images so many are drawn by `seed`,
+    and their pairs stand for all pairs of the class.
+    """
+    total = pairs = 0.0
+    for size, rows in zip(
+        of.class_sizes, drawn(of.class_of, MOST_OF_CLASS, seed=seed), strict=True
+    ):
+        if size < 2:
+            continue
+        z = of.z[rows]
+        squares = (z**2).sum(axis=1)
+        square = np.maximum(squares[:, None] + squares - 2 * (z @ z.T), 0)
+        potential = np.exp(-2 * square).sum() - len(z)  # Less each with itself.
+        total += potential / (len(z) * (len(z) - 1)) * size * (size - 1)
+        pairs += size * (size - 1)
+    return {"class_uniformity": float(np.log(total / pairs))} if pairs else {}
+
+
+def nearest_subclass(of: Strata, train: Strata | None = None) -> dict[str, float]:
+    """`nearest_subclass_accuracy` (Q9): how often the nearest μ_s is an image's own.
+
+    The means are those of `train`; without it, of all other images (an image is left
+    out of the mean of its own subclass, so that the only one of a subclass is missed).
+    Chance within a class when classes collapse.
+    """
+    known = of if train is None else train
+    means = known.subclass_means
+    square = (means**2).sum(axis=1) - 2 * of.z @ means.T
+    if train is None:
+        # Without z_i itself the mean is n/(n - 1) times as far away from it.
+        sizes, rows = of.subclass_sizes[of.subclass_of], np.arange(len(of.z))
+        own = square[rows, of.subclass_of] + (of.z**2).sum(axis=1)
+        factor = np.where(sizes > 1, sizes / np.maximum(sizes - 1, 1), np.inf)
+        away = np.maximum(own, np.finfo(float).tiny) * factor**2
+        square[rows, of.subclass_of] = away - (of.z**2).sum(axis=1)
+    found = known.subclasses[square.argmin(axis=1)]
+    right = found == of.subclasses[of.subclass_of]
+    return {"nearest_subclass_accuracy": float(right.mean())}
+
+
+def clusters(of: Strata, *, seed: int) -> dict[str, float]:
+    """Whether k-means finds the subclasses of each class again (Q9).
+
+    Within each class of two subclasses or more, k-means with as many clusters, the best
+    of four starts by `seed`, on at most `MOST_OF_CLASS` images drawn by `seed`.
+    `cluster_purity`: share of images whose subclass is the most frequent one of their
+    cluster; `cluster_nmi` normalised mutual information (by the mean of the entropies);
+    `cluster_ari` adjusted Rand index. Means over classes, weighted by their images. 1
+    for subclasses that are apart; with collapsed classes the share of the largest
+    subclass, 0 and 0.
+    """
+    scores, weights = [], []
+    for rows in drawn(of.class_of, MOST_OF_CLASS, seed=seed):
+        _, truth = np.unique(of.subclass_of[rows], return_inverse=True)
+        count = int(truth.max()) + 1
+        if count < 2:
+            continue
+        model = KMeans(count, n_init=_STARTS, random_state=seed)  # pyright: ignore[reportArgumentType] read as str, from its default
+        # One thread: sums in a fixed order, and no waiting for cores that others use.
+        with threadpool_limits(1), warnings.catch_warnings():
+            # Fewer distinct points than clusters is what collapse looks like.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = model.fit_predict(of.z[rows])
+        scores.append(agreement(found, truth))
+        weights.append(len(rows))
+    if not scores:
+        return {}
+    means = np.average(
+        [list(each.values()) for each in scores], axis=0, weights=weights
+    )
+    return {
+        f"cluster_{name}": float(x) for name, x in zip(scores[0], means, strict=True)
+    }
+
+
+def agreement(
+    found: Integer[np.ndarray, " n"], truth: Integer[np.ndarray, " n"]
+) -> dict[str, float]:
+    """`purity`, `nmi` and `ari` of clusters; see `clusters`."""
+    table = np.zeros((found.max() + 1, truth.max() + 1))
+    np.add.at(table, (found, truth), 1)
+    return {
+        "purity": float(table.max(axis=1).sum() / len(found)),
+        "nmi": float(normalized_mutual_info_score(truth, found)),
+        "ari": float(adjusted_rand_score(truth, found)),
+    }
+
+
+def spectra(of: Strata) -> tuple[Float[np.ndarray, "_"], ...]:
+    """For each class the singular values of (z - μ_c) / √n_c, falling (Q12).
+
+    n_c images in d dimensions have min(n_c - 1, d) of them; their squares sum to the
+    spread of the class, mean ‖z - μ_c‖². They are exact to 1e-8 of the largest.
+    """
+    found = []
+    for place, mean in enumerate(of.class_means):
+        centred = of.z[of.class_of == place] - mean
+        n, d = centred.shape
+        gram = centred.T @ centred if d < n else centred @ centred.T
+        values = np.linalg.eigvalsh(gram / n)[::-1][: min(n - 1, d)]
+        found.append(np.sqrt(np.maximum(values, 0)))
+    return tuple(found)
+
+
+def effective_rank(values: Float[np.ndarray, "_"]) -> float:
+    """exp(-Σ p_j log p_j) with p_j = σ_j² / Σ σ², over how many directions spread goes.
+
+    Between 1 and the number of values, which it reaches when all are equal; 1 for a
+    class that has collapsed. Roy and Vetterli 2007 take p_j = σ_j / Σ σ instead; with
+    squares p_j is a share of the variance.
+    """
+    squares = values**2
+    if squares.sum() <= NOTHING:
+        return 1.0
+    shares = squares[squares > 0] / squares.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def ranks(of: Strata) -> dict[str, float]:
+    """Means over classes of what `spectra` says (Q12).
+
+    `effective_rank`: 1 when classes collapse. `largest_singular_value`: 0 then.
+    """
+    values = spectra(of)
+    largest = [each.max(initial=0.0) for each in values]
+    return {
+        "effective_rank": float(np.mean([effective_rank(each) for each in values])),
+        "largest_singular_value": float(np.mean(largest)),
+    }

@@ -1,0 +1,153 @@
+"""Groups inside classes: the accuracy on each, and on the worst."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int32
+
+from jax_rcl.core import Encode, Finding, Source, When
+from jax_rcl.data.records import group_names_of, groups_of
+from jax_rcl.evaluate.features import features
+from jax_rcl.evaluate.findings import embedding
+from jax_rcl.evaluate.head import HeadAccuracy
+from jax_rcl.evaluate.linear_probe import LinearProbe
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupAccuracy:
+    """Accuracy of a classifier on each group of its test images, and on the worst one.
+
+    Groups of the test set without images have no accuracy and are left out.
+
+    Attributes:
+      classifier: whose accuracy: of a trained head, or of a linear probe. It says when
+        it is measured, too.
+      train: the images whose groups weigh the adjusted average, or None for none.
+    """
+
+    classifier: HeadAccuracy | LinearProbe
+    train: Source | None = None
+
+    @property
+    def when(self) -> When:
+        """When it is measured."""
+        return self.classifier.when
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return self.classifier.needs
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        names = group_names_of(self.classifier.test)
+        weights = ""
+        if self.train is not None:
+            weights = f", adjusted by their shares of {len(self.train)} training images"
+        return f"{self.classifier.protocol}, in {len(names)} groups{weights}"
+
+    def check(self) -> None:
+        """Compares the groups of the sources, besides what the classifier checks.
+
+        Raises:
+          ValueError: if the classifier cannot work, a source has no groups or one that
+            it does not name, or the groups of train are not those of the test set.
+        """
+        self.classifier.check()
+        test = self.classifier.test
+        found = group_ids(test)
+        if self.train is None:
+            return
+        names = group_names_of(test)
+        if group_names_of(self.train) != names:
+            raise ValueError(
+                f"train has the groups {group_names_of(self.train)} and test {names}; "
+                f"a group must mean the same in both."
+            )
+        missing = sorted({*group_ids(self.train).tolist()} - {*found.tolist()})
+        if missing:
+            raise ValueError(
+                f"the group {names[missing[0]]!r} has training images, but none in "
+                f"{test}: an average that weighs it is not known. Test on a source "
+                f"that shows it, or leave GroupAccuracy.train away."
+            )
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """Accuracies by group; the groups are checked first.
+
+        Returns:
+          `top1` of all test images; `worst_group_top1`, the lowest of all groups;
+          `gap_top1`, the first less the second; `top1/<group>` of every group; with
+          `train`, `adjusted_top1`, the mean over groups weighed by their shares of the
+          training images, which stands for the accuracy on images like those where a
+          test set holds rare groups more often (Sagawa et al. 2020,
+          https://arxiv.org/abs/1911.08731).
+        """
+        self.check()
+        average = self.classifier.run(encode)["top1"]
+        right, groups = self._right(encode), group_ids(self.classifier.test)
+        names = group_names_of(self.classifier.test)
+        present = sorted(set(groups.tolist()))
+        own = {g: float(right[groups == g].mean()) for g in present}
+        worst = min(own.values())
+        numbers = {
+            "top1": average,
+            "worst_group_top1": worst,
+            "gap_top1": average - worst,
+        }
+        if self.train is not None:
+            sizes = np.bincount(group_ids(self.train), minlength=len(names)).tolist()
+            weighed = sum(sizes[g] * accuracy for g, accuracy in own.items())
+            numbers["adjusted_top1"] = weighed / len(self.train)
+        return {**numbers, **{f"top1/{names[g]}": value for g, value in own.items()}}
+
+    def findings(self, encode: Encode) -> dict[str, Finding]:
+        """A map of the test images with their groups, where the classifier has one."""
+        own = self.classifier
+        if not own.mapped:
+            return {}
+        layer = own.layer if isinstance(own, LinearProbe) else own.embedded
+        shown, _ = self._layer(encode, layer)
+        groups, names = group_ids(own.test), group_names_of(own.test)
+        return {"groups": embedding(shown, groups, names, most=own.mapped)}
+
+    def _right(self, encode: Encode) -> np.ndarray:
+        """Whether each test image is classified correctly [n]."""
+        own = self.classifier
+        scores, labels = self._layer(encode, own.layer)
+        if isinstance(own, LinearProbe):
+            scores = own.fit(encode).scores(scores)
+        return scores.argmax(axis=1) == labels
+
+    def _layer(self, encode: Encode, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        own = self.classifier
+        return features(
+            encode,
+            own.test,
+            layer=layer,
+            preprocess=own.preprocess,
+            batch_size=own.batch_size,
+        )
+
+
+def group_ids(source: Source) -> Int32[np.ndarray, " m"]:
+    """The group of every record, each one that the source names.
+
+    Raises:
+      ValueError: if it names no groups, or has one that it does not name.
+    """
+    names = group_names_of(source)
+    if not names:
+        raise ValueError(
+            f"{source} names no groups; use a source whose records hold 'group' and "
+            f"whose `group_names` say what each means, such as Grouped."
+        )
+    groups = groups_of(source)
+    wrong = np.flatnonzero((groups < 0) | (groups >= len(names)))
+    if len(wrong):
+        raise ValueError(
+            f"record {wrong[0]} of {source} has group {groups[wrong[0]]}; groups must "
+            f"be in [0, {len(names)}), as there are {len(names)} group_names."
+        )
+    return groups

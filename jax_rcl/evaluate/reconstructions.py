@@ -1,0 +1,191 @@
+"""What a decoder makes of images, and how far that is from them."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32, Int64, Integer, UInt8
+
+from jax_rcl import parallel
+from jax_rcl.augment import compose
+from jax_rcl.core import Encode, Finding, Operation, Pictures, Source, When
+from jax_rcl.data import records, stream
+from jax_rcl.evaluate.when import AtEnd
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructions:
+    """Mean squared error of reconstructed images, and a sheet that shows some of them.
+
+    `mse` is the mean of (x̂ - x)² over the pixels and channels of every image of the
+    source, with x in [0, 1]: 0 is perfect, and 1 / 255² what rounding to a byte costs
+    at most. A decoder of gray images is compared with the mean of x over its channels.
+
+    Attributes:
+      source: the images.
+      layer: name under which `encode` gives images [n, h, w, c] in the unit of x.
+      count: images on the sheet, as many of each class as of any other, or one more.
+      preprocess: deterministic operation on each image, or None.
+      batch_size: images per call of the encoder.
+      when: when it is measured.
+
+    Raises:
+      ValueError: if a number is below 1.
+    """
+
+    source: Source
+    layer: str = "reconstruction"
+    count: int = 8
+    preprocess: Operation | None = None
+    batch_size: int = 256
+    when: When = dataclasses.field(default=AtEnd())
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("count", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"Reconstructions.{name} {getattr(self, name)} must be at least 1."
+                )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.layer})
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        return (
+            f"mean squared error of {self.layer!r} over all pixels of "
+            f"{len(self.source)} images in [0, 1]"
+        )
+
+    def check(self) -> None:
+        """Looks whether there are images.
+
+        Raises:
+          ValueError: if the source is empty.
+        """
+        if not len(self.source):
+            raise ValueError(f"{self.source} is empty; there is nothing to evaluate.")
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """`mse`.
+
+        Raises:
+          ValueError: if the layer does not hold one finite image of this size for each.
+        """
+        self.check()
+        total = 0.0
+        for batch, mask in stream.eval_batches(self.source, self.batch_size):
+            images = _prepare(self.preprocess, batch["image"])
+            given, made = reconstructed(encode, images, self.layer)
+            errors = ((made - given) ** 2).mean(axis=(1, 2, 3), dtype=np.float64)
+            total += float(errors[mask].sum())
+        return {"mse": total / len(self.source)}
+
+    def findings(self, encode: Encode) -> dict[str, Finding]:
+        """Images above what the decoder makes of them, class by class."""
+        labels, rows = None, np.arange(min(self.count, len(self.source)))
+        if self.source.class_names:
+            every = records.labels_of(self.source)
+            rows = evenly(every, self.count)
+            labels = every[rows]
+        parts = list(
+            batches_of(self.source, rows, self.batch_size, preprocess=self.preprocess)
+        )
+        shown = [images[: len(chosen)] for images, chosen in parts]
+        made = [
+            reconstructed(encode, images, self.layer)[1][: len(chosen)]
+            for images, chosen in parts
+        ]
+        pair = np.broadcast_arrays(np.concatenate(shown), np.concatenate(made))
+        return {
+            "reconstructions": Pictures(
+                images=np.clip(np.stack(pair), 0, 1).astype(np.float32),
+                row_names=("original", "decoded"),
+                labels=labels,
+                class_names=self.source.class_names,
+                method=f"images above what the decoder makes of them, {len(rows)} of "
+                f"{len(self.source)}",
+            )
+        }
+
+
+def reconstructed(
+    encode: Encode, images: Float[np.ndarray, "n h w c"], layer: str
+) -> tuple[Float32[np.ndarray, "n h w e"], Float32[np.ndarray, "n h w e"]]:
+    """Images as a decoder should make them, and as it does.
+
+    Args:
+      encode: gives images in [0, 1] under the name `layer` when asked for it.
+      images: in [0, 1].
+      layer: its images have the size of `images`, and as many channels or one; with one
+        `images` become gray, by the mean over channels.
+
+    Raises:
+      ValueError: for a layer of another shape, or one that is not finite.
+    """
+    made = np.asarray(parallel.fetch(encode(images, layers=(layer,)))[layer])
+    given = images.mean(axis=3, keepdims=True) if made.shape[-1] == 1 else images
+    if made.shape != given.shape:
+        raise ValueError(
+            f"layer {layer!r} gives {list(made.shape[1:])} for each image of "
+            f"{list(images.shape[1:])}; a reconstruction has the height and width of "
+            f"its image, and its channels or one. Name the layer that holds images, or "
+            f"resize with `preprocess`."
+        )
+    if not np.isfinite(made).all():
+        raise ValueError(
+            f"layer {layer!r} holds values that are not finite; the decoder has "
+            f"diverged. Lower the learning rate."
+        )
+    return given.astype(np.float32), made.astype(np.float32)
+
+
+def batches_of(
+    source: Source,
+    rows: Int64[np.ndarray, " m"],
+    batch_size: int,
+    *,
+    preprocess: Operation | None,
+) -> Iterator[tuple[Float32[np.ndarray, "b h w c"], Int64[np.ndarray, " r"]]]:
+    """Some images of a source, in [0, 1], in batches of one size.
+
+    Yields:
+      Images [batch_size, h, w, c], the last batch filled up with its last image, and
+      the rows of those that count, which come first.
+    """
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        filled = np.pad(chosen, (0, batch_size - len(chosen)), mode="edge")
+        yield _prepare(preprocess, raw_images(source, filled)), chosen
+
+
+def raw_images(
+    source: Source, rows: Int64[np.ndarray, " m"]
+) -> UInt8[np.ndarray, "m h w c"]:
+    """Images of these records as the source gives them."""
+    into = records.empty_rows({"image": source[0]["image"]}, len(rows))
+    records.fill(source, rows, into)
+    return into["image"]
+
+
+def evenly(labels: Integer[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:
+    """The first rows of each class in turn, `count` in all, sorted by class."""
+    order = np.argsort(labels, kind="stable")
+    sorted_labels = labels[order]
+    rank = np.arange(len(labels)) - np.searchsorted(sorted_labels, sorted_labels)
+    chosen = order[np.lexsort((sorted_labels, rank))[:count]]
+    return chosen[np.argsort(labels[chosen], kind="stable")]
+
+
+def _prepare(
+    preprocess: Operation | None, images: UInt8[np.ndarray, "n h w c"]
+) -> Float32[np.ndarray, "n ..."]:
+    return np.asarray(_prepared(preprocess, images))
+
+
+_prepared = jax.jit(compose.prepare, static_argnums=0)

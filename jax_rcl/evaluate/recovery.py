@@ -1,0 +1,280 @@
+"""Groups inside classes that nobody told: found again by clusters of embeddings."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int32
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from jax_rcl.core import Encode, Finding, Operation, Source, When
+from jax_rcl.data.records import group_names_of, labels_of
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.features import features, once
+from jax_rcl.evaluate.findings import confusion
+from jax_rcl.evaluate.groups import group_ids
+from jax_rcl.evaluate.strata import drawn, unit
+from jax_rcl.evaluate.when import AtEnd
+
+
+@dataclasses.dataclass(frozen=True)
+class Clustering:
+    """k-means on the principal components of unit features.
+
+    Attributes:
+      components: how many principal components are kept; None clusters the unit
+        features themselves.
+      restarts: k-means is run so often, and the tightest clusters are taken.
+      most: components and clusters are fitted on so many rows at most, drawn by `seed`;
+        then every row goes to the nearest centre.
+      seed: of the rows drawn and of k-means.
+
+    Raises:
+      ValueError: if a number is below 1.
+    """
+
+    # Deviation: sub-group recovery was published with UMAP to two dimensions. Principal
+    # components need no package and no choice of a neighbourhood, and do not tear
+    # clusters apart; `components=None` leaves the reduction out.
+    components: int | None = 2
+    restarts: int = 10
+    most: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("components", "restarts", "most"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"Clustering.{name} {value} must be at least 1.")
+
+    @property
+    def method(self) -> str:
+        """What it does, for a line of protocol."""
+        reduced = ""
+        if self.components is not None:
+            reduced = f" reduced to {self.components} principal components"
+        return f"k-means (best of {self.restarts}) of unit features{reduced}"
+
+    def clusters(
+        self, x: Float[np.ndarray, "m f"], count: int
+    ) -> Int32[np.ndarray, " m"]:
+        """The cluster of each row, in [0, count).
+
+        Some clusters are empty where there are fewer different rows than `count`.
+
+        Raises:
+          ValueError: if there are more clusters than rows to fit on.
+        """
+        if count > min(len(x), self.most):
+            raise ValueError(
+                f"{count} clusters cannot be found in {len(x)} images, of which "
+                f"{min(len(x), self.most)} are fitted on (Clustering.most "
+                f"{self.most}). Ask for fewer clusters."
+            )
+        z = unit(x)
+        (rows,) = drawn(np.zeros(len(z), int), self.most, seed=self.seed)
+        settings: dict[str, Any] = {"n_init": self.restarts, "random_state": self.seed}
+        # One thread: sums in a fixed order, and no waiting for cores that others use.
+        with threadpool_limits(1), warnings.catch_warnings():
+            # Said where a collapsed class has fewer different rows than clusters.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            if self.components is not None:
+                centred = z[rows] - z[rows].mean(axis=0)
+                _, axes = np.linalg.eigh(centred.T @ centred)
+                z = z @ axes[:, -self.components :]
+            fitted = KMeans(count, **settings).fit(z[rows])
+            return np.asarray(fitted.predict(z), np.int32)
+
+
+PLANE = Clustering()
+"""k-means on two principal components."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupRecovery:
+    """How well clusters of features within each class agree with its groups.
+
+    Every class is split into as many clusters as it has groups. Clusters are matched to
+    groups one to one, so that as many images as possible are in the cluster of their
+    group (optimal assignment). Classes of a single group say nothing and are left out.
+
+    Attributes:
+      source: images with labels and groups; the authors of the protocol take the
+        training images, without augmentation.
+      layer: which of the encoder's features.
+      clustering: how clusters are found.
+      preprocess: deterministic operation on each image, or None.
+      batch_size: images per call of the encoder.
+      when: when it is measured.
+
+    Raises:
+      ValueError: if batch_size is below 1.
+    """
+
+    source: Source
+    layer: str = "features"
+    clustering: Clustering = PLANE
+    preprocess: Operation | None = None
+    batch_size: int = 256
+    when: When = dataclasses.field(default=AtEnd())
+
+    def __post_init__(self) -> None:
+        """Checks the numbers; what needs the data is in `check`."""
+        if self.batch_size < 1:
+            raise ValueError(
+                f"GroupRecovery.batch_size {self.batch_size} must be at least 1."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.layer})
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        return (
+            f"{self.clustering.method}, {self.layer!r} of {len(self.source)} images, "
+            f"within each of {len(self.source.class_names)} classes, matched to "
+            f"{len(group_names_of(self.source))} groups by optimal assignment"
+        )
+
+    def check(self) -> None:
+        """Reads labels and groups; `run` does so first.
+
+        Raises:
+          ValueError: if the source has no groups or one that it does not name, a group
+            is in several classes, or no class has two.
+        """
+        self._divided()
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """Means over groups of `f1`, `precision` and `recall`, then those of each.
+
+        With `<number>/<group>` for every group of a class that has several; precision
+        is the share of a group's cluster that belongs to the group, recall the share of
+        the group in its cluster, and f1 their harmonic mean; all are 0 for a group
+        whose cluster has none of its images.
+        """
+        truth, found, names = self._recovered(encode)
+        counts = confusion(truth, found, names).matrix
+        hits, sizes, taken = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+        by_name = {
+            "f1": 2 * hits / (sizes + taken),
+            "precision": hits / np.maximum(taken, 1),
+            "recall": hits / sizes,
+        }
+        means = {name: float(np.mean(values)) for name, values in by_name.items()}
+        return means | {
+            f"{name}/{group}": float(value)
+            for name, values in by_name.items()
+            for group, value in zip(names, values, strict=True)
+        }
+
+    def findings(self, encode: Encode) -> dict[str, Finding]:
+        """Which groups (rows) are found in whose cluster (columns)."""
+        return {"recovered": confusion(*self._recovered(encode))}
+
+    def _recovered(
+        self, encode: Encode
+    ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """The group of each image, that of its cluster, and what these numbers mean."""
+        labels, groups, counts = self._divided()
+        clusters = once(
+            encode,
+            self,
+            lambda: inferred_groups(
+                encode,
+                self.source,
+                clusters=tuple(counts.tolist()),
+                layer=self.layer,
+                clustering=self.clustering,
+                preprocess=self.preprocess,
+                batch_size=self.batch_size,
+            ),
+        )
+        found = groups.copy()
+        for label in np.flatnonzero(counts > 1):
+            rows = labels == label
+            found[rows] = metrics.matched(groups[rows], clusters[rows])
+        rows = counts[labels] > 1
+        present, truth = np.unique(groups[rows], return_inverse=True)
+        names = tuple(group_names_of(self.source)[int(g)] for g in present)
+        return truth, np.searchsorted(present, found[rows]), names
+
+    def _divided(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Label and group of each image, and how many groups each class has."""
+        labels, groups = labels_of(self.source), group_ids(self.source)
+        pairs = np.unique(np.stack([labels, groups], axis=1), axis=0)
+        shared = np.flatnonzero(np.bincount(pairs[:, 1]) > 1)
+        if len(shared):
+            raise ValueError(
+                f"the group {group_names_of(self.source)[int(shared[0])]!r} of "
+                f"{self.source} occurs in several classes; groups that can be found "
+                f"within classes divide them. Make one of each class and attribute."
+            )
+        counts = np.bincount(pairs[:, 0], minlength=len(self.source.class_names))
+        if counts.max() < 2:
+            raise ValueError(
+                f"no class of {self.source} has more than one group; there is nothing "
+                f"to recover. Use a source whose groups divide its classes."
+            )
+        return labels, groups, counts
+
+
+def inferred_groups(
+    encode: Encode,
+    source: Source,
+    *,
+    clusters: tuple[int, ...],
+    layer: str = "features",
+    clustering: Clustering = PLANE,
+    preprocess: Operation | None = None,
+    batch_size: int = 256,
+) -> Int32[np.ndarray, " m"]:
+    """Groups that an encoder sees within each class, for images without group labels.
+
+    They may stand for the true groups in training that protects the worst of them.
+
+    Args:
+      encode: images [n, h, w, c] in [0, 1] to named features [n, f].
+      source: records of `image` and `label`.
+      clusters: how many groups each class is split into, by label; 0 only for classes
+        without images.
+      layer: which of the named features.
+      clustering: how clusters are found.
+      preprocess: a deterministic operation on each image, or None.
+      batch_size: images per call of `encode`.
+
+    Returns:
+      The group of each record, in the source's order: those of class 0 first, from 0
+      to clusters[0] - 1, then those of class 1, up to sum(clusters) - 1.
+
+    Raises:
+      ValueError: if there is not one number for each class, or a class has fewer images
+        than clusters, or images and no cluster.
+    """
+    if len(clusters) != len(source.class_names):
+        raise ValueError(
+            f"clusters {clusters} must be one number for each of the "
+            f"{len(source.class_names)} classes of {source}."
+        )
+    x, labels = features(
+        encode, source, layer=layer, preprocess=preprocess, batch_size=batch_size
+    )
+    groups, first = np.zeros(len(labels), np.int32), 0
+    for label, count in enumerate(clusters):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) and count < 1:
+            raise ValueError(
+                f"clusters {clusters} gives the class {source.class_names[label]!r} "
+                f"{count} groups, but it has {len(rows)} images; write 1 or more."
+            )
+        if len(rows):
+            groups[rows] = first + clustering.clusters(x[rows], count)
+        first += count
+    return groups

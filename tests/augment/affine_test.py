@@ -1,0 +1,141 @@
+"""Rotations, shears and translations are those of PIL, either way equally often."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from jax_rcl.augment.affine import (
+    Rotate,
+    Shear,
+    Translate,
+    affine,
+    rotation,
+    shear,
+    translation,
+)
+
+KEY = jax.random.key(0)
+PIXELS = np.random.default_rng(0).integers(1, 256, (31, 24, 3), np.uint8)
+IMAGE = jnp.asarray(PIXELS, jnp.float32) / 255.0
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+seen = jax.jit(affine, static_argnames=("interpolation", "fill"))
+
+
+def differences(result, image):
+    return np.abs(255.0 * np.asarray(result, np.float64) - np.asarray(image))
+
+
+def agree(result, image, interpolation):
+    """Places are rounded differently: a few pixels may be taken from a neighbour."""
+    off = differences(result, image).max(axis=-1)
+    allowed = 0.01 if interpolation == "nearest" else 1.01
+    assert (off > allowed).mean() < 0.005
+
+
+def by_pil(matrix, interpolation):
+    image = Image.fromarray(PIXELS)
+    return image.transform(
+        image.size, Image.Transform.AFFINE, matrix, RESAMPLING[interpolation]
+    )
+
+
+@pytest.mark.parametrize("interpolation", RESAMPLING)
+@pytest.mark.parametrize("degrees", [-30.0, -7.0, 13.0, 77.0])
+def test_rotation_is_that_of_pil(degrees, interpolation):
+    matrix = rotation(degrees, 31, 24)
+    result = seen(IMAGE, matrix, interpolation=interpolation)
+    expected = Image.fromarray(PIXELS).rotate(degrees, RESAMPLING[interpolation])
+    agree(result, expected, interpolation)
+
+
+@pytest.mark.parametrize("interpolation", RESAMPLING)
+@pytest.mark.parametrize("slope", [-0.3, 0.17])
+def test_shear_is_that_of_pil(slope, interpolation):
+    for axis, matrix in [("x", (1, slope, 0, 0, 1, 0)), ("y", (1, 0, 0, slope, 1, 0))]:
+        result = seen(IMAGE, shear(slope, axis), interpolation=interpolation)
+        agree(result, by_pil(matrix, interpolation), interpolation)
+
+
+@pytest.mark.parametrize("interpolation", RESAMPLING)
+@pytest.mark.parametrize("pixels", [-10.0, -2.3, 4.0, 6.6])
+def test_translation_is_that_of_pil(pixels, interpolation):
+    for axis, matrix in [
+        ("x", (1, 0, pixels, 0, 1, 0)),
+        ("y", (1, 0, 0, 0, 1, pixels)),
+    ]:
+        result = seen(IMAGE, translation(pixels, axis), interpolation=interpolation)
+        agree(result, by_pil(matrix, interpolation), interpolation)
+
+
+@pytest.mark.parametrize("interpolation", RESAMPLING)
+def test_the_map_that_moves_nothing_changes_nothing(interpolation):
+    matrix = translation(0.0, "x")
+    result = seen(IMAGE, matrix, interpolation=interpolation, fill=0.5)
+    np.testing.assert_array_equal(result, IMAGE)
+
+
+def test_a_quarter_turn_of_a_square_is_exact():
+    square = IMAGE[:24]
+    result = seen(square, rotation(90.0, 24, 24))
+    np.testing.assert_array_equal(result, np.rot90(square))
+
+
+def test_whole_pixels_move_and_the_rest_is_filled():
+    result = seen(IMAGE, translation(3.0, "y"), fill=0.25)
+    np.testing.assert_array_equal(result[:-3], IMAGE[3:])
+    assert (result[-3:] == 0.25).all()
+
+
+@pytest.mark.parametrize(
+    ("operation", "cases"),
+    [
+        (Rotate(30.0), [rotation(30.0, 31, 24), rotation(-30.0, 31, 24)]),
+        (Shear(0.2), [shear(0.2, "x"), shear(-0.2, "x")]),
+        (Shear(0.2, "y"), [shear(0.2, "y"), shear(-0.2, "y")]),
+        (Translate(5.0), [translation(5.0, "x"), translation(-5.0, "x")]),
+        (Translate(5.0, "y"), [translation(5.0, "y"), translation(-5.0, "y")]),
+    ],
+    ids=["rotate", "shear x", "shear y", "translate x", "translate y"],
+)
+def test_both_directions_are_equally_likely(operation, cases):
+    results = jax.jit(jax.vmap(operation, (0, None)))(jax.random.split(KEY, 400), IMAGE)
+    counts = []
+    for matrix in cases:
+        same = np.abs(results - np.asarray(seen(IMAGE, matrix))[None]) < 1e-5
+        counts.append(int((same.mean((1, 2, 3)) > 0.99).sum()))
+    assert sum(counts) == 400
+    assert stats.binomtest(counts[0], 400).pvalue > 1e-3
+
+
+def test_fill_and_interpolation_are_those_of_the_fields():
+    options = {"interpolation": "bilinear", "fill": 1.0}
+    for operation, make in [
+        (Rotate(20.0, **options), lambda sign: rotation(sign * 20.0, 31, 24)),
+        (Shear(0.2, **options), lambda sign: shear(sign * 0.2, "x")),
+        (Translate(2.5, **options), lambda sign: translation(sign * 2.5, "x")),
+    ]:
+        result = jax.jit(operation)(KEY, IMAGE)
+        each = [seen(IMAGE, make(sign), **options) for sign in (1, -1)]
+        assert min(np.abs(result - x).max() for x in each) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Rotate(-1.0), "Rotate.degrees -1.0 must be 0 or more; its sign"),
+        (lambda: Shear(-0.1), "Shear.slope -0.1 must be 0 or more"),
+        (lambda: Translate(-2.0), "Translate.pixels -2.0 must be 0 or more"),
+        (lambda: Rotate(1.0, fill=2.0), r"Rotate.fill 2.0 must lie in \[0, 1\]"),
+        (lambda: Shear(0.1, fill=-1.0), "Shear.fill -1.0"),
+        (lambda: Translate(1.0, fill=2.0), "Translate.fill 2.0"),
+    ],
+)
+def test_constructors_name_field_value_and_constraint(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
