@@ -413,7 +413,7 @@ for name, found in numbers.items():
 # %% [markdown]
 # SupCon has all but collapsed. What spread is left lies hardly between digits. The two
 # others keep several times as much. With InfoNCE most of it lies between digits, which
-# no loss had asked for: similar images have similar features. The rank alone is no
+# the loss did not ask for: similar images have similar features. The rank alone is no
 # merit: it says over how many directions a spread is shared out, not how large it is,
 # nor what it is good for.
 

@@ -66,7 +66,10 @@ class Checkpoints:
                     "%s was not finished when its run was killed; ignored.", path
                 )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=keep is not None, read_only=keep is None
+            save_interval_steps=0 if keep is None else 1,
+            max_to_keep=keep,
+            create=keep is not None,
+            read_only=keep is None,
         )
         with _quiet():
             self._manager = ocp.CheckpointManager(self.folder, options=options)

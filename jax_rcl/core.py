@@ -24,7 +24,8 @@ Tree = Any
 Batch = Mapping[str, jax.Array]
 """Arrays that share their first axis, one row per example, by name.
 
-A source gives `image` [n, h, w, c] uint8 and, where it has labels, `label` [n] int32;
+A source gives `image` [n, h, w, c] uint8, `label` [n] int32 where it has labels and
+`group` [n] int32 where it has groups;
 an augmentation adds what the objective reads, such as `views` [n, v, h, w, c], floats
 in [0, 1].
 """

@@ -32,7 +32,7 @@ def get_table(arg=""):
     short = {
         "best": None,
         "optimizer.schedule.period": None,
-        "evaluators.fine.strengths": (1e-4,),
+        "evaluators.fine.strengths": (1e-2,),
         "evaluators.fine.mapped": 500,
         "evaluators.fine.when.epochs": 1000,
     }

@@ -14,8 +14,9 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Int32
 
+from jax_rcl.core import Source
 from jax_rcl.data.decoded import InFiles, check_size
-from jax_rcl.data.records import Record, check_choice
+from jax_rcl.data.records import Record, check_choice, labels_of
 
 Part = Literal["train", "val", "test"]
 PARTS = get_args(Part)
@@ -207,3 +208,59 @@ def _coded(
                 f"table or the names."
             )
     return np.array([numbers[value] for value in values], np.int32), names
+
+
+@dataclasses.dataclass(frozen=True)
+class WithGroups:
+    """A source with groups that were found by someone, in the place of its own.
+
+    For training that protects groups nobody labelled: save what
+    `evaluate.recovery.inferred_groups` finds, `numpy.save("groups.npy", found)`, and
+    train `GroupDRO` on them.
+
+    Attributes:
+      source: with or without groups.
+      file: `.npy` of the group of each record, whole numbers [m] from 0.
+      group_names: what each group means.
+    """
+
+    source: Source
+    file: str
+    group_names: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return self.source.class_names
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " m"]:
+        """The labels of all records."""
+        return labels_of(self.source)
+
+    @functools.cached_property
+    def all_groups(self) -> Int32[np.ndarray, " m"]:
+        """The groups of all records.
+
+        Raises:
+          ValueError: the file has another number of them, or one that has no name.
+        """
+        found = np.load(Path(self.file).expanduser(), allow_pickle=False)
+        m, k = len(self.source), len(self.group_names)
+        if found.shape != (m,) or not np.issubdtype(found.dtype, np.integer):
+            raise ValueError(
+                f"{self.file} holds {found.dtype} {list(found.shape)}; WithGroups "
+                f"needs a whole number for each of the {m} records of {self.source!r}."
+            )
+        if found.min() < 0 or found.max() >= k:
+            raise ValueError(
+                f"{self.file} has groups from {found.min()} to {found.max()}; they "
+                f"must be in [0, {k}), as there are {k} group_names."
+            )
+        return found.astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        return {**self.source[index], "group": self.all_groups[index]}

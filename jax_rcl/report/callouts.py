@@ -25,6 +25,8 @@ def name_beside(
     box = axes.get_window_extent()
     # Each name at the nearer side, the innermost at the other where that is full.
     order = np.argsort(pixels[:, 0], kind="stable")
+    # Points of paper, since a picture may be saved with more pixels than it has here.
+    point = 72 / figure.dpi
     room = int(box.height // _ROW)
     left = int((pixels[:, 0] < (box.x0 + box.x1) / 2).sum())
     left = int(np.clip(left, len(order) - room, room))
@@ -34,10 +36,10 @@ def name_beside(
         for row, height in zip(rows.tolist(), heights, strict=True):
             axes.annotate(
                 plain(names[row], 16 if bold[row] else 18),
-                tuple(pixels[row]),
-                xycoords="figure pixels",
-                xytext=(edge + 6 * side, height),
-                textcoords="figure pixels",
+                tuple(pixels[row] * point),
+                xycoords="figure points",
+                xytext=((edge + 6 * side) * point, height * point),
+                textcoords="figure points",
                 ha="left" if side > 0 else "right",
                 va="center",
                 color=TEXT,

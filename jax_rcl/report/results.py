@@ -34,8 +34,8 @@ def is_share(name: str) -> bool:
     """Whether the number of this name is a share in [0, 1], written in percent.
 
     Those with a word `top1` (or another number), `accuracy`, `acc`, `balanced`,
-    `recall`, `precision`, `f1`, `auc` or `auroc` are. Other numbers (an alignment, a rank)
-    have scales of their own.
+    `recall`, `precision`, `f1`, `auc` or `auroc` are. Other numbers (an alignment, a
+    rank) have scales of their own.
     """
     return _SHARE.search(name.lower()) is not None
 

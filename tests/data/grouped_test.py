@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jax_rcl.core import Source
-from jax_rcl.data.grouped import Grouped
+from jax_rcl.data.grouped import Grouped, WithGroups
 from jax_rcl.data.records import check_labels, groups_of, labels_of
 from jax_rcl.data.stream import Order, load, train_stream
 from jax_rcl.data.wrappers import Relabel, Subset
@@ -145,3 +145,32 @@ def test_what_is_missing_is_named(folder):
     (folder / "metadata.csv").write_text(f"{HEADER}\n1,a.png,0,0,0,b.png\n")
     with pytest.raises(ValueError, match=r"split='val'.* some in train\."):
         len(Grouped(str(folder), "val"))
+
+
+def test_groups_that_were_found_stand_in_for_those_of_the_source(folder, tmp_path):
+    source, file = Grouped(str(folder), size=4), str(tmp_path / "groups.npy")
+    np.save(file, np.array([1, 0, 1]))
+    found = WithGroups(source, file, ("one", "other"))
+    assert isinstance(found, Source) and found.class_names == source.class_names
+    np.testing.assert_array_equal(groups_of(found), [1, 0, 1])
+    np.testing.assert_array_equal(labels_of(found), labels_of(source))
+    rows = load(found)
+    np.testing.assert_array_equal(rows["group"], [1, 0, 1])
+    np.testing.assert_array_equal(rows["image"], load(source)["image"])
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([0, 1], r"holds int64 \[2\]; .* each of the 3 records"),
+        ([0.0, 1.0, 0.0], r"holds float64 \[3\]"),
+        ([0, 1, 2], r"groups from 0 to 2; they must be in \[0, 2\)"),
+    ],
+)
+def test_groups_that_do_not_fit_the_source_are_refused(
+    folder, tmp_path, groups, message
+):
+    np.save(tmp_path / "groups.npy", np.array(groups))
+    source = Grouped(str(folder), size=4)
+    with pytest.raises(ValueError, match=message):
+        groups_of(WithGroups(source, str(tmp_path / "groups.npy"), ("one", "other")))

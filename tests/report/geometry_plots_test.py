@@ -139,6 +139,19 @@ def test_the_plane_holds_points_and_means_at_one_scale():
     assert across == pytest.approx(up, rel=1e-6)
 
 
+def test_names_stay_beside_the_plane_at_any_resolution():
+    figure = geometry_plots.plane(plane(10, 2))
+    axes = figure.axes[0]
+    places = []
+    for dpi in (100, 200):
+        figure.set_dpi(dpi)
+        figure.draw_without_rendering()
+        whole = figure.bbox.size
+        places.append([text.get_window_extent().p0 / whole for text in axes.texts])
+    assert len(places[0]) >= 10
+    np.testing.assert_allclose(*places, atol=0.01)
+
+
 def test_subclasses_have_the_colour_of_their_class():
     axes = geometry_plots.plane(plane(10, 2)).axes[0]
     _, discs, diamonds = (x.get_facecolors() for x in axes.collections)
