@@ -40,7 +40,7 @@ def get_config(arg=""):
         encoder=("frozen", "released"),
         epochs=100,
     )
-    encoder_is = {"frozen": "frozen", "released": "frozen in training mode"}[o.encoder]
+    encoder_is = "frozen" if o.encoder == "frozen" else "frozen in training mode"
     first = stored_config(Path(o.first))
     encoders, rules = [], []
     for workdir in filter(None, (o.first, o.second)):

@@ -510,10 +510,10 @@ def test_a_run_killed_before_it_looked_at_the_best_state_looks_at_it(waved, tmp_
 
 def test_a_number_that_the_evaluator_does_not_give_is_named_at_its_first(tmp_path):
     words = (
-        r"no number 'wave/hight'; there are: wave/height\. Did you mean 'wave/height'"
+        r"no number 'wave/heights'; there are: wave/height\. Did you mean 'wave/height'"
     )
     with pytest.raises(ConfigError, match=words):
-        train(waving("wave/hight"), tmp_path, mesh=mesh())
+        train(waving("wave/heights"), tmp_path, mesh=mesh())
     assert heights(tmp_path) == {}
 
 
