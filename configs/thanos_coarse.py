@@ -1,25 +1,23 @@
 """Thanos, stage 1: an encoder trained on coarse labels (Chen, Fu et al. 2022).
 
     python -m jax_rcl.main --config=configs/thanos_coarse.py --workdir=runs/spread
-    python -m jax_rcl.main --config=configs/thanos_coarse.py:method=ce,decoder=color \
-        --workdir=runs/auto
+    python -m jax_rcl.main --config=configs/thanos_coarse.py:method=ce,decoder=color
 
 Stage 2 is thanos_transfer.py; the command of every experiment is in docs/thanos.md.
 Obtained: CIFAR not yet run; Fashion-MNIST in tables/thanos_fashion.py. Options: `data`,
 `labels`, `method`, `decoder`, `encoders`, `network`, `form` (the paper's or that of the
-released code), `width` of ResNet and decoder, `stem`, `epochs`, `folder` of the images.
+released code), `width` of ResNet and decoder, `epochs`, `folder` of the images.
 """
 
 from jax_rcl.augment import color, compose, geometry
 from jax_rcl.config import Best, Experiment, node, parse
 from jax_rcl.data import coarse, sources, tiny_imagenet
-from jax_rcl.data.wrappers import Relabel, Split
+from jax_rcl.data.wrappers import Relabel, Split, Unbalanced
 from jax_rcl.evaluate import geometry as strata
 from jax_rcl.evaluate import head, linear_probe, reconstructions
 from jax_rcl.evaluate.when import AtEnd, Every
 from jax_rcl.networks import decoder, dropout, heads, resnet, vit
-from jax_rcl.objectives.spread import Spread
-from jax_rcl.objectives.terms import Contrast, Reconstruction
+from jax_rcl.objectives import spread, terms
 from jax_rcl.optim import AdamW
 from jax_rcl.schedules import EpochCosine
 
@@ -30,11 +28,13 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DATA = {
     "cifar10": (sources.Cifar, {"classes": 10}, 32, *C10, coarse.CIFAR10),
     "cifar100": (sources.Cifar, {"classes": 100}, 32, *C100, coarse.CIFAR100),
+    "cifar100u": (sources.Cifar, {"classes": 100}, 32, *C100, coarse.CIFAR100),
     "tiny": (tiny_imagenet.TinyImageNet, {}, 64, *IMAGENET, coarse.TINY_IMAGENET),
     "mnist": (sources.Idx, {"name": "mnist"}, 28, (0.1307,), (0.3081,), coarse.MNIST),
     "fashion": (sources.Idx, {}, 28, (0.286,), (0.353,), coarse.FASHION_MNIST),
 }
 SUPCON = {"name": "supcon", "spread": 0.0}
+RELEASED = {"logit_clip": 1.0, "similarity": "released", "direction": "one-way"}
 INFONCE = {"name": "infonce", "spread": 0.0, "classes": "examples"}
 METHODS = {"spread": ({"name": "spread"},), "supcon": (SUPCON,), "ce": ()}
 METHODS |= {"supcon_infonce": (SUPCON, INFONCE)}
@@ -52,7 +52,6 @@ def get_config(arg=""):
         network=("vit", "resnet18", "resnet50", "resnet10"),
         form=("paper", "released"),
         width=64,
-        stem=("imagenet", "small"),
         epochs=600,
         folder="tiny-imagenet-200",
     )
@@ -61,6 +60,8 @@ def get_config(arg=""):
     rgb, paper = len(mean) == 3, o.form == "paper"
     schedule = node(EpochCosine, period=None if paper else 100.0, beyond="rise")
     train, test = (node(source, split=split, **fields) for split in ("train", "test"))
+    if o.data == "cifar100u":
+        train = node(Unbalanced, train, groups)
     parts = [node(Split, train, "train"), node(Split, train, "val"), test]
     if o.labels == "coarse":
         parts = [node(Relabel, part, **vars(groups)) for part in parts]
@@ -74,11 +75,12 @@ def get_config(arg=""):
         body = node(vit.ViT, **vit.PERFECTLY_BALANCED, drop=rates)
     else:
         depth = int(o.network[len("resnet") :])
-        body = node(resnet.ResNet, depth=depth, width=o.width, stem=o.stem)
+        body = node(resnet.ResNet, depth=depth, width=o.width, stem="imagenet")
     encoder = node(heads.Normalized, body, mean, std)
-    form = {"logit_clip": 1.0, "similarity": "released", "direction": "one-way"}
-    form = {} if paper else form
-    contrasts = tuple(node(Contrast, **each, **form) for each in METHODS[o.method])
+    form = {} if paper else RELEASED
+    contrasts = tuple(
+        node(terms.Contrast, **each, **form) for each in METHODS[o.method]
+    )
     made, gray = {"mean": mean, "std": std}, o.decoder == "gray"
     made |= {"target": "gray"} if gray else {}
     made |= {"reads": "features and label"} if o.decoder == "label" else {}
@@ -97,13 +99,13 @@ def get_config(arg=""):
         source=parts[0],
         augment=node(compose.Views, view, count=2),
         objective=node(
-            Spread,
+            spread.Spread,
             encoder,
             head=node(heads.Linear, classes),
             contrasts=contrasts,
             reconstruction=None
             if o.decoder == "none"
-            else node(Reconstruction, **made),
+            else node(terms.Reconstruction, **made),
             encoder_auto=encoder if o.encoders == "two" else None,
         ),
         optimizer=node(AdamW, 3e-4, schedule, decayed="all"),
