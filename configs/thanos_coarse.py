@@ -78,9 +78,7 @@ def get_config(arg=""):
         body = node(resnet.ResNet, depth=depth, width=o.width, stem="imagenet")
     encoder = node(heads.Normalized, body, mean, std)
     form = {} if paper else RELEASED
-    contrasts = tuple(
-        node(terms.Contrast, **each, **form) for each in METHODS[o.method]
-    )
+    contrasts = tuple(node(terms.Contrast, **t, **form) for t in METHODS[o.method])
     made, gray = {"mean": mean, "std": std}, o.decoder == "gray"
     made |= {"target": "gray"} if gray else {}
     made |= {"reads": "features and label"} if o.decoder == "label" else {}
