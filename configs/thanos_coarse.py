@@ -1,12 +1,12 @@
 """Thanos, stage 1: an encoder trained on coarse labels (Chen, Fu et al. 2022).
 
     python -m jax_rcl.main --config=configs/thanos_coarse.py --workdir=runs/spread
-    python -m jax_rcl.main --config=configs/thanos_coarse.py:method=ce,decoder=color
+    python -m jax_rcl.main --workdir=runs/auto \
+        --config=configs/thanos_coarse.py:method=ce,decoder=color
 
-Stage 2 is thanos_transfer.py; the command of every experiment is in docs/thanos.md.
-Obtained: CIFAR not yet run; Fashion-MNIST in tables/thanos_fashion.py. Options: `data`,
-`labels`, `method`, `decoder`, `encoders`, `network`, `form` (the paper's or that of the
-released code), `width` of ResNet and decoder, `epochs`, `folder` of the images.
+Stage 2: thanos_transfer.py; every experiment: docs/thanos.md. Obtained: CIFAR not yet
+run; Fashion-MNIST in tables/thanos_fashion.py. Options: `data` (and its `folder`),
+`labels`, `method`, `decoder`, `encoders`, `network`, `form`, `width`, `epochs`.
 """
 
 from jax_rcl.augment import color, compose, geometry
@@ -22,8 +22,8 @@ from jax_rcl.optim import AdamW
 from jax_rcl.schedules import EpochCosine
 
 # Source, side of its images, mean and standard deviation of each channel, coarse map.
-C10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-C100 = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+C10 = (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)
+C100 = (0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DATA = {
     "cifar10": (sources.Cifar, {"classes": 10}, 32, *C10, coarse.CIFAR10),
@@ -111,7 +111,7 @@ def get_config(arg=""):
         epochs=o.epochs,
         best=node(Best, "val/top1"),
         evaluators={
-            "val": node(head.HeadAccuracy, parts[1], mapped=0, when=often),
+            "val": node(head.HeadAccuracy, parts[1], mapped=0),
             "test": node(head.HeadAccuracy, parts[2], mapped=0, when=last),
             "fine": node(linear_probe.LinearProbe, train, test, when=often),
             "geometry": node(strata.Geometry, test, **asked),

@@ -17,11 +17,11 @@ parameters, but dropout and batch statistics as in training), `epochs`.
 from pathlib import Path
 
 from jax_rcl.augment.compose import Views
-from jax_rcl.config import Best, Experiment, node, parse
+from jax_rcl.config import CLASS, Best, ConfigError, Experiment, node, parse
 from jax_rcl.data.wrappers import Split
 from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.when import AtEnd, Every
+from jax_rcl.evaluate.when import AtEnd
 from jax_rcl.networks.heads import Concatenated, Linear
 from jax_rcl.objectives.classify import Classify, encoder_paths
 from jax_rcl.optim import AdamW
@@ -41,11 +41,16 @@ def get_config(arg=""):
         epochs=100,
     )
     encoder_is = "frozen" if o.encoder == "frozen" else "frozen in training mode"
-    first = stored_config(Path(o.first))
-    encoders, rules = [], []
-    for workdir in filter(None, (o.first, o.second)):
-        objective = stored_config(Path(workdir)).objective
+    workdirs = tuple(filter(None, (o.first, o.second)))
+    stored = [stored_config(Path(workdir)) for workdir in workdirs]
+    first, encoders, rules = stored[0], [], []
+    for workdir, other in zip(workdirs, stored, strict=True):
+        if not other.objective[CLASS].endswith(":Spread"):
+            raise ConfigError(f"{workdir} is no run of thanos_coarse.py; give one.")
+        if other.evaluators["fine"].test != first.evaluators["fine"].test:
+            raise ConfigError(f"{workdir} learned from other images than {o.first}.")
         for name in ("encoder", "encoder_auto"):
+            objective = other.objective
             if objective.get(name):
                 place = f"part{len(encoders) + 1}"
                 paths = encoder_paths(encoder_is, source=name, place=place)
@@ -53,7 +58,7 @@ def get_config(arg=""):
                 rules.append(node(Restore, workdir, paths, which=o.which))
     names = tuple(f"part{number + 1}" for number in range(len(encoders)))
     fine, classes = first.evaluators["fine"], len(first.evaluators["geometry"].coarse)
-    train, often = fine.train, node(Every, epochs=max(1, o.epochs // 10))
+    train = fine.train
     view = node(Views, first.augment.operation, count=1)
     return node(
         Experiment,
@@ -72,7 +77,7 @@ def get_config(arg=""):
         init_from=tuple(rules),
         best=node(Best, "val/top1"),
         evaluators={
-            "val": node(HeadAccuracy, node(Split, train, "val"), mapped=0, when=often),
+            "val": node(HeadAccuracy, node(Split, train, "val"), mapped=0),
             "test": node(HeadAccuracy, fine.test, mapped=0, when=node(AtEnd)),
             "fine": node(LinearProbe, train, fine.test),
         },

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -11,8 +12,9 @@ import optax
 from jax.sharding import Mesh
 
 from jax_rcl import parallel, train_step
+from jax_rcl.augment.compose import prepare
 from jax_rcl.config import OF_BEST, ConfigError, Experiment
-from jax_rcl.core import Tree, Variables
+from jax_rcl.core import Source, Tree, Variables
 from jax_rcl.data import records
 
 CPU_RESIDENT_BYTES = 2 * 2**30
@@ -68,6 +70,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     with refusals("objective"):
         variables = variable_shapes(experiment, augmented)
         check_layers(experiment, layer_shapes(experiment, variables, augmented))
+    own = variables
     with refusals("init_from"):
         for rule in experiment.init_from:
             variables = rule(variables)
@@ -81,8 +84,10 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     for name, evaluator in experiment.evaluators.items():
         with refusals(f"evaluators.{name}"):
             evaluator.check()
+    check_images(experiment, own)
     check_best(experiment, total_steps, steps_per_epoch)
     resident = lays_out(experiment, mesh, record)
+    check_groups(experiment)
     # Where reading all labels costs little beside reading all that will be laid out.
     if resident and "label" in experiment.objective.needs & set(record):
         with refusals("source"):
@@ -155,6 +160,46 @@ def check_layers(
             f"{type(experiment.objective).__name__} gives {layers['logits'].shape[-1]} "
             f"logits for a source of {classes} classes; give its head as many outputs."
         )
+
+
+def check_groups(experiment: Experiment) -> None:
+    """Compares the groups that an objective weighs with those of the source.
+
+    Raises:
+      ConfigError: the source names another number of groups.
+    """
+    weighed = getattr(experiment.objective, "groups", None)
+    names = records.group_names_of(experiment.source)
+    if "group" in experiment.objective.needs and weighed not in (None, len(names)):
+        raise ConfigError(
+            f"{type(experiment.objective).__name__}.groups is {weighed}, but the "
+            f"source has {len(names)} groups: {'; '.join(names)}. Set it to that."
+        )
+
+
+def check_images(experiment: Experiment, variables: Variables) -> None:
+    """Traces `encode` on the images of every evaluator, prepared as it prepares them.
+
+    Raises:
+      ConfigError: the network cannot take them, such as a transformer that learned
+        positions for crops of another size.
+    """
+    for name, evaluator in experiment.evaluators.items():
+        preprocess = getattr(evaluator, "preprocess", None)
+        with refusals(f"evaluators.{name}"):
+            parts = vars(evaluator).values()
+            sources = [part for part in parts if isinstance(part, Source)]
+            shapes = {np.shape(source[0]["image"]) for source in sources}
+        for shape in shapes:
+            images = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+            shown = jax.eval_shape(functools.partial(prepare, preprocess), images)
+            try:
+                jax.eval_shape(experiment.objective.encode, variables, shown)
+            except Exception as error:
+                raise ConfigError(
+                    f"evaluators.{name}: the network was made for the views of the "
+                    f"training and cannot take images {list(shown.shape[1:])}: {error}"
+                ) from error
 
 
 def check_best(experiment: Experiment, total_steps: int, steps_per_epoch: int) -> None:

@@ -58,6 +58,7 @@ class Best:
 
     Attributes:
       monitor: a number of an evaluator, `<evaluator>/<number>`, such as `probe/top1`.
+        That there is such a number shows when the evaluator has run for the first time.
       mode: whether it is to be high or low.
     """
 

@@ -12,17 +12,20 @@ import pytest
 
 from jax_rcl import check, parallel
 from jax_rcl import config as configs
-from jax_rcl.augment.compose import Pair, Views
-from jax_rcl.augment.geometry import Flip
+from jax_rcl.augment.compose import Chain, Pair, Views
+from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.check import plan
 from jax_rcl.config import Best, ConfigError, node, override
+from jax_rcl.data.grouped import WithGroups
 from jax_rcl.data.published import CIFAR
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.evaluate.neighbours import Neighbours
 from jax_rcl.evaluate.when import Never
-from jax_rcl.networks.heads import Linear
+from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.networks.vit import ViT
 from jax_rcl.objectives.classify import Classify
-from jax_rcl.objectives.supcon import SimCLR
+from jax_rcl.objectives.group_dro import GroupDRO
+from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.optim import Group, Sgd
 from jax_rcl.transfer import Restore
 
@@ -197,6 +200,7 @@ import dataclasses
 
 from jax_rcl import config
 from jax_rcl.config import node
+from jax_rcl.data.grouped import WithGroups
 from jax_rcl.data.published import CIFAR
 from jax_rcl.data.sources import Cifar
 from jax_rcl.evaluate.neighbours import Neighbours
@@ -315,3 +319,27 @@ def test_an_evaluator_may_not_have_the_name_of_the_best_numbers(name):
     planned(tiny(evaluators=evaluators))
     with pytest.raises(ConfigError, match=f"evaluators.{name} must have another name"):
         planned(tiny(best=node(Best, f"{name}/top1"), evaluators=evaluators))
+
+
+def test_images_that_the_network_cannot_take_are_refused_before_training():
+    vit = node(ViT, patch=2, width=4, depth=1, heads=1)
+    crop = node(RandomResizedCrop, 6)
+    made = tiny(
+        objective=node(SupCon, encoder=vit, projector=node(Mlp, (4,))),
+        augment=node(Views, node(Chain, (crop,))),
+    )
+    with pytest.raises(ConfigError, match=r"evaluators.knn: .* cannot take images \[8"):
+        planned(made)
+
+
+def test_groups_of_another_number_than_those_of_the_source_are_refused(tmp_path):
+    np.save(tmp_path / "groups.npy", np.arange(40) % 3)
+    source = node(Synthetic, 2, 8, 1, 40)
+    names = ("one", "two", "three")
+    grouped = node(WithGroups, source, str(tmp_path / "groups.npy"), names)
+    encoder = node(ViT, patch=4, width=4, depth=1, heads=1)
+    classify = node(Classify, encoder, node(Linear, 2))
+    objective = node(GroupDRO, classify, groups=2)
+    made = without_evaluators(source=grouped, objective=objective)
+    with pytest.raises(ConfigError, match=r"groups is 2, .* has 3 groups: one; two"):
+        planned(made)

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints, flat
-from jax_rcl.config import CLASS, node
+from jax_rcl.config import CLASS, ConfigError, node
 from jax_rcl.data.grouped import Grouped
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.train import train
@@ -56,7 +57,8 @@ SLOW = {v for v in VARIANTS if "tfds" in v or v.startswith(("thanos", "groups"))
 # The configs of the runs that these start from.
 STARTS = {
     "runs/first": "thanos_coarse:data=fashion,network=resnet10",
-    "runs/second": "thanos_coarse:data=fashion,network=resnet10,decoder=color",
+    "runs/second": "thanos_coarse:data=fashion,network=resnet10,decoder=gray,"
+    "encoders=two",
 }
 # Not trained, since they differ from others in what is tested elsewhere.
 ALIKE = (
@@ -233,6 +235,41 @@ def test_it_trains_two_steps_and_resumes(variant, tmp_path, request, monkeypatch
     again = arrays(tmp_path / "run")
     for path in whole:
         np.testing.assert_array_equal(whole[path], again[path], err_msg=path)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("fashion_supcon", "runs/other is no run of thanos_coarse.py"),
+        ("thanos_coarse:data=mnist", "learned from other images than runs/first"),
+    ],
+)
+def test_transfer_starts_from_runs_of_stage_1_on_the_same_images(
+    other, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    store_starts()
+    Path("runs/other").mkdir()
+    Path("runs/other/config.json").write_text(configs.to_json(load(other)))
+    with pytest.raises(ConfigError, match=message):
+        load("thanos_transfer:first=runs/first,second=runs/other")
+    with pytest.raises(ConfigError, match="runs/none holds no run"):
+        load("thanos_transfer:first=runs/none")
+
+
+def test_every_command_of_the_documentation_is_one(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    text = (ROOT / "docs" / "thanos.md").read_text()
+    names = "data|labels|method|network|first"
+    options = set(re.findall(rf"`((?:{names})=[^`]*)`", text))
+    assert len(options) > 40
+    for option in options:
+        file = "thanos_transfer" if option.startswith("first") else "thanos_coarse"
+        option = re.sub("runs/(spread|joint)", "runs/first", option)
+        option = option.replace("runs/auto", "runs/second").replace("…", "tiny")
+        load(f"{file}:{option}")
+    for file in re.findall(r"--(?:config|table)=([\w/]+\.py)", text):
+        assert (ROOT / file).exists()
 
 
 def test_a_probe_starts_from_the_encoder_of_another_run(pretrained, tmp_path):

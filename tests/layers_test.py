@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "bench_losses": "losses parallel",
     "fields": "",
     "config": "core fields",
-    "check": "core parallel config train_step data",
+    "check": "core parallel config train_step data augment",
     "run": "core parallel config check checkpoint train_step",
     "feed": "core parallel check data run train_step",
     "results": "core parallel config feed report run train_step",

@@ -28,7 +28,7 @@ def get_table(arg=""):
     """The table; see the options above."""
     o = parse(arg, epochs=2, fine_epochs=1, width=16)
     data = f"data=fashion,network=resnet10,width={o.width},epochs={o.epochs}"
-    # So short a run is annealed to its end, and its last state is the one to keep.
+    # Of a run of two epochs the last state is the one to keep.
     short = {
         "best": None,
         "optimizer.schedule.period": None,

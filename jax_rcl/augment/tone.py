@@ -29,7 +29,8 @@ def autocontrast(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
 
     With a the darkest and b the lightest of the channel's levels, level l becomes
     ⌊255 (l - a) / (b - a)⌋; a channel of one level stays. By levels, so that
-    the rounding errors of a resize in a flat image are not stretched.
+    the rounding errors of a resize in a flat image are not stretched. PIL divides
+    first, so that some of its levels are lower by one.
     """
     level = eight_bits(image)
     low = level.min(axis=(0, 1), keepdims=True)

@@ -41,7 +41,7 @@ class Geometry:
       Q2   within_class_spread, mean ‖z - μ_c‖²          0
       Q3   class_uniformity                              0
       Q5   simplex_deviation, simplex_deviation_max, class_radius_variation
-                                                         0 for a simplex
+                                        0 for a simplex; of three classes or more
       Q6   within_over_total, collapse_ratio             0
       Q7   subclass_share of the spread                  not defined, left out
       Q8   subclass_distance_within, subclass_distance_between,
@@ -70,7 +70,7 @@ class Geometry:
       layer: which of the encoder's features.
       train: whose subclass means the images are compared with in Q9; None for the
         source's own, each image left out of its mean.
-      terms: losses of coarse labels for Q10, by name.
+      terms: losses of coarse labels for Q10, by name; they are given unit vectors.
       views: makes a random view of an image in [0, 1], in place of `preprocess`, for Q4
         and the two arguments of the terms; None for no Q4, and the same features twice.
       reconstruction: layer of decoded images for Q10, or None.

@@ -89,10 +89,11 @@ def simplex(of: Strata) -> dict[str, float]:
     |cos(μ_c - μ̄, μ_c' - μ̄) + 1 / (k - 1)|: `simplex_deviation` is the mean,
     `simplex_deviation_max` the largest; `class_radius_variation` is the standard
     deviation of ‖μ_c - μ̄‖ over its mean. All are 0 for a simplex; where the class means
-    coincide, cosines count as 0. Not defined for a single class.
+    coincide, cosines count as 0. Not given below three classes: two means are opposite
+    each other around their middle whatever they are.
     """
     k = len(of.classes)
-    if k < 2:
+    if k < 3:
         return {}
     centred = of.class_means - of.class_means.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=1)

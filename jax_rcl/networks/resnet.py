@@ -150,6 +150,8 @@ class ResNet(nn.Module):
                 f"ResNet.depth {self.depth} is unknown; the depths are "
                 f"{', '.join(map(str, BLOCKS))}."
             )
+        if self.width < 1:
+            raise ValueError(f"ResNet.width must be positive; got {self.width}.")
         if self.stem_padding not in (1, 2):
             raise ValueError(
                 f"ResNet.stem_padding {self.stem_padding} must be 1 (keeps the size) "

@@ -52,7 +52,6 @@ class Spread:
     encoder_auto: Network | None = None
     cross_entropy: float = 1.0
     smoothing: float = 0.0
-    needs = frozenset({"views", "label"})
 
     def __post_init__(self) -> None:
         """Checks which parts there are."""
@@ -84,12 +83,25 @@ class Spread:
                 'classes there are; give Spread.head, or reads="features".'
             )
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the batch: the views, and the labels if anything reads them."""
+        contrasts = any(term.classes == "labels" for term in self.contrasts)
+        read = self.head is not None or contrasts
+        return frozenset({"views", "label"} if read else {"views"})
+
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh encoders, head and decoder.
 
         Raises:
-          ValueError: a decoder that makes images of another shape than the views.
+          ValueError: a decoder that makes images of another shape than the views, or
+            contrasts of a single view.
         """
+        if self.contrasts and batch["views"].shape[1] < 2:
+            raise ValueError(
+                "Spread.contrasts compare a view with another view of the image, but "
+                "there is one; let the augmentation make two: Views(..., count=2)."
+            )
         params: dict[str, Any] = {}
         memory: dict[str, Any] = {}
         keys = _keys(key)
@@ -101,7 +113,7 @@ class Spread:
             return outputs
 
         images = batch["views"][:, 0]
-        made = self.forward(fresh, images, batch["label"]).made
+        made = self.forward(fresh, images, batch.get("label")).made
         if self.reconstruction is not None and made is not None:
             wanted = self.reconstruction.wanted(images).shape
             if made.shape != wanted:
@@ -113,8 +125,9 @@ class Spread:
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """The sum of all terms, one value per example; each is a metric, too."""
-        views, label = batch["views"], batch["label"]
-        b, v = views.shape[:2]
+        views, b, v = batch["views"], *batch["views"].shape[:2]
+        # Without a head and labelled contrasts nothing reads them.
+        label = batch["label"] if "label" in self.needs else jnp.zeros(b, jnp.int32)
         images, labels = views.reshape(b * v, *views.shape[2:]), jnp.repeat(label, v)
         memory, keys = dict(variables.memory), _keys(clock.key)
 

@@ -132,6 +132,29 @@ def test_random_views_are_the_same_every_time(source):
     first, second = evaluator.run(Decode()), evaluator.run(Decode())
     assert first == second
     assert 0.001 < first["alignment"] < 0.5
+
+
+def test_alignment_is_the_mean_squared_distance_of_unit_features(source):
+    found = dataclasses.replace(
+        report(source, views=Jitter(), sample=10), batch_size=30
+    )
+    shown = []
+
+    def encode(images, layers=None):
+        outputs = Decode()(images, layers)
+        shown.append(np.asarray(outputs["features"]))
+        return outputs
+
+    numbers = found.run(encode)
+    first, second = (unit(x[:10]) for x in shown[-2:])
+    assert numbers["alignment"] == pytest.approx(
+        np.mean([np.sum((a - b) ** 2) for a, b in zip(first, second, strict=True)])
+    )
+
+
+def test_contrastive_terms_cannot_tell_members_of_a_class(source):
+    evaluator = report(source, views=Jitter(), terms={"contrast": Compare()})
+    first = evaluator.run(Decode())
     assert first["permutation_gap_contrast"] == pytest.approx(0, abs=1e-5)
 
 

@@ -275,6 +275,24 @@ def test_a_decoder_of_another_size_is_refused_with_both_shapes():
         objective.init(jax.random.key(0), batch())
 
 
+def test_labels_are_needed_by_what_reads_them_only():
+    alone = Contrast(classes="examples", spread=0.0)
+    assert Spread(Flat(), None, (alone,)).needs == {"views"}
+    assert Spread(Flat(), None, (alone, Contrast("other"))).needs == {"views", "label"}
+    assert Spread(Flat(), Linear(K), (alone,)).needs == {"views", "label"}
+    objective = Spread(Flat(), None, (alone,), Reconstruction(Painter()))
+    given = {"views": batch()["views"]}
+    found = outcome(objective, fresh(objective, given), given)
+    assert np.isfinite(found["value"])
+
+
+def test_contrasts_of_a_single_view_are_refused():
+    given = batch()
+    given["views"] = given["views"][:, :1]
+    with pytest.raises(ValueError, match=r"let the augmentation make two"):
+        THANOS.init(jax.random.key(0), given)
+
+
 def test_pixel_statistics_of_another_number_of_channels_are_refused():
     term = Reconstruction(Painter(), mean=(0.5, 0.5), std=(1.0, 1.0))
     objective = Spread(Flat(), None, contrasts=(), reconstruction=term)
