@@ -12,9 +12,14 @@ import pytest
 from jax_rcl import parallel, train_step
 from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints, flat
 from jax_rcl.core import Clock
-from jax_rcl.networks.heads import Linear
+from jax_rcl.networks.heads import Concatenated, Linear
 from jax_rcl.networks.norms import normalized
-from jax_rcl.objectives.classify import FROZEN_ENCODER, TRAINED_ENCODER, Classify
+from jax_rcl.objectives.classify import (
+    FROZEN_ENCODER,
+    TRAINED_ENCODER,
+    Classify,
+    encoder_paths,
+)
 from jax_rcl.objectives.supcon import SupCon
 from jax_rcl.transfer import Restore
 
@@ -204,3 +209,55 @@ def test_the_encoder_of_a_supcon_run_takes_its_place(
         objective.encode(after, images)["features"],
         supcon.encode(theirs, images)["features"],
     )
+
+
+@pytest.mark.parametrize("encoder_is", ["frozen", "frozen in training mode", "trained"])
+def test_the_encoders_of_two_runs_stand_side_by_side(tmp_path, encoder_is):
+    supcon, theirs = SupCon(Tiny(), Linear(4)), []
+    for seed in (3, 4):
+        theirs.append(fresh(supcon, seed=seed))
+        with Checkpoints(tmp_path / str(seed) / STATES, keep=1) as saved:
+            arrays = {"params": theirs[-1].params, "memory": theirs[-1].memory}
+            saved.save(3, {VARIABLES: arrays})
+    both = Concatenated((Tiny(), Tiny()), ("one", "other"))
+    objective = Classify(both, Linear(CLASSES), encoder_is=encoder_is)
+    variables = fresh(objective)
+    for seed, place in ((3, "one"), (4, "other")):
+        paths = encoder_paths(encoder_is, place=place)
+        variables = Restore(str(tmp_path / str(seed)), paths)(variables)
+    images = jnp.asarray(batch()["views"][:, 0])
+    alone = [supcon.encode(each, images)["features"] for each in theirs]
+    np.testing.assert_allclose(
+        objective.encode(variables, images)["features"],
+        jnp.concatenate(alone, axis=1),
+        rtol=1e-6,
+    )
+
+
+def test_an_encoder_frozen_in_training_mode_keeps_its_parameters_only():
+    objective = Classify(Tiny(), Linear(CLASSES), encoder_is="frozen in training mode")
+    variables = fresh(objective)
+    assert variables.frozen["encoder"].keys() == {"params"}
+    assert variables.params.keys() == {"head"}
+
+    def memory(variables, batch):
+        return parallel.device_average(objective.loss(variables, batch, CLOCK).memory)
+
+    mesh = parallel.make_mesh(jax.devices()[:2])
+    after = jax.jit(parallel.data_parallel(memory, mesh))(variables, batch())
+    before = variables.memory["encoder"]["norm"]["mean"]
+    assert np.abs(after["encoder"]["norm"]["mean"] - before).max() > 1e-3
+
+
+def test_soft_targets_are_those_of_the_batch():
+    own = batch()
+    own["target"] = np.full((N, CLASSES), 1 / CLASSES, np.float32)
+    soft = Classify(Tiny(), Linear(CLASSES), encoder_is="frozen", targets="target")
+    assert soft.needs == {"views", "label", "target"}
+    every = [
+        outcome(FROZEN, {**own, "label": np.full(N, k, np.int32)})[0]
+        for k in range(CLASSES)
+    ]
+    np.testing.assert_allclose(outcome(soft, own)[0], np.mean(every, axis=0), rtol=1e-5)
+    with pytest.raises(ValueError, match="softens labels"):
+        Classify(Tiny(), Linear(CLASSES), smoothing=0.1, targets="target")
