@@ -118,8 +118,10 @@ def small(variant):
     """`shrunk`, and one evaluator where others are tried by another variant."""
     made = shrunk(load(variant))
     if variant not in WHOLE:
+        first = next(iter(made.evaluators))
+        name = made.best.monitor.partition("/")[0] if made.best else first
         with made.unlocked():
-            made.evaluators = dict(list(made.evaluators.items())[:1])
+            made.evaluators = {name: made.evaluators[name]}
     return made
 
 
@@ -262,7 +264,7 @@ def test_every_command_of_the_documentation_is_one(stored, monkeypatch):
     text = (ROOT / "docs" / "thanos.md").read_text()
     names = "data|labels|method|network|first"
     options = set(re.findall(rf"`((?:{names})=[^`]*)`", text))
-    assert len(options) > 40
+    assert len(options) >= 40
     for option in options:
         file = "thanos_transfer" if option.startswith("first") else "thanos_coarse"
         option = re.sub("runs/(spread|joint)", "runs/first", option)

@@ -39,14 +39,13 @@ def test_the_map_is_the_same_for_the_same_seed():
     np.testing.assert_array_equal(first.points, second.points)
 
 
-def test_a_large_set_is_drawn_from(monkeypatch):
-    monkeypatch.setattr(findings, "MOST_POINTS", 10)
+def test_a_large_set_is_drawn_from():
     features, labels = clusters(60)
-    found = findings.embedding(features, labels, NAMES)
+    found = findings.embedding(features, labels, NAMES, most=10)
     assert found.points.shape == (10, 2)
     assert found.labels.shape == (10,)
     assert found.method.endswith("10 of 60 images")
-    other = findings.embedding(features, labels, NAMES, seed=1)
+    other = findings.embedding(features, labels, NAMES, seed=1, most=10)
     assert not np.array_equal(found.points, other.points)
 
 
