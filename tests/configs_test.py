@@ -54,6 +54,7 @@ WHOLE = (
 )
 # Trained by slow tests only.
 SLOW = {v for v in VARIANTS if "tfds" in v or v.startswith(("thanos", "groups"))}
+SLOW |= {"cifar_simclr", "cifar_classify"}
 # The configs of the runs that these start from.
 STARTS = {
     "runs/first": "thanos_coarse:data=fashion,network=resnet10",
