@@ -54,7 +54,7 @@ WHOLE = (
 )
 # Trained by slow tests only.
 SLOW = {v for v in VARIANTS if "tfds" in v or v.startswith(("thanos", "groups"))}
-SLOW |= {"cifar_simclr", "cifar_classify"}
+SLOW |= {"cifar_supcon"}
 # The configs of the runs that these start from.
 STARTS = {
     "runs/first": "thanos_coarse:data=fashion,network=resnet10",
@@ -63,6 +63,9 @@ STARTS = {
 }
 # Not trained, since they differ from others in what is tested elsewhere.
 ALIKE = (
+    "cifar_simclr",
+    "cifar_classify",
+    "groups:size=16,data=celeba,method=dro",
     "thanos_coarse:data=cifar100,method=supcon_infonce,form=released,labels=fine",
     "thanos_transfer:first=runs/first",
     "groups:size=16,method=spread",

@@ -84,6 +84,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_a_checkpoint_ends_as_if_it_had_not(
     whole, tmp_path
 ):

@@ -528,6 +528,7 @@ def test_numbers_that_are_none_make_no_best_state(tmp_path, monkeypatch, caplog)
 # Optimizers that carry more.
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_accumulates_and_waits_resumes_in_the_midst(tmp_path):
     plateau = node(Plateau, 0.5, patience=0, threshold=0.9)
     sgd = node(Sgd, 0.02, schedule=node(Cosine), accumulate=2, plateau=plateau)
