@@ -61,7 +61,7 @@ def get_config(arg=""):
     if o.method == "dro":
         objective = node(GroupDRO, objective, groups=4)
     elif contrastive:
-        term = node(Contrast, o.method, spread=0.0 if o.method == "supcon" else 1.0)
+        term = node(Contrast, spread=0.0 if o.method == "supcon" else 1.0)
         objective = node(Spread, encoder, head, contrasts=(term,))
     crop = node(RandomResizedCrop, o.size, area=(0.7, 1.0))
     often, last = node(Every, epochs=max(1, o.epochs // 20)), node(AtEnd)

@@ -36,7 +36,7 @@ DATA = {
 SUPCON = {"name": "supcon", "spread": 0.0}
 RELEASED = {"logit_clip": 1.0, "similarity": "released", "direction": "one-way"}
 INFONCE = {"name": "infonce", "spread": 0.0, "classes": "examples"}
-METHODS = {"spread": ({"name": "spread"},), "supcon": (SUPCON,), "ce": ()}
+METHODS = {"spread": ({},), "supcon": (SUPCON,), "ce": ()}
 METHODS |= {"supcon_infonce": (SUPCON, INFONCE)}
 
 

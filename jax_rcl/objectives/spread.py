@@ -70,6 +70,12 @@ class Spread:
                 f"Spread.contrasts are named {', '.join(names)}; each needs a name of "
                 f"its own for its metric."
             )
+        taken = sorted(_METRICS.intersection(names))
+        if taken:
+            raise ValueError(
+                f"Spread.contrasts: {taken[0]!r} is the name of another metric; call "
+                f"the term something else, such as 'contrast'."
+            )
         alone = self.reconstruction is None or not self.contrasts
         if self.encoder_auto is not None and alone:
             raise ValueError(
@@ -223,6 +229,10 @@ class Spread:
         if self.encoder_auto is None:
             return (("encoder", self.encoder),)
         return (("encoder", self.encoder), ("encoder_auto", self.encoder_auto))
+
+
+_METRICS = {"alignment", "spread", "top1", "cross_entropy", "reconstruction"}
+"""What a contrastive term may not be called, since its metric would hide another."""
 
 
 class Forward(NamedTuple):
