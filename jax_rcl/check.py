@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jax_rcl import parallel, train_step
 from jax_rcl.augment.compose import prepare
 from jax_rcl.config import OF_BEST, ConfigError, Experiment
-from jax_rcl.core import Source, Tree, Variables
+from jax_rcl.core import Batch, Clock, Source, Tree, Variables
 from jax_rcl.data import records
 
 CPU_RESIDENT_BYTES = 2 * 2**30
@@ -70,6 +70,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     with refusals("objective"):
         variables = variable_shapes(experiment, augmented)
         check_layers(experiment, layer_shapes(experiment, variables, augmented))
+        check_loss(experiment, mesh, variables, augmented)
     own = variables
     with refusals("init_from"):
         for rule in experiment.init_from:
@@ -119,6 +120,39 @@ def whole_batches(n: int, count: int, mesh: Mesh) -> int:
             f"the largest that fits is {count // mesh.size * mesh.size}."
         )
     return count // n
+
+
+def check_loss(
+    experiment: Experiment,
+    mesh: Mesh,
+    variables: Variables,
+    augmented: dict[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Traces the loss on a global batch: what an objective can tell from shapes.
+
+    Raises:
+      ConfigError: the memory that it gives back has another shape than before.
+      ValueError: what the objective or a network refuses.
+    """
+
+    def memory_after(whole: tuple[Variables, Clock], batch: Batch) -> Tree:
+        return experiment.objective.loss(whole[0], batch, whole[1]).memory
+
+    clock = jax.eval_shape(clock_of_start)
+    after = jax.eval_shape(
+        parallel.data_parallel(memory_after, mesh), (variables, clock), augmented
+    )
+    if shapes_only(after) != shapes_only(variables.memory):
+        raise ConfigError(
+            f"{type(experiment.objective).__name__}.loss gives back another memory "
+            f"than `init` made: {shapes_only(after)} instead of "
+            f"{shapes_only(variables.memory)}."
+        )
+
+
+def clock_of_start() -> Clock:
+    """A clock at step 0, of which only shapes matter."""
+    return train_step.clocks(jax.random.key(0), jnp.zeros((), jnp.int32), 1)[0]
 
 
 def layer_shapes(
@@ -250,9 +284,7 @@ def augmented_shapes(
     """Shapes of a global batch after augmentation; checks the objective's needs."""
     n = experiment.batch_size
     batch = {k: jax.ShapeDtypeStruct((n, *x.shape), x.dtype) for k, x in record.items()}
-    clock = jax.eval_shape(
-        lambda: train_step.clocks(jax.random.key(0), jnp.zeros((), jnp.int32), 1)[0]
-    )
+    clock = jax.eval_shape(clock_of_start)
     try:
         augment = parallel.over_shares(experiment.augment, mesh)
         augmented = jax.eval_shape(augment, clock, batch)

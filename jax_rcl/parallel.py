@@ -255,6 +255,30 @@ def device_average(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: lax.pmean(x, DATA), tree)
 
 
+def global_count(count: int) -> int:
+    """Examples in the global batch, n, where a device has `count`, b."""
+    return lax.axis_size(DATA) * count
+
+
+def shuffle(x: jax.Array, key: jax.Array) -> jax.Array:
+    """Exchanges examples over the global batch, [b, ...] -> [b, ...]; see `unshuffle`.
+
+    Args:
+      x: this device's share.
+      key: decides the permutation; the same on every device.
+    """
+    everyone = gather(x)
+    order = jax.random.permutation(key, len(everyone))
+    return everyone[order[example_ids(len(x))]]
+
+
+def unshuffle(x: jax.Array, key: jax.Array) -> jax.Array:
+    """Brings examples back to where they were before `shuffle` by the same key."""
+    everyone = gather(x)
+    order = jax.random.permutation(key, len(everyone))
+    return everyone[jnp.argsort(order)[example_ids(len(x))]]
+
+
 def example_ids(count: int) -> jax.Array:
     """Places in the global batch of a device's `count` examples, int32 [b]."""
     return lax.axis_index(DATA) * count + jnp.arange(count, dtype=jnp.int32)

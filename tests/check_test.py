@@ -25,6 +25,7 @@ from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.vit import ViT
 from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.group_dro import GroupDRO
+from jax_rcl.objectives.moco import MoCo
 from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.optim import Group, Sgd
 from jax_rcl.transfer import Restore
@@ -343,3 +344,28 @@ def test_groups_of_another_number_than_those_of_the_source_are_refused(tmp_path)
     made = without_evaluators(source=grouped, objective=objective)
     with pytest.raises(ConfigError, match=r"groups is 2, .* has 3 groups: one; two"):
         planned(made)
+
+
+def test_what_a_loss_refuses_about_shapes_is_said_before_compiling(compiled):
+    encoder = node(ViT, patch=4, width=8, depth=1, heads=2, pool="mean")
+    projector = node(Mlp, (8, 8))
+    with pytest.raises(
+        ConfigError, match=r"objective: MoCo.queue_size 24 must be a multiple .* 16"
+    ):
+        planned(tiny(objective=node(MoCo, encoder, projector, queue_size=24)))
+    assert not compiled
+
+
+class Forgetful(SimCLR):
+    """A method whose loss loses part of its memory."""
+
+    def loss(self, variables, batch, clock):
+        outcome = super().loss(variables, batch, clock)
+        return dataclasses.replace(outcome, memory={})
+
+
+def test_a_loss_gives_back_the_memory_that_it_was_given():
+    made = configs.build(tiny())
+    objective = Forgetful(made.objective.encoder, made.objective.projector)
+    with pytest.raises(ConfigError, match=r"Forgetful\.loss gives back another memory"):
+        plan(dataclasses.replace(made, objective=objective), parallel.make_mesh())

@@ -23,6 +23,7 @@ from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.norms import normalized
 from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.group_dro import GroupDRO
+from jax_rcl.objectives.moco import MoCo
 from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.objectives.terms import Contrast, Reconstruction
@@ -32,14 +33,19 @@ class TinyResNet(nn.Module):
     """One residual block with batch statistics: all that a contract needs."""
 
     width: int = 8
+    norm: str = "sync"
 
     @nn.compact
     def __call__(self, images, *, train):
+        ghost_batch = 2 if self.norm == "local" else None
+
         def conv(x, name):
             return nn.Conv(self.width, (3, 3), use_bias=False, name=name)(x)
 
         def norm(x, name):
-            return normalized(x, "sync", train=train, name=name)
+            return normalized(
+                x, self.norm, train=train, name=name, ghost_batch=ghost_batch
+            )
 
         x = nn.relu(norm(conv(images, "stem"), "stem_norm"))
         return nn.relu(x + norm(conv(x, "conv1"), "norm1")).mean(axis=(1, 2))
@@ -67,6 +73,8 @@ class Painter(nn.Module):
 ENCODER, PROJECTOR = TinyResNet(), Mlp((8, 8))
 RELEASED = Contrast(logit_clip=1.0, similarity="released", direction="one-way", block=5)
 
+N = 16
+
 # Every method, in every form in which its arrays or its formula differ.
 OBJECTIVES = {
     "supcon": SupCon(ENCODER, PROJECTOR),
@@ -93,13 +101,17 @@ OBJECTIVES = {
         reconstruction=Reconstruction(Painter(), reads="features and label"),
         encoder_auto=Dropping(),
     ),
+    "moco": MoCo(Dropping(), PROJECTOR, queue_size=2 * N, temperature=0.2),
+    "moco-nonsemantic": MoCo(ENCODER, PROJECTOR, N, 0.9, negatives=2, alpha=2.0),
+    "moco-released": MoCo(
+        TinyResNet(norm="local"), PROJECTOR, 2 * N, 0.5, keys="shuffled"
+    ),
 }
 # Leaves of `params` that a loss does not move, with the reason.
 UNUSED: dict[str, dict[str, str]] = {name: {} for name in OBJECTIVES}
 
 AUGMENT = Views(Chain((RandomResizedCrop(8, area=(0.3, 1.0)), Flip())))
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
-N = 16
 
 each = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -109,7 +121,14 @@ def make_batch(n=N):
     image = rng.integers(0, 256, (n, 8, 8, 3), np.uint8)
     label, group = rng.integers(0, 4, (2, n)).astype(np.int32)
     target = rng.dirichlet(np.ones(4), n).astype(np.float32)
-    return {"image": image, "label": label, "group": group, "target": target}
+    negatives = rng.random((n, 2, 8, 8, 3), np.float32)
+    return {
+        "image": image,
+        "label": label,
+        "group": group,
+        "target": target,
+        "negatives": negatives,
+    }
 
 
 def example():

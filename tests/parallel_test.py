@@ -277,3 +277,27 @@ def test_without_a_cluster_there_is_one_process():
 def test_one_process_agrees_with_itself_and_waits_for_nobody():
     assert parallel.agree(True) and not parallel.agree(False)
     parallel.barrier("alone")
+
+
+@on_any_number
+def test_a_shuffle_is_a_permutation_of_the_global_batch_that_can_be_undone(devices):
+    x, key = np.arange(N, dtype=np.int32), jax.random.key(3)
+    moved = shares(lambda key, x: parallel.shuffle(x, key), devices, whole=(key,))(x)
+    assert sorted(moved) == list(x) and (moved != x).any()
+    order = np.asarray(jax.random.permutation(key, N))
+    np.testing.assert_array_equal(moved, x[order])
+
+    def there_and_back(key, x):
+        return parallel.unshuffle(parallel.shuffle(x, key), key)
+
+    rows = numbers(N, 3)
+    back = shares(there_and_back, devices, whole=(key,))(rows)
+    np.testing.assert_array_equal(back, rows)
+
+
+@on_any_number
+def test_the_global_batch_is_that_of_all_devices(devices):
+    count = parallel.data_parallel(
+        lambda x: jnp.int32(parallel.global_count(len(x))), mesh(devices), whole=0
+    )
+    assert jax.jit(count)(np.zeros(N)) == N

@@ -1,10 +1,11 @@
 """Normalisation of activations, by who shares the statistics."""
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from jax_rcl import parallel
@@ -14,32 +15,84 @@ Norm = Literal["sync", "local", "group"]
 groups of channels of one example."""
 
 
-class LocalBatchNorm(nn.BatchNorm):
-    """Batch normalisation by each device's own share, as without SyncBN in PyTorch.
+class LocalBatchNorm(nn.Module):
+    """Batch normalisation by part of the batch, as without SyncBN in PyTorch.
 
-    Every device normalises with its own statistics. The running ones, which evaluation
-    uses, are averaged over devices: a device's own could not leave the step, where
-    everything must be the same on all of them. PyTorch keeps those of process 0.
+    Every device normalises with statistics of its own share, or, with `ghost_batch`, of
+    so many consecutive rows of it (Hoffer et al. 2017,
+    https://arxiv.org/abs/1705.08741): then 8 devices of 64 rows and one of 512 do the
+    same. The running statistics, which evaluation uses, are averaged over all parts: a
+    device's own could not leave the step, where everything must be the same on all of
+    them. PyTorch keeps those of process 0.
+
+    Attributes:
+      ghost_batch: rows that share statistics; None for the device's share.
+      momentum: of the running statistics.
+      epsilon: added to the variance.
+      scale_init: of the learned scale.
+
+    Raises:
+      ValueError: when traced, if the rows of a device are no multiple of `ghost_batch`.
     """
+
+    ghost_batch: int | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(
-        self,
-        x: Any,
-        use_running_average: bool | None = None,
-        *,
-        mask: Any = None,
-    ) -> Any:
-        y = super().__call__(x, use_running_average, mask=mask)
-        inference = nn.merge_param(
-            "use_running_average", self.use_running_average, use_running_average
+        self, x: Float[Array, "b *places c"], *, use_running_average: bool
+    ) -> Float[Array, "b *places c"]:
+        width = x.shape[-1:]
+        scale = self.param("scale", self.scale_init, width)
+        bias = self.param("bias", nn.initializers.zeros, width)
+        running = {
+            "mean": self.variable("batch_stats", "mean", jnp.zeros, width),
+            "var": self.variable("batch_stats", "var", jnp.ones, width),
+        }
+        # A part of the batch, as a row of [parts, rows, places, channels].
+        rows = len(x) if use_running_average else self._rows(len(x))
+        parts = x.reshape(-1, rows, math.prod(x.shape[1:-1]), *width)
+        if use_running_average:
+            mean, var = (
+                running[name].value.reshape(1, 1, 1, -1) for name in ("mean", "var")
+            )
+        else:
+            mean = parts.mean((1, 2), keepdims=True)
+            var = jnp.square(parts - mean).mean((1, 2), keepdims=True)
+        if not use_running_average and not self.is_initializing():
+            for name, own in (("mean", mean), ("var", var)):
+                new = parallel.device_average(own.mean((0, 1, 2)))
+                old = running[name].value
+                running[name].value = self.momentum * old + (1 - self.momentum) * new
+        y = (parts - mean) * lax.rsqrt(var + self.epsilon)
+        y = y * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
+        return y.reshape(x.shape)
+
+    def _rows(self, rows: int) -> int:
+        """How many rows share statistics, of so many on a device."""
+        if self.ghost_batch is None:
+            return rows
+        if rows % self.ghost_batch:
+            raise ValueError(
+                f"ghost_batch {self.ghost_batch} must divide the {rows} rows that one "
+                f"device normalises; make it {math.gcd(rows, self.ghost_batch)}, or "
+                "change the batch size."
+            )
+        return self.ghost_batch
+
+
+def check_ghost_batch(norm: Norm, ghost_batch: int | None) -> None:
+    """Raises ValueError for a ghost batch that nothing uses, or of no examples."""
+    if ghost_batch is None:
+        return
+    if norm != "local":
+        raise ValueError(
+            f'ghost_batch {ghost_batch} is for norm="local"; norm is {norm!r}.'
         )
-        if not inference and not self.is_initializing():
-            for name in ("mean", "var"):
-                value = self.get_variable("batch_stats", name)
-                average = parallel.device_average(value)
-                self.put_variable("batch_stats", name, average)
-        return y
+    if ghost_batch < 1:
+        raise ValueError(f"ghost_batch {ghost_batch} must be at least 1, or None.")
 
 
 def normalized(
@@ -48,6 +101,7 @@ def normalized(
     *,
     train: bool,
     name: str,
+    ghost_batch: int | None = None,
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> Float[Array, "b *places c"]:
     """Normalises in float32 and returns the type of `x`; call it in a compact method.
@@ -62,6 +116,7 @@ def normalized(
         `parallel.data_parallel`.
       train: whether to use, and keep, the statistics of this batch.
       name: of the submodule, in the parameters and in `batch_stats`.
+      ghost_batch: with `local`, rows that share statistics; None for a device's share.
       scale_init: of the learned scale.
     """
     # Deviation: the running variance averages the biased batch variance, PyTorch's the
@@ -71,17 +126,17 @@ def normalized(
         groups = math.gcd(32, x.shape[-1])
         layer = nn.GroupNorm(groups, epsilon=1e-5, scale_init=scale_init, name=name)
         return layer(full).astype(x.dtype)
-    kind, axis = (
-        (nn.BatchNorm, parallel.DATA) if norm == "sync" else (LocalBatchNorm, None)
-    )
-    layer = kind(
+    if norm == "local":
+        layer = LocalBatchNorm(ghost_batch, scale_init=scale_init, name=name)
+        return layer(full, use_running_average=not train).astype(x.dtype)
+    layer = nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
         # The fast form, E[x²] - E[x]², loses the digits that decide whether training on
         # one device and on eight gives the same parameters.
         use_fast_variance=False,
-        axis_name=axis,
+        axis_name=parallel.DATA,
         scale_init=scale_init,
         name=name,
     )

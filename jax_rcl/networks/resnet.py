@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
-from jax_rcl.networks.norms import Norm, normalized
+from jax_rcl.networks.norms import Norm, check_ghost_batch, normalized
 
 BLOCKS = {
     10: (1, 1, 1, 1),
@@ -54,6 +54,7 @@ class BasicBlock(nn.Module):
     width: int
     stride: int
     norm: Norm
+    ghost_batch: int | None
     zero_init: bool
     expansion = 1
 
@@ -62,7 +63,7 @@ class BasicBlock(nn.Module):
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b i j d"]:
         y = _conv(x, self.width, 3, stride=self.stride, name="conv1")
-        y = nn.relu(normalized(y, self.norm, train=train, name="norm1"))
+        y = nn.relu(_normalized(self, y, train=train, name="norm1"))
         y = _conv(y, self.width, 3, name="conv2")
         return _joined(self, x, y, train=train, last_norm="norm2")
 
@@ -77,6 +78,7 @@ class BottleneckBlock(nn.Module):
     width: int
     stride: int
     norm: Norm
+    ghost_batch: int | None
     zero_init: bool
     expansion = 4
 
@@ -85,11 +87,29 @@ class BottleneckBlock(nn.Module):
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b i j d"]:
         y = _conv(x, self.width, 1, name="conv1")
-        y = nn.relu(normalized(y, self.norm, train=train, name="norm1"))
+        y = nn.relu(_normalized(self, y, train=train, name="norm1"))
         y = _conv(y, self.width, 3, stride=self.stride, name="conv2")
-        y = nn.relu(normalized(y, self.norm, train=train, name="norm2"))
+        y = nn.relu(_normalized(self, y, train=train, name="norm2"))
         y = _conv(y, self.width * self.expansion, 1, name="conv3")
         return _joined(self, x, y, train=train, last_norm="norm3")
+
+
+def _normalized(
+    part: "BasicBlock | BottleneckBlock | ResNet",
+    x: Float[Array, "b h w c"],
+    *,
+    train: bool,
+    name: str,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
+) -> Float[Array, "b h w c"]:
+    return normalized(
+        x,
+        part.norm,
+        train=train,
+        name=name,
+        ghost_batch=part.ghost_batch,
+        scale_init=scale_init,
+    )
 
 
 def _joined(
@@ -102,11 +122,11 @@ def _joined(
 ) -> Float[Array, "b i j d"]:
     ones, zeros = nn.initializers.ones, nn.initializers.zeros
     scale = zeros if block.zero_init else ones
-    y = normalized(y, block.norm, train=train, name=last_norm, scale_init=scale)
+    y = _normalized(block, y, train=train, name=last_norm, scale_init=scale)
     width = y.shape[-1]
     if block.stride != 1 or x.shape[-1] != width:
         x = _conv(x, width, 1, stride=block.stride, name="downsample_conv")
-        x = normalized(x, block.norm, train=train, name="downsample_norm")
+        x = _normalized(block, x, train=train, name="downsample_norm")
     return nn.relu(x + y)
 
 
@@ -126,6 +146,9 @@ class ResNet(nn.Module):
       stem_padding: of the small stem: 1 keeps the size, 2 adds two pixels to it.
       norm: who shares the statistics of normalisation. With `sync` and `local`,
         `train=True` runs inside `parallel.data_parallel` only.
+      ghost_batch: with norm="local", so many consecutive examples share statistics, as
+        the share of one GPU does in releases without SyncBN; None for the share of a
+        device, which then decides the result.
       zero_init_residual: whether the last scale of each block starts at zero, which
         makes every block start as its shortcut (Goyal et al. 2017, section 5.1).
       compute: type of convolutions and activations. Parameters, statistics and the
@@ -141,6 +164,7 @@ class ResNet(nn.Module):
     stem: Literal["imagenet", "small"] = "imagenet"
     stem_padding: int = 1
     norm: Norm = "sync"
+    ghost_batch: int | None = None
     zero_init_residual: bool = False
     compute: Literal["float32", "bfloat16"] = "float32"
 
@@ -162,6 +186,7 @@ class ResNet(nn.Module):
                 f"ResNet.stem_padding {self.stem_padding} is for the small stem; "
                 f'write stem="small" or leave it at 1.'
             )
+        check_ghost_batch(self.norm, self.ghost_batch)
         super().__post_init__()
 
     @nn.compact
@@ -180,7 +205,7 @@ class ResNet(nn.Module):
             x = _conv(x, self.width, 7, stride=2, name="stem")
         else:
             x = _conv(x, self.width, 3, padding=self.stem_padding, name="stem")
-        x = nn.relu(normalized(x, self.norm, train=train, name="stem_norm"))
+        x = nn.relu(_normalized(self, x, train=train, name="stem_norm"))
         if self.stem == "imagenet":
             x = nn.pool(x, -jnp.inf, lax.max, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
@@ -191,6 +216,7 @@ class ResNet(nn.Module):
                     width=self.width * 2 ** (stage - 1),
                     stride=2 if stage > 1 and place == 1 else 1,
                     norm=self.norm,
+                    ghost_batch=self.ghost_batch,
                     zero_init=self.zero_init_residual,
                     name=f"stage{stage}_block{place}",
                 )(x, train=train)

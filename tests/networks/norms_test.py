@@ -18,10 +18,13 @@ DEVICES = 4
 
 class Layer(nn.Module):
     norm: Any
+    ghost_batch: int | None = None
 
     @nn.compact
     def __call__(self, x, *, train):
-        return normalized(x, self.norm, train=train, name="norm")
+        return normalized(
+            x, self.norm, train=train, name="norm", ghost_batch=self.ghost_batch
+        )
 
 
 def batch(*shape, seed=0):
@@ -105,6 +108,36 @@ def test_local_and_sync_are_the_same_on_one_device():
     local, sync = (train(Layer(norm), x, 1) for norm in ("local", "sync"))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(close, local, sync)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_ghost_batches_are_the_same_on_any_number_of_devices(devices):
+    x = batch(32, 2, 3, 5)
+    y, statistics = train(Layer("local", ghost_batch=8), x, devices)
+    parts = x.reshape(4, 8 * 2 * 3, 5)
+    mean, var = parts.mean(1), parts.var(1)
+    expected = (parts - mean[:, None]) / np.sqrt(var[:, None] + 1e-5)
+    np.testing.assert_allclose(y, expected.reshape(x.shape), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        statistics["norm"]["mean"], 0.1 * mean.mean(0), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        statistics["norm"]["var"], 0.9 + 0.1 * var.mean(0), rtol=1e-5
+    )
+
+
+def test_a_ghost_batch_divides_the_rows_of_a_device():
+    with pytest.raises(ValueError, match=r"ghost_batch 6 must divide the 16 rows .* 2"):
+        train(Layer("local", ghost_batch=6), batch(32, 5), 2)
+
+
+@pytest.mark.parametrize(
+    ("norm", "ghost_batch", "message"),
+    [("sync", 8, 'is for norm="local"'), ("local", 0, "must be at least 1")],
+)
+def test_a_ghost_batch_that_nothing_can_use_is_refused(norm, ghost_batch, message):
+    with pytest.raises(ValueError, match=message):
+        ResNet(10, norm=norm, ghost_batch=ghost_batch)
 
 
 def test_group_sees_one_example():

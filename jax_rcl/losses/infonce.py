@@ -1,0 +1,70 @@
+"""InfoNCE against a queue: one key to be found among many and among own decoys."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jax_rcl.losses.pairwise import similarities, widened
+
+
+def instance_logits(
+    queries: Float[Array, "b d"],
+    keys: Float[Array, "b d"],
+    queue: Float[Array, "q d"],
+    own_negatives: Float[Array, "b m d"],
+    *,
+    temperature: float,
+    alpha: float = 1.0,
+) -> Float[Array, "b l"]:
+    """What a query is compared with, as logits; l = 1 + q + m.
+
+        [ q_i · k_i,   q_i · u_1, …, q_i · u_q,   α q_i · t_i1, …, α q_i · t_im ] / τ
+
+    He et al. 2020, MoCo (https://arxiv.org/abs/1911.05722), equation 1, with the
+    non-semantic negatives t of Ge et al. 2021 (https://arxiv.org/abs/2110.14189) behind
+    the queue: each query has its own, and α scales their cosines inside the
+    exponential, so that it is neither a weight of the loss nor of its terms.
+
+    Args:
+      queries: unit vectors (`pairwise.unit`) of this device's examples.
+      keys: unit vectors of the same examples, row by row.
+      queue: unit vectors of earlier keys, negatives of every query.
+      own_negatives: unit vectors of the negatives that belong to one query each; m may
+        be 0.
+      temperature: τ, divides the cosines; above 0.
+      alpha: α, above 0; 1 makes them negatives like all others.
+
+    Returns:
+      Logits in float32 or wider, the positive first; each in [-1/τ, 1/τ], those of
+      own negatives in [-α/τ, α/τ].
+
+    Raises:
+      ValueError: with a temperature or an alpha of 0 or less. α = 0 would not be MoCo:
+        it adds e⁰ to the denominator for every negative.
+    """
+    for name, value in (("temperature", temperature), ("alpha", alpha)):
+        if value <= 0:
+            raise ValueError(f"{name} {value} must be above 0.")
+    queries = widened(queries)
+    positive = jnp.sum(queries * widened(keys), axis=-1, keepdims=True)
+    own = jnp.einsum("bd,bmd->bm", queries, widened(own_negatives), precision="highest")
+    logits = [positive, similarities(queries, queue), alpha * own]
+    return jnp.concatenate(logits, axis=1) / temperature
+
+
+def infonce(logits: Float[Array, "b l"]) -> Float[Array, " b"]:
+    """Cross entropy of finding the first: log Σ_j exp(l_ij) - l_i0, at least 0.
+
+    With `instance_logits`, equation 1 of He et al. 2020 and, with own negatives, the
+    loss of Ge et al. 2021; log(l) when all logits are equal.
+    """
+    return jax.nn.logsumexp(logits, axis=1) - logits[:, 0]
+
+
+def found_within(logits: Float[Array, "b l"], k: int) -> Float[Array, " b"]:
+    """1.0 where fewer than k other logits are above the first, else 0.0.
+
+    Its mean is the accuracy at k of telling the key from the negatives.
+    """
+    above = jnp.sum(logits[:, 1:] > logits[:, :1], axis=1)
+    return (above < k).astype(jnp.float32)
