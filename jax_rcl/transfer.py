@@ -3,17 +3,17 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from jax_rcl.checkpoint import Which, flat, leftovers, progress, read_variables
 from jax_rcl.core import Variables
-from jax_rcl.weights import files, torchvision
-from jax_rcl.weights.rules import unflatten
+from jax_rcl.weights import files, moco, torchvision
+from jax_rcl.weights.rules import flatten, unflatten
 
 logger = logging.getLogger(__name__)
 
@@ -96,42 +96,103 @@ class Restore:
 class ImportResNet:
     """Takes a ResNet's weights from a file in torchvision's names.
 
+    Also from a checkpoint of a training script around such a network, with the names
+    below `state_dict` and `module.` before each, as the linear probes of MoCo's authors
+    are; their classifier has 1000 outputs whatever the data.
+
     Attributes:
-      file: `.npz`, `.safetensors`, or with the extra `torch` `.pt` or `.pth`.
+      file: `.npz`, `.safetensors`, or with the extra `torch` `.pt`, `.pth`, `.pth.tar`.
       params: prefix of this run's variables that the parameters fill.
       batch_stats: prefix that the batch statistics fill; for a frozen encoder
         `frozen/encoder/params` and `frozen/encoder/batch_stats`.
+      head: prefix that the classifier (`fc`) fills, a `Linear`, such as `params/head`;
+        None leaves it out.
     """
 
     file: str
     params: str = "params/encoder"
     batch_stats: str = "memory/encoder"
+    head: str | None = None
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the two prefixes.
+        """Replaces what is below the prefixes.
 
         Raises:
           ValueError: nothing is below a prefix, or the file holds another network; the
             message lists what is left over on both sides.
         """
-        own = flat(variables)
-        prefixes = {"params": self.params, "batch_stats": self.batch_stats}
-        shapes = {}
-        for collection, prefix in prefixes.items():
-            below = _below(own, prefix)
-            if not below:
-                raise ValueError(
-                    f"ImportResNet: nothing below '{prefix}' in this run; there are: "
-                    f"{', '.join(_tops(own))}."
-                )
-            shapes[collection] = unflatten({p.lstrip("/"): x for p, x in below.items()})
-        found = torchvision.to_variables(files.read(self.file), shapes)
-        filled = {
-            f"{prefixes[collection]}/{path}": array
-            for collection, tree in found.items()
-            for path, array in flat(tree).items()
+        places = {"params": self.params, "batch_stats": self.batch_stats}
+        if self.head is not None:
+            places["head"] = self.head
+        return _imported(self, variables, places, torchvision.to_variables)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportMoCo:
+    """Takes a query encoder, or a whole run, from a checkpoint of MoCo's authors.
+
+    The files of https://github.com/facebookresearch/moco and its forks, released or
+    written by one's own runs of them (`checkpoint_0199.pth.tar`), v1 and v2. Of what is
+    not asked for nothing is read; the optimizer's state never is.
+
+    Attributes:
+      file: `.pth.tar`, `.pth` or `.pt` with the extra `torch`, or its `state_dict` as
+        `.npz` or `.safetensors`.
+      parts: `encoder`, for a probe or fine-tuning; `encoder and projector`; or
+        `everything`, to train on as MoCo: the key encoder with its projector, the queue
+        and its cursor, too. The projector is a `Linear(d)` or `Mlp((f, d))`.
+      params: prefix of this run's variables that the query encoder's parameters fill.
+      batch_stats: prefix that its batch statistics fill; for a frozen encoder
+        `frozen/encoder/params` and `frozen/encoder/batch_stats`.
+    """
+
+    file: str
+    parts: Literal["encoder", "encoder and projector", "everything"] = "encoder"
+    params: str = "params/encoder"
+    batch_stats: str = "memory/encoder"
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Replaces what the parts are, and nothing else.
+
+        Raises:
+          ValueError: this run has no such part, or another network, head or length of
+            the queue than the file; the message lists what is left over on both sides.
+        """
+        places = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
         }
-        return replace_leaves(variables, filled)
+        if self.parts != "encoder":
+            places["projector/params"] = "params/projector"
+        if self.parts == "everything":
+            places |= {part: f"memory/{part}" for part in ("slow", "queue", "cursor")}
+        return _imported(self, variables, places, moco.to_variables)
+
+
+Importer = Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], dict[str, Any]]
+"""(arrays of a file, shapes in a tree) to arrays in the same tree."""
+
+
+def _imported(
+    rule: ImportResNet | ImportMoCo,
+    variables: Variables,
+    places: Mapping[str, str],
+    to_variables: Importer,
+) -> Variables:
+    """`variables` with a file's arrays; `places` maps the importer's paths to ours."""
+    own = flat(variables)
+    shapes, target_of = {}, {}
+    for place, prefix in places.items():
+        below = _below(own, prefix)
+        if not below:
+            raise ValueError(
+                f"{type(rule).__name__}: nothing below '{prefix}' in this run; there "
+                f"are: {', '.join(_tops(own))}."
+            )
+        shapes |= {f"{place}{rest}": leaf for rest, leaf in below.items()}
+        target_of |= {f"{place}{rest}": f"{prefix}{rest}" for rest in below}
+    found = flatten(to_variables(files.read(rule.file), unflatten(shapes)))
+    return replace_leaves(variables, {target_of[path]: x for path, x in found.items()})
 
 
 def replace_leaves(variables: Variables, arrays: Mapping[str, Any]) -> Variables:

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "checkpoint": "core parallel",
     "transfer": "core checkpoint weights",
     "bench_losses": "losses parallel",
+    "prepare": "augment config core data fields main parallel",
     "fields": "",
     "config": "core fields",
     "check": "core parallel config train_step data augment",

@@ -18,10 +18,13 @@ from jax_rcl.checkpoint import (
 )
 from jax_rcl.config import node
 from jax_rcl.core import Variables
+from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
-from jax_rcl.transfer import ImportResNet, Restore
-from jax_rcl.weights import torchvision
+from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.moco import MoCo
+from jax_rcl.transfer import ImportMoCo, ImportResNet, Restore
+from jax_rcl.weights import moco, torchvision
 
 # Reads that are still under way when another one fails end in a closed event loop.
 pytestmark = pytest.mark.filterwarnings(
@@ -298,3 +301,154 @@ def test_a_file_of_another_network_is_refused_with_what_is_left_over(tmp_path):
     rule = ImportResNet(str(tmp_path / "weights.npz"), params="params/backbone")
     with pytest.raises(ValueError, match="nothing below 'params/backbone'"):
         rule(resnet_variables(0))
+
+
+SMALL = ResNet(depth=10, width=4, stem="small")
+MOCO = MoCo(SMALL, Mlp((32, 6)), queue_size=8)
+LABELLED = {
+    "views": jax.ShapeDtypeStruct((2, 2, 8, 8, 3), np.float32),
+    "label": jax.ShapeDtypeStruct((2,), np.int32),
+}
+
+
+def drawn(objective, seed=0):
+    """Variables of an objective, with random values."""
+    shapes = jax.eval_shape(objective.init, jax.random.key(0), LABELLED)
+    random = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: np.asarray(random.random(x.shape), x.dtype), shapes)
+
+
+def moco_state(given):
+    """The state dict that MoCo's authors would have written of a run."""
+    stats = given.memory
+    return moco.from_variables(
+        {
+            name: {"params": given.params[name], "batch_stats": stats[name]}
+            for name in ("encoder", "projector")
+        }
+        | {part: stats[part] for part in ("slow", "queue", "cursor")}
+    )
+
+
+@pytest.fixture(scope="module")
+def moco_run(tmp_path_factory):
+    """A run, and the file that the authors would have written of it."""
+    given = drawn(MOCO, 1)
+    file = tmp_path_factory.mktemp("moco") / "checkpoint_0199.npz"
+    np.savez(file, **moco_state(given))
+    return given, str(file)
+
+
+def differing(found, own):
+    """Paths of `found` that are not those of `own`, by value."""
+    own = flat(own)
+    return {p for p, x in flat(found).items() if not np.array_equal(x, own[p])}
+
+
+QUERY = ("params/encoder/", "memory/encoder/")
+
+
+@pytest.mark.parametrize(
+    ("parts", "prefixes"),
+    [
+        ("encoder", QUERY),
+        ("encoder and projector", (*QUERY, "params/projector/")),
+        ("everything", ("",)),
+    ],
+)
+def test_of_a_moco_checkpoint_the_parts_that_are_asked_for_are_taken(
+    moco_run, parts, prefixes
+):
+    (given, file), own = moco_run, drawn(MOCO, 2)
+    found = ImportMoCo(file, parts)(own)
+    assert jax.tree.structure(found) == jax.tree.structure(own)
+    for path, leaf in flat(found).items():
+        source = given if path.startswith(prefixes) else own
+        np.testing.assert_array_equal(leaf, flat(source)[path])
+        assert leaf.dtype == flat(own)[path].dtype
+
+
+def test_a_frozen_probe_has_the_query_encoder_of_a_moco_checkpoint(moco_run):
+    given, file = moco_run
+    own = drawn(Classify(SMALL, Linear(5), encoder_is="frozen"), 2)
+    rule = ImportMoCo(
+        file, params="frozen/encoder/params", batch_stats="frozen/encoder/batch_stats"
+    )
+    found = rule(own)
+    encoder = found.frozen["encoder"]
+    equal = np.testing.assert_array_equal
+    jax.tree.map(equal, encoder["params"], given.params["encoder"])
+    jax.tree.map(equal, encoder["batch_stats"], given.memory["encoder"])
+    assert all(path.startswith("frozen/encoder") for path in differing(found, own))
+
+
+def test_a_moco_checkpoint_can_be_checked_by_shapes_alone(moco_run):
+    given, file = moco_run
+    shapes = jax.eval_shape(MOCO.init, jax.random.key(0), LABELLED)
+    found = ImportMoCo(file, "everything")(shapes)
+    jax.tree.map(np.testing.assert_array_equal, found, given)
+
+
+def test_what_a_run_lacks_of_a_moco_checkpoint_is_named(moco_run):
+    _, file = moco_run
+    probe = drawn(Classify(SMALL, Linear(5)))
+    with pytest.raises(
+        ValueError,
+        match=r"ImportMoCo: nothing below 'params/projector' in this run; there are: "
+        r"memory/encoder, params/encoder, params/head\.",
+    ):
+        ImportMoCo(file, "encoder and projector")(probe)
+    longer = MoCo(SMALL, Mlp((32, 6)), queue_size=16)
+    with pytest.raises(ValueError, match=r"! queue \(6, 8\) -> queue \(16, 6\)"):
+        ImportMoCo(file, "everything")(drawn(longer))
+    with pytest.raises(ValueError, match=r"- encoder_q\.fc\.0\.weight"):
+        ImportMoCo(file, "encoder and projector")(drawn(MoCo(SMALL, Linear(6))))
+
+
+def test_weights_of_a_plain_resnet_are_told_from_a_moco_checkpoint(tmp_path):
+    own = drawn(MOCO)
+    stored = {
+        "params": own.params["encoder"],
+        "batch_stats": own.memory["encoder"],
+    }
+    np.savez(tmp_path / "weights.npz", **torchvision.from_variables(stored))
+    with pytest.raises(ValueError, match="read by `ImportResNet`"):
+        ImportMoCo(str(tmp_path / "weights.npz"))(own)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.pth.tar"])
+def test_files_of_pytorch_are_taken_by_their_endings(tmp_path, moco_run, name):
+    torch = pytest.importorskip("torch")
+    given, own = moco_run[0], drawn(MOCO, 2)
+    state = {n: torch.from_numpy(x) for n, x in moco_state(given).items()}
+    file = tmp_path / name
+    torch.save({"epoch": 9, "state_dict": state, "optimizer": {"lr": 0.1}}, file)
+    found = ImportMoCo(str(file), "everything")(own)
+    jax.tree.map(np.testing.assert_array_equal, found, given)
+    query = {n[17:]: x for n, x in state.items() if n.startswith("module.encoder_q")}
+    torch.save(query, file)
+    found = ImportResNet(str(file))(own)
+    assert {"/".join(path.split("/")[:2]) for path in differing(found, own)} == {
+        "params/encoder",
+        "memory/encoder",
+    }
+    np.testing.assert_array_equal(
+        found.params["encoder"]["stem"]["kernel"],
+        given.params["encoder"]["stem"]["kernel"],
+    )
+
+
+def test_a_linear_probe_of_mocos_authors_fills_encoder_and_head(tmp_path):
+    probe = Classify(SMALL, Linear(7), encoder_is="frozen")
+    given, own = drawn(probe, 1), drawn(probe, 2)
+    stored = {**given.frozen["encoder"], "head": given.params["head"]}
+    named = torchvision.from_variables(stored)
+    file = tmp_path / "model_best_0199.npz"
+    np.savez(file, **{f"module.{name}": x for name, x in named.items()})
+    found = ImportResNet(
+        str(file),
+        params="frozen/encoder/params",
+        batch_stats="frozen/encoder/batch_stats",
+        head="params/head",
+    )(own)
+    jax.tree.map(np.testing.assert_array_equal, found, given)

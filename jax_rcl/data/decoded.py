@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -57,27 +58,54 @@ class ImageFolder(InFiles):
       unreadable: what to do about a file that does not decode: an `error` that names
         it when its turn comes, or `skip`, which decodes every file once when the
         source is first used, leaves the damaged ones out and names them in a warning.
+      classes: names of the sub-folders that are read, label i for the i-th, whatever
+        others there are, such as `data.imagenet.IMAGENET_100`; empty for all of them.
+      missing: what to do about a name in `classes` without a sub-folder: an `error`, or
+        `skip`, which leaves the class without images; the others keep their labels.
     """
 
     folder: str
     size: int
     unreadable: Literal["error", "skip"] = "error"
+    classes: tuple[str, ...] = ()
+    missing: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
         check_choice("ImageFolder.unreadable", self.unreadable, ("error", "skip"))
+        check_choice("ImageFolder.missing", self.missing, ("error", "skip"))
         check_size("ImageFolder.size", self.size)
+        if len(set(self.classes)) != len(self.classes):
+            twice = sorted(n for n in self.classes if self.classes.count(n) > 1)[0]
+            raise ValueError(
+                f"ImageFolder.classes names {twice!r} twice; a class has one label."
+            )
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the sub-folders."""
-        return class_folders(Path(self.folder).expanduser(), "ImageFolder.folder")
+        """The names of the sub-folders, or `classes` where they are given."""
+        found = class_folders(self._root, "ImageFolder.folder")
+        if not self.classes:
+            return found
+        missing = missing_classes(self.classes, found)
+        if len(missing) == len(self.classes) or (missing and self.missing == "error"):
+            raise ValueError(
+                f"ImageFolder.folder {self._root} lacks "
+                f"{in_short(missing, len(self.classes), 'classes')}. Correct the "
+                f"folder or `classes`; missing='skip' goes without some of them."
+            )
+        return self.classes
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.folder).expanduser()
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
         """Path and label of every record."""
-        root = Path(self.folder).expanduser()
-        files = []
+        root, files = self._root, []
         for label, name in enumerate(self.class_names):
+            if self.missing == "skip" and not (root / name).is_dir():
+                continue
             paths = images_in(root / name)
             damaged = _damaged(paths) if self.unreadable == "skip" else frozenset()
             kept = [path for path in paths if path not in damaged]
@@ -125,6 +153,18 @@ def class_folders(root: Path, setting: str) -> tuple[str, ...]:
             f"each class."
         )
     return tuple(names)
+
+
+def missing_classes(classes: Sequence[str], found: Collection[str]) -> tuple[str, ...]:
+    """Those of the classes that are not among the folders found."""
+    found = frozenset(found)
+    return tuple(name for name in classes if name not in found)
+
+
+def in_short(names: Sequence[str], count: int, things: str) -> str:
+    """`2 of 100 classes: n01, n02`; of more than five names the first five."""
+    more = ", …" if len(names) > 5 else ""
+    return f"{len(names)} of {count} {things}: {', '.join(names[:5])}{more}"
 
 
 def images_in(folder: Path) -> tuple[str, ...]:

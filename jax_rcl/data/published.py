@@ -86,3 +86,26 @@ IDX = {
     ),
 }
 """Sets that `Idx` can download, by name."""
+
+EMOJI = {
+    vendor: Archive(
+        f"emoji-datasource-{vendor}-16.0.0.tgz",
+        f"https://registry.npmjs.org/emoji-datasource-{vendor}/-/"
+        f"emoji-datasource-{vendor}-16.0.0.tgz",
+        sha256,
+        size,
+    )
+    for vendor, sha256, size in (
+        (
+            "google",
+            "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+            74_344_091,
+        ),
+        (
+            "twitter",
+            "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+            61_683_754,
+        ),
+    )
+}
+"""npm packages of drawings, by vendor."""

@@ -27,8 +27,7 @@ class MoCo:
     The slow networks embed them, and they never enter the queue. The formula is in
     `losses.infonce.instance_logits`.
 
-    At the first step slow is a copy of fast, wherever fast is from. Batch statistics
-    are not averaged: the slow networks have their own.
+    Batch statistics are not averaged: the slow networks have their own.
 
     Attributes:
       encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are what is kept.
@@ -44,6 +43,9 @@ class MoCo:
         over the global batch before and put back after. That matters for networks with
         norm="local" alone, where statistics of a query and of its key must differ or
         they give the key away (He et al. 2020, section 3.3).
+      slow_starts: what the slow networks are at the first step: "as fast", a copy of
+        the trained ones, wherever these are from; "as given", what `init_from` put
+        there, to go on with networks that both come from another run.
 
     Raises:
       ValueError: for a number out of its range, or `alpha` without negatives; when
@@ -59,6 +61,7 @@ class MoCo:
     negatives: int = 0
     alpha: float | None = None
     keys: Literal["in order", "shuffled"] = "in order"
+    slow_starts: Literal["as fast", "as given"] = "as fast"
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
@@ -120,7 +123,7 @@ class MoCo:
         query_key, *slow_keys = jax.random.split(clock.key, 2 + self.negatives)
         # The average comes before the keys, from what the optimizer has just made:
         # averaging afterwards would leave the queue one step behind the encoder.
-        slow = self._followed(variables, first=clock.step == 0)
+        slow = self._followed(variables, clock.step)
         z, changed = applying.embed_views(
             self.networks, variables, batch["views"][:, :1], query_key
         )
@@ -159,20 +162,19 @@ class MoCo:
         """Encoder and projector, by the names under which `Variables` keeps them."""
         return {"encoder": self.encoder, "projector": self.projector}
 
-    def _followed(self, variables: Variables, *, first: jax.Array) -> Tree:
-        """The slow networks, a step nearer to the fast ones; at the first, the same."""
+    def _followed(self, variables: Variables, step: jax.Array) -> Tree:
+        """The slow networks, a step nearer to the fast ones."""
+        copies = (step == 0) & (self.slow_starts == "as fast")
 
         def one(slow: jax.Array, fast: jax.Array) -> jax.Array:
             average = momentum_average(slow, fast, self.momentum)
-            return jax.lax.stop_gradient(jnp.where(first, fast, average))
+            return jax.lax.stop_gradient(jnp.where(copies, fast, average))
 
-        return {
-            name: {
-                **own,
-                "params": jax.tree.map(one, own["params"], variables.params[name]),
-            }
-            for name, own in variables.memory["slow"].items()
-        }
+        found = {}
+        for name, own in variables.memory["slow"].items():
+            params = jax.tree.map(one, own["params"], variables.params[name])
+            found[name] = {**own, "params": params}
+        return found
 
     def _embedded(
         self, slow: Tree, images: jax.Array, key: jax.Array

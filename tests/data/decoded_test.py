@@ -103,6 +103,46 @@ def test_a_folder_must_exist_and_have_classes(tmp_path):
         ImageFolder(str(tmp_path), 0)
 
 
+def test_labels_follow_the_classes_that_are_named(folder):
+    source = ImageFolder(str(folder), 5, classes=("dog", "cat"))
+    assert source.class_names == ("dog", "cat")
+    assert labels_of(source).tolist() == [0, 0, 0, 0, 1]
+    assert source[4]["image"][2, 2, 0] > 190
+
+
+def test_classes_that_are_not_named_are_left_out(folder):
+    (folder / "fish").mkdir()  # would be an error: it has no image
+    source = ImageFolder(str(folder), 5, classes=("dog",))
+    assert len(source) == 4 and source.class_names == ("dog",)
+
+
+def test_a_class_without_a_folder_is_an_error_or_has_no_images(folder):
+    classes = ("bird", "cat", "dog")
+    with pytest.raises(ValueError, match=r"lacks 1 of 3 classes: bird\..*'skip'"):
+        len(ImageFolder(str(folder), 5, classes=classes))
+    source = ImageFolder(str(folder), 5, classes=classes, missing="skip")
+    assert source.class_names == classes
+    assert labels_of(source).tolist() == [1, 2, 2, 2, 2]
+    check_labels(source)
+
+
+def test_of_many_missing_classes_the_first_are_named(folder):
+    classes = (*(f"n{i}" for i in range(9)), "cat")
+    with pytest.raises(ValueError, match="9 of 10 classes: n0, n1, n2, n3, n4, …"):
+        len(ImageFolder(str(folder), 5, classes=classes))
+
+
+def test_a_folder_with_none_of_the_classes_is_an_error_in_any_case(folder):
+    source = ImageFolder(str(folder), 5, classes=("a", "b"), missing="skip")
+    with pytest.raises(ValueError, match=r"lacks 2 of 2 classes: a, b"):
+        len(source)
+
+
+def test_a_class_is_named_once():
+    with pytest.raises(ValueError, match=r"classes names 'b' twice"):
+        ImageFolder("any", 5, classes=("a", "b", "c", "b"))
+
+
 # A prepared set, written by hand: tfds itself prepares with TensorFlow only.
 
 

@@ -167,6 +167,21 @@ def test_at_the_first_step_slow_is_a_copy_also_of_imported_weights():
     jax.tree.map(np.testing.assert_array_equal, slow, imported.params["projector"])
 
 
+def test_slow_networks_that_were_given_are_kept_where_that_is_said():
+    objective, data = moco(momentum=0.9, slow_starts="as given"), batch()
+    given = fresh(objective, data)
+    variables = changed(given)
+    slow = memory_after(objective, variables, data)["slow"]["projector"]["params"]
+    jax.tree.map(
+        lambda s, old, new: np.testing.assert_allclose(
+            s, 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-6
+        ),
+        slow,
+        jax.device_get(given.params["projector"]),
+        jax.device_get(variables.params["projector"]),
+    )
+
+
 def test_keys_come_from_the_average_of_this_step():
     objective, data = moco(momentum=0.5), batch()
     variables = changed(fresh(objective, data))

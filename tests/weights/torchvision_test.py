@@ -112,6 +112,29 @@ def test_the_classifier_and_counts_are_left_out(small_state):
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
 
+def test_the_classifier_fills_a_linear_head_that_is_asked_for(small_state):
+    random = np.random.RandomState(0)
+    weight, bias = random.randn(5, 128).astype(np.float32), np.arange(5.0)
+    whole = small_state | {"fc.weight": weight, "fc.bias": bias.astype(np.float32)}
+    head = {"out": {"kernel": np.zeros((128, 5)), "bias": np.zeros(5)}}
+    shapes = {**shapes_of(SMALL), "head": head}
+    variables = to_variables(whole, shapes)
+    np.testing.assert_array_equal(variables["head"]["out"]["kernel"], weight.T)
+    np.testing.assert_array_equal(variables["head"]["out"]["bias"], bias)
+    back = from_variables(variables)
+    assert set(back) == set(whole)
+    np.testing.assert_array_equal(back["fc.weight"], weight)
+    with pytest.raises(WeightsMismatch, match=r"\+ head/out/kernel \(128, 5\)"):
+        to_variables(small_state, shapes)
+
+
+def test_what_data_parallelism_puts_before_names_does_not_matter(small_state):
+    prefixed = {f"module.{name}": x for name, x in small_state.items()}
+    variables = to_variables(prefixed, shapes_of(SMALL))
+    expected = to_variables(small_state, shapes_of(SMALL))
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
 def test_normalising_pixels_does_not_change_the_names(small_state):
     wrapped = shapes_of(Normalized(SMALL, (0.5,), (0.5,)))
     variables = to_variables(small_state, wrapped)

@@ -1,0 +1,131 @@
+"""Records of fixed size in files that are read where they lie, without decoding."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from jax_rcl.data.records import Record
+
+RECORDS = "records.json"
+"""File that says what a folder of packed records holds."""
+
+FORMAT = "jax_rcl records 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """What `python -m jax_rcl.prepare.pack` wrote: any source, decoded once.
+
+    The folder holds one `.npy` of each key, such as `image.npy`, uint8 [m, h, w, c],
+    and `records.json`, which says what they are, where they are from and their sha256.
+    Nothing is loaded: the system reads the pages of the records that are asked for, and
+    keeps what there is room for. Sizes, shapes and types are checked on first use; the
+    contents by `python -m jax_rcl.prepare.pack --verify=<folder>`.
+
+    Attributes:
+      folder: path of the folder.
+    """
+
+    folder: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means; empty where there are none."""
+        return tuple(self.description["class_names"])
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """What each group means; empty where there are none."""
+        return tuple(self.description["group_names"])
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " m"] | None:
+        """The labels of all records; None where there are none."""
+        return self._whole("label")
+
+    @property
+    def all_groups(self) -> Int32[np.ndarray, " m"] | None:
+        """The groups of all records; None where there are none."""
+        return self._whole("group")
+
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """What `records.json` says.
+
+        Raises:
+          FileNotFoundError: there is no such folder, or no such file in it.
+          ValueError: the file is not one that `prepare.pack` wrote.
+        """
+        path = self._root / RECORDS
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Packed.folder {self._root} holds no {RECORDS}: it is not a folder of "
+                f"packed records. Make one by python -m jax_rcl.prepare.pack."
+            )
+        try:
+            description = json.loads(path.read_text("utf-8"))
+            if description["format"] == FORMAT:
+                return description
+            problem = f"its format is {description['format']!r}, not {FORMAT!r}"
+        except (ValueError, KeyError, TypeError) as error:
+            problem = f"it does not read as such ({type(error).__name__}: {error})"
+        raise ValueError(
+            f"{path} was not written by this version of jax_rcl.prepare.pack: "
+            f"{problem}. Pack the records again."
+        )
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, Shaped[np.ndarray, "m ..."]]:
+        """The records by key, mapped from their files and not read.
+
+        Raises:
+          ValueError: a file is missing, cut short, or not the one that was written.
+        """
+        return {
+            key: self._mapped(self._root / said["file"], said)
+            for key, said in self.description["arrays"].items()
+        }
+
+    def __len__(self) -> int:
+        return self.description["count"] if self.arrays else 0
+
+    def __getitem__(self, index: int) -> Record:
+        # A copy: the pages are read here, by the thread that asks for the record.
+        return {key: np.array(rows[index])[()] for key, rows in self.arrays.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: another process maps the files itself."""
+        return {"folder": self.folder}
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.folder).expanduser()
+
+    def _whole(self, key: str) -> Int32[np.ndarray, " m"] | None:
+        return np.array(self.arrays[key]) if key in self.arrays else None
+
+    def _mapped(self, path: Path, said: dict[str, Any]) -> Shaped[np.ndarray, "m ..."]:
+        wanted = (tuple(said["shape"]), said["dtype"])
+        try:
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+            found = (rows.shape, rows.dtype.name)
+            size = path.stat().st_size
+        # numpy raises ValueError, OSError and EOFError for what is cut short.
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            if found == wanted and size == said["bytes"]:
+                return rows
+            problem = (
+                f"it holds {found[1]} {list(found[0])} in {size:,} bytes, expected "
+                f"{wanted[1]} {list(wanted[0])} in {said['bytes']:,}"
+            )
+        raise ValueError(
+            f"{path} is damaged or belongs to other records: {problem}. Pack the "
+            f"records again, or copy the whole folder again."
+        )

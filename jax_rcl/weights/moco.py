@@ -1,0 +1,147 @@
+"""Checkpoints of MoCo as its authors' code writes them, into our variables and back.
+
+The code is https://github.com/facebookresearch/moco; forks of it keep the names.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jax_rcl.weights.rules import (
+    LINEAR,
+    SAME,
+    Layout,
+    Rule,
+    WeightsMismatch,
+    flatten,
+    rename,
+    rename_back,
+    unflatten,
+)
+from jax_rcl.weights.torchvision import PREFIX, RESNET
+
+_QUEUE = Layout("[d, q] to [q, d]", lambda x, _: (x.T,), lambda parts: parts[0].T)
+_CURSOR = Layout(
+    "[1] to a scalar",
+    lambda x, _: (x.reshape(()),),
+    lambda parts: parts[0].reshape(1).astype(np.int64),
+)
+
+
+def _head_rules(**layers: str) -> tuple[Rule, ...]:
+    """Rules of a head, by the names of its layers here."""
+    return tuple(
+        Rule(f"{source}.{leaf}", f"params/{layer}/{ours}", layout)
+        for layer, source in layers.items()
+        for leaf, ours, layout in (
+            ("weight", "kernel", LINEAR),
+            ("bias", "bias", SAME),
+        )
+    )
+
+
+_LINEAR_HEAD = _head_rules(out="fc")  # MoCo v1
+_MLP_HEAD = _head_rules(hidden1="fc.0", out="fc.2")  # MoCo v2
+
+
+def _below(source: str, target: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """The rules for names below `source` there and below `target` here."""
+    return tuple(
+        dataclasses.replace(
+            rule, source=f"{source}.{rule.source}", target=f"{target}/{rule.target}"
+        )
+        for rule in rules
+    )
+
+
+def _rules(head: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Names of a checkpoint there and here; its two heads are of one kind."""
+    return (
+        *_below("encoder_q", "encoder", RESNET),
+        *_below("encoder_q", "projector", head),
+        *_below("encoder_k", "slow/encoder", RESNET),
+        *_below("encoder_k", "slow/projector", head),
+        Rule("queue", "queue", _QUEUE),
+        Rule("queue_ptr", "cursor", _CURSOR),
+    )
+
+
+# Which names are left out where a part is not asked for.
+_NAMES = {
+    "projector": "encoder_q.fc.*",
+    "slow": "encoder_k.*",
+    "queue": "queue",
+    "cursor": "queue_ptr",
+}
+
+
+def to_variables(
+    state: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Parts of a MoCo run from the `state_dict` of a checkpoint.
+
+    The parts are
+
+    - `encoder`: `params` and `batch_stats` of the query encoder, a `ResNet`;
+    - `projector`: `params` of its head, a `Linear` (v1) or an `Mlp` of two layers (v2);
+    - `slow`: both again, of the key encoder, at `slow/encoder` and `slow/projector`;
+    - `queue` [q, d], one key a row, and `cursor`, the place of the oldest key.
+
+    The encoder is always asked for. Names of the other parts are left out if their part
+    is not, and `num_batches_tracked` is; everything else is used exactly once. Released
+    weights expect images normalised as torchvision's (see `torchvision.to_variables`).
+
+    Args:
+      state: arrays by the authors' names, with or without `module.` in front.
+      shapes: parts with arrays, or what has their shapes and types, as leaves.
+
+    Returns:
+      The same parts, in the shapes and types asked for.
+
+    Raises:
+      WeightsMismatch: if there is no query encoder in it, or if the two do not fit; the
+        message lists what is left over.
+    """
+    state = {name.removeprefix(PREFIX): array for name, array in state.items()}
+    if not fnmatch.filter(state, "encoder_q.*"):
+        raise WeightsMismatch(
+            f"no name begins with {PREFIX}encoder_q, as those of MoCo's query encoder "
+            f"do; the first is {next(iter(state), 'none')!r}. The weights of a plain "
+            f"ResNet, or of a linear probe, are read by `ImportResNet`."
+        )
+    left_out = [name for part, name in _NAMES.items() if part not in shapes]
+    ignore = [
+        pattern
+        for pattern in (*left_out, "*.num_batches_tracked")
+        if fnmatch.filter(state, pattern)
+    ]
+    wanted = flatten(shapes)
+    head = _MLP_HEAD if fnmatch.filter(state, "encoder_?.fc.?.*") else _LINEAR_HEAD
+    found = rename(
+        state,
+        _rules(head),
+        {path: x.shape for path, x in wanted.items()},
+        ignore=ignore,
+    )
+    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
+
+
+def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A `state_dict` in the authors' names, `module.` in front, from parts of a run.
+
+    The inverse of `to_variables`, bit for bit. Saved by PyTorch as `{"state_dict": …}`
+    with tensors, it is what the authors' linear evaluation takes.
+
+    Args:
+      variables: any of the parts that `to_variables` names.
+
+    Raises:
+      WeightsMismatch: if some array is none of a ResNet, of such a head or of a queue.
+    """
+    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
+    hidden = fnmatch.filter(flat, "*projector/params/hidden1/*")
+    named = rename_back(flat, _rules(_MLP_HEAD if hidden else _LINEAR_HEAD))
+    return {f"{PREFIX}{name}": np.ascontiguousarray(x) for name, x in named.items()}
