@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "checkpoint": "core parallel",
     "transfer": "core checkpoint weights",
     "bench_losses": "losses parallel",
+    "bench_negatives": "augment bench_losses networks parallel",
     "prepare": "augment config core data fields main parallel",
     "fields": "",
     "config": "core fields",

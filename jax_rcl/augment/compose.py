@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Key, Num
 
 from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Operation
@@ -79,8 +79,11 @@ class Views:
         self, key: jax.Array, image: Float[Array, "h w c"]
     ) -> Float[Array, "v ..."]:
         """All views of one image."""
-        keys = jax.random.split(key, self.count)
-        return jax.vmap(self.operation, (0, None))(keys, image)
+        return jax.vmap(self.operation, (0, None))(self.keys(key), image)
+
+    def keys(self, key: jax.Array) -> Key[Array, " v"]:
+        """What the operation is called with for each view of the image of this key."""
+        return jax.random.split(key, self.count)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,296 @@
+"""Mosaics are made of whole patches of the image; views stay as they are without."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jax_rcl import core, parallel
+from jax_rcl.augment.color import ColorJitter
+from jax_rcl.augment.compose import Chain, Views
+from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop, Resize
+from jax_rcl.augment.negatives import (
+    MIRRORED,
+    TRANSPOSED,
+    UPSIDE_DOWN,
+    Negatives,
+    PatchMosaic,
+    TextureNegatives,
+    cells,
+    patch_mosaic,
+)
+
+KEY = jax.random.key(0)
+BYTES = np.random.default_rng(0).integers(0, 256, (8, 12, 10, 3), np.uint8)
+TEXTURES = np.random.default_rng(1).integers(0, 256, (8, 9, 9, 3), np.uint8)
+CROP = Chain((RandomResizedCrop(6), Flip()))
+
+
+def places(height, width):
+    """An image of which each pixel says where it is: row · width + column."""
+    return jnp.arange(height * width, dtype=jnp.float32).reshape(height, width, 1)
+
+
+def by_hand(image, side, tops, lefts, orientations=None):
+    """The mosaic, patch by patch."""
+    h, w, c = image.shape
+    canvas = np.zeros((h + side, w + side, c), np.float32)
+    for i in range(-(-h // side)):
+        for j in range(-(-w // side)):
+            top, left = tops[i, j], lefts[i, j]
+            patch = image[top : top + side, left : left + side]
+            orientation = 0 if orientations is None else orientations[i, j]
+            patch = patch.swapaxes(0, 1) if orientation & TRANSPOSED else patch
+            patch = patch[::-1] if orientation & UPSIDE_DOWN else patch
+            patch = patch[:, ::-1] if orientation & MIRRORED else patch
+            canvas[i * side : (i + 1) * side, j * side : (j + 1) * side] = patch
+    return canvas[:h, :w]
+
+
+@pytest.mark.parametrize("symmetries", ["none", "flips", "flips and turns"])
+@pytest.mark.parametrize("side", [2, 3, 5, 10])
+def test_a_mosaic_is_made_of_patches(symmetries, side):
+    random = np.random.default_rng(side)
+    image = random.random((12, 10, 3)).astype(np.float32)
+    grid = cells(12, 2), cells(10, 2)
+    tops = random.integers(0, 12 - side + 1, grid, np.int32)
+    lefts = random.integers(0, 10 - side + 1, grid, np.int32)
+    most = {"none": 1, "flips": 4, "flips and turns": 8}[symmetries]
+    orientations = random.integers(0, most, grid, np.int32)
+    given = (tops, lefts, None if symmetries == "none" else orientations)
+    result = MOSAIC(image, np.int32(side), *given)
+    np.testing.assert_array_equal(result, by_hand(image, side, *given))
+
+
+MOSAIC = jax.jit(patch_mosaic)
+
+
+@pytest.mark.parametrize(("side", "count"), [(16, 15), (32, 8), (56, 5), (72, 4)])
+def test_there_is_one_more_cell_than_fits(side, count):
+    assert cells(224, side) == count
+
+
+@pytest.mark.parametrize("side", [16, 32, 56, 72])
+def test_every_whole_tile_is_a_block_of_the_image(side):
+    operation = jax.jit(PatchMosaic((side, side), offsets="released"))
+    result = np.asarray(operation(KEY, places(224, 224)), int)[..., 0]
+    whole = 224 // side
+    for i in range(whole):
+        for j in range(whole):
+            tile = result[i * side : (i + 1) * side, j * side : (j + 1) * side]
+            top, left = divmod(tile[0, 0], 224)
+            rows, columns = np.mgrid[top : top + side, left : left + side]
+            np.testing.assert_array_equal(tile, 224 * rows + columns)
+    assert (result // 224).max() <= 222 and (result % 224).max() <= 222
+
+
+@pytest.mark.parametrize(("offsets", "last"), [("all", 23), ("released", 22)])
+def test_the_release_never_copies_the_last_row_and_column(offsets, last):
+    operation = jax.jit(jax.vmap(PatchMosaic((2, 9), offsets=offsets), (0, None)))
+    results = np.asarray(operation(jax.random.split(KEY, 50), places(24, 24)), int)
+    assert (results // 24).max() == last and (results % 24).max() == last
+    assert (results // 24).min() == 0 and (results % 24).min() == 0
+
+
+@pytest.mark.parametrize("offsets", ["all", "released"])
+def test_sides_and_places_are_uniform(offsets):
+    operation = PatchMosaic((3, 6), offsets=offsets)
+    draw = jax.jit(jax.vmap(lambda key: operation.draw(key, 12, 9)[:3]))
+    side, tops, lefts = map(np.asarray, draw(jax.random.split(KEY, 1500)))
+    assert tops.shape == lefts.shape == (1500, 5, 4)
+    counts = np.bincount(side)
+    assert len(counts) == 7 and counts[:3].sum() == 0
+    assert stats.chisquare(counts[3:]).pvalue > 1e-3
+    for s in range(3, 7):
+        room = np.array([12 - s + 1, 9 - s + 1]) - (offsets == "released")
+        # Rows and columns are independent, hence all pairs of them equally likely.
+        pairs = tops[side == s] * room[1] + lefts[side == s]
+        counts = np.bincount(pairs.ravel())
+        assert len(counts) == room.prod()
+        assert stats.chisquare(counts).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("symmetries", "count"), [("flips", 4), ("flips and turns", 8)]
+)
+def test_all_symmetries_are_equally_likely(symmetries, count):
+    operation = PatchMosaic((3, 6), symmetries=symmetries)
+    draw = jax.jit(jax.vmap(lambda key: operation.draw(key, 9, 9)[3]))
+    counts = np.bincount(np.asarray(draw(jax.random.split(KEY, 500))).ravel())
+    assert len(counts) == count and stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_a_mosaic_is_what_was_drawn():
+    operation = PatchMosaic((2, 9), symmetries="flips and turns")
+    image = jnp.asarray(BYTES[0] / 255.0, jnp.float32)
+    side, *given = jax.jit(lambda key: operation.draw(key, 12, 10))(KEY)
+    np.testing.assert_array_equal(
+        jax.jit(operation)(KEY, image),
+        by_hand(np.asarray(image), int(side), *map(np.asarray, given)),
+    )
+
+
+def test_one_program_serves_all_sides():
+    operation = PatchMosaic((2, 9))
+    mosaic = jax.jit(operation)
+    sides = {int(operation.draw(jax.random.key(i), 10, 10)[0]) for i in range(3)}
+    assert len(sides) > 1
+    for i in range(3):
+        mosaic(jax.random.key(i), places(10, 10))
+    assert mosaic._cache_size() == 1
+    given = np.zeros((6, 6), np.int32)
+    before = MOSAIC._cache_size()
+    for side in (2, 5, 10):
+        MOSAIC(places(10, 10), np.int32(side), given, given)
+    assert MOSAIC._cache_size() == before + 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "shape", "message"),
+    [
+        (PatchMosaic((16, 72)), (64, 80, 3), r"\(16, 72\) .* 64 x 80.*64 at most\."),
+        (
+            PatchMosaic((4, 8), offsets="released"),
+            (8, 8, 3),
+            r'\(4, 8\) .* 8 x 8.*7 at most, one less .*offsets="released"',
+        ),
+    ],
+)
+def test_patches_must_fit_into_the_image(operation, shape, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(operation, KEY, jnp.zeros(shape))
+    jax.eval_shape(operation, KEY, jnp.zeros((73, 73, 3)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PatchMosaic((72, 16)), r"PatchMosaic.side \(72, 16\) .* \(16, 72\)"),
+        (lambda: PatchMosaic((0, 4)), r"PatchMosaic.side \(0, 4\) .* 1 <= low"),
+        (
+            lambda: Negatives(Views(Flip()), PatchMosaic((2, 4)), count=0),
+            r"Negatives.count 0 must be at least 1",
+        ),
+    ],
+)
+def test_constructors_name_field_value_and_constraint(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Uniform noise instead of the image: shows which key was used."""
+
+    def __call__(self, key, image):
+        return jax.random.uniform(key, image.shape)
+
+
+def augmented(
+    augment, devices, names=("views", "negatives"), images=BYTES, textures=TEXTURES
+):
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+
+    def step(clock, batch):
+        batch = augment(clock, batch)
+        return {name: parallel.gather_constant(batch[name]) for name in names}
+
+    step = jax.jit(parallel.data_parallel(step, mesh))
+    clock = core.Clock(jax.random.key(3), jnp.int32(0), jnp.float32(0.0))
+    batch = parallel.put({"image": images, "texture": textures}, mesh)
+    return jax.device_get(step(clock, batch))
+
+
+VIEWS = Views(CROP)
+MOSAICS = Negatives(VIEWS, PatchMosaic((2, 5), symmetries="flips and turns"), count=2)
+
+
+def test_negatives_are_mosaics_of_the_query_and_leave_the_views_alone():
+    result = augmented(MOSAICS, 1)
+    assert result["views"].shape == (8, 2, 6, 6, 3)
+    assert result["negatives"].shape == (8, 2, 6, 6, 3)
+    plain = augmented(VIEWS, 1, ("views",))
+    np.testing.assert_array_equal(result["views"], plain["views"])
+    for views, negatives in zip(result["views"], result["negatives"], strict=True):
+        query, key = (set(map(tuple, view.reshape(-1, 3))) for view in views)
+        for negative in negatives:
+            pixels = set(map(tuple, negative.reshape(-1, 3)))
+            assert pixels <= query and not pixels <= key
+        assert (negatives[0] != negatives[1]).any()
+
+
+def test_negatives_do_not_depend_on_the_number_of_devices():
+    one, eight = augmented(MOSAICS, 1), augmented(MOSAICS, 8)
+    for name in ("views", "negatives"):
+        np.testing.assert_allclose(one[name], eight[name], rtol=0, atol=2e-6)
+
+
+def test_all_draws_are_independent():
+    # Texture negatives draw what their query draws; only making the texture is extra.
+    result = augmented(Negatives(Views(Noise(), count=3), Noise(), count=4), 2)
+    texture = augmented(TextureNegatives(Views(Chain(()), count=3), Noise()), 2)
+    drawn = [*result["views"], *result["negatives"], *texture["negatives"]]
+    drawn = np.concatenate(drawn).reshape(8 * (3 + 4 + 1), -1)
+    assert len(np.unique(drawn[:, :8], axis=0)) == len(drawn)
+
+
+def test_negatives_keep_the_shape_of_the_query():
+    with pytest.raises(ValueError, match=r"Resize\(size=4.*\(6, 6, 3\).*\(4, 4, 3\)"):
+        augmented(Negatives(VIEWS, Resize(4)), 1)
+
+
+JITTERED = Views(Chain((CROP, ColorJitter(0.4, 0.4, 0.4, 0.1))))
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_texture_is_augmented_as_its_query_bit_for_bit(devices):
+    result = augmented(TextureNegatives(JITTERED), devices, textures=BYTES)
+    assert result["negatives"].shape == (8, 1, 6, 6, 3)
+    np.testing.assert_array_equal(result["negatives"][:, 0], result["views"][:, 0])
+    assert (result["views"][:, 0] != result["views"][:, 1]).any((1, 2, 3)).all()
+
+
+def test_textures_of_another_size_share_scale_and_flip_of_the_crop():
+    def ramp(side):
+        across = np.linspace(0, 255, side).round().astype(np.uint8)
+        return np.tile(across[None, None, :, None], (8, side, 1, 3))
+
+    result = augmented(TextureNegatives(VIEWS), 1, images=ramp(90), textures=ramp(60))
+    # A crop of a ramp is a ramp; its slope is its share of the width, and has its sign.
+    views, negatives = (
+        result[name][..., 0].mean(-2) @ np.linspace(-1, 1, 6, dtype=np.float32)
+        for name in ("views", "negatives")
+    )
+    np.testing.assert_allclose(negatives[:, 0], views[:, 0], atol=0.1)
+    assert np.abs(views[:, 1] - views[:, 0]).min() > 0.1
+    assert views.min() < 0 < views.max()
+
+
+def test_textures_are_made_of_the_image_on_the_device():
+    augment = TextureNegatives(VIEWS, PatchMosaic((2, 3)))
+    one, two = augmented(augment, 1), augmented(augment, 2)
+    for name in ("views", "negatives"):
+        np.testing.assert_allclose(one[name], two[name], rtol=0, atol=2e-6)
+    assert (one["views"][:, 0] != one["negatives"][:, 0]).any((1, 2, 3)).all()
+
+
+def test_views_of_textures_must_have_the_shape_of_views():
+    with pytest.raises(ValueError, match=r"\(12, 10, 3\), but textures .*\(9, 9, 3\)"):
+        augmented(TextureNegatives(Views(Flip())), 1)
+    with pytest.raises(ValueError, match=r"\(6, 6, 3\), but textures .*\(6, 6, 1\)"):
+        augmented(TextureNegatives(VIEWS), 1, textures=TEXTURES[..., :1])
+
+
+def test_a_batch_without_textures_is_refused():
+    augment = TextureNegatives(Views(CenterCrop(4)))
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    clock = core.Clock(jax.random.key(0), jnp.int32(0), jnp.float32(0.0))
+    step = parallel.data_parallel(
+        lambda clock, batch: parallel.mean(augment(clock, batch)["negatives"]), mesh
+    )
+    batch = {"image": BYTES, "label": np.zeros(8, np.int32)}
+    with pytest.raises(ValueError, match=r"'texture', .* has image, label.*Quilting"):
+        jax.eval_shape(step, clock, batch)
