@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from jax_rcl import parallel, train_step
 from jax_rcl.augment.compose import prepare
 from jax_rcl.config import OF_BEST, ConfigError, Experiment
-from jax_rcl.core import Batch, Clock, Source, Tree, Variables
+from jax_rcl.core import Batch, Clock, Operation, Source, Tree, Variables
 from jax_rcl.data import records
 
 CPU_RESIDENT_BYTES = 2 * 2**30
@@ -219,12 +220,12 @@ def check_images(experiment: Experiment, variables: Variables) -> None:
         positions for crops of another size.
     """
     for name, evaluator in experiment.evaluators.items():
-        preprocess = getattr(evaluator, "preprocess", None)
         with refusals(f"evaluators.{name}"):
-            parts = vars(evaluator).values()
-            sources = [part for part in parts if isinstance(part, Source)]
-            shapes = {np.shape(source[0]["image"]) for source in sources}
-        for shape in shapes:
+            shapes = {
+                (np.shape(source[0]["image"]), preprocess)
+                for source, preprocess in sources_of(evaluator)
+            }
+        for shape, preprocess in shapes:
             images = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
             shown = jax.eval_shape(functools.partial(prepare, preprocess), images)
             try:
@@ -234,6 +235,34 @@ def check_images(experiment: Experiment, variables: Variables) -> None:
                     f"evaluators.{name}: the network was made for the views of the "
                     f"training and cannot take images {list(shown.shape[1:])}: {error}"
                 ) from error
+
+
+def sources_of(part: Any) -> Iterator[tuple[Source, Operation | None]]:
+    """The sources inside an evaluator, each with what prepares its images.
+
+    That is the `preprocess` of the innermost part around the source that has one. Of a
+    part that makes its sources itself and lists them as `sources`, the first one stands
+    for all.
+    """
+
+    def found(part: Any, preprocess: Operation | None) -> Iterator[Any]:
+        if isinstance(part, Source):
+            yield part, preprocess
+            return
+        preprocess = getattr(part, "preprocess", preprocess)
+        inner: Any = ()
+        if isinstance(part, tuple):
+            inner = part
+        elif isinstance(part, Mapping):
+            inner = part.values()
+        elif hasattr(part, "sources"):
+            inner = part.sources[:1]
+        elif dataclasses.is_dataclass(part):
+            inner = [getattr(part, field.name) for field in dataclasses.fields(part)]
+        for each in inner:
+            yield from found(each, preprocess)
+
+    return found(part, None)
 
 
 def check_best(experiment: Experiment, total_steps: int, steps_per_epoch: int) -> None:

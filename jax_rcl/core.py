@@ -337,8 +337,32 @@ class Pictures:
     method: str
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Grid:
+    """A share for every pair of two conditions, such as corruption and severity.
+
+    Attributes:
+      values: shares [r, c] in [0, 1].
+      row_names: the first condition.
+      column_names: the second.
+      method: what the shares are of, for a caption.
+    """
+
+    values: Float[np.ndarray, "r c"]
+    row_names: tuple[str, ...]
+    column_names: tuple[str, ...]
+    method: str
+
+
 Finding = (
-    Confusion | Embedding | MeanCosines | ClassPlane | Spectra | Spreads | Pictures
+    Confusion
+    | Embedding
+    | MeanCosines
+    | ClassPlane
+    | Spectra
+    | Spreads
+    | Pictures
+    | Grid
 )
 """What an evaluator found that a picture says better than a number.
 

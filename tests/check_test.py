@@ -13,13 +13,17 @@ import pytest
 from jax_rcl import check, parallel
 from jax_rcl import config as configs
 from jax_rcl.augment.compose import Chain, Pair, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
+from jax_rcl.augment.corruptions import Corruption
+from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.check import plan
 from jax_rcl.config import Best, ConfigError, node, override
 from jax_rcl.data.grouped import WithGroups
 from jax_rcl.data.published import CIFAR
 from jax_rcl.data.sources import Npz, Synthetic
+from jax_rcl.evaluate.groups import GroupAccuracy
+from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.robustness import Corrupted, CorruptedFolders, Robustness
 from jax_rcl.evaluate.when import Never
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.vit import ViT
@@ -330,6 +334,38 @@ def test_images_that_the_network_cannot_take_are_refused_before_training():
         augment=node(Views, node(Chain, (crop,))),
     )
     with pytest.raises(ConfigError, match=r"evaluators.knn: .* cannot take images \[8"):
+        planned(made)
+
+
+def test_the_sources_of_an_evaluator_come_with_what_prepares_their_images(tmp_path):
+    made = [Synthetic(classes=4, size=8, count=20, seed=seed) for seed in range(3)]
+    (tmp_path / "fog" / "1" / "a").mkdir(parents=True)
+    files = CorruptedFolders(str(tmp_path), 4, severities=(1,))
+    head = HeadAccuracy(made[0], preprocess=CenterCrop(6))
+    computed = Corrupted(made[2], (Corruption("fog"),))
+    sets = {"plain": made[1], "files": files, "computed": computed}
+    assert dict(check.sources_of(Robustness(head, sets))) == {
+        **dict.fromkeys(made, CenterCrop(6)),
+        files.sources[0]: None,
+    }
+    assert dict(check.sources_of(GroupAccuracy(head))) == {made[0]: CenterCrop(6)}
+
+
+@pytest.mark.parametrize("side", [6, 8])
+def test_images_inside_the_parts_of_an_evaluator_are_looked_at(side):
+    test, larger = (node(Synthetic, 4, 8, 3, 20, seed=seed) for seed in (1, 2))
+    vit = node(ViT, patch=2, width=4, depth=1, heads=1)
+    crop = node(CenterCrop, side)
+    head = node(HeadAccuracy, test, layer="features", mapped=0, preprocess=crop)
+    made = tiny(
+        objective=node(SupCon, encoder=vit, projector=node(Mlp, (4,))),
+        augment=node(Views, node(Chain, (node(RandomResizedCrop, 6),))),
+        evaluators={"robust": node(Robustness, head, {"shifted": larger})},
+    )
+    if side == 6:
+        planned(made)
+        return
+    with pytest.raises(ConfigError, match=r"robust: .* cannot take images \[8, 8"):
         planned(made)
 
 

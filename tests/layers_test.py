@@ -31,6 +31,9 @@ MAY_IMPORT = {
     "bench_losses": "losses parallel",
     "bench_negatives": "augment bench_losses networks parallel",
     "prepare": "augment config core data fields main parallel",
+    "compared": "checkpoint config evaluate run",
+    "robustness": "checkpoint compared config core evaluate main parallel report results "
+    "run table",
     "fields": "",
     "config": "core fields",
     "check": "core parallel config train_step data augment",

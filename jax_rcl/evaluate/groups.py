@@ -107,28 +107,20 @@ class GroupAccuracy:
         own = self.classifier
         if not own.mapped:
             return {}
-        layer = own.layer if isinstance(own, LinearProbe) else own.embedded
-        shown, _ = self._layer(encode, layer)
+        shown, _ = features(
+            encode,
+            own.test,
+            layer=own.embedded,
+            preprocess=own.preprocess,
+            batch_size=own.batch_size,
+        )
         groups, names = group_ids(own.test), group_names_of(own.test)
         return {"groups": embedding(shown, groups, names, most=own.mapped)}
 
     def _right(self, encode: Encode) -> np.ndarray:
         """Whether each test image is classified correctly [n]."""
-        own = self.classifier
-        scores, labels = self._layer(encode, own.layer)
-        if isinstance(own, LinearProbe):
-            scores = own.fit(encode).scores(scores)
+        scores, labels = self.classifier.scores(encode, self.classifier.test)
         return scores.argmax(axis=1) == labels
-
-    def _layer(self, encode: Encode, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        own = self.classifier
-        return features(
-            encode,
-            own.test,
-            layer=layer,
-            preprocess=own.preprocess,
-            batch_size=own.batch_size,
-        )
 
 
 def group_ids(source: Source) -> Int32[np.ndarray, " m"]:

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float, Int32
 
 from jax_rcl.core import Encode, Finding, Operation, Source, When
 from jax_rcl.evaluate import metrics
@@ -75,33 +76,52 @@ class HeadAccuracy:
         Raises:
           ValueError: if the head has another number of classes than the test set.
         """
-        return metrics.classification(*self._logits(encode))
+        return metrics.classification(*self.scores(encode, self.test))
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """Which classes are taken for which, and a map of the test images."""
-        logits, labels = self._logits(encode)
+        logits, labels = self.scores(encode, self.test)
         names = self.test.class_names
         found: dict[str, Finding] = {
             "confusion": confusion(labels, logits.argmax(axis=1), names)
         }
         if self.mapped:
-            shown, _ = self._layer(encode, self.embedded)
+            shown, _ = self._layer(encode, self.test, self.embedded)
             found["embedding"] = embedding(shown, labels, names, most=self.mapped)
         return found
 
-    def _logits(self, encode: Encode) -> tuple[np.ndarray, np.ndarray]:
-        logits, labels = self._layer(encode, self.layer)
-        if logits.shape[1] != len(self.test.class_names):
+    def scores(
+        self, encode: Encode, source: Source
+    ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
+        """A score for every class of every image of a source, and the labels.
+
+        The images are prepared as those of the test set, and their classes are its own.
+        """
+        logits, labels = self._layer(encode, source, self.layer)
+        return self.scored(encode, logits), labels
+
+    def scored(
+        self, encode: Encode, given: Float[np.ndarray, "n f"]
+    ) -> Float[np.ndarray, "n k"]:
+        """The scores that belong to what `layer` gave: just these.
+
+        Raises:
+          ValueError: if the head has another number of classes than the test set.
+        """
+        del encode
+        if given.shape[1] != len(self.test.class_names):
             raise ValueError(
-                f"the head tells {logits.shape[1]} classes apart, but the test set has "
+                f"the head tells {given.shape[1]} classes apart, but the test set has "
                 f"{len(self.test.class_names)}; give the head as many outputs."
             )
-        return logits, labels
+        return given
 
-    def _layer(self, encode: Encode, layer: str) -> tuple[np.ndarray, np.ndarray]:
+    def _layer(
+        self, encode: Encode, source: Source, layer: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         return features(
             encode,
-            self.test,
+            source,
             layer=layer,
             preprocess=self.preprocess,
             batch_size=self.batch_size,

@@ -5,7 +5,7 @@ import functools
 import logging
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Int32, Integer
 
 from jax_rcl.core import Encode, Finding, Operation, Source, When
 from jax_rcl.evaluate import metrics
@@ -97,6 +97,11 @@ class LinearProbe:
                 )
 
     @property
+    def embedded(self) -> str:
+        """The layer that the map of the test images shows."""
+        return self.layer
+
+    @property
     def needs(self) -> frozenset[str]:
         """Names of the layers that it reads."""
         return frozenset({self.layer})
@@ -135,10 +140,25 @@ class LinearProbe:
           ValueError: if the sources do not fit, or fewer than two classes have images.
         """
         fitted = self.fit(encode)
-        test, labels = self._features(encode, self.test)
-        numbers = metrics.classification(fitted.scores(test), labels)
+        numbers = metrics.classification(*self.scores(encode, self.test))
         converged = float(fitted.converged)
         return {**numbers, "strength": fitted.strength, "converged": converged}
+
+    def scores(
+        self, encode: Encode, source: Source
+    ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
+        """A score for every class of every image of a source, and the labels.
+
+        The images are prepared as those of the test set, and their classes are its own.
+        """
+        given, labels = self._features(encode, source)
+        return self.scored(encode, given), labels
+
+    def scored(
+        self, encode: Encode, given: Float[np.ndarray, "n f"]
+    ) -> Float[np.ndarray, "n k"]:
+        """The scores that belong to what `layer` gave, by the fitted classifier."""
+        return self.fit(encode).scores(given)
 
     def fit(self, encode: Encode) -> Fitted:
         """The classifier; fitted once for each `encode`."""

@@ -15,6 +15,7 @@ from jax_rcl.core import (
     Confusion,
     Embedding,
     Finding,
+    Grid,
     MeanCosines,
     Pictures,
     Spectra,
@@ -23,6 +24,7 @@ from jax_rcl.core import (
 from jax_rcl.report import drawing, geometry_plots
 from jax_rcl.report.drawing import LINE, PALETTE, TEXT, named
 from jax_rcl.report.results import written
+from jax_rcl.report.robustness import grid
 from jax_rcl.report.sheets import GAP, HEAD, pictures, tile_of
 
 _COUNTED = 20  # Classes up to which a confusion matrix holds counts,
@@ -56,6 +58,8 @@ def draw(finding: Finding) -> tuple[str, Figure]:
             return text, geometry_plots.spreads(finding)
         case Pictures():
             return finding.method, pictures(finding)
+        case Grid():
+            return finding.method, grid(finding)
 
 
 def views(
