@@ -39,7 +39,7 @@ def get_config(arg=""):
         negatives=("none", "patch", "texture"),
         alpha=2.0,
         queue=256,
-        epochs=120,
+        epochs=80,
         size=32,
         width=16,
         labels=("group", "subgroup"),
@@ -56,8 +56,9 @@ def get_config(arg=""):
         side = (max(1, round(16 / 224 * o.size)), round(72 / 224 * o.size))
         augment = node(Negatives, views, node(PatchMosaic, side))
     if o.negatives == "texture":
-        # Of drawings of 64 pixels a square of 96 would be the drawing itself.
-        augment = node(TextureNegatives, views, node(Quilting, 64, patch=32))
+        # The squares are half as wide as the drawings: 96 pixels are of photographs.
+        texture = node(Quilting, o.size, patch=32, candidates=128)
+        augment = node(TextureNegatives, views, texture)
     m = 0 if o.negatives == "none" else 1
     dim = 8 * o.width
     seen = node(Resize, o.size)

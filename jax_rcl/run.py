@@ -271,6 +271,29 @@ def _initial(run: Run) -> TrainState:
     )
 
 
+def check_frozen(state: TrainState, at_start: Mapping[str, int]) -> str:
+    """A sentence that says that no frozen array has moved; empty where there is none.
+
+    Args:
+      state: at the end of the run.
+      at_start: `checksums` of the frozen arrays before its first step.
+
+    Raises:
+      DamagedCheckpoint: some of them are not what they were.
+    """
+    found = checksums(state.variables.frozen)
+    moved = [path for path, crc in found.items() if at_start[path] != crc]
+    if moved:
+        raise DamagedCheckpoint(
+            f"{len(moved)} of {len(found)} frozen arrays are not what they were at the "
+            f"start: {', '.join(moved[:3])}. Numbers of this run mean nothing: find "
+            "what changes `Variables.frozen`, then train it in another --workdir."
+        )
+    if not found:
+        return ""
+    return f"frozen: {len(found)} arrays, at the end as at the start, bit by bit"
+
+
 class BestSoFar:
     """The best variables that a run has had, in a folder of their own; see `Best`.
 

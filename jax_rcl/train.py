@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jax_rcl import parallel
-from jax_rcl.checkpoint import STATES, Checkpoints
+from jax_rcl.checkpoint import STATES, Checkpoints, checksums
 from jax_rcl.core import Encode, Tree, Variables
 from jax_rcl.feed import calls, compiled_step, laid_out
 from jax_rcl.interrupt import Interrupted, Signals
@@ -30,7 +30,16 @@ from jax_rcl.results import (
     write_page,
     write_results,
 )
-from jax_rcl.run import OF_BEST, BestSoFar, Run, claim, facts, items, starting_state
+from jax_rcl.run import (
+    OF_BEST,
+    BestSoFar,
+    Run,
+    check_frozen,
+    claim,
+    facts,
+    items,
+    starting_state,
+)
 from jax_rcl.train_step import PLATEAU, TrainState
 
 logger = logging.getLogger(__name__)
@@ -70,6 +79,7 @@ def train(
     Raises:
       ConfigError: what is wrong with the config, before anything is compiled.
       Diverged: a loss that is not finite; the checkpoints before it are kept.
+      DamagedCheckpoint: what was saved cannot be read, or a frozen array has changed.
       Interrupted: SIGTERM or Ctrl-C, after a checkpoint was written.
     """
     run = Run.prepare(config, workdir, mesh)
@@ -88,16 +98,18 @@ def train(
             data = laid_out(run)
         if parallel.is_main():
             print(tables.overview(state.variables), flush=True)
+        frozen = checksums(state.variables.frozen)
         views = first_views(run, state.key)
         with outputs(run, first) as (lines, progress):
             show(views, lines)
             loop = Loop(run, saved, best, lines, progress, signals, seconds)
             state = loop.to_the_end(state, data)
+            unmoved = check_frozen(state, frozen)
             loop.evaluate_best()
     write_results(run, run.plan.total_steps, latest(run, log.read(run.workdir)))
     page = write_page(run, state, loop.encode_at(state), views, loop.seconds)
     if parallel.is_main():
-        print(f"report: {page}", flush=True)
+        print(*filter(None, (unmoved, f"report: {page}")), sep="\n", flush=True)
     return latest(run, log.read(run.workdir))
 
 

@@ -13,14 +13,29 @@ import numpy as np
 import pytest
 
 from jax_rcl import config as configs
-from jax_rcl import parallel
-from jax_rcl.checkpoint import BEST, STATES, Checkpoints, flat, progress
+from jax_rcl import feed, parallel
+from jax_rcl.augment.compose import Views
+from jax_rcl.augment.negatives import Negatives, PatchMosaic
+from jax_rcl.checkpoint import (
+    BEST,
+    FROZEN,
+    STATES,
+    Checkpoints,
+    DamagedCheckpoint,
+    checksums,
+    flat,
+    progress,
+)
 from jax_rcl.config import Best, ConfigError, node, override
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import Order
+from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.when import Every
 from jax_rcl.feed import SourceError
 from jax_rcl.interrupt import Interrupted
+from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.moco import MoCo
 from jax_rcl.optim import Sgd
 from jax_rcl.report import log
 from jax_rcl.results import evaluate, trained
@@ -372,6 +387,58 @@ def test_a_label_that_is_no_class_is_an_error_when_streamed_too(tmp_path):
         train(made, tmp_path / "run", mesh=mesh())
 
 
+# Frozen arrays.
+
+
+def probing():
+    """The tiny config with a frozen encoder and a head on it."""
+    made = tiny("epochs=1")
+    encoder, test = made.objective.encoder, made.evaluators["knn"].test
+    with made.unlocked():
+        made.augment = node(Views, made.augment.operation, count=1)
+        made.objective = node(Classify, encoder, node(Linear, 4), encoder_is="frozen")
+        made.evaluators = {"test": node(HeadAccuracy, test, mapped=0)}
+    return made
+
+
+def test_a_run_says_at_its_end_that_no_frozen_array_has_moved(tmp_path, capsys):
+    train(probing(), tmp_path / "run", mesh=mesh())
+    count = len(checksums(Checkpoints(tmp_path / "run" / FROZEN).newest(FROZEN)))
+    told = f"frozen: {count} arrays, at the end as at the start, bit by bit"
+    assert count > 10 and told in capsys.readouterr().out
+
+
+def test_a_run_without_frozen_arrays_says_nothing_of_them(tmp_path, capsys):
+    train(tiny("epochs=1"), tmp_path / "run", mesh=mesh())
+    assert "frozen:" not in capsys.readouterr().out
+
+
+def test_a_frozen_array_that_moved_is_an_error_in_place_of_results(
+    tmp_path, monkeypatch
+):
+    def compiled(*given):
+        step, cost = feed.compiled_step(*given)
+
+        def moving(*arguments):
+            state, metrics = step(*arguments)
+            variables = state.variables
+            head, *others = jax.tree.leaves(variables.frozen)
+            tree = jax.tree.structure(variables.frozen)
+            frozen = jax.tree.unflatten(tree, [head * 2 + 1, *others])
+            variables = dataclasses.replace(variables, frozen=frozen)
+            return dataclasses.replace(state, variables=variables), metrics
+
+        return moving, cost
+
+    monkeypatch.setattr("jax_rcl.train.compiled_step", compiled)
+    with pytest.raises(DamagedCheckpoint, match=r"1 of \d+ frozen arrays.*encoder/"):
+        train(probing(), tmp_path / "run", mesh=mesh())
+    assert not (tmp_path / "run" / "results.json").exists()
+    monkeypatch.undo()
+    with pytest.raises(DamagedCheckpoint, match="not what this run was trained with"):
+        train(probing(), tmp_path / "run", mesh=mesh())
+
+
 # The best state.
 
 
@@ -550,3 +617,37 @@ def test_an_optimizer_that_accumulates_and_waits_resumes_in_the_midst(tmp_path):
         done = (line["step"] - 1) // 2 * 2 / 12
         expected = 0.02 * (1 + np.cos(np.pi * done)) / 2 * line["train/plateau"]
         np.testing.assert_allclose(line["train/learning_rate"], expected, rtol=1e-5)
+
+
+# A queue.
+
+
+def queueing(action):
+    """MoCo with mosaics on the tiny data; the queue holds three of the four batches."""
+    made = pulled(action)
+    views, encoder = made.augment, made.objective.encoder
+    with made.unlocked():
+        made.augment = node(Negatives, views, node(PatchMosaic, (2, 4)))
+        made.objective = node(
+            MoCo, encoder, node(Mlp, (8, 8)), queue_size=48, negatives=1, alpha=2.0
+        )
+    return made
+
+
+@pytest.mark.slow
+def test_a_queue_is_the_same_after_a_resume_and_on_many_devices(tmp_path):
+    train(queueing("nothing"), tmp_path / "whole", mesh=mesh())
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 6"):
+        train(queueing("terminate"), tmp_path / "run", mesh=mesh())
+    train(queueing("terminate"), tmp_path / "run", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    train(queueing("nothing"), tmp_path / "many", mesh=mesh(8))
+    memories = {}
+    for name in ("whole", "run", "many"):
+        states = Checkpoints(tmp_path / name / STATES)
+        memories[name] = states.newest("variables")["memory"]
+    np.testing.assert_array_equal(memories["whole"]["queue"], memories["run"]["queue"])
+    assert memories["many"]["cursor"] == 12 * 16 % 48
+    np.testing.assert_allclose(
+        memories["whole"]["queue"], memories["many"]["queue"], rtol=1e-3, atol=1e-4
+    )

@@ -29,7 +29,7 @@ COLUMNS = {
 
 def get_table(arg=""):
     """The table; see the options above."""
-    o = parse(arg, epochs=120, size=32, width=16)
+    o = parse(arg, epochs=80, size=32, width=16)
     network = f"epochs={o.epochs},size={o.size},width={o.width}"
     epochs, overrides = UNTRAINED
     start = f"configs/emoji_moco.py:{epochs},size={o.size},width={o.width}"

@@ -36,18 +36,25 @@ def _dense(
 
 
 class Linear(nn.Module):
-    """x ↦ x W + b; both start uniform in ±1/√f, as PyTorch's `Linear`.
+    """x ↦ x W + b.
 
     Attributes:
       features: width of the output.
+      initial: `uniform` has both start uniform in ±1/√f, as PyTorch's `Linear`; `small
+        normal` has weights normal with standard deviation 0.01 and biases zero, the
+        start of the linear evaluation of MoCo's released code.
     """
 
     features: int
+    initial: Literal["uniform", "small normal"] = "uniform"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b f"], *, train: bool) -> Float[Array, "b d"]:
         del train  # Nothing here depends on it; every network takes it.
-        return _dense(x, self.features, name="out")
+        if self.initial == "uniform":
+            return _dense(x, self.features, name="out")
+        small = nn.initializers.normal(0.01)
+        return nn.Dense(self.features, kernel_init=small, name="out")(x)
 
 
 class Mlp(nn.Module):

@@ -55,6 +55,14 @@ def test_layers_start_uniform_by_fan_in(x):
         assert abs(leaf.std() - 1 / 8 / np.sqrt(3)) < 2e-3
 
 
+def test_a_linear_layer_may_start_small_as_in_mocos_linear_evaluation(x):
+    out = init(Linear(4096, initial="small normal"), x)["params"]["out"]
+    assert not out["bias"].any()
+    assert abs(out["kernel"].mean()) < 1e-4
+    assert abs(out["kernel"].std() - 0.01) < 1e-4
+    assert out["kernel"].max() > 0.03  # beyond a uniform distribution of this deviation
+
+
 def test_mlp_has_relu_between_layers_only(x):
     network = Mlp((7, 5))
     variables = init(network, x)
