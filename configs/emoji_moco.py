@@ -59,8 +59,7 @@ def get_config(arg=""):
         # The squares are half as wide as the drawings: 96 pixels are of photographs.
         texture = node(Quilting, o.size, patch=32, candidates=128)
         augment = node(TextureNegatives, views, texture)
-    m = 0 if o.negatives == "none" else 1
-    dim = 8 * o.width
+    m, dim = int(o.negatives != "none"), 8 * o.width
     seen = node(Resize, o.size)
     strengths = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
     probe = node(LinearProbe, train, test, strengths=strengths, preprocess=seen)

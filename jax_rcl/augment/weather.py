@@ -128,6 +128,7 @@ def snow(
       ValueError: if the image has neither one nor three channels.
     """
     h, w, _ = image.shape
+    bleached = jnp.maximum(image, 1.5 * gray(image) + 0.5)
     mean, deviation, factor, threshold, radius, sigma, weight = level
     noise_key, angle_key = jax.random.split(key)
     noise = mean + deviation * jax.random.normal(noise_key, (h, w, 1))
@@ -136,7 +137,6 @@ def snow(
     flakes = jnp.where(flakes < threshold, 0.0, jnp.clip(flakes, 0, 1))
     angle = jax.random.uniform(angle_key, minval=-135.0, maxval=-45.0)
     flakes = moved(flakes, angle, radius, sigma)
-    bleached = jnp.maximum(image, 1.5 * gray(image) + 0.5)
     pale = weight * image + (1 - weight) * bleached
     return jnp.clip(pale + flakes + flakes[::-1, ::-1], 0, 1)
 
