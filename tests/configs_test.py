@@ -4,7 +4,9 @@
 """
 
 import contextlib
+import importlib
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,13 +17,17 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jax_rcl import comparison, parallel
 from jax_rcl import config as configs
-from jax_rcl import parallel
+from jax_rcl.augment.negatives import PatchMosaic
+from jax_rcl.check import plan
 from jax_rcl.checkpoint import STATES, Checkpoints, flat
 from jax_rcl.config import CLASS, ConfigError, node
 from jax_rcl.data.grouped import Grouped
+from jax_rcl.data.imagenet import IMAGENET_100, RENDITIONS
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.train import train
+from jax_rcl.weights import moco
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "configs"
@@ -43,6 +49,20 @@ VARIANTS = (
     "groups:size=16",
     "groups:size=16,data=celeba,method=dro",
     "groups:size=16,method=spread",
+    "emoji_moco",
+    "emoji_moco:negatives=patch,alpha=3,labels=subgroup",
+    "emoji_moco:negatives=texture",
+    "cifar_moco",
+    "cifar_moco:negatives=patch,norm=released",
+    "cifar_moco:negatives=quilting",
+    "imagenet100_moco",
+    "imagenet100_moco:negatives=patch,norm=released",
+    "imagenet100_moco:negatives=texture,recipe=ifm,queue=65536",
+    "imagenet100_moco:negatives=quilting,version=v1",
+    "imagenet100_moco:negatives=texture,packed=data/packed",
+    "imagenet100_probe:source=runs/patch",
+    "imagenet100_probe:source=runs/patch,shifts=computed",
+    "imagenet100_probe:weights=moco.npz,shifts=data/shifts,keep=best",
 )
 # Tried with all evaluators.
 WHOLE = (
@@ -51,15 +71,17 @@ WHOLE = (
     "thanos_coarse:data=fashion,network=resnet10,decoder=label,encoders=two",
     "thanos_transfer:first=runs/first,second=runs/second,encoder=released",
     "groups:size=16",
+    "imagenet100_probe:source=runs/patch,shifts=computed",
 )
 # Trained by slow tests only.
-SLOW = {v for v in VARIANTS if "tfds" in v or v.startswith(("thanos", "groups"))}
-SLOW |= {"cifar_supcon"}
+LONG = ("thanos", "groups", "imagenet100", "cifar_moco", "cifar_supcon")
+SLOW = {v for v in VARIANTS if v.startswith(LONG)}
 # The configs of the runs that these start from.
 STARTS = {
     "runs/first": "thanos_coarse:data=fashion,network=resnet10",
     "runs/second": "thanos_coarse:data=fashion,network=resnet10,decoder=gray,"
     "encoders=two",
+    "runs/patch": "imagenet100_moco:negatives=patch,norm=released",
 }
 # Not trained, since they differ from others in what is tested elsewhere.
 ALIKE = (
@@ -69,6 +91,14 @@ ALIKE = (
     "thanos_coarse:data=cifar100,method=supcon_infonce,form=released,labels=fine",
     "thanos_transfer:first=runs/first",
     "groups:size=16,method=spread",
+    "emoji_moco",
+    "emoji_moco:negatives=patch,alpha=3,labels=subgroup",
+    "cifar_moco",
+    "imagenet100_moco",
+    "imagenet100_moco:negatives=texture,recipe=ifm,queue=65536",
+    "imagenet100_moco:negatives=texture,packed=data/packed",
+    "imagenet100_probe:source=runs/patch",
+    "imagenet100_probe:weights=moco.npz,shifts=data/shifts,keep=best",
 )
 # Stand-ins for data that the tests do not have: classes, size, channels.
 SHAPES = {
@@ -76,6 +106,7 @@ SHAPES = {
     "Idx": (10, 28, 1),
     "Cifar": (10, 32, 3),
     "TinyImageNet": (200, 64, 3),
+    "Emoji": (9, 64, 3),
 }
 
 each = pytest.mark.parametrize("variant", VARIANTS)
@@ -104,11 +135,26 @@ def shrunk(value):
         return node(Synthetic, classes, size, channels, count, seed=int(test))
     if kind in ("Grouped", "CelebA"):
         return node(Grouped, "birds", value.split, 16)
+    if kind in ("ImageFolder", "Packed", "CorruptedFolders"):
+        test = not value.folder.endswith("train")
+        seed = len(value.folder) * test
+        return node(Synthetic, 100, 40, 3, 24 if test else 80, seed=seed)
+    if kind == "WithTexture":
+        return shrunk(value.source)
     small = {
-        "ResNet": {"depth": 10, "width": 4},
+        "ResNet": {"depth": 10, "width": 4}
+        | ({"ghost_batch": 2} if value.get("ghost_batch") else {}),
         "ResNetDecoder": {"width": 4},
         "ViT": {"width": 8, "depth": 1, "heads": 2, "mlp_width": 8},
         "Mlp": {"widths": (8, 8)},
+        "RandomResizedCrop": {
+            "size": 32 if value.get("size") == 224 else value.get("size")
+        },
+        "CenterCrop": {"size": 32},
+        "PatchMosaic": {"side": (2, 10)},
+        "Quilting": {"size": 32, "patch": 12},
+        "MoCo": {"queue_size": 16},
+        "Corrupted": {"corruptions": value.get("corruptions", ())[:2]},
         "Neighbours": {"k": 5},
         "LinearProbe": {"strengths": (0.1,), "max_iterations": 20},
         "Cosine": {"warmup_epochs": 0.0},
@@ -225,7 +271,7 @@ def pretrained(tmp_path_factory):
     ],
 )
 def test_it_trains_two_steps_and_resumes(variant, tmp_path, request, monkeypatch):
-    if variant.startswith(("thanos_transfer", "groups")):
+    if variant.startswith(("thanos_transfer", "groups", "imagenet100_probe")):
         monkeypatch.chdir(request.getfixturevalue("prepared"))
     made = small(variant)
     for rule in made.init_from:
@@ -276,6 +322,126 @@ def test_every_command_of_the_documentation_is_one(stored, monkeypatch):
         load(f"{file}:{option}")
     for file in re.findall(r"--(?:config|table)=([\w/]+\.py)", text):
         assert (ROOT / file).exists()
+
+
+def test_a_linear_evaluation_starts_from_a_run_of_moco(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store_starts()
+    with pytest.raises(ConfigError, match="runs/first is no run of imagenet100_moco"):
+        load("imagenet100_probe:source=runs/first")
+    with pytest.raises(ConfigError, match="'sets' has no value 'sketsh'"):
+        load("imagenet100_probe:source=runs/patch,shifts=x,sets=c+sketsh")
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """A folder with the layout of all data that docs/nonsemantic_negatives.md names."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+    cells = [f"imagenet-c/{name}/{k}" for name in ("blur/fog", "snow") for k in "12345"]
+    sets = ("imagenet-sketch", "imagenet-stylized/val", "imagenet-r", *cells)
+    parts = [Path("shifts", each) for each in sets]
+    parts += [Path("imagenet100", each) for each in ("train", "val")]
+    for part in [*parts, Path("imagenet100-textures/train")]:
+        present = RENDITIONS if part.name == "imagenet-r" else IMAGENET_100
+        for name in present if "imagenet100" in str(part) else (*present, "n00000001"):
+            (folder / "data" / part / name).mkdir(parents=True)
+            for place in range(2 if part.name == "train" else 1):
+                image.save(folder / "data" / part / name / f"{place}.png")
+    with contextlib.chdir(folder):
+        store_starts()
+    return folder
+
+
+def narrow(variant):
+    """A config of full-size views with a small ResNet, and what it starts from."""
+    made = load(variant)
+    made.objective.encoder.encoder.depth, made.objective.encoder.encoder.width = 10, 4
+    start, made.init_from = made.init_from, ()
+    made.batch_size = 16
+    return made, start
+
+
+def planned(made):
+    return plan(configs.build(made), parallel.make_mesh(jax.devices()[:1]))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "imagenet100_moco:negatives=texture",
+        "imagenet100_probe:source=runs/patch,shifts=data/shifts",
+        "imagenet100_probe:source=runs/patch,shifts=data/shifts,"
+        "sets=computed+sketch+stylized+r",
+    ],
+)
+def test_data_is_found_where_the_documentation_puts_it(variant, imagenet, monkeypatch):
+    monkeypatch.chdir(imagenet)
+    shapes = planned(narrow(variant)[0]).augmented
+    assert shapes["views"].shape[2:] == (224, 224, 3)
+
+
+def test_a_linear_evaluation_starts_from_a_file_of_moco(imagenet, monkeypatch):
+    monkeypatch.chdir(imagenet)
+    made, start = narrow("imagenet100_probe:weights=moco.npz")
+    frozen = planned(made).variables.frozen
+    other = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), frozen)
+    np.savez("moco.npz", **moco.from_variables({"encoder": other["encoder"]}))
+    made.init_from = start
+    filled = planned(made).variables.frozen
+    jax.tree.map(np.testing.assert_array_equal, filled, other)
+
+
+def test_every_row_of_the_table_is_documented():
+    table = comparison.load(f"{ROOT}/configs/tables/nonsemantic_imagenet100.py")
+    text = (ROOT / "docs" / "nonsemantic_negatives.md").read_text()
+    for row, run in zip(table.rows, table.runs[::2], strict=True):
+        line = next(x for x in text.splitlines() if x.startswith(f"| `{row.name}`"))
+        options = line.split("`")[3]
+        assert run.name == row.name
+        assert run.config.startswith(f"configs/imagenet100_moco.py:{options},folder=")
+        reported = re.findall(r"(\d+\.\d+) ±", line)
+        assert list(map(float, reported)) == list(row.paper.values())
+
+
+def test_rows_and_their_probes_are_configs(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    file = f"{ROOT}/configs/tables/nonsemantic_imagenet100.py"
+    for sets in ("c+sketch+stylized+r", "computed+r"):
+        table = comparison.load(f"{file}:sets={sets}")
+        for run in table.runs:
+            config = re.sub(r"\{[^}]*\}", "runs/patch", run.config)
+            made = configs.load(f"{ROOT}/{config}")
+        for name, (_, number) in table.rows[0].cells.items():
+            evaluator, _, rest = number.partition("/")
+            known = made.evaluators[evaluator].get("sets", ())
+            assert rest == "top1" or rest.split("/")[0] in known, name
+
+
+def test_every_command_of_non_semantic_negatives_is_one(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    text = (ROOT / "docs" / "nonsemantic_negatives.md").read_text()
+    lines = re.findall(r"^    python -m jax_rcl\.([\w.]+) (.*)$", text, re.MULTILINE)
+    assert len(lines) >= 12
+    for module, rest in lines:
+        given = [
+            each.replace("configs/", f"{ROOT}/configs/") for each in shlex.split(rest)
+        ]
+        program = importlib.import_module(f"jax_rcl.{module}")
+        arguments = program.read_arguments(given)
+        arguments = arguments[0] if isinstance(arguments, tuple) else arguments
+        if module == "table":
+            comparison.load(arguments.table)
+        elif getattr(arguments, "config", None):
+            made = configs.load(arguments.config)
+            part = getattr(arguments, "part", "source")
+            configs.override(made, f"{part}.folder", "elsewhere")
+    patch = load("imagenet100_moco:negatives=patch")
+    overrides = re.findall(r"`--config\.([\w.]+)=(\"[^\"]*\"|\S+)`", text)
+    assert len(overrides) == 3
+    for path, value in overrides:
+        configs.override(patch, path, value)
+    assert isinstance(configs.build(patch.augment).operation, PatchMosaic)
 
 
 def test_a_probe_starts_from_the_encoder_of_another_run(pretrained, tmp_path):

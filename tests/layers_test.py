@@ -30,6 +30,8 @@ MAY_IMPORT = {
     "transfer": "core checkpoint weights",
     "bench_losses": "losses parallel",
     "bench_negatives": "augment bench_losses networks parallel",
+    "reference_corruptions": "",
+    "bench_corruptions": "augment parallel reference_corruptions",
     "prepare": "augment config core data fields main parallel",
     "compared": "checkpoint config evaluate run",
     "robustness": "checkpoint compared config core evaluate main parallel report results "
