@@ -195,10 +195,12 @@ class Views:
     Attributes:
       images: [m, v, h, w, c] in [0, 1].
       labels: their classes, or None.
+      titles: of the v columns: the views, then the negatives made of the examples.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
+    titles: tuple[str, ...]
 
     def sheet(self) -> np.ndarray:
         """All views in one image, a row for each example."""
@@ -217,7 +219,14 @@ def first_views(run: Run, key: jax.Array) -> Views | None:
         return None
     batch = feed.first_batch(run, key)
     labels = batch["label"][:EXAMPLES] if "label" in batch else None
-    return Views(batch["views"][:EXAMPLES], labels)
+    kinds = {"view": batch["views"]}
+    negatives = batch.get("negatives")
+    # Of the size of the views: they can stand beside what they were made of.
+    if negatives is not None and negatives.shape[2:] == batch["views"].shape[2:]:
+        kinds["negative"] = negatives
+    titles = [f"{kind} {i + 1}" for kind, x in kinds.items() for i in range(x.shape[1])]
+    images = np.concatenate([x[:EXAMPLES] for x in kinds.values()], axis=1)
+    return Views(images, labels, tuple(titles))
 
 
 def write_page(
@@ -238,7 +247,7 @@ def write_page(
     drawn = {}
     if views is not None:
         names = run.experiment.source.class_names
-        sheet = plots.views(views.images, views.labels, names)
+        sheet = plots.views(views.images, views.labels, names, views.titles)
         drawn["Views: examples (rows) as the network saw them at step 0"] = sheet
     for name, evaluator in run.experiment.evaluators.items():
         findings = getattr(evaluator, "findings", None)

@@ -38,8 +38,8 @@ from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.moco import MoCo
 from jax_rcl.optim import Sgd
 from jax_rcl.report import log
-from jax_rcl.results import evaluate, trained
-from jax_rcl.run import BestSoFar
+from jax_rcl.results import evaluate, first_views, trained
+from jax_rcl.run import BestSoFar, Run
 from jax_rcl.schedules import Cosine, Plateau
 from jax_rcl.train import Diverged, Loop, train
 from jax_rcl.transfer import Restore
@@ -619,7 +619,7 @@ def test_an_optimizer_that_accumulates_and_waits_resumes_in_the_midst(tmp_path):
         np.testing.assert_allclose(line["train/learning_rate"], expected, rtol=1e-5)
 
 
-# A queue.
+# Negatives and a queue.
 
 
 def queueing(action):
@@ -651,3 +651,14 @@ def test_a_queue_is_the_same_after_a_resume_and_on_many_devices(tmp_path):
     np.testing.assert_allclose(
         memories["whole"]["queue"], memories["many"]["queue"], rtol=1e-3, atol=1e-4
     )
+
+
+def test_the_picture_of_the_views_shows_the_negatives_beside_them(tmp_path):
+    run = Run.prepare(queueing("nothing"), tmp_path / "run", mesh())
+    shown = first_views(run, jax.random.key(0))
+    assert shown.titles == ("view 1", "view 2", "negative 1")
+    assert shown.images.shape == (8, 3, 8, 8, 3)
+    # Nothing but pixels of the query is in a mosaic of it.
+    for query, mosaic in zip(shown.images[:, 0], shown.images[:, 2], strict=True):
+        colours = {tuple(pixel) for pixel in query.reshape(-1, 3)}
+        assert {tuple(pixel) for pixel in mosaic.reshape(-1, 3)} <= colours

@@ -66,6 +66,7 @@ def views(
     views: Float[np.ndarray, "n v h w c"],
     labels: Integer[np.ndarray, " n"] | None = None,
     class_names: Sequence[str] = (),
+    titles: Sequence[str] = (),
 ) -> Figure:
     """A contact sheet: one row per example, one column per view.
 
@@ -76,6 +77,7 @@ def views(
       views: images in [0, 1], gray (c of 1) or colour (c of 3).
       labels: class of each example, written beside its row.
       class_names: names of the classes.
+      titles: of the columns; "view 1", "view 2", … by default.
 
     Raises:
       ValueError: without examples, or for another number of channels.
@@ -87,6 +89,7 @@ def views(
             f"image and c of 1 or 3."
         )
     names = [] if labels is None else [named(int(k), class_names) for k in labels]
+    titles = titles or [f"view {j + 1}" for j in range(v)]
     margin = 6.2 * max(map(len, names), default=0) + (10 if names else 0)
     tile, smoothing = tile_of(h, w)
     cell = tile + GAP
@@ -108,7 +111,7 @@ def views(
             axes.text(left - 8, top + tile[1] / 2, names[i], ha="right", size=9, **text)
         if i % rows == 0:
             place = (left + tile[0] / 2, HEAD / 2)
-            axes.text(*place, f"view {j + 1}", ha="center", size=8, **text)
+            axes.text(*place, titles[j], ha="center", size=8, **text)
     axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="auto")
     return sheet
 
