@@ -20,7 +20,7 @@ from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
 from jax_rcl.augment.quilting import Quilting
-from jax_rcl.config import Experiment, node, parse
+from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.sources import Cifar
 from jax_rcl.evaluate.linear_probe import LinearProbe
 from jax_rcl.evaluate.neighbours import Neighbours
@@ -49,6 +49,8 @@ def get_config(arg=""):
         depth=18,
         compute=("float32", "bfloat16"),
     )
+    only_with(o, o.negatives != "none", "negatives=patch or quilting", "alpha")
+    only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
     train, test = (node(Cifar, o.classes, split) for split in ("train", "test"))
     jitter = node(ColorJitter, 0.4, 0.4, 0.4, 0.1)
     view = node(

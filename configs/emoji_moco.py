@@ -4,12 +4,11 @@
         --workdir=runs/emoji_patch
 
 A small copy of what Ge et al. 2021 do on ImageNet-100: the encoder learns without
-labels from Google's drawings of 1,500 objects, a linear probe learns their nine groups,
-and both are tested on other objects: clean, in 15 corruptions, and as Twitter draws
-them. All rows, three seeds: tables/nonsemantic_emoji.py. Obtained: README.
-Options of the file: `negatives` (none, patch, texture: synthesised on the device),
-`alpha` of their cosines, `queue`, `epochs`, `size` of the views, `width` of the
-ResNet-10, `labels` (group, subgroup).
+labels from Google's drawings of 1,500 objects, a linear probe learns their nine groups;
+both are tested on others: clean, in 15 corruptions, and as Twitter draws them. All
+rows, three seeds: tables/nonsemantic_emoji.py. Obtained: README.
+Options of the file: `negatives` (none, patch, texture: synthesised on the device) and
+`alpha`, `queue`, `epochs`, `size` of the views, `width`, `labels` (group, subgroup).
 """
 
 from jax_rcl.augment.color import ColorJitter, Grayscale
@@ -19,7 +18,7 @@ from jax_rcl.augment.filters import GaussianBlur
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop, Resize
 from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
 from jax_rcl.augment.quilting import Quilting
-from jax_rcl.config import Experiment, node, parse
+from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.emoji import Emoji
 from jax_rcl.evaluate.linear_probe import LinearProbe
 from jax_rcl.evaluate.neighbours import Neighbours
@@ -45,6 +44,8 @@ def get_config(arg=""):
         labels=("group", "subgroup"),
     )
 
+    only_with(o, o.negatives != "none", "negatives=patch or texture", "alpha")
+
     def emoji(vendor, split):
         return node(Emoji, vendor, split, labels=o.labels)
 
@@ -56,7 +57,6 @@ def get_config(arg=""):
         side = (max(1, round(16 / 224 * o.size)), round(72 / 224 * o.size))
         augment = node(Negatives, views, node(PatchMosaic, side))
     if o.negatives == "texture":
-        # The squares are half as wide as the drawings: 96 pixels are of photographs.
         texture = node(Quilting, o.size, patch=32, candidates=128)
         augment = node(TextureNegatives, views, texture)
     m, dim = int(o.negatives != "none"), 8 * o.width

@@ -18,8 +18,9 @@ from jax_rcl.augment import color, filters, geometry
 from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
 from jax_rcl.augment.quilting import Quilting
-from jax_rcl.config import Experiment, node, parse
+from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.decoded import ImageFolder
+from jax_rcl.data.imagenet import IMAGENET_100
 from jax_rcl.data.packed import Packed
 from jax_rcl.data.textures import WithTexture
 from jax_rcl.data.wrappers import Subset
@@ -56,12 +57,14 @@ def get_config(arg=""):
         textures="data/imagenet100-textures",
         packed="",
     )
+    only_with(o, o.negatives != "none", "negatives=patch or a texture", "alpha")
+    only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
     batch, rate, momentum = RECIPES[o.recipe]
     parts = ("train", "val")
     train, val = (
         node(Packed, f"{o.packed}/{part}")
         if o.packed
-        else node(ImageFolder, f"{o.folder}/{part}", size=256)
+        else node(ImageFolder, f"{o.folder}/{part}", size=256, classes=IMAGENET_100)
         for part in parts
     )
     paired = o.negatives == "texture" and not o.packed

@@ -18,6 +18,7 @@ standard corruptions made of val/ on the device; shifts=computed is these alone.
 
 from pathlib import Path
 
+from jax_rcl import config
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.corruptions import STANDARD, Corruption
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
@@ -51,9 +52,12 @@ def get_config(arg=""):
         shifts="",
         sets="c+sketch+stylized+r",
     )
+    config.only_with(o, o.shifts not in ("", "computed"), "shifts=FOLDER", "sets")
+    config.only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
     if o.weights:
-        train = node(ImageFolder, f"{o.folder}/train", size=256)
-        val = node(ImageFolder, f"{o.folder}/val", size=256)
+        known = {"size": 256, "classes": IMAGENET_100}
+        train = node(ImageFolder, f"{o.folder}/train", **known)
+        val = node(ImageFolder, f"{o.folder}/val", **known)
         encoder = node(Normalized, node(ResNet, o.depth), *IMAGENET)
         start = node(ImportMoCo, o.weights, "encoder", *FILLED)
     else:

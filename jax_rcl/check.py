@@ -227,7 +227,8 @@ def check_images(experiment: Experiment, variables: Variables) -> None:
             }
         for shape, preprocess in shapes:
             images = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
-            shown = jax.eval_shape(functools.partial(prepare, preprocess), images)
+            with refusals(f"evaluators.{name}"):
+                shown = jax.eval_shape(functools.partial(prepare, preprocess), images)
             try:
                 jax.eval_shape(experiment.objective.encode, variables, shown)
             except Exception as error:

@@ -205,9 +205,13 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
       **defaults: every option with its default, whose type a value must have; a tuple
         of strings lists all choices, the default first.
 
+    Returns:
+      A value for each option, and `given`, the names of those that `arg` has.
+
     Raises:
       ConfigError: an unknown option, a value of another type, or none of the choices.
     """
+    given = set()
     choices = {k: v for k, v in defaults.items() if isinstance(v, tuple)}
     options = defaults | {name: values[0] for name, values in choices.items()}
     for item in filter(None, arg.split(",")):
@@ -221,7 +225,28 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
         if text not in choices.get(name, (text,)):
             known = choices[name]
             raise ConfigError(unknown(f"option '{name}' has no value", text, known))
-    return SimpleNamespace(**options)
+        given.add(name)
+    return SimpleNamespace(**options, given=frozenset(given))
+
+
+def only_with(options: SimpleNamespace, fits: bool, what: str, *names: str) -> None:
+    """Refuses options that were given and would do nothing.
+
+    Args:
+      options: of `parse`.
+      fits: whether they do something.
+      what: they are for, such as `negatives=patch`.
+      *names: of the options.
+
+    Raises:
+      ConfigError: `fits` is False and one of them was given.
+    """
+    for name in names:
+        if not fits and name in options.given:
+            raise ConfigError(
+                f"option '{name}' does nothing here: it is for {what}. Write that, or "
+                f"leave '{name}' away."
+            )
 
 
 # Changing one.

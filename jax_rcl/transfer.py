@@ -140,7 +140,9 @@ class ImportMoCo:
         `.npz` or `.safetensors`.
       parts: `encoder`, for a probe or fine-tuning; `encoder and projector`; or
         `everything`, to train on as MoCo: the key encoder with its projector, the queue
-        and its cursor, too. The projector is a `Linear(d)` or `Mlp((f, d))`.
+        and its cursor, too; then set `MoCo.slow_starts` to "as given", or the key
+        encoder starts as a copy of the query encoder. The projector is a `Linear(d)` or
+        `Mlp((f, d))`.
       params: prefix of this run's variables that the query encoder's parameters fill.
       batch_stats: prefix that its batch statistics fill; for a frozen encoder
         `frozen/encoder/params` and `frozen/encoder/batch_stats`.

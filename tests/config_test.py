@@ -56,6 +56,15 @@ def experiment(**fields):
     return node(Experiment, supcon(), source, augment, node(Sgd, 0.1), **fields)
 
 
+def test_an_option_that_would_do_nothing_is_refused():
+    options = config.parse("rate=1.0", rate=0.5, name="a")
+    assert options.given == {"rate"}
+    config.only_with(options, True, "name=b", "rate")
+    config.only_with(options, False, "name=b", "name")
+    with pytest.raises(ConfigError, match=r"'rate' does nothing here: .* for name=b"):
+        config.only_with(options, False, "name=b", "rate", "name")
+
+
 def test_a_node_holds_every_field_with_its_default():
     assert supcon()["temperature"] == 0.1
     assert supcon().encoder.width == 4

@@ -407,8 +407,14 @@ def test_every_row_of_the_table_is_documented():
 def test_rows_and_their_probes_are_configs(stored, monkeypatch):
     monkeypatch.chdir(stored)
     file = f"{ROOT}/configs/tables/nonsemantic_imagenet100.py"
-    for sets in ("c+sketch+stylized+r", "computed+r"):
-        table = comparison.load(f"{file}:sets={sets}")
+    for options, cells in (
+        ("sets=c+sketch+stylized+r", 5),
+        ("sets=computed+r", 3),
+        ("shifts=computed", 2),
+        ("shifts=", 1),
+    ):
+        table = comparison.load(f"{file}:{options}")
+        assert len(table.columns) == len(table.rows[0].cells) == cells
         for run in table.runs:
             config = re.sub(r"\{[^}]*\}", "runs/patch", run.config)
             made = configs.load(f"{ROOT}/{config}")
@@ -416,6 +422,22 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
             evaluator, _, rest = number.partition("/")
             known = made.evaluators[evaluator].get("sets", ())
             assert rest == "top1" or rest.split("/")[0] in known, name
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("emoji_moco:alpha=3", r"'alpha' does nothing here: it is for negatives=patch"),
+        ("cifar_moco:negatives=quilting,low=2", "'low' does nothing here"),
+        ("imagenet100_moco:alpha=2.0", "'alpha' does nothing here"),
+        ("imagenet100_moco:negatives=texture,high=9", "'high' does nothing here"),
+        ("imagenet100_probe:weights=moco.npz,sets=c", "'sets' does nothing here"),
+        ("imagenet100_probe:source=runs/patch,depth=18", "'depth' does nothing here"),
+    ],
+)
+def test_options_of_negatives_that_would_do_nothing_are_refused(variant, message):
+    with pytest.raises(ConfigError, match=message):
+        load(variant)
 
 
 def test_every_command_of_non_semantic_negatives_is_one(stored, monkeypatch):

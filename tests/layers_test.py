@@ -34,8 +34,8 @@ MAY_IMPORT = {
     "bench_corruptions": "augment parallel reference_corruptions",
     "prepare": "augment config core data fields main parallel",
     "compared": "checkpoint config evaluate run",
-    "robustness": "checkpoint compared config core evaluate main parallel report results "
-    "run table",
+    "robustness": "checkpoint compared config core evaluate main parallel report "
+    "results run table",
     "fields": "",
     "config": "core fields",
     "check": "core parallel config train_step data augment",

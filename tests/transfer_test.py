@@ -1,12 +1,15 @@
 """A run starts from another run's weights, or a file's: all of them, or an error."""
 
+import dataclasses
 import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_rcl import parallel
 from jax_rcl.checkpoint import (
     BEST,
     FROZEN,
@@ -17,7 +20,7 @@ from jax_rcl.checkpoint import (
     read_variables,
 )
 from jax_rcl.config import node
-from jax_rcl.core import Variables
+from jax_rcl.core import Clock, Variables
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
@@ -366,6 +369,30 @@ def test_of_a_moco_checkpoint_the_parts_that_are_asked_for_are_taken(
         source = given if path.startswith(prefixes) else own
         np.testing.assert_array_equal(leaf, flat(source)[path])
         assert leaf.dtype == flat(own)[path].dtype
+
+
+@pytest.mark.parametrize("starts", ["as given", "as fast"])
+def test_an_imported_key_encoder_trains_on_where_that_is_said(moco_run, starts):
+    objective = dataclasses.replace(MOCO, slow_starts=starts, momentum=0.75)
+    variables = ImportMoCo(moco_run[1], "everything")(drawn(objective, 2))
+    n = objective.queue_size
+    views = np.random.default_rng(0).random((n, 2, 8, 8, 3)).astype(np.float32)
+    clock = Clock(jax.random.key(1), jnp.int32(0), jnp.float32(0))
+
+    def memory(whole, batch):
+        return objective.loss(whole[0], batch, whole[1]).memory
+
+    step = parallel.data_parallel(memory, parallel.make_mesh(jax.devices()[:1]))
+    found = jax.jit(step)((variables, clock), {"views": views})
+    share = 0.25 if starts == "as given" else 1.0
+    jax.tree.map(
+        lambda new, slow, fast: np.testing.assert_allclose(
+            new, slow + share * (fast - slow), rtol=1e-4, atol=1e-6
+        ),
+        found["slow"]["projector"]["params"],
+        variables.memory["slow"]["projector"]["params"],
+        variables.params["projector"],
+    )
 
 
 def test_a_frozen_probe_has_the_query_encoder_of_a_moco_checkpoint(moco_run):

@@ -7,7 +7,7 @@ Nine encoders of 200 epochs each, a linear head of 60 epochs on every one, and i
 accuracy on the shifted test sets. Obtained: not yet run. One row of one seed:
 `--rows=patch-16384 --seeds=0`. What has to lie where: docs/nonsemantic_negatives.md.
 Options of the file: `folder`, `textures`, `packed`, `norm`, `compute` and `epochs` of
-imagenet100_moco.py; `shifts` and `sets` of imagenet100_probe.py, and `fine_epochs`, its
+imagenet100_moco.py; `shifts` and `sets` of imagenet100_probe.py; `fine_epochs`, its
 epochs. sets=computed+sketch+stylized+r needs no copy of ImageNet-C.
 """
 
@@ -94,12 +94,14 @@ def get_table(arg=""):
     )
     data = f"folder={o.folder},textures={o.textures},packed={o.packed}"
     common = f"{data},norm={o.norm},compute={o.compute},epochs={o.epochs}"
-    shown = f"shifts={o.shifts},sets={o.sets},epochs={o.fine_epochs}"
+    shown, sets = f"shifts={o.shifts},epochs={o.fine_epochs}", [o.shifts]
+    if o.shifts not in ("", "computed"):
+        shown, sets = f"{shown},sets={o.sets}", o.sets.split("+")
     columns = dict(COLUMNS)
-    if "computed" in o.sets.split("+"):
+    if "computed" in sets:
         heading = "Corruption, computed here"
         columns["corruption"] = ("computed", "shifts/computed/top1", heading)
-    names = [n for n, c in columns.items() if c[0] in ("", *o.sets.split("+"))]
+    names = [n for n, c in columns.items() if c[0] in ("", *sets)]
     runs, rows = [], []
     for name, (title, options, reported) in ROWS.items():
         first = f"configs/imagenet100_moco.py:{options},{common}"

@@ -107,7 +107,7 @@ class PatchMosaic:
     symmetries: Literal["none", "flips", "flips and turns"] = "none"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.side[0] <= self.side[1]:
+        if len(self.side) != 2 or not 1 <= self.side[0] <= self.side[1]:
             raise ValueError(
                 f"PatchMosaic.side {self.side} must be two numbers of pixels, "
                 f"1 <= low <= high, such as (16, 72)."

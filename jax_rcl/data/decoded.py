@@ -112,12 +112,14 @@ class ImageFolder(InFiles):
             if not kept:
                 raise ValueError(
                     f"the class folder {root / name} has no readable image "
-                    f"({', '.join(SUFFIXES)}) directly in it. Fill it or remove it."
+                    f"({', '.join(SUFFIXES)}) directly in it; fill it, or leave the "
+                    f"class out."
                 )
             files += [(path, label) for path in kept]
         return tuple(files)
 
     def __getitem__(self, index: int) -> Record:
+        len(self)  # lists the files, whose errors are not those of one image
         try:
             return super().__getitem__(index)
         except ValueError as error:

@@ -70,7 +70,10 @@ class Packed:
         try:
             description = json.loads(path.read_text("utf-8"))
             if description["format"] == FORMAT:
-                return description
+                lacking = {"arrays", "count", "class_names"} - {*description}
+                if not lacking:
+                    return description
+                raise KeyError(*sorted(lacking)[:1])
             problem = f"its format is {description['format']!r}, not {FORMAT!r}"
         except (ValueError, KeyError, TypeError) as error:
             problem = f"it does not read as such ({type(error).__name__}: {error})"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,6 +14,8 @@ from jax_rcl.core import Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.decoded import ImageFolder
 from jax_rcl.evaluate.corrupted import Batch, check_different, counts, prepared
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +120,12 @@ class CorruptedFolders:
     def check(self) -> None:
         """Looks for the folder of every severity and class; reads names only.
 
+        Says so where some of the standard corruptions are not there, as the mean is
+        then not the published one.
+
         Raises:
           FileNotFoundError: without the folder.
-          ValueError: for one that is missing, or is too much.
+          ValueError: for one that is missing, empty, or too much.
         """
         for path in self.paths.values():
             for severity in self.severities:
@@ -134,6 +140,17 @@ class CorruptedFolders:
                     f"{source.folder} has other classes than "
                     f"{self.cells[0, 0].folder}; name them by CorruptedFolders.classes."
                 )
+            len(source)  # lists the images of every class
+        lacking = [name for name in STANDARD if name not in self.names]
+        if lacking and len(lacking) < len(STANDARD):
+            logger.warning(
+                "%s has %d of the %d standard corruptions, without %s; their mean "
+                "cannot be compared with published ones.",
+                self.folder,
+                len(STANDARD) - len(lacking),
+                len(STANDARD),
+                ", ".join(lacking),
+            )
 
     def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
         """All images of all cells.

@@ -62,9 +62,10 @@ def infonce(logits: Float[Array, "b l"]) -> Float[Array, " b"]:
 
 
 def found_within(logits: Float[Array, "b l"], k: int) -> Float[Array, " b"]:
-    """1.0 where fewer than k other logits are above the first, else 0.0.
+    """1.0 where all but fewer than k other logits are below the first, else 0.0.
 
-    Its mean is the accuracy at k of telling the key from the negatives.
+    Its mean is the accuracy at k of telling the key from the negatives. What is equal
+    is not told apart, so that a collapsed encoder finds nothing.
     """
-    above = jnp.sum(logits[:, 1:] > logits[:, :1], axis=1)
+    above = jnp.sum(~(logits[:, 1:] < logits[:, :1]), axis=1)
     return (above < k).astype(jnp.float32)

@@ -235,15 +235,17 @@ def enqueue(
     """Writes keys [n, d] over the oldest of a queue [q, d]; gives both anew.
 
     Args:
-      queue: q is a multiple of n.
-      cursor: the place of the oldest, a multiple of n in [0, q).
+      queue: q is at least n.
+      cursor: the place of the oldest in [0, q); the last is followed by the first.
       keys: of the global batch.
 
     Returns:
       The queue, and the place after the keys, 0 behind the last.
     """
-    queue = jax.lax.dynamic_update_slice_in_dim(queue, keys, cursor, axis=0)
-    return queue, (cursor + len(keys)) % len(queue)
+    # A slice that reached over the end would be moved back, silently: the cursor of an
+    # imported queue may be no multiple of this run's batch.
+    places = (cursor + jnp.arange(len(keys), dtype=cursor.dtype)) % len(queue)
+    return queue.at[places].set(keys), (cursor + len(keys)) % len(queue)
 
 
 def contrastive_metrics(logits: jax.Array) -> dict[str, jax.Array]:

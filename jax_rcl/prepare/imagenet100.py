@@ -211,6 +211,7 @@ def counted(part: Part, classes: Sequence[str]) -> dict[str, int]:
 
 def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> None:
     """Says where numbers of images are not the published ones."""
+    strange = {}
     for name, images in counts.items():
         if name == "train":
             found, published = sum(images.values()), TRAINING_IMAGES
@@ -222,11 +223,14 @@ def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> No
             continue
         off = [wnid for wnid, count in images.items() if count != VALIDATION_IMAGES]
         if off:
-            print(
-                f"warning: {name} has another number of images than "
-                f"{VALIDATION_IMAGES} of {in_short(off, len(images), 'classes')}; "
-                f"{sum(images.values()):,} in all."
-            )
+            strange[name] = in_short(off, len(images), "classes")
+    if strange:
+        name, classes = next(iter(strange.items()))
+        more = f", and {len(strange) - 1} other parts" if len(strange) > 1 else ""
+        print(
+            f"warning: there should be {VALIDATION_IMAGES} images of each class, but "
+            f"{name} has another number in {classes}{more}."
+        )
 
 
 if __name__ == "__main__":

@@ -144,7 +144,14 @@ def check_settings(out: Path, tool: str, settings: Settings) -> None:
         "patch": settings.patch,
         "seed": settings.seed,
     }
-    found = json.loads(file.read_text()) if file.exists() else wanted
+    try:
+        found = json.loads(file.read_text()) if file.exists() else wanted
+    except ValueError as error:
+        raise ConfigError(
+            f"{file}, which says how textures were made, is damaged: {error}. Remove "
+            "it if they were made with the flags of this command, or choose another "
+            "--out."
+        ) from error
     if found != wanted:
         flags = " ".join(f"--{name}={value}" for name, value in found.items())
         raise ConfigError(

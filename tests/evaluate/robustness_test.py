@@ -372,6 +372,20 @@ def test_folders_that_do_not_fit_are_named(robust, tmp_path, paths, message):
         robust(c=part).check()
 
 
+def test_a_class_without_an_image_in_one_of_the_cells_is_named(robust, folders):
+    folders("fog/1", {name: [0] for name in NAMES})
+    root = folders("fog/2", {name: [0] if name != "n02" else [] for name in NAMES})
+    part = CorruptedFolders(str(root), 4, severities=(1, 2))
+    with pytest.raises(ValueError, match=r"fog/2/n02 has no readable image"):
+        robust(c=part).check()
+
+
+def test_a_copy_without_all_standard_corruptions_says_so(robust, folders, caplog):
+    root = folders("fog/1", {name: [0] for name in NAMES})
+    robust(c=CorruptedFolders(str(root), 4, severities=(1,))).check()
+    assert "has 1 of the 15 standard corruptions, without gaussian_noise" in caplog.text
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     part = CorruptedFolders(str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"CorruptedFolders.folder .*nowhere"):

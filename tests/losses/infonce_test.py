@@ -128,10 +128,11 @@ def test_a_zero_query_has_a_finite_gradient():
     assert np.isfinite(gradient).all()
 
 
-def test_the_first_is_found_where_fewer_than_k_are_above_it():
+def test_the_first_is_found_where_fewer_than_k_are_not_below_it():
     logits = jnp.array([[3.0, 1, 2, 0], [1.0, 2, 0, 0], [0.0, 1, 2, 3], [1.0, 1, 1, 1]])
-    np.testing.assert_array_equal(found_within(logits, 1), [1, 0, 0, 1])
-    np.testing.assert_array_equal(found_within(logits, 2), [1, 1, 0, 1])
+    np.testing.assert_array_equal(found_within(logits, 1), [1, 0, 0, 0])
+    np.testing.assert_array_equal(found_within(logits, 2), [1, 1, 0, 0])
+    np.testing.assert_array_equal(found_within(logits * jnp.nan, 1), 0)
 
 
 @pytest.mark.parametrize("setting", ["temperature", "alpha"])

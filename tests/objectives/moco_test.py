@@ -130,6 +130,13 @@ def test_the_queue_is_a_ring():
     assert cursor == 2
 
 
+def test_keys_go_round_the_end_of_a_queue_that_came_with_another_cursor():
+    old, keys = jnp.zeros((5, 1)), jnp.arange(1.0, 4.0)[:, None]
+    queue, cursor = enqueue(old, jnp.int32(3), keys)
+    np.testing.assert_array_equal(queue[:, 0], [3, 0, 0, 1, 2])
+    assert cursor == 1
+
+
 def test_a_queue_of_one_batch_is_replaced_whole():
     queue, cursor = enqueue(jnp.zeros((2, 1)), jnp.int32(0), jnp.ones((2, 1)))
     np.testing.assert_array_equal(queue, 1)
