@@ -97,7 +97,7 @@ def show(rows, images, columns):
 
 
 above = ("image", "query", "key", "texture")
-below = ("mosaic of 16", "mosaic of 36", "mosaic of 72", "same crop of it")
+below = ("mosaic of 16", "mosaic of 36", "mosaic of 72", "texture, cropped")
 show(("temple", "flower"), sheet, above + below)
 
 # %% [markdown]
@@ -112,8 +112,8 @@ show(("temple", "flower"), sheet, above + below)
 # and $t$ of the own negative, all unit vectors. The loss is cross-entropy: find $k$.
 #
 # $$
-# L = -\log \frac{e^{q \cdot k / \tau}}
-#   {e^{q \cdot k / \tau} + \sum_j e^{q \cdot u_j / \tau} + e^{\alpha\, q \cdot t / \tau}}
+# L = -\log \frac{e^{q \cdot k / \tau}}{e^{q \cdot k / \tau}
+#   + \sum_j e^{q \cdot u_j / \tau} + e^{\alpha\, q \cdot t / \tau}}
 # $$
 #
 # The factor $\alpha$ stands inside the exponent, beside the cosine. It is not a weight
@@ -350,7 +350,7 @@ for name in configs:
     encoders["untrained"] = make_encoder(run)(fresh_state(run).variables)
     encoders[name] = encode
 
-images = unit_range(test_file["image"])
+images = unit_range(test_file["image"][:256])
 keys = jax.random.split(jax.random.key(2), len(images))
 mosaics = jax.jit(jax.vmap(build(mosaic)))(keys, images)
 
@@ -366,10 +366,10 @@ for axes, (name, encode) in zip(places, encoders.items(), strict=True):
         ("another image", z[::-1], drawing.PALETTE[1]),
     ):
         style = {"color": colour, "alpha": 0.6, "label": title}
-        axes.hist((z * other).sum(axis=1), np.linspace(-1, 1, 41), **style)
+        axes.hist((z * other).sum(axis=1), np.linspace(-1, 1, 26), **style)
     axes.set_yticks([])
 places[0].set_ylabel("test images", color=drawing.TEXT)
-places[1].legend(loc="upper left", frameon=False, labelcolor=drawing.TEXT)
+places[0].legend(loc="upper left", frameon=False, labelcolor=drawing.TEXT)
 figure
 
 # %% [markdown]
