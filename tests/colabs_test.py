@@ -13,8 +13,9 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
-PICTURES = {"supcon": 6, "thanos": 9}
+PICTURES = {"nonsemantic_negatives": 6, "supcon": 6, "thanos": 9}
 RUNS = {
+    "nonsemantic_negatives": {"MoCo", "mosaics"},
     "supcon": {"supcon", "simclr"},
     "thanos": {
         *("SupCon", "InfoNCE", "autoencoder"),
