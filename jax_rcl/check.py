@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -17,6 +18,9 @@ from jax_rcl.augment.compose import prepare
 from jax_rcl.config import OF_BEST, ConfigError, Experiment
 from jax_rcl.core import Batch, Clock, Operation, Source, Tree, Variables
 from jax_rcl.data import records
+
+MOST_CHECKED = 1024
+"""Records that an objective is shown before a run, at most."""
 
 CPU_RESIDENT_BYTES = 2 * 2**30
 """What "auto" lays out in memory where the device does not say how much it has."""
@@ -72,6 +76,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
         variables = variable_shapes(experiment, augmented)
         check_layers(experiment, layer_shapes(experiment, variables, augmented))
         check_loss(experiment, mesh, variables, augmented)
+        check_values(experiment, record)
     own = variables
     with refusals("init_from"):
         for rule in experiment.init_from:
@@ -149,6 +154,29 @@ def check_loss(
             f"than `init` made: {shapes_only(after)} instead of "
             f"{shapes_only(variables.memory)}."
         )
+
+
+def check_values(
+    experiment: Experiment, record: dict[str, jax.ShapeDtypeStruct]
+) -> None:
+    """Shows some records to an objective that refuses data by their values.
+
+    They are spread evenly over the source, a batch of them at most, and it gets what it
+    reads of them as the source gives it.
+
+    Raises:
+      ValueError: what the objective refuses.
+    """
+    check = getattr(experiment.objective, "check", None)
+    read = sorted(experiment.objective.needs & set(record))
+    if check is None or not read:
+        return
+    source = experiment.source
+    count = min(len(source), experiment.batch_size, MOST_CHECKED)
+    places = np.linspace(0, len(source) - 1, count).astype(int).tolist()
+    with ThreadPoolExecutor(records.THREADS) as pool:
+        found = list(pool.map(source.__getitem__, places))
+    check({key: np.stack([one[key] for one in found]) for key in read})
 
 
 def clock_of_start() -> Clock:

@@ -93,6 +93,10 @@ class Objective(Protocol):
 
     `loss` runs on one device's share of a batch, inside `parallel.data_parallel`;
     what it compares across the whole batch, it gathers with `parallel.gather`.
+
+    One that cannot work with every value of what the source gives may offer
+    `check(records)`: before anything is compiled it is called with some records, arrays
+    by key of those in `needs`, and raises ValueError.
     """
 
     @property

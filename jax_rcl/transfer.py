@@ -12,7 +12,7 @@ import numpy as np
 
 from jax_rcl.checkpoint import Which, flat, leftovers, progress, read_variables
 from jax_rcl.core import Variables
-from jax_rcl.weights import files, moco, torchvision
+from jax_rcl.weights import files, moco, torchvision, uniformity
 from jax_rcl.weights.rules import flatten, unflatten
 
 logger = logging.getLogger(__name__)
@@ -171,12 +171,65 @@ class ImportMoCo:
         return _imported(self, variables, places, moco.to_variables)
 
 
+@dataclasses.dataclass(frozen=True)
+class ImportUniformity:
+    """Takes an encoder, or a whole run, from decoupled uniformity's authors.
+
+    The files of https://github.com/Duplums/contrastive-decoupled-uniformity
+    (`checkpoint_0399.pth.tar`), with or without prior. Of what is not asked for nothing
+    is read; the optimizer's state never is.
+
+    A frozen probe of all that evaluation keeps, a `Classify` whose encoder is
+    `Headed(ResNet(50), Linear(2048))`, is filled with parts="encoder and fc",
+    params="frozen/encoder/params/encoder", fc="frozen/encoder/params/head" and
+    batch_stats="frozen/encoder/batch_stats/encoder"; one of the pooled features, whose
+    encoder is the `ResNet`, with parts="encoder", params="frozen/encoder/params" and
+    batch_stats="frozen/encoder/batch_stats".
+
+    Attributes:
+      file: `.pth.tar`, `.pth` or `.pt` with the extra `torch`, or its `state_dict` as
+        `.npz` or `.safetensors`.
+      parts: `encoder`; `encoder and fc`, the layer of 2048 features after it, too;
+        `everything`, to train on as `Uniformity`: also the projector, a
+        `Mlp((2048, 256), first="relu")`; or `encoder and projector`, all that files of
+        before 23 May 2023 have, whose projector reads the pooled features.
+      params: prefix of this run's variables that the encoder's parameters fill.
+      batch_stats: prefix that its batch statistics fill.
+      fc: prefix that the parameters of the layer after it fill, a `Linear`.
+    """
+
+    file: str
+    parts: Literal[
+        "encoder", "encoder and fc", "encoder and projector", "everything"
+    ] = "everything"
+    params: str = "params/encoder"
+    batch_stats: str = "memory/encoder"
+    fc: str = "params/fc"
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Replaces what the parts are, and nothing else.
+
+        Raises:
+          ValueError: this run or the file has no such part, or they are of another
+            network; the message lists what is left over on both sides.
+        """
+        places = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
+        }
+        if self.parts in ("encoder and fc", "everything"):
+            places["fc/params"] = self.fc
+        if self.parts in ("encoder and projector", "everything"):
+            places["projector/params"] = "params/projector"
+        return _imported(self, variables, places, uniformity.to_variables)
+
+
 Importer = Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], dict[str, Any]]
 """(arrays of a file, shapes in a tree) to arrays in the same tree."""
 
 
 def _imported(
-    rule: ImportResNet | ImportMoCo,
+    rule: ImportResNet | ImportMoCo | ImportUniformity,
     variables: Variables,
     places: Mapping[str, str],
     to_variables: Importer,

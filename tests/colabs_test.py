@@ -13,8 +13,14 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
-PICTURES = {"nonsemantic_negatives": 6, "supcon": 6, "thanos": 9}
+PICTURES = {
+    "kernel_uniformity": 8,
+    "nonsemantic_negatives": 6,
+    "supcon": 6,
+    "thanos": 9,
+}
 RUNS = {
+    "kernel_uniformity": {"without", "words"},
     "nonsemantic_negatives": {"MoCo", "mosaics"},
     "supcon": {"supcon", "simclr"},
     "thanos": {

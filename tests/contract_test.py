@@ -18,6 +18,7 @@ from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Clock, Objective
+from jax_rcl.losses.kernels import Cosine, Rbf
 from jax_rcl.networks.dropout import Dropout
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.norms import normalized
@@ -27,6 +28,7 @@ from jax_rcl.objectives.moco import MoCo
 from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.objectives.terms import Contrast, Reconstruction
+from jax_rcl.objectives.uniformity import Uniformity
 
 
 class TinyResNet(nn.Module):
@@ -106,6 +108,13 @@ OBJECTIVES = {
     "moco-released": MoCo(
         TinyResNet(norm="local"), PROJECTOR, 2 * N, 0.5, keys="shuffled"
     ),
+    "uniformity": Uniformity(ENCODER, PROJECTOR, block=5),
+    "uniformity-kernel": Uniformity(
+        Dropping(), Mlp((8, 8), first="relu"), Linear(8), kernel=Rbf(1.0, "median")
+    ),
+    "uniformity-released": Uniformity(
+        ENCODER, PROJECTOR, Linear(8), Cosine(), scope="device", group=2
+    ),
 }
 # Leaves of `params` that a loss does not move, with the reason.
 UNUSED: dict[str, dict[str, str]] = {name: {} for name in OBJECTIVES}
@@ -122,12 +131,14 @@ def make_batch(n=N):
     label, group = rng.integers(0, 4, (2, n)).astype(np.int32)
     target = rng.dirichlet(np.ones(4), n).astype(np.float32)
     negatives = rng.random((n, 2, 8, 8, 3), np.float32)
+    prior = rng.normal(size=(n, 5)).astype(np.float32)
     return {
         "image": image,
         "label": label,
         "group": group,
         "target": target,
         "negatives": negatives,
+        "prior": prior,
     }
 
 

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "bench_negatives": "augment bench_losses networks parallel",
     "reference_corruptions": "",
     "bench_corruptions": "augment parallel reference_corruptions",
-    "prepare": "augment config core data fields main parallel",
+    "prepare": "augment check checkpoint config core data fields main parallel run "
+    "run_features",
     "compared": "checkpoint config evaluate run",
     "robustness": "checkpoint compared config core evaluate main parallel report "
     "results run table",
@@ -42,6 +43,7 @@ MAY_IMPORT = {
     "run": "core parallel config check checkpoint train_step",
     "feed": "core parallel check data run train_step",
     "results": "core parallel config feed report run train_step",
+    "run_features": "augment checkpoint config core data parallel results run",
     "cost": "core parallel feed report run",
     "train": "core parallel checkpoint feed interrupt report results run train_step",
     "main": "parallel config checkpoint cost feed interrupt results run train",

@@ -21,13 +21,14 @@ from jax_rcl.checkpoint import (
 )
 from jax_rcl.config import node
 from jax_rcl.core import Clock, Variables
-from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.networks.heads import Headed, Linear, Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.moco import MoCo
-from jax_rcl.transfer import ImportMoCo, ImportResNet, Restore
-from jax_rcl.weights import moco, torchvision
+from jax_rcl.objectives.uniformity import Uniformity
+from jax_rcl.transfer import ImportMoCo, ImportResNet, ImportUniformity, Restore
+from jax_rcl.weights import moco, torchvision, uniformity
 
 # Reads that are still under way when another one fails end in a closed event loop.
 pytestmark = pytest.mark.filterwarnings(
@@ -479,3 +480,107 @@ def test_a_linear_probe_of_mocos_authors_fills_encoder_and_head(tmp_path):
         head="params/head",
     )(own)
     jax.tree.map(np.testing.assert_array_equal, found, given)
+
+
+UNIFORMITY = Uniformity(SMALL, Mlp((12, 6), first="relu"), fc=Linear(12))
+BEFORE = dataclasses.replace(UNIFORMITY, fc=None)
+ENCODER_AND_FC = ("params/encoder/", "memory/encoder/", "params/fc/")
+
+
+def uniformity_file(folder, given):
+    """The file that the authors of decoupled uniformity would have written of a run."""
+    parts = {name: {"params": params} for name, params in given.params.items()}
+    parts["encoder"]["batch_stats"] = given.memory["encoder"]
+    np.savez(folder / "checkpoint_0399.npz", **uniformity.from_variables(parts))
+    return str(folder / "checkpoint_0399.npz")
+
+
+@pytest.fixture(scope="module")
+def uniformity_run(tmp_path_factory):
+    """A run of decoupled uniformity, and its file."""
+    given = drawn(UNIFORMITY, 1)
+    return given, uniformity_file(tmp_path_factory.mktemp("uniformity"), given)
+
+
+@pytest.mark.parametrize(
+    ("parts", "prefixes"),
+    [
+        ("encoder", QUERY),
+        ("encoder and fc", ENCODER_AND_FC),
+        ("everything", ("",)),
+    ],
+)
+def test_of_decoupled_uniformity_the_parts_that_are_asked_for_are_taken(
+    uniformity_run, parts, prefixes
+):
+    (given, file), own = uniformity_run, drawn(UNIFORMITY, 2)
+    found = ImportUniformity(file, parts)(own)
+    assert jax.tree.structure(found) == jax.tree.structure(own)
+    for path, leaf in flat(found).items():
+        source = given if path.startswith(prefixes) else own
+        np.testing.assert_array_equal(leaf, flat(source)[path])
+        assert leaf.dtype == flat(own)[path].dtype
+
+
+def test_everything_of_decoupled_uniformity_is_taken_unless_less_is_asked_for(
+    uniformity_run,
+):
+    given, file = uniformity_run
+    shapes = jax.eval_shape(UNIFORMITY.init, jax.random.key(0), LABELLED)
+    found = ImportUniformity(file)(shapes)
+    jax.tree.map(np.testing.assert_array_equal, found, given)
+
+
+def test_a_frozen_probe_keeps_the_layer_that_decoupled_uniformity_is_evaluated_with(
+    uniformity_run,
+):
+    given, file = uniformity_run
+    probe = Classify(Headed(SMALL, Linear(12)), Linear(5), encoder_is="frozen")
+    own = drawn(probe, 2)
+    found = ImportUniformity(
+        file,
+        "encoder and fc",
+        params="frozen/encoder/params/encoder",
+        batch_stats="frozen/encoder/batch_stats/encoder",
+        fc="frozen/encoder/params/head",
+    )(own)
+    images = jnp.asarray(np.random.default_rng(0).random((2, 8, 8, 3)), np.float32)
+    np.testing.assert_allclose(
+        probe.encode(found, images)["features"],
+        UNIFORMITY.encode(given, images)["features"],
+        rtol=1e-5,
+    )
+    everything = {path for path in flat(own) if path.startswith("frozen/")}
+    assert differing(found, own) == everything
+
+
+def test_a_frozen_probe_may_see_the_pooled_features_of_decoupled_uniformity(
+    uniformity_run,
+):
+    given, file = uniformity_run
+    own = drawn(Classify(SMALL, Linear(5), encoder_is="frozen"), 2)
+    found = ImportUniformity(
+        file,
+        "encoder",
+        params="frozen/encoder/params",
+        batch_stats="frozen/encoder/batch_stats",
+    )(own)
+    encoder, equal = found.frozen["encoder"], np.testing.assert_array_equal
+    jax.tree.map(equal, encoder["params"], given.params["encoder"])
+    jax.tree.map(equal, encoder["batch_stats"], given.memory["encoder"])
+    assert all(path.startswith("frozen/encoder") for path in differing(found, own))
+
+
+def test_files_of_before_fill_a_run_without_the_layer(tmp_path, uniformity_run):
+    given = drawn(BEFORE, 1)
+    file = uniformity_file(tmp_path, given)
+    found = ImportUniformity(file, "encoder and projector")(drawn(BEFORE, 2))
+    jax.tree.map(np.testing.assert_array_equal, found, given)
+    with pytest.raises(ValueError, match=r"no layer `fc` .* before 23 May"):
+        ImportUniformity(file)(drawn(UNIFORMITY))
+    with pytest.raises(
+        ValueError, match=r"ImportUniformity: nothing below 'params/fc' in this run"
+    ):
+        ImportUniformity(file)(drawn(BEFORE))
+    with pytest.raises(ValueError, match=r"reads what module\.encoder\.fc gives"):
+        ImportUniformity(uniformity_run[1], "encoder and projector")(drawn(BEFORE))

@@ -1,4 +1,4 @@
-"""Affine maps of the plane with a random sign: rotation, shear, translation.
+"""Affine maps of the plane, random in sign or angle: rotation, shear, translation.
 
 Conventions are PIL's, so that policies written for it mean the same here: places are
 measured in pixels from the upper left corner, pixel centres lie at half integers, and a
@@ -122,6 +122,39 @@ class Rotate:
         h, w, _ = image.shape
         matrix = rotation(either_sign(key, self.degrees), h, w)
         return affine(image, matrix, interpolation=self.interpolation, fill=self.fill)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRotation:
+    """Turns about the middle by an angle uniform in ±degrees, as torchvision's.
+
+    Attributes:
+      degrees: largest angle, 0 or more.
+      interpolation: "nearest" or "bilinear"; see `affine`.
+      fill: value of what comes from outside of the image, in [0, 1].
+
+    Raises:
+      ValueError: if a field is out of bounds.
+    """
+
+    degrees: float
+    interpolation: Interpolation = "nearest"
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require("RandomRotation", "degrees", self.degrees, self.fill)
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "h w c"]:
+        """The turned image."""
+        h, w, _ = image.shape
+        matrix = rotation(self.angle(key), h, w)
+        return affine(image, matrix, interpolation=self.interpolation, fill=self.fill)
+
+    def angle(self, key: jax.Array) -> Float[Array, ""]:
+        """Draws how far to turn, in degrees."""
+        return jax.random.uniform(key, (), minval=-self.degrees, maxval=self.degrees)
 
 
 @dataclasses.dataclass(frozen=True)

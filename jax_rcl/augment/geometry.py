@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_rcl.augment.resample import Whole, resize, resized_crop
+from jax_rcl.augment.resample import Interpolation, Whole, resize, resized_crop
 
 TRIES = 10
 """How often `RandomResizedCrop` tries to fit a box before it takes the central one."""
@@ -60,7 +60,8 @@ class RandomResizedCrop:
       size: height and width of the result.
       area: bounds of the box's area, as a fraction of the image's, in (0, 1].
       aspect: bounds of width / height of the box, above 0.
-      antialias: as in `resized_crop`.
+      antialias: as in `resized_crop`, where bicubic must have it.
+      interpolation: as in `resized_crop`.
 
     Raises:
       ValueError: if a field is out of bounds.
@@ -70,6 +71,7 @@ class RandomResizedCrop:
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     antialias: bool = True
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         _require_positive("RandomResizedCrop.size", self.size)
@@ -89,7 +91,13 @@ class RandomResizedCrop:
     ) -> Float[Array, "s s c"]:
         """One random box of the image, resized."""
         box = self.box(key, image.shape[0], image.shape[1])
-        return resized_crop(image, *box, size=self.size, antialias=self.antialias)
+        return resized_crop(
+            image,
+            *box,
+            size=self.size,
+            antialias=self.antialias,
+            interpolation=self.interpolation,
+        )
 
     def box(
         self, key: jax.Array, height: int, width: int

@@ -32,6 +32,11 @@ class InFiles:
         """The labels of all records, without reading an image."""
         return np.array([label for _, label in self.files], np.int32)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The last folder and the name of every file, such as `cat/tom.jpeg`."""
+        return tuple("/".join(Path(path).parts[-2:]) for path, _ in self.files)
+
     def __len__(self) -> int:
         return len(self.files)
 

@@ -1,5 +1,6 @@
 """What holds of every source: its records, its labels, its size, shares of it."""
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -109,6 +110,19 @@ def groups_of(source: Source) -> Int32[np.ndarray, " m"]:
 def group_names_of(source: Source) -> tuple[str, ...]:
     """What each group means; empty where the source does not say."""
     return getattr(source, "group_names", ())
+
+
+def names_of(source: Source) -> tuple[str, ...]:
+    """The name of every record, in order; empty where the source does not say.
+
+    Names are paths such as `cat/tom.jpeg` where records are files. Sources of this
+    package give them as `names`.
+    """
+    fields = dataclasses.fields(source) if dataclasses.is_dataclass(source) else ()
+    # A setting of this name, as `Npz` and `Grouped` have, is of the classes.
+    if any(field.name == "names" for field in fields):
+        return ()
+    return getattr(source, "names", ())
 
 
 def _of_every_record(source: Source, key: str) -> Int32[np.ndarray, " m"]:

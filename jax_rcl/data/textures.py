@@ -13,7 +13,7 @@ from jaxtyping import Int32
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
 from jax_rcl.data.decoded import check_size
-from jax_rcl.data.records import Record, group_names_of, labels_of
+from jax_rcl.data.records import Record, group_names_of, labels_of, names_of
 
 TEXTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Files that are taken for textures, in any case; of several the first of these."""
@@ -69,6 +69,11 @@ class WithTexture:
     def all_groups(self) -> Int32[np.ndarray, " m"] | None:
         """The groups of all records; None where the source does not list them."""
         return getattr(self.source, "all_groups", None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all records; empty where the source does not say."""
+        return names_of(self.source)
 
     @functools.cached_property
     def textures(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import functools
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Float32, Int32, Int64
 
 from jax_rcl.core import Source
 from jax_rcl.data.coarse import CoarseMap
@@ -15,6 +15,7 @@ from jax_rcl.data.records import (
     check_choice,
     group_names_of,
     labels_of,
+    names_of,
     permutation,
     torch_permutation,
 )
@@ -44,8 +45,38 @@ class Chosen:
     @property
     def all_groups(self) -> Int32[np.ndarray, " s"] | None:
         """The groups of all records; None where the source does not list them."""
-        groups = getattr(self.source, "all_groups", None)
-        return None if groups is None else groups[self.indices]
+        return self._rows_of("all_groups")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all records; empty where the source does not say."""
+        names = names_of(self.source)
+        return tuple(names[i] for i in self.indices) if names else ()
+
+    @property
+    def keywords(self) -> tuple[tuple[str, ...], ...]:
+        """Words that describe each record; empty where the source does not say."""
+        words = getattr(self.source, "keywords", ())
+        return tuple(words[i] for i in self.indices) if words else ()
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """What each target means; empty where there are none."""
+        return getattr(self.source, "target_names", ())
+
+    @property
+    def all_targets(self) -> Float32[np.ndarray, "s t"] | None:
+        """The targets of all records; None where the source does not list them."""
+        return self._rows_of("all_targets")
+
+    @property
+    def priors(self) -> Float32[np.ndarray, "s p"] | None:
+        """The priors of all records; None where the source does not list them."""
+        return self._rows_of("priors")
+
+    def _rows_of(self, name: str) -> np.ndarray | None:
+        rows = getattr(self.source, name, None)
+        return None if rows is None else rows[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -236,6 +267,31 @@ class Relabel:
     def all_groups(self) -> Int32[np.ndarray, " m"] | None:
         """The groups of all records; None where the source does not list them."""
         return getattr(self.source, "all_groups", None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all records; empty where the source does not say."""
+        return names_of(self.source)
+
+    @property
+    def keywords(self) -> tuple[tuple[str, ...], ...]:
+        """Words that describe each record; empty where the source does not say."""
+        return getattr(self.source, "keywords", ())
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """What each target means; empty where there are none."""
+        return getattr(self.source, "target_names", ())
+
+    @property
+    def all_targets(self) -> Float32[np.ndarray, "m t"] | None:
+        """The targets of all records; None where the source does not list them."""
+        return getattr(self.source, "all_targets", None)
+
+    @property
+    def priors(self) -> Float32[np.ndarray, "m p"] | None:
+        """The priors of all records; None where the source does not list them."""
+        return getattr(self.source, "priors", None)
 
     def __len__(self) -> int:
         return len(self._checked)

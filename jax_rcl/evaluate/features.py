@@ -1,8 +1,9 @@
 """Features of a whole source: encoded once, shared by all who ask for the same."""
 
+import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ from jax_rcl.data import stream
 _REMEMBERED: weakref.WeakKeyDictionary[Encode, dict[Hashable, Any]] = (
     weakref.WeakKeyDictionary()
 )
+
+_ANSWERS = {"label": np.int32, "targets": np.float32}  # what evaluators compare with
 
 
 def once(encode: Encode, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -63,23 +66,52 @@ def features(
         `class_names`, if there is no such layer, or if its features are not one finite
         vector per image.
     """
-    key = (source, preprocess)
-    named, labels = once(
-        encode, key, lambda: _encoded(encode, source, layer, preprocess, batch_size)
-    )
-    values = named[_checked(layer, named)]
-    if values.ndim != 2:
+    ask = _Question(source, layer, "label", preprocess, batch_size)
+    values, labels = _remembered(encode, ask)
+    if labels.min() < 0 or labels.max() >= len(source.class_names):
         raise ValueError(
-            f"layer {layer!r} gives {values.shape[1:]} for each image; evaluators read "
-            f"one vector [f]. Pool it in the objective's encode."
-        )
-    broken = int((~np.isfinite(values)).any(axis=1).sum())
-    if broken:
-        raise ValueError(
-            f"layer {layer!r} is not finite for {broken} of {len(values)} images of "
-            f"{source}; the encoder has diverged. Lower the learning rate."
+            f"{source} has labels from {labels.min()} to {labels.max()}, but names "
+            f"{len(source.class_names)} classes; labels count its names from 0."
         )
     return values, labels
+
+
+def features_and_targets(
+    encode: Encode,
+    source: Source,
+    *,
+    layer: str = "features",
+    preprocess: Operation | None = None,
+    batch_size: int = 256,
+) -> tuple[Float32[np.ndarray, "m f"], Float32[np.ndarray, "m t"]]:
+    """Features and targets of every image of a source, as `features` gives labels.
+
+    Targets answer several questions of yes and no about each image: 1, 0, or NaN where
+    the answer is missing.
+
+    Args:
+      encode: images [n, h, w, c] in [0, 1] to named features [n, f].
+      source: records of `image` and `targets`.
+      layer: which of the named features.
+      preprocess: a deterministic operation on each image, or None.
+      batch_size: images per call of `encode`.
+
+    Returns:
+      Features and targets, read-only, since others share them.
+
+    Raises:
+      ValueError: as `features`, with targets in the place of labels; or if a target is
+        something else than 0, 1 and NaN.
+    """
+    ask = _Question(source, layer, "targets", preprocess, batch_size)
+    values, targets = _remembered(encode, ask)
+    odd = targets[~np.isnan(targets) & (targets != 0) & (targets != 1)]
+    if odd.size:
+        raise ValueError(
+            f"{source} has {odd.size} targets such as {odd[0]:g}; a target is 0, 1 or, "
+            f"where it is missing, NaN. Let the source say what other values mean."
+        )
+    return values, targets
 
 
 def shared_classes(train: Source, test: Source) -> tuple[str, ...]:
@@ -107,39 +139,67 @@ def shared_classes(train: Source, test: Source) -> tuple[str, ...]:
     return train.class_names
 
 
-def _encoded(
-    encode: Encode,
-    source: Source,
-    layer: str,
-    preprocess: Operation | None,
-    batch_size: int,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Every layer of a source, and its labels; `layer` is checked after one batch."""
-    if not len(source):
-        raise ValueError(f"{source} is empty; there is nothing to evaluate.")
-    named: dict[str, list[np.ndarray]] = {}
-    labels: list[np.ndarray] = []
-    for batch, mask in stream.eval_batches(source, batch_size):
-        if "label" not in batch:
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    """What somebody wants to know of a source: a layer, and `answer` of its records."""
+
+    source: Source
+    layer: str
+    answer: str
+    preprocess: Operation | None
+    batch_size: int
+
+    def answered(self, keys: Iterable[str]) -> str:
+        """The key of the answer, if it is among those there."""
+        if self.answer not in keys:
+            kind = "labels" if self.answer == "label" else self.answer
             raise ValueError(
-                f"{source} has no 'label'; its records hold {_listed(sorted(batch))}. "
-                f"Evaluate on a source with labels."
+                f"{self.source} has no {self.answer!r}; its records hold "
+                f"{_listed(sorted(keys))}. Evaluate on a source with {kind}."
             )
-        output = parallel.fetch(encode(_prepare(preprocess, batch["image"])))
-        _checked(layer, output)
+        return self.answer
+
+
+def _remembered(encode: Encode, ask: _Question) -> tuple[np.ndarray, np.ndarray]:
+    """The layer and the answer, of a pass over the source that is made once."""
+    key = (ask.source, ask.preprocess)
+    named, answers = once(encode, key, lambda: _encoded(encode, ask))
+    values = named[_checked(ask.layer, named)]
+    if values.ndim != 2:
+        raise ValueError(
+            f"layer {ask.layer!r} gives {values.shape[1:]} for each image; evaluators "
+            f"read one vector [f]. Pool it in the objective's encode."
+        )
+    broken = int((~np.isfinite(values)).any(axis=1).sum())
+    if broken:
+        raise ValueError(
+            f"layer {ask.layer!r} is not finite for {broken} of {len(values)} images "
+            f"of {ask.source}; the encoder has diverged. Lower the learning rate."
+        )
+    return values, answers[ask.answered(answers)]
+
+
+def _encoded(
+    encode: Encode, ask: _Question
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Every layer of a source, and its answers; `ask` is checked after one batch."""
+    if not len(ask.source):
+        raise ValueError(f"{ask.source} is empty; there is nothing to evaluate.")
+    named: dict[str, list[np.ndarray]] = {}
+    answers: dict[str, list[np.ndarray]] = {}
+    for batch, mask in stream.eval_batches(ask.source, ask.batch_size):
+        ask.answered(batch)
+        output = parallel.fetch(encode(_prepare(ask.preprocess, batch["image"])))
+        _checked(ask.layer, output)
         for name, values in output.items():
             named.setdefault(name, []).append(np.asarray(values)[mask])
-        labels.append(np.asarray(batch["label"])[mask])
-    label = np.concatenate(labels).astype(np.int32)
-    if label.min() < 0 or label.max() >= len(source.class_names):
-        raise ValueError(
-            f"{source} has labels from {label.min()} to {label.max()}, but names "
-            f"{len(source.class_names)} classes; labels count its names from 0."
-        )
-    whole = {name: np.concatenate(x).astype(np.float32) for name, x in named.items()}
-    for array in (label, *whole.values()):
+        for name in _ANSWERS.keys() & batch.keys():
+            answers.setdefault(name, []).append(np.asarray(batch[name])[mask])
+    layers = {name: np.concatenate(x).astype(np.float32) for name, x in named.items()}
+    whole = {k: np.concatenate(x).astype(_ANSWERS[k]) for k, x in answers.items()}
+    for array in (*layers.values(), *whole.values()):
         array.flags.writeable = False
-    return whole, label
+    return layers, whole
 
 
 @functools.partial(jax.jit, static_argnums=0)

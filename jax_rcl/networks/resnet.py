@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
+from jax_rcl.networks.heads import initializers
 from jax_rcl.networks.norms import Norm, check_ghost_batch, normalized
 
 BLOCKS = {
@@ -23,6 +24,9 @@ BLOCKS = {
 BOTTLENECK = frozenset({14, 50, 101, 152})
 """Depths whose blocks are 1x1, 3x3, 1x1 instead of 3x3, 3x3."""
 
+HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""How convolutions start: normal with variance 2 / fan-out (He et al. 2015)."""
+
 
 def _conv(
     x: Float[Array, "b h w c"],
@@ -32,6 +36,7 @@ def _conv(
     name: str,
     stride: int = 1,
     padding: int | None = None,
+    initial: nn.initializers.Initializer = HE_NORMAL,
 ) -> Float[Array, "b i j d"]:
     # Padding is written out: "SAME" with stride 2 pads right and below only, which
     # shifts every map by half a pixel against imported weights.
@@ -43,7 +48,7 @@ def _conv(
         padding=padding,
         use_bias=False,
         dtype=x.dtype,
-        kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        kernel_init=initial,
         name=name,
     )(x)
 
@@ -144,6 +149,9 @@ class ResNet(nn.Module):
       stem: `imagenet` is a 7x7 convolution of stride 2 and a max pool of stride 2;
         `small`, for images of about 32x32, one 3x3 convolution of stride 1.
       stem_padding: of the small stem: 1 keeps the size, 2 adds two pixels to it.
+      stem_initial: how the small stem starts: as every convolution, or `uniform` in
+        ±1/√fan-in, PyTorch's default, which it has in releases that put it in the place
+        of torchvision's stem after that was initialised (decoupled uniformity's).
       norm: who shares the statistics of normalisation. With `sync` and `local`,
         `train=True` runs inside `parallel.data_parallel` only.
       ghost_batch: with norm="local", so many consecutive examples share statistics, as
@@ -155,14 +163,15 @@ class ResNet(nn.Module):
         returned features are float32 in any case.
 
     Raises:
-      ValueError: for a depth without a table of blocks, or a padding that the stem does
-        not have.
+      ValueError: for a depth without a table of blocks, or a padding or start that the
+        stem does not have.
     """
 
     depth: Literal[10, 14, 18, 34, 50, 101, 152]
     width: int = 64
     stem: Literal["imagenet", "small"] = "imagenet"
     stem_padding: int = 1
+    stem_initial: Literal["he normal", "uniform"] = "he normal"
     norm: Norm = "sync"
     ghost_batch: int | None = None
     zero_init_residual: bool = False
@@ -186,6 +195,11 @@ class ResNet(nn.Module):
                 f"ResNet.stem_padding {self.stem_padding} is for the small stem; "
                 f'write stem="small" or leave it at 1.'
             )
+        if self.stem == "imagenet" and self.stem_initial != "he normal":
+            raise ValueError(
+                f"ResNet.stem_initial {self.stem_initial!r} is for the small stem; "
+                f'write stem="small" or leave it at "he normal".'
+            )
         check_ghost_batch(self.norm, self.ghost_batch)
         super().__post_init__()
 
@@ -204,7 +218,17 @@ class ResNet(nn.Module):
         if self.stem == "imagenet":
             x = _conv(x, self.width, 7, stride=2, name="stem")
         else:
-            x = _conv(x, self.width, 3, padding=self.stem_padding, name="stem")
+            initial = HE_NORMAL
+            if self.stem_initial == "uniform":
+                initial = initializers("uniform", 9 * x.shape[-1])["kernel_init"]
+            x = _conv(
+                x,
+                self.width,
+                3,
+                padding=self.stem_padding,
+                initial=initial,
+                name="stem",
+            )
         x = nn.relu(_normalized(self, x, train=train, name="stem_norm"))
         if self.stem == "imagenet":
             x = nn.pool(x, -jnp.inf, lax.max, (3, 3), (2, 2), ((1, 1), (1, 1)))

@@ -3,7 +3,6 @@
 The code is https://github.com/facebookresearch/moco; forks of it keep the names.
 """
 
-import dataclasses
 import fnmatch
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from jax_rcl.weights.rules import (
-    LINEAR,
-    SAME,
     Layout,
     Rule,
     WeightsMismatch,
+    below,
     flatten,
+    head_rules,
     rename,
     rename_back,
     unflatten,
@@ -31,39 +30,17 @@ _CURSOR = Layout(
 )
 
 
-def _head_rules(**layers: str) -> tuple[Rule, ...]:
-    """Rules of a head, by the names of its layers here."""
-    return tuple(
-        Rule(f"{source}.{leaf}", f"params/{layer}/{ours}", layout)
-        for layer, source in layers.items()
-        for leaf, ours, layout in (
-            ("weight", "kernel", LINEAR),
-            ("bias", "bias", SAME),
-        )
-    )
-
-
-_LINEAR_HEAD = _head_rules(out="fc")  # MoCo v1
-_MLP_HEAD = _head_rules(hidden1="fc.0", out="fc.2")  # MoCo v2
-
-
-def _below(source: str, target: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """The rules for names below `source` there and below `target` here."""
-    return tuple(
-        dataclasses.replace(
-            rule, source=f"{source}.{rule.source}", target=f"{target}/{rule.target}"
-        )
-        for rule in rules
-    )
+_LINEAR_HEAD = head_rules(out="fc")  # MoCo v1
+_MLP_HEAD = head_rules(hidden1="fc.0", out="fc.2")  # MoCo v2
 
 
 def _rules(head: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """Names of a checkpoint there and here; its two heads are of one kind."""
     return (
-        *_below("encoder_q", "encoder", RESNET),
-        *_below("encoder_q", "projector", head),
-        *_below("encoder_k", "slow/encoder", RESNET),
-        *_below("encoder_k", "slow/projector", head),
+        *below("encoder_q", "encoder", RESNET),
+        *below("encoder_q", "projector", head),
+        *below("encoder_k", "slow/encoder", RESNET),
+        *below("encoder_k", "slow/projector", head),
         Rule("queue", "queue", _QUEUE),
         Rule("queue_ptr", "cursor", _CURSOR),
     )

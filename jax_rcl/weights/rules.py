@@ -84,6 +84,28 @@ class Rule:
         return (self.target,) if isinstance(self.target, str) else self.target
 
 
+def head_rules(**layers: str) -> tuple[Rule, ...]:
+    """Rules of linear layers: for each name here, `out="fc"`, the one in PyTorch."""
+    return tuple(
+        Rule(f"{source}.{leaf}", f"params/{layer}/{ours}", layout)
+        for layer, source in layers.items()
+        for leaf, ours, layout in (
+            ("weight", "kernel", LINEAR),
+            ("bias", "bias", SAME),
+        )
+    )
+
+
+def below(source: str, target: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Rules of one target each, for names below `source` there and `target` here."""
+    return tuple(
+        dataclasses.replace(
+            rule, source=f"{source}.{rule.source}", target=f"{target}/{rule.target}"
+        )
+        for rule in rules
+    )
+
+
 class WeightsMismatch(ValueError):
     """Weights and a network do not fit; the message lists what is left over."""
 

@@ -8,6 +8,7 @@ from PIL import Image
 from scipy import stats
 
 from jax_rcl.augment.affine import (
+    RandomRotation,
     Rotate,
     Shear,
     Translate,
@@ -113,6 +114,23 @@ def test_both_directions_are_equally_likely(operation, cases):
     assert stats.binomtest(counts[0], 400).pvalue > 1e-3
 
 
+def test_random_rotations_turn_by_any_angle_up_to_the_largest():
+    operation = RandomRotation(45.0)
+    keys = jax.random.split(KEY, 2000)
+    angles = np.asarray(jax.jit(jax.vmap(operation.angle))(keys))
+    assert stats.kstest(angles, stats.uniform(-45, 90).cdf).pvalue > 1e-3
+    result = jax.jit(operation)(keys[3], IMAGE)
+    assert abs(angles[3]) > 10
+    expected = Image.fromarray(PIXELS).rotate(float(angles[3]))
+    agree(result, expected, "nearest")
+    assert (np.asarray(result)[0, 0] == 0).all()
+
+
+def test_random_rotations_of_no_degrees_change_nothing():
+    result = RandomRotation(0.0, interpolation="bilinear", fill=1.0)(KEY, IMAGE)
+    np.testing.assert_array_equal(result, IMAGE)
+
+
 def test_fill_and_interpolation_are_those_of_the_fields():
     options = {"interpolation": "bilinear", "fill": 1.0}
     for operation, make in [
@@ -132,6 +150,8 @@ def test_fill_and_interpolation_are_those_of_the_fields():
         (lambda: Shear(-0.1), "Shear.slope -0.1 must be 0 or more"),
         (lambda: Translate(-2.0), "Translate.pixels -2.0 must be 0 or more"),
         (lambda: Rotate(1.0, fill=2.0), r"Rotate.fill 2.0 must lie in \[0, 1\]"),
+        (lambda: RandomRotation(-1.0), "RandomRotation.degrees -1.0 must be 0 or"),
+        (lambda: RandomRotation(1.0, fill=2.0), "RandomRotation.fill 2.0"),
         (lambda: Shear(0.1, fill=-1.0), "Shear.fill -1.0"),
         (lambda: Translate(1.0, fill=2.0), "Translate.fill 2.0"),
     ],

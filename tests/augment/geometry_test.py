@@ -22,6 +22,7 @@ from jax_rcl.augment.geometry import (
     padded_crop,
     turned,
 )
+from jax_rcl.augment.resample import resized_crop
 
 KEY = jax.random.key(0)
 IMAGE = jnp.asarray(np.random.default_rng(0).random((6, 6, 3)), jnp.float32)
@@ -105,6 +106,18 @@ def test_all_places_of_a_box_are_equally_likely():
 def test_the_whole_area_is_the_image():
     operation = jax.jit(RandomResizedCrop(6, area=(1.0, 1.0), aspect=(1.0, 1.0)))
     np.testing.assert_allclose(operation(KEY, IMAGE), IMAGE, atol=1e-6)
+
+
+def test_a_random_box_may_be_resized_bicubically():
+    operation = RandomResizedCrop(8, area=(0.3, 0.6), interpolation="bicubic")
+    box = operation.box(KEY, 6, 6)
+    expected = resized_crop(
+        IMAGE, *box, size=8, antialias=True, interpolation="bicubic"
+    )
+    found = operation(KEY, IMAGE)
+    np.testing.assert_array_equal(found, expected)
+    linear = RandomResizedCrop(8, area=(0.3, 0.6))(KEY, IMAGE)
+    assert np.abs(found - linear).max() > 0.01
 
 
 def test_random_crop_cuts_from_the_padded_image():

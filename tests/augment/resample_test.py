@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from jax_rcl.augment.resample import (
+    cubic_weights,
     gaussian_weights,
     linear_weights,
     resize,
@@ -22,7 +24,7 @@ GOLDEN = np.load(
 )
 CROPS = [name for name in GOLDEN if name.startswith("resized_crop")]
 
-crop = jax.jit(resized_crop, static_argnames=("size", "antialias"))
+crop = jax.jit(resized_crop, static_argnames=("size", "antialias", "interpolation"))
 axis_weights = jax.jit(linear_weights, static_argnames=("source", "size", "antialias"))
 
 
@@ -121,6 +123,57 @@ def test_halving_with_antialiasing_weighs_1_3_3_1():
 def test_halving_without_antialiasing_is_the_mean_of_two():
     weights = axis_weights(0, 12, source=12, size=6, antialias=False)
     np.testing.assert_allclose(weights, np.kron(np.eye(6), [0.5, 0.5]), atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 40, 48), (2, 11, 35, 9), (5, 6, 3, 40)])
+def test_bicubic_is_that_of_pil(box):
+    # In 32 bits a channel, where PIL neither rounds nor limits.
+    image = np.asarray(GOLDEN["image"], np.float32)
+    top, left, height, width = box
+    cut = image[top : top + height, left : left + width]
+    expected = np.stack(
+        [
+            np.asarray(
+                Image.fromarray(cut[..., channel]).resize(
+                    (16, 16), Image.Resampling.BICUBIC
+                )
+            )
+            for channel in range(cut.shape[-1])
+        ],
+        axis=-1,
+    )
+    found = crop(image, *box, size=16, antialias=True, interpolation="bicubic")
+    np.testing.assert_allclose(found, expected.clip(0, 1), rtol=0, atol=1e-5)
+
+
+def test_cubic_weights_of_what_keeps_its_size_pick_each_pixel():
+    weights = cubic_weights(0, 9, source=9, size=9)
+    np.testing.assert_allclose(weights, np.eye(9), atol=1e-6)
+
+
+def test_bicubic_goes_beyond_values_at_an_edge_and_is_limited():
+    weights = np.asarray(cubic_weights(0, 12, source=12, size=24))
+    np.testing.assert_allclose(weights.sum(1), 1.0, atol=1e-6)
+    assert weights.min() < -0.05
+    step = jnp.zeros((12, 12, 1)).at[:, 6:].set(1.0)
+    found = crop(step, 0, 0, 12, 12, size=24, antialias=True, interpolation="bicubic")
+    beyond = weights @ (np.arange(12) >= 6)
+    assert beyond.max() > 1.01 and beyond.min() < -0.01
+    np.testing.assert_allclose(found[5, :, 0], beyond.clip(0, 1), atol=1e-5)
+
+
+def test_bicubic_without_antialiasing_is_refused():
+    with pytest.raises(ValueError, match=r"'bicubic' .* write antialias=True"):
+        crop(
+            GOLDEN["image"],
+            0,
+            0,
+            9,
+            9,
+            size=8,
+            antialias=False,
+            interpolation="bicubic",
+        )
 
 
 def test_separable_is_a_double_sum():

@@ -10,8 +10,10 @@ from PIL import Image
 
 from jax_rcl.core import Source
 from jax_rcl.data.decoded import ImageFolder, Tfds
-from jax_rcl.data.records import check_labels, labels_of
+from jax_rcl.data.records import check_labels, labels_of, names_of
 from jax_rcl.data.stream import Order, load, train_stream
+
+DOGS = ("0.png", "1.BMP", "2.Webp", "3.ppm")
 
 
 def encoded(image: np.ndarray, kind: str = "png") -> bytes:
@@ -46,6 +48,13 @@ def test_a_folder_is_a_source_of_squares_sorted_by_class_and_name(folder):
     assert np.abs(images[:, 2, 2, 0].astype(int) - [200, 0, 10, 20, 30]).max() <= 2
     assert source[4]["label"] == 1 and source[4]["label"].dtype == np.int32
     check_labels(source)
+
+
+def test_records_are_called_by_their_class_and_file(folder):
+    names = names_of(ImageFolder(str(folder), 5))
+    assert names == ("cat/tom.jpeg", *(f"dog/{i}" for i in DOGS))
+    chosen = ImageFolder(str(folder), 5, classes=("dog",))
+    assert names_of(chosen) == names[1:]
 
 
 def test_a_folder_is_its_settings(folder):

@@ -12,11 +12,12 @@ from jax_rcl.data.records import (
     group_names_of,
     groups_of,
     labels_of,
+    names_of,
     nbytes,
     permutation,
     torch_permutation,
 )
-from jax_rcl.data.sources import Synthetic
+from jax_rcl.data.sources import Npz, Synthetic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,20 @@ def test_a_source_without_groups_says_so():
     with pytest.raises(ValueError, match=r"records of Listed\(.* have no 'group'"):
         groups_of(Listed((1, 0, 1)))
     assert group_names_of(Listed((1, 0, 1))) == ()
+
+
+def test_names_are_of_records_and_not_of_classes(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Named(Listed):
+        @property
+        def names(self) -> tuple[str, ...]:
+            return ("x.png", "y.png")
+
+    assert names_of(Named((0, 1))) == ("x.png", "y.png")
+    assert names_of(Listed((0, 1))) == ()
+    np.savez(tmp_path / "set.npz", image=np.zeros((2, 2, 2), np.uint8), label=[0, 1])
+    classes = Npz(str(tmp_path / "set.npz"), names=("cat", "dog"))
+    assert classes.class_names == ("cat", "dog") and names_of(classes) == ()
 
 
 @pytest.mark.parametrize("wrong", [2, -1])

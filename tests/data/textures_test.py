@@ -10,7 +10,7 @@ from PIL import Image
 from jax_rcl.config import build, node
 from jax_rcl.core import Source
 from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.records import labels_of
+from jax_rcl.data.records import labels_of, names_of
 from jax_rcl.data.sources import Digits
 from jax_rcl.data.stream import load
 from jax_rcl.data.textures import WithTexture
@@ -50,6 +50,7 @@ def test_it_is_a_source_like_the_one_it_wraps(source, trees):
     assert isinstance(source, Source) and source.class_names == ("a", "b")
     assert labels_of(source).tolist() == [0, 0, 0, 1, 1, 1] and len(source) == 6
     assert source.group_names == () and source.all_groups is None
+    assert names_of(source)[2:4] == ("a/2.png", "b/3.png")
     photographs = node(ImageFolder, str(trees / "photos"), 4)
     config = node(WithTexture, photographs, str(trees / "textures"), 6)
     assert build(config) == source and hash(build(config)) == hash(source)

@@ -7,7 +7,7 @@ from jax_rcl.config import build, node
 from jax_rcl.core import Source
 from jax_rcl.data import coarse
 from jax_rcl.data.coarse import CoarseMap
-from jax_rcl.data.records import check_labels, groups_of, labels_of
+from jax_rcl.data.records import check_labels, groups_of, labels_of, names_of
 from jax_rcl.data.sources import Digits, Npz, Synthetic
 from jax_rcl.data.wrappers import (
     Channels,
@@ -40,6 +40,11 @@ class Listed(Numbered):
 
     group_names = tuple(f"group {i}" for i in range(40))
     all_groups = np.arange(40, dtype=np.int32)[::-1]
+    names = tuple(f"record {i}" for i in range(40))
+    keywords = tuple((str(i), "number") for i in range(40))
+    target_names = ("tens", "ones")
+    all_targets = np.stack(np.divmod(np.arange(40, dtype=np.float32), 10), axis=1)
+    priors = np.arange(80, dtype=np.float32).reshape(40, 2)
 
 
 # Subset.
@@ -261,17 +266,17 @@ def test_colour_is_not_repeated():
 # All of them.
 
 
-@pytest.mark.parametrize("source", [Numbered(), Listed()])
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda source: Subset(source, 0.5),
-        lambda source: Split(source, "val", 0.25),
-        lambda source: Unbalanced(source, PAIRS, (6, 2)),
-        lambda source: coarsened(source, PAIRS),
-        Channels,
-    ],
+WRAPPERS = (
+    lambda source: Subset(source, 0.5),
+    lambda source: Split(source, "val", 0.25),
+    lambda source: Unbalanced(source, PAIRS, (6, 2)),
+    lambda source: coarsened(source, PAIRS),
+    Channels,
 )
+
+
+@pytest.mark.parametrize("source", [Numbered(), Listed()])
+@pytest.mark.parametrize("wrap", WRAPPERS)
 def test_groups_are_passed_on(source, wrap):
     wrapped = wrap(source)
     groups = groups_of(wrapped)
@@ -280,6 +285,25 @@ def test_groups_are_passed_on(source, wrap):
         # The image holds the number of the record.
         assert wrapped[i]["group"] == groups[i] == 39 - wrapped[i]["image"][0, 0, 0]
     assert wrapped.group_names == getattr(source, "group_names", ())
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_what_is_known_of_records_is_passed_on(wrap):
+    wrapped = wrap(Listed())
+    # The image holds the number of the record.
+    numbers = [int(wrapped[i]["image"][0, 0, 0]) for i in range(len(wrapped))]
+    assert names_of(wrapped) == tuple(f"record {i}" for i in numbers)
+    assert wrapped.keywords == tuple(Listed.keywords[i] for i in numbers)
+    assert wrapped.target_names == Listed.target_names
+    np.testing.assert_array_equal(wrapped.all_targets, Listed.all_targets[numbers])
+    np.testing.assert_array_equal(wrapped.priors, Listed.priors[numbers])
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_what_is_not_known_is_not_made_up(wrap):
+    wrapped = wrap(Numbered())
+    assert names_of(wrapped) == wrapped.keywords == wrapped.target_names == ()
+    assert wrapped.all_targets is None and wrapped.priors is None
 
 
 def test_wrapped_sources_are_their_settings():

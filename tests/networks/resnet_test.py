@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from scipy import stats
 
+from jax_rcl.networks.heads import Headed, Linear, Mlp
 from jax_rcl.networks.resnet import ResNet
 
 
@@ -110,6 +112,69 @@ def test_convolutions_start_normal_by_fan_out(initial):
         assert jnp.abs(kernel).max() > 2.5 * kernel.std()
 
 
+@pytest.mark.parametrize(("channels", "bound"), [(3, 0.19245), (1, 1 / 3)])
+def test_a_uniform_stem_starts_as_pytorchs_convolutions(channels, bound):
+    network = ResNet(depth=10, width=128, stem="small", stem_initial="uniform")
+    images = jnp.zeros((1, 8, 8, channels))
+
+    @jax.jit  # of which the compiler keeps the stem alone
+    def started(key):
+        return network.init(key, images, train=False)["params"]["stem"]["kernel"]
+
+    kernel = np.asarray(started(jax.random.key(0)))
+    assert kernel.shape == (3, 3, channels, 128)
+    assert 0.99 * bound < np.abs(kernel).max() <= bound + 1e-5
+    spread = stats.uniform(-bound, 2 * bound)
+    assert stats.kstest(kernel.ravel(), spread.cdf).pvalue > 1e-3
+
+
+def test_a_uniform_stem_changes_only_how_the_stem_starts(initial):
+    network = ResNet(
+        depth=10,
+        width=8,
+        stem="small",
+        stem_initial="uniform",
+        zero_init_residual=True,
+    )
+    init = jax.jit(functools.partial(network.init, train=False))
+    other = init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    ours, theirs = (dict(names_and_leaves(x)) for x in (initial, other))
+    differ = {n for n in ours if not np.array_equal(ours[n], theirs[n])}
+    assert ours.keys() == theirs.keys() and differ == {"params/stem/kernel"}
+
+
+UNIFORMITY = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameters"),
+    [({"depth": 18, **UNIFORMITY}, 12_219_456), ({"depth": 50}, 27_704_384)],
+)
+def test_sizes_are_those_of_decoupled_uniformity_with_its_layer(fields, parameters):
+    network = Headed(ResNet(**fields), Linear(2048))
+    assert count(shapes(network)["params"]) == parameters
+
+
+def test_the_head_of_decoupled_uniformity_has_its_size():
+    head = functools.partial(Mlp((2048, 256), first="relu").init, train=False)
+    features = jax.ShapeDtypeStruct((1, 2048), jnp.float32)
+    made = jax.eval_shape(head, jax.random.key(0), features)
+    assert count(made["params"]) == 4_720_896
+
+
+def test_the_small_stem_with_padding_2_makes_maps_of_34_17_9_and_5():
+    network = ResNet(depth=18, **UNIFORMITY)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    apply = functools.partial(network.apply, train=False, capture_intermediates=True)
+    _, seen = jax.eval_shape(apply, shapes(network), images)
+    maps = seen["intermediates"]
+    sides = [
+        maps[name]["__call__"][0].shape[1:3]
+        for name in ("stem", *(f"stage{stage}_block2" for stage in (1, 2, 3, 4)))
+    ]
+    assert sides == [(side, side) for side in (34, 34, 17, 9, 5)]
+
+
 def test_zero_init_residual_silences_the_last_norm_of_each_block(initial):
     scales = {
         name: leaf
@@ -131,6 +196,10 @@ def names_and_leaves(tree):
     [
         ({"depth": 18, "stem": "small", "stem_padding": 3}, "stem_padding 3 must be 1"),
         ({"depth": 18, "stem_padding": 2}, 'write stem="small"'),
+        (
+            {"depth": 18, "stem_initial": "uniform"},
+            "ResNet.stem_initial 'uniform' is for the small stem",
+        ),
     ],
 )
 def test_what_the_stem_cannot_do_is_an_error(fields, message):

@@ -1,0 +1,440 @@
+"""Sources whose records say what is known of them beside their images: priors.
+
+A prior is a vector that is alike for images that are alike: attributes, or features of
+another model. Kernels on it smooth what is learned (Dufumier et al. 2023,
+https://arxiv.org/abs/2206.01646); how large p is and what it means is free.
+"""
+
+import dataclasses
+import functools
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, Int64, Shaped
+
+from jax_rcl.core import Source
+from jax_rcl.data.records import Record, check_choice, labels_of, names_of
+from jax_rcl.data.wrappers import Chosen
+
+CHUNK = 4096
+"""Rows of a prior that are looked at in one go, as all of them may take gigabytes."""
+
+
+class Informed(Chosen):
+    """Random access to the records of `source`, each with its row of `priors`.
+
+    What takes only some of the records goes around this, `Subset(WithPrior(...), 0.1)`,
+    what looks for files goes inside, `WithPrior(WithTexture(...), ...)`.
+    """
+
+    source: Source
+    priors: Float32[np.ndarray, "m p"]
+
+    @functools.cached_property
+    def indices(self) -> Int64[np.ndarray, " m"]:
+        """All records of the source, in its order."""
+        return np.arange(len(self.source))
+
+    def __getitem__(self, index: int) -> Record:
+        # A copy: of a mapped file the row is read here, by the thread that asks for it.
+        return {**super().__getitem__(index), "prior": np.array(self.priors[index])}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: another process reads or draws the priors itself."""
+        settings: Any = self
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(settings)}
+
+
+@dataclasses.dataclass(frozen=True)
+class WithPrior(Informed):
+    """A source, each record with its row of a file: `prior`, float32 [p].
+
+    The file is `.npz` with `prior` [m, p] (or [m, 1, p]), row i for record i, and where
+    they are there `labels`, those of the source, [m], or its targets, [m, t], and
+    `names`, the source's, [m], by which a wrong order is found; or `.npy` with nothing
+    but the rows. `python -m jax_rcl.prepare.features` writes such a file,
+    `python -m jax_rcl.prepare.join` puts one in the order of a source. Everything is
+    checked once, on first use. An `.npz` that is not compressed and an `.npy` are
+    mapped, not loaded.
+
+    A prior that tells no more and no less than the label, such as the label itself,
+    whole or in one-hot form, makes an unsupervised method a supervised one: it is
+    refused unless it is meant.
+
+    Attributes:
+      source: all of it; choose among its records around this one.
+      file: path of the file.
+      labels: whether a prior may be the labels in another form: `refused` or `meant`.
+    """
+
+    source: Source
+    file: str
+    labels: Literal["refused", "meant"] = "refused"
+
+    def __post_init__(self) -> None:
+        check_choice("WithPrior.labels", self.labels, ("refused", "meant"))
+
+    @functools.cached_property
+    def priors(self) -> Float32[np.ndarray, "m p"]:
+        """The priors of all records, [m, p]; read-only where the file is mapped.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: it holds no rows of finite numbers for the records of the source
+            in their order, or they are its labels.
+        """
+        path = Path(self.file).expanduser()
+        arrays = read_arrays(path, ("prior", "labels", "names"))
+        if "prior" not in arrays:
+            raise ValueError(
+                f"{path} has no array 'prior'; it has {_keys_in(path)}. Save it so: "
+                f"numpy.savez(file, prior=rows, names=names)."
+            )
+        found = matrix(arrays["prior"], "prior", path)
+        m = len(self.source)
+        if len(found) != m:
+            raise ValueError(
+                f"{path} has {len(found)} rows of prior for {m} records of "
+                f"{self.source!r}; there must be one for each. Wrap the whole source, "
+                f"then choose among its records: Subset(WithPrior(source, file), 0.1). "
+                f"Rows of more files than the source has are put in its order by "
+                f"python -m jax_rcl.prepare.join."
+            )
+        if "names" in arrays:
+            _check_names(self.source, texts(arrays["names"], path), path)
+        told = _told(self.source)
+        if told is not None and "labels" in arrays:
+            _check_labels(self.source, arrays["labels"], told, path)
+        check_finite(found, names_of(self.source), path)
+        if told is not None and self.labels == "refused" and _same(found, told):
+            raise ValueError(
+                f"the prior of {path} is the labels of {self.source!r} in another "
+                f"form: records have equal rows just where they have equal labels. "
+                f"Training on it is supervised. Take another prior, or write "
+                f"WithPrior(..., labels='meant') if this is meant."
+            )
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class WithKeywords(Informed):
+    """A source that gives words for its records, such as Emoji, each word as one bit.
+
+    `prior` is float32 [p] of zeros and ones, one for each word that at least `least`
+    records have, in alphabetic order (`words`). A record with none of them has a row of
+    zeros. Words are not the class, but may tell it: every flag of Emoji has the word
+    "flag", and all flags are one class. So this is weak supervision, not none.
+
+    Attributes:
+      source: with `keywords`, all of it, as other records have other words.
+      least: records that a word must have, 1 or more.
+    """
+
+    source: Source
+    least: int = 2
+
+    def __post_init__(self) -> None:
+        if self.least < 1:
+            raise ValueError(
+                f"WithKeywords.least is {self.least}; write 1 or more records."
+            )
+
+    @functools.cached_property
+    def words(self) -> tuple[str, ...]:
+        """What each bit of the prior stands for.
+
+        Raises:
+          ValueError: the source gives no words, or none of them often enough.
+        """
+        keywords = self.keywords
+        if not keywords:
+            raise ValueError(
+                f"WithKeywords needs a source with `keywords`, such as Emoji; "
+                f"{self.source!r} gives none. Use WithPrior for a file of attributes."
+            )
+        counts = Counter(word for own in keywords for word in set(own))
+        words = sorted(word for word, count in counts.items() if count >= self.least)
+        if not words:
+            most = max(counts.values(), default=0)
+            raise ValueError(
+                f"WithKeywords.least is {self.least}, but no word has more than {most} "
+                f"of the {len(self)} records of {self.source!r}; write {max(1, most)} "
+                f"or less."
+            )
+        return tuple(words)
+
+    @functools.cached_property
+    def priors(self) -> Float32[np.ndarray, "m p"]:
+        """The bits of all records, [m, p]."""
+        place = {word: j for j, word in enumerate(self.words)}
+        bits = np.zeros((len(self), len(place)), np.float32)
+        for i, own in enumerate(self.keywords):
+            bits[i, [place[word] for word in own if word in place]] = 1
+        return bits
+
+
+@dataclasses.dataclass(frozen=True)
+class WithRandomBits(Informed):
+    """A source, each record with bits that tell nothing of it: a control.
+
+    What a method gains with this prior it gains by chance or by mistake. Bit j of
+    record i is 1 if word i · bits + j of a Philox generator, uniform in [0, 2^64), lies
+    below share · 2^64: for ever the same, whatever the source and its size.
+
+    Attributes:
+      source: of any records.
+      bits: for each record, 1 or more.
+      share: of ones, in (0, 1).
+      seed: from 0.
+    """
+
+    source: Source
+    bits: int = 64
+    share: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bits < 1:
+            raise ValueError(f"WithRandomBits.bits is {self.bits}; write 1 or more.")
+        if not 0 < self.share < 1:
+            raise ValueError(
+                f"WithRandomBits.share is {self.share}; it must lie between 0 and 1, "
+                f"such as 0.5 for as many ones as zeros."
+            )
+        if self.seed < 0:
+            raise ValueError(f"WithRandomBits.seed is {self.seed}; write 0 or more.")
+
+    @functools.cached_property
+    def priors(self) -> Float32[np.ndarray, "m p"]:
+        """The bits of all records, [m, bits]."""
+        # Counters that `records.permutation` never comes to: bits of a record must not
+        # tell when it is seen.
+        words = np.random.Philox(key=self.seed, counter=[0, 0, 1, 0])
+        limit = np.uint64(int(self.share * 2**64))
+        drawn = np.empty((len(self), self.bits), np.float32)
+        for rows in _chunks(len(drawn)):
+            part = drawn[rows]
+            part[:] = words.random_raw(part.size).reshape(part.shape) < limit
+        return drawn
+
+
+# Files of priors.
+
+
+def read_arrays(
+    path: Path, keys: Sequence[str]
+) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Those of the arrays of an .npz file that are there; an .npy file's as the first.
+
+    What is not compressed is mapped and not read.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is no file of arrays, is damaged, or holds Python objects.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no prior file {path}; make one by python -m "
+            f"jax_rcl.prepare.features, or correct the path."
+        )
+    try:
+        if not zipfile.is_zipfile(path):
+            return {keys[0]: _mapped(path, 0)}
+        with zipfile.ZipFile(path) as archive:
+            there = {info.filename: info for info in archive.infolist()}
+            return {
+                key: _member(path, archive, there[f"{key}.npy"])
+                for key in keys
+                if f"{key}.npy" in there
+            }
+    # numpy and zipfile raise ValueError, OSError, EOFError, BadZipFile and others.
+    except Exception as error:
+        raise ValueError(
+            f"{path} does not read as .npz or .npy of numbers and texts "
+            f"({type(error).__name__}: {error}). Write it again, by numpy.savez, names "
+            f"as numpy.array(names, dtype=str)."
+        ) from error
+
+
+def matrix(
+    rows: Shaped[np.ndarray, "..."], key: str, path: Path
+) -> Float32[np.ndarray, "m p"]:
+    """An array of a file as float32 [m, p]; [m, 1, p] is one, too. Copies if it must.
+
+    Raises:
+      ValueError: it has another shape, or does not hold numbers.
+    """
+    if rows.ndim == 3 and rows.shape[1] == 1:
+        rows = rows[:, 0]
+    if rows.ndim != 2 or not rows.shape[1] or rows.dtype.kind not in "biuf":
+        raise ValueError(
+            f"'{key}' of {path} is {rows.dtype} {list(rows.shape)}; it must be numbers "
+            f"[m, p], one row for each record"
+            f"{', such as rows[:, None] of these' if rows.ndim == 1 else ''}."
+        )
+    with np.errstate(over="ignore"):  # what is too large becomes inf and is named
+        return rows.astype(np.float32, copy=False)
+
+
+def texts(names: Shaped[np.ndarray, "..."], path: Path) -> tuple[str, ...]:
+    """The array `names` of a file, texts or bytes [m].
+
+    Raises:
+      ValueError: it is something else.
+    """
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise ValueError(
+            f"'names' of {path} is {names.dtype} {list(names.shape)}; it must be texts "
+            f"[m], numpy.array(names, dtype=str)."
+        )
+    return tuple((names if names.dtype.kind == "U" else np.char.decode(names)).tolist())
+
+
+def check_finite(
+    rows: Float32[np.ndarray, "m p"], names: tuple[str, ...], path: Path
+) -> None:
+    """Makes sure that every number of a prior is one.
+
+    Raises:
+      ValueError: counting the rows with NaN or inf and naming the first.
+    """
+    finite = np.ones(len(rows), bool)
+    for part in _chunks(len(rows)):
+        finite[part] = np.isfinite(rows[part]).all(axis=1)
+    broken = np.flatnonzero(~finite)
+    if len(broken):
+        first = int(broken[0])
+        name = f" ({names[first]})" if len(names) == len(rows) else ""
+        raise ValueError(
+            f"{len(broken)} of {len(rows)} rows of prior in {path} have NaN or inf, "
+            f"first row {first}{name}. Compute these again, or leave their records out "
+            f"of the source."
+        )
+
+
+def _member(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> Shaped[np.ndarray, "..."]:
+    """One array of an .npz file, mapped if it is stored as it is."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        with archive.open(info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    with path.open("rb") as file:
+        # Each file in an archive has a header of 30 bytes, its name and extra fields.
+        file.seek(info.header_offset + 26)
+        lengths = struct.unpack("<HH", file.read(4))
+    return _mapped(path, info.header_offset + 30 + sum(lengths))
+
+
+def _mapped(path: Path, start: int) -> Shaped[np.ndarray, "..."]:
+    """The array that begins, in the format of .npy, at a place in a file."""
+    with path.open("rb") as file:
+        file.seek(start)
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects")
+        if not np.prod(shape):
+            return np.empty(shape, dtype)
+        order = "F" if fortran else "C"
+        return np.memmap(path, dtype, "r", file.tell(), shape, order)
+
+
+def _keys_in(path: Path) -> str:
+    """The arrays of an .npz file, for a message."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+    return ", ".join(map(repr, names)) or "none"
+
+
+# What is compared with the source.
+
+
+def _told(source: Source) -> Shaped[np.ndarray, "m ..."] | None:
+    """The labels [m] of a source, or its targets [m, t]; None where it has neither."""
+    if not len(source):
+        return None
+    if "label" in source[0]:
+        return labels_of(source)
+    return getattr(source, "all_targets", None)
+
+
+def _check_names(source: Source, found: tuple[str, ...], path: Path) -> None:
+    """Compares the names of a file with those of a source that has names."""
+    own = names_of(source)
+    if not own or found == own:
+        return
+    pairs = enumerate(zip(found, own, strict=False))
+    first = next((i for i, (a, b) in pairs if a != b), min(len(found), len(own)))
+    theirs = found[first] if first < len(found) else "missing"
+    order = "in another order" if sorted(found) == sorted(own) else "others"
+    raise ValueError(
+        f"the names in {path} are {order} than those of {source!r}: the first to "
+        f"differ is record {first}, {theirs!r} in the file and {own[first]!r} in the "
+        f"source. Put the rows in the order of the source: python -m "
+        f"jax_rcl.prepare.join --features={path} --config=FILE.py --out=FILE.npz"
+    )
+
+
+def _check_labels(
+    source: Source,
+    found: Shaped[np.ndarray, "..."],
+    own: Shaped[np.ndarray, "m ..."],
+    path: Path,
+) -> None:
+    """Compares the labels of a file with labels or targets; NaN equals NaN."""
+    if found.shape == (len(own), 1):
+        found = found[:, 0] if own.ndim == 1 else found
+    if found.shape != own.shape or found.dtype.kind not in "biuf":
+        raise ValueError(
+            f"'labels' of {path} are {found.dtype} {list(found.shape)}, those of "
+            f"{source!r} {own.dtype} {list(own.shape)}; write the same, or no labels."
+        )
+    a, b = found.astype(np.float64), own.astype(np.float64)
+    differ = (a != b) & ~(np.isnan(a) & np.isnan(b))
+    wrong = np.flatnonzero(differ.reshape(len(own), -1).any(axis=1))
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(
+            f"{len(wrong)} of {len(own)} labels in {path} are not those of {source!r}, "
+            f"first record {i}: {found[i].tolist()} in the file and {own[i].tolist()} "
+            f"in the source. The rows are in another order or of other records; if the "
+            f"file has names, python -m jax_rcl.prepare.join puts them right."
+        )
+
+
+def _same(rows: Float32[np.ndarray, "m p"], told: Shaped[np.ndarray, "m ..."]) -> bool:
+    """Whether a prior is the labels, or targets where they are given, under any code.
+
+    Labels that differ for all records, or for none, are no classes to be told.
+    """
+    if told.ndim == 2:
+        if rows.shape == told.shape:
+            missing = np.isnan(told)
+            if not missing.all() and ((rows == told) | missing).all():
+                return True
+        told = np.unique(np.nan_to_num(told, nan=-1), axis=0, return_inverse=True)[1]
+    _, first, codes = np.unique(told, return_index=True, return_inverse=True)
+    if not 1 < len(first) < len(rows):
+        return False
+    like = rows[first]
+    # First what ends early: two records of one class that have different rows.
+    for part in _chunks(len(rows)):
+        if (rows[part] != like[codes[part]]).any():
+            return False
+    # 0 and -0 are equal, and have different bits.
+    return len(np.unique(like + 0.0, axis=0)) == len(like)
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    for first in range(0, count, CHUNK):
+        yield slice(first, first + CHUNK)

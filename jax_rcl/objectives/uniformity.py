@@ -1,0 +1,236 @@
+"""Decoupled uniformity: no positives, no negatives, centroids that repel each other.
+
+Dufumier et al. 2023 (https://arxiv.org/abs/2206.01646). With prior knowledge of the
+examples, a kernel on it smooths the centroids, so that what the prior holds similar is
+kept together.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_rcl import parallel
+from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
+from jax_rcl.losses import uniformity
+from jax_rcl.losses.kernels import Kernel
+from jax_rcl.objectives import applying
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniformity:
+    """Decoupled uniformity of centroids of two or more views, with or without a prior.
+
+    The formulas are in `losses.uniformity`. With a kernel, the batch brings a vector of
+    prior knowledge with each example, as `data.prior.WithPrior` adds it; labels are
+    never read.
+
+    Attributes:
+      encoder: images [b, h, w, c] in [0, 1] to features.
+      projector: to the embeddings [b, d] whose unit vectors are averaged.
+      fc: a layer between the two that is kept at evaluation, as the 2048 features of
+        the released code are; None for none.
+      kernel: how alike two priors are, positive semi-definite; None without prior.
+      ridge: λ of the kernel ridge regression, above 0; None for 1/√n, n being the
+        number of centroids that are compared. 0.01 in the released code.
+      scale: t, above 0, inverse squared width of the potential.
+      scope: what is compared: the "global" batch; or the share of a "device", as in the
+        released code, where the result depends on the number of devices.
+      group: with the scope "device", so many consecutive examples take the place of a
+        share, on any number of devices; they divide it. None for the whole share.
+      block: columns compared at a time, to bound memory; None compares all at once. A
+        kernel takes a matrix [n, n] in any case, on every device.
+    """
+
+    encoder: Network
+    projector: Network
+    fc: Network | None = None
+    kernel: Kernel | None = None
+    ridge: float | None = 0.01
+    scale: float = 2.0
+    # Deviation: the released code compares within each device and never gathers. Its
+    # loss on four GPUs is scope="device" with group=batch // 4.
+    scope: Literal["global", "device"] = "global"
+    group: int | None = None
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("ridge", "scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"Uniformity.{name} {value} must be above 0.")
+        if self.group is not None and (self.scope == "global" or self.group < 2):
+            raise ValueError(
+                f"Uniformity.group {self.group} must be at least 2 centroids that are "
+                'compared with each other, and goes with scope="device"; None for all.'
+            )
+        if self.block is not None and self.block < 1:
+            raise ValueError(
+                f"Uniformity.block {self.block} must be at least 1 column, or None."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the batch: the views, and the prior if there is a kernel on it."""
+        return frozenset({"views"} if self.kernel is None else {"views", "prior"})
+
+    def check(self, records: Mapping[str, np.ndarray]) -> None:
+        """Tries the kernel on the priors of some examples.
+
+        Raises:
+          ValueError: it is no finite symmetric matrix, not positive semi-definite
+            beyond rounding, or too near to singular for `ridge` in float32.
+        """
+        if self.kernel is not None:
+            check_kernel(self.kernel, self.ridge, jnp.asarray(records["prior"]))
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh networks."""
+        return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
+
+    def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        """The loss of the global batch, or of each group; metrics per example.
+
+        Metrics besides those of all contrastive methods: `centroid_alignment`, -‖c‖² of
+        the centroids that are compared, smoothed ones where there is a kernel.
+
+        Raises:
+          ValueError: fewer than two views, priors that are no vectors, or groups that
+            do not divide a device's share.
+        """
+        views = batch["views"]
+        if views.shape[1] < 2:
+            raise ValueError(
+                "Uniformity averages the views of an image, but there is one; let the "
+                "augmentation make two or more: Views(..., count=2)."
+            )
+        z, memory = applying.embed_views(networks(self), variables, views, clock.key)
+        centroids = uniformity.centroids(z)
+        prior = None if self.kernel is None else checked_prior(batch["prior"])
+        if self.scope == "global":
+            value, compared = self._of_all(centroids, prior)
+        else:
+            value, compared = self._of_groups(centroids, prior)
+        alignment = uniformity.alignment(jax.lax.stop_gradient(compared))
+        metrics = applying.view_metrics(z) | {"centroid_alignment": alignment}
+        return Outcome(value, memory, metrics)
+
+    def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """`features`, which are kept, and `embedding`; with `fc` also `pooled`."""
+        layers = ("features", "embedding")
+        if self.fc is not None:
+            layers = ("pooled", *layers)
+        return applying.encode_with(networks(self), layers, variables, images)
+
+    def _of_all(
+        self, centroids: jax.Array, prior: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss of the global batch, and this device's smoothed centroids."""
+        ids = parallel.example_ids(len(centroids))
+        columns = parallel.gather(centroids)
+        if prior is not None:
+            columns = self._smoothed(columns, parallel.gather(prior))
+            centroids = columns[ids]
+        potentials = uniformity.log_potentials(
+            centroids,
+            columns,
+            row_ids=ids,
+            column_ids=jnp.arange(len(columns)),
+            scale=self.scale,
+            block=self.block,
+        )
+        everywhere = parallel.gather(potentials)
+        return uniformity.decoupled_uniformity(everywhere), centroids
+
+    def _of_groups(
+        self, centroids: jax.Array, prior: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss of each group of this device, and its smoothed centroids."""
+        size = self.group or len(centroids)
+        if len(centroids) % size:
+            raise ValueError(
+                f"Uniformity.group {size} must divide the {len(centroids)} examples of "
+                f"each device."
+            )
+
+        def one(group: jax.Array, prior: jax.Array | None) -> tuple:
+            if prior is not None:
+                group = self._smoothed(group, prior)
+            ids = jnp.arange(size)
+            known = {"row_ids": ids, "column_ids": ids, "scale": self.scale}
+            potentials = uniformity.log_potentials(
+                group, group, **known, block=self.block
+            )
+            return uniformity.decoupled_uniformity(potentials), group
+
+        split = jax.tree.map(
+            lambda x: x.reshape(-1, size, x.shape[-1]), (centroids, prior)
+        )
+        values, compared = jax.vmap(one)(*split)
+        return values, compared.reshape(centroids.shape)
+
+    def _smoothed(self, centroids: jax.Array, prior: jax.Array) -> jax.Array:
+        assert self.kernel is not None
+        kernel = self.kernel(prior)
+        return uniformity.kernel_centroids(kernel, centroids, ridge=self.ridge)
+
+
+def networks(objective: Uniformity) -> dict[str, Network]:
+    """The networks that feed one another, by their names in `Variables`."""
+    kept = {"encoder": objective.encoder, "fc": objective.fc}
+    named = {**kept, "projector": objective.projector}
+    return {name: network for name, network in named.items() if network is not None}
+
+
+def checked_prior(prior: jax.Array) -> jax.Array:
+    """The priors of a batch, [b, p].
+
+    Raises:
+      ValueError: if they are no vectors of numbers with a fraction.
+    """
+    if prior.ndim != 2 or not jnp.issubdtype(prior.dtype, jnp.floating):
+        raise ValueError(
+            f"the prior must be a vector of floats for each example, [p]; got "
+            f"{prior.dtype} {list(prior.shape[1:])}. WithPrior(source, file) makes it."
+        )
+    return prior
+
+
+def check_kernel(kernel: Kernel, ridge: float | None, priors: jax.Array) -> None:
+    """Tries a kernel on some priors; see `Uniformity.check`."""
+    matrix = np.asarray(kernel(checked_prior(priors)), np.float64)
+    n = len(priors)
+    if matrix.shape != (n, n) or not np.isfinite(matrix).all():
+        raise ValueError(
+            f"the kernel {kernel} gives {list(matrix.shape)} for {n} priors, or not only "
+            f"finite numbers; it must give a finite matrix [n, n]."
+        )
+    largest_entry = np.abs(matrix).max()
+    difference = np.abs(matrix - matrix.T).max()
+    if difference > 1e-4 * largest_entry:
+        raise ValueError(
+            f"the kernel {kernel} is not symmetric: of {n} priors, k(p, q) and k(q, p) "
+            f"differ by up to {difference:.3g}. Average the two."
+        )
+    spectrum = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+    smallest, largest = float(spectrum[0]), float(spectrum[-1])
+    rounding = 10 * float(jnp.finfo(jnp.float32).eps) * n * largest_entry
+    if smallest < -rounding:
+        raise ValueError(
+            f"the kernel {kernel} is not positive semi-definite: its smallest "
+            f"eigenvalue of {n} priors is {smallest:.4g} (the largest {largest:.4g}), "
+            f"below what rounding explains. Use Rbf or Cosine, or a kernel that is."
+        )
+    tried = uniformity.kernel_centroids(
+        jnp.asarray(matrix, jnp.float32), jnp.eye(n, 1, dtype=jnp.float32), ridge=ridge
+    )
+    if not jnp.isfinite(tried).all():
+        raise ValueError(
+            f"Uniformity.ridge {ridge} is too small for the kernel {kernel} in "
+            f"float32: the eigenvalues of {n} priors reach from {smallest:.3g} to "
+            f"{largest:.3g}. Try {max(1e-6 * largest, -10 * smallest):.1g} or more."
+        )
