@@ -53,7 +53,7 @@ def get_config(arg=""):
     if o.prior == "words":
         source = node(WithKeywords, train)
     if o.prior == "random":
-        source = node(WithRandomBits, train, bits=512, share=0.005)
+        source = node(WithRandomBits, train, bits=477, share=0.004)
     jitter = node(ColorJitter, 0.4, 0.4, 0.4, 0.1)
     view = node(
         Chain,
