@@ -12,7 +12,7 @@ from jax_rcl import config as configs
 from jax_rcl.check import refusals
 from jax_rcl.config import ConfigError
 from jax_rcl.data.decoded import SUFFIXES, in_short
-from jax_rcl.data.prior import check_finite, matrix, read_arrays, texts
+from jax_rcl.data.prior_files import check_finite, matrix, read_arrays, texts
 from jax_rcl.data.records import names_of
 from jax_rcl.main import read_overrides
 from jax_rcl.prepare.features import add_out, free_file, source_in, write_prior
