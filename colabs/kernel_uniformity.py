@@ -136,7 +136,7 @@ figure
 # Six centroids end in the corners of a hexagon, and their views agree. Twelve find no
 # room on the circle: it pays that the views of one lie opposite to each other, so that
 # its centroid stays in the middle. Uniformity alone makes views agree as long as there
-# is room, and in a plane there is little. Embeddings have a hundred dimensions or so.
+# is room, and in a plane there is little. Embeddings have many more dimensions.
 
 # %% [markdown]
 # ## 3. A kernel
@@ -252,9 +252,9 @@ for axes, ridge in zip(figure.subplots(1, 3), (0.01, 1.0, 10.0), strict=True):
 figure
 
 # %% [markdown]
-# With $\lambda = 0.01$ images go a part of the way to the mean of their group, those
-# with a prior of their own less than others. With 1 they nearly meet there, also the
-# image of the second group that lay among the first. With 10 all get shorter, too.
+# With $\lambda = 0.01$ images go a part of the way to the others of their group. With 1
+# they nearly meet, also with the orange one that lay among the blue. With 10 all
+# centroids get shorter, too.
 
 # %% [markdown]
 # ## 5. The loss with a kernel

@@ -51,9 +51,10 @@ def get_config(arg=""):
     )
     source = train
     if o.prior == "words":
-        source = node(WithKeywords, train)
+        # With words of single objects, too: without any, all would be equal.
+        source = node(WithKeywords, train, least=1)
     if o.prior == "random":
-        source = node(WithRandomBits, train, bits=477, share=0.004)
+        source = node(WithRandomBits, train, bits=1866, share=0.0015)
     jitter = node(ColorJitter, 0.4, 0.4, 0.4, 0.1)
     view = node(
         Chain,

@@ -38,7 +38,7 @@ RIDGE, SCALE, SIGMA = 0.01, 2.0, 20.0
 """λ and t of the paper's released code, and its σ for attributes."""
 
 ALONE = "kernel centroids"
-"""The row that has the smoothing without kernel and loss; its value is the alignment."""
+"""The row of the smoothing alone, of a given kernel; its value is the alignment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,7 @@ def forms(block: int) -> dict[str, Callable[..., jax.Array]]:
     kernels: dict[str, Kernel | None] = {
         "no prior": None,
         f"Rbf({SIGMA:g})": Rbf(SIGMA),
-        'Rbf("median")': Rbf("median"),
+        "Rbf, median": Rbf(1.0, unit="median"),
         "Cosine": Cosine(),
     }
     found = {name: functools.partial(loss, kernel=k) for name, k in kernels.items()}

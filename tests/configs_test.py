@@ -23,8 +23,10 @@ from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.check import plan
 from jax_rcl.checkpoint import STATES, Checkpoints, flat
 from jax_rcl.config import CLASS, ConfigError, node
+from jax_rcl.data.chexpert import PATHOLOGIES, CheXpert
 from jax_rcl.data.grouped import Grouped
 from jax_rcl.data.imagenet import IMAGENET_100, RENDITIONS
+from jax_rcl.data.prior import WithRandomBits
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.train import train
 from jax_rcl.weights import moco
@@ -63,6 +65,19 @@ VARIANTS = (
     "imagenet100_probe:source=runs/patch",
     "imagenet100_probe:source=runs/patch,shifts=computed",
     "imagenet100_probe:weights=moco.npz,shifts=data/shifts,keep=best",
+    "cifar_uniformity",
+    "emoji_uniformity",
+    "emoji_uniformity:prior=words",
+    "emoji_uniformity:method=simclr",
+    "fashion_uniformity:method=autoencoder",
+    "fashion_uniformity:prior=features,first=runs/auto",
+    "imagenet100_uniformity",
+    "imagenet100_uniformity:prior=data/bigbigan.npz,scope=released,lars=simclr",
+    "attributes_uniformity",
+    "attributes_uniformity:data=zappos",
+    "chexpert_uniformity",
+    "uniformity_probe:source=runs/uniformity",
+    "uniformity_probe:weights=du.npz,layer=pooled",
 )
 # Tried with all evaluators.
 WHOLE = (
@@ -72,16 +87,27 @@ WHOLE = (
     "thanos_transfer:first=runs/first,second=runs/second,encoder=released",
     "groups:size=16",
     "imagenet100_probe:source=runs/patch,shifts=computed",
+    "attributes_uniformity:data=zappos",
 )
 # Trained by slow tests only.
-LONG = ("thanos", "groups", "imagenet100", "cifar_moco", "cifar_supcon")
+LONG = (
+    *("thanos", "groups", "imagenet100", "cifar_moco", "cifar_supcon"),
+    *("attributes", "chexpert", "fashion_uniformity", "uniformity_probe"),
+)
 SLOW = {v for v in VARIANTS if v.startswith(LONG)}
+# Trained where the runs of `STARTS` are, or the data below.
+PREPARED = (
+    *("thanos_transfer", "groups", "imagenet100_probe", "fashion_uniformity"),
+    *("chexpert", "uniformity_probe"),
+)
 # The configs of the runs that these start from.
 STARTS = {
     "runs/first": "thanos_coarse:data=fashion,network=resnet10",
     "runs/second": "thanos_coarse:data=fashion,network=resnet10,decoder=gray,"
     "encoders=two",
     "runs/patch": "imagenet100_moco:negatives=patch,norm=released",
+    "runs/auto": "fashion_uniformity:method=autoencoder",
+    "runs/uniformity": "imagenet100_uniformity",
 }
 # Not trained, since they differ from others in what is tested elsewhere.
 ALIKE = (
@@ -99,6 +125,13 @@ ALIKE = (
     "imagenet100_moco:negatives=texture,packed=data/packed",
     "imagenet100_probe:source=runs/patch",
     "imagenet100_probe:weights=moco.npz,shifts=data/shifts,keep=best",
+    "cifar_uniformity",
+    "emoji_uniformity",
+    "emoji_uniformity:method=simclr",
+    "fashion_uniformity:method=autoencoder",
+    "imagenet100_uniformity",
+    "attributes_uniformity",
+    "uniformity_probe:weights=du.npz,layer=pooled",
 )
 # Stand-ins for data that the tests do not have: classes, size, channels.
 SHAPES = {
@@ -107,6 +140,8 @@ SHAPES = {
     "Cifar": (10, 32, 3),
     "TinyImageNet": (200, 64, 3),
     "Emoji": (9, 64, 3),
+    "Cub200": (200, 40, 3),
+    "Zappos": (21, 32, 3),
 }
 
 each = pytest.mark.parametrize("variant", VARIANTS)
@@ -139,8 +174,12 @@ def shrunk(value):
         test = not value.folder.endswith("train")
         seed = len(value.folder) * test
         return node(Synthetic, 100, 40, 3, 24 if test else 80, seed=seed)
+    if kind == "CheXpert":
+        return node(CheXpert, "chest", value.split, 16)
     if kind == "WithTexture":
         return shrunk(value.source)
+    if kind in ("WithPrior", "WithKeywords"):
+        return node(WithRandomBits, shrunk(value.source), bits=8)
     small = {
         "ResNet": {"depth": 10, "width": 4}
         | ({"ghost_batch": 2} if value.get("ghost_batch") else {}),
@@ -154,6 +193,7 @@ def shrunk(value):
         "PatchMosaic": {"side": (2, 10)},
         "Quilting": {"size": 32, "patch": 12},
         "MoCo": {"queue_size": 16},
+        "Uniformity": {"group": 2} if value.get("group") else {},
         "Corrupted": {"corruptions": value.get("corruptions", ())[:2]},
         "Neighbours": {"k": 5},
         "LinearProbe": {"strengths": (0.1,), "max_iterations": 20},
@@ -186,6 +226,24 @@ def birds(folder):
     (folder / "birds" / "metadata.csv").write_text("\n".join(lines) + "\n")
 
 
+def chest(folder):
+    """Radiographs in the layout of CheXpert: 24 of each split, all findings known."""
+    rng = np.random.default_rng(0)
+    columns = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"]
+    header = [*columns, "No Finding", *PATHOLOGIES]
+    for split in ("train", "valid"):
+        lines = [",".join(header)]
+        for number in range(24):
+            place = f"{split}/patient{number:05}/study1"
+            (folder / "chest" / place).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (20, 16), np.uint8)
+            Image.fromarray(pixels).save(folder / "chest" / place / "view1.jpg")
+            known = ",".join(str(x) for x in rng.permutation(13) % 2)
+            path = f"CheXpert-v1.0-small/{place}/view1.jpg"
+            lines.append(f"{path},Male,50,Frontal,AP,0,{known}")
+        (folder / "chest" / f"{split}.csv").write_text("\n".join(lines) + "\n")
+
+
 def run(made, workdir):
     return train(made, workdir, mesh=parallel.make_mesh(jax.devices()[:1]))
 
@@ -208,9 +266,10 @@ def store_starts():
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A folder with the configs of `STARTS`, and with birds."""
+    """A folder with the configs of `STARTS`, with birds and radiographs."""
     folder = tmp_path_factory.mktemp("stored")
     birds(folder)
+    chest(folder)
     with contextlib.chdir(folder):
         store_starts()
     return folder
@@ -218,9 +277,10 @@ def stored(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder with small trained runs of `STARTS`, and with birds."""
+    """A folder with small trained runs of `STARTS`, with birds and radiographs."""
     folder = tmp_path_factory.mktemp("prepared")
     birds(folder)
+    chest(folder)
     with contextlib.chdir(folder):
         for workdir, variant in STARTS.items():
             run(shrunk(load(variant)), Path(workdir))
@@ -271,7 +331,7 @@ def pretrained(tmp_path_factory):
     ],
 )
 def test_it_trains_two_steps_and_resumes(variant, tmp_path, request, monkeypatch):
-    if variant.startswith(("thanos_transfer", "groups", "imagenet100_probe")):
+    if variant.startswith(PREPARED):
         monkeypatch.chdir(request.getfixturevalue("prepared"))
     made = small(variant)
     for rule in made.init_from:

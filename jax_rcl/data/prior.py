@@ -129,8 +129,9 @@ class WithKeywords(Informed):
 
     `prior` is float32 [p] of zeros and ones, one for each word that at least `least`
     records have, in alphabetic order (`words`). A record with none of them has a row of
-    zeros. Words are not the class, but may tell it: every flag of Emoji has the word
-    "flag", and all flags are one class. So this is weak supervision, not none.
+    zeros, and all such records are equal to a kernel; with `least` 1 there are none.
+    Words are not the class, but may tell it: every flag of Emoji has the word "flag",
+    and all flags are one class. So this is weak supervision, not none.
 
     Attributes:
       source: with `keywords`, all of it, as other records have other words.

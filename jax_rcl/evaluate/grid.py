@@ -94,7 +94,7 @@ class Grid:
     strengths: tuple[float, ...] = STRENGTHS
     weight_decays: tuple[float, ...] = WEIGHT_DECAYS
     folds: int = 3
-    tolerance: float = 1e-6
+    tolerance: float = 1e-8
     max_iterations: int = 1000
     sgd: PlainSgd = dataclasses.field(default=PlainSgd())
     seed: int = 0
@@ -120,7 +120,7 @@ class Grid:
             )
         if not self.tolerance > 0:
             raise ValueError(
-                f"tolerance {self.tolerance} must be positive, such as 1e-6."
+                f"tolerance {self.tolerance} must be positive, such as 1e-8."
             )
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations {self.max_iterations} must be 1 or more.")

@@ -67,7 +67,7 @@ class PerTarget:
     strengths: tuple[float, ...] = STRENGTHS
     weight_decays: tuple[float, ...] = WEIGHT_DECAYS
     folds: int = 3
-    tolerance: float = 1e-6
+    tolerance: float = 1e-8
     max_iterations: int = 1000
     sgd: PlainSgd = dataclasses.field(default=PlainSgd())
     seed: int = 0

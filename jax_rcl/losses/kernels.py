@@ -41,8 +41,8 @@ class Rbf:
         """Checks σ."""
         if not 0 < self.sigma < float("inf"):
             raise ValueError(
-                f"Rbf.sigma {self.sigma} must be positive: the distance at which priors "
-                f'are not alike any more. In doubt try Rbf(1.0, unit="median").'
+                f"Rbf.sigma {self.sigma} must be positive, the distance from which on "
+                f'priors are not alike. In doubt try Rbf(1.0, unit="median").'
             )
 
     def __call__(self, priors: Float[Array, "n p"]) -> Float[Array, "n n"]:
@@ -84,7 +84,7 @@ def lower_median(
 
     Of an even number the lower of the two in the middle. Found by halving the interval
     that holds it, until no number lies between its ends: some 30 passes over the
-    values, where sorting them on a CPU takes thirty times as long.
+    values, where sorting them on a CPU takes ten times as long.
     """
     count = jnp.sum(present)
 
