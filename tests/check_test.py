@@ -18,6 +18,7 @@ from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.check import plan
 from jax_rcl.config import Best, ConfigError, node, override
 from jax_rcl.data.grouped import WithGroups
+from jax_rcl.data.prior import WithPrior
 from jax_rcl.data.published import CIFAR
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.evaluate.groups import GroupAccuracy
@@ -31,6 +32,7 @@ from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.group_dro import GroupDRO
 from jax_rcl.objectives.moco import MoCo
 from jax_rcl.objectives.supcon import SimCLR, SupCon
+from jax_rcl.objectives.uniformity import Uniformity
 from jax_rcl.optim import Group, Sgd
 from jax_rcl.transfer import Restore
 
@@ -206,6 +208,7 @@ import dataclasses
 from jax_rcl import config
 from jax_rcl.config import node
 from jax_rcl.data.grouped import WithGroups
+from jax_rcl.data.prior import WithPrior
 from jax_rcl.data.published import CIFAR
 from jax_rcl.data.sources import Cifar
 from jax_rcl.evaluate.neighbours import Neighbours
@@ -405,3 +408,69 @@ def test_a_loss_gives_back_the_memory_that_it_was_given():
     objective = Forgetful(made.objective.encoder, made.objective.projector)
     with pytest.raises(ConfigError, match=r"Forgetful\.loss gives back another memory"):
         plan(dataclasses.replace(made, objective=objective), parallel.make_mesh())
+
+
+class Choosy(SimCLR):
+    """A method that reads labels and refuses large ones."""
+
+    needs = frozenset({"views", "label"})
+
+    def check(self, records):
+        assert set(records) == {"label"}
+        if records["label"].max() > 2:
+            raise ValueError(f"label 3 is in {len(records['label'])} records.")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "most", "shown"), [(16, 1024, 16), (64, 1024, 64), (64, 8, 8)]
+)
+def test_an_objective_may_refuse_values_of_the_records_it_reads(
+    batch_size, most, shown, compiled, monkeypatch
+):
+    monkeypatch.setattr(check, "MOST_CHECKED", most)
+    made = configs.build(without_evaluators(batch_size=str(batch_size)))
+    objective = Choosy(made.objective.encoder, made.objective.projector)
+    made = dataclasses.replace(made, objective=objective)
+    # Labels follow one another, so that all are among records spread evenly.
+    with pytest.raises(ConfigError, match=f"objective: label 3 is in {shown} records"):
+        plan(made, parallel.make_mesh(jax.devices()[:1]))
+    assert not compiled
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (np.zeros((63, 2)), r"source: .* has 63 rows of prior for 64 records"),
+        (np.full((64, 2), np.nan), r"source: 64 of 64 rows .* have NaN or inf"),
+    ],
+)
+def test_a_prior_that_does_not_fit_is_said_before_compiling(
+    content, said, tmp_path, compiled
+):
+    np.savez(tmp_path / "prior.npz", prior=content)
+    made = without_evaluators()
+    source = node(WithPrior, made.source, str(tmp_path / "prior.npz"))
+    with pytest.raises(ConfigError, match=said):
+        planned(tiny(evaluators={}, source=source))
+    assert not compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class Distances:
+    """Squared distances, which are no kernel."""
+
+    def __call__(self, priors):
+        return ((priors[:, None] - priors[None]) ** 2).sum(axis=-1)
+
+
+def test_what_is_no_kernel_is_said_before_training(tmp_path):
+    prior = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    np.savez(tmp_path / "prior.npz", prior=prior)
+    made = without_evaluators()
+    encoder, projector = made.objective.encoder, made.objective.projector
+    objective = node(Uniformity, encoder, projector, kernel=node(Distances))
+    source = node(WithPrior, made.source, str(tmp_path / "prior.npz"))
+    with pytest.raises(
+        ConfigError, match=r"objective: the kernel Distances\(\) is not positive semi"
+    ):
+        planned(tiny(evaluators={}, source=source, objective=objective))
