@@ -50,10 +50,10 @@ class Timing:
       seconds: median.
       temporary_bytes: memory for intermediate results, as the compiler says.
       value: of the loss.
-      torch_seconds: of the formula in PyTorch; None where it was not run.
-      torch_value: the loss that it gave.
-      apart: largest difference between the two gradients, in units of the largest
-        component.
+      torch_seconds: of the formula in PyTorch, in float32; None where it was not run.
+      torch_value: the loss that it gives in float64.
+      apart: largest difference of the gradient here from PyTorch's in float64, in units
+        of the largest component.
     """
 
     name: str
@@ -169,15 +169,16 @@ def forms(block: int) -> dict[str, Callable[..., jax.Array]]:
 
 
 def in_torch(
-    name: str, z: Float32[np.ndarray, "n v d"], priors: Float32[np.ndarray, "n _"]
-) -> Callable[[], tuple[float, Float32[np.ndarray, "n v d"]]] | None:
+    name: str, z: Float[np.ndarray, "n v d"], priors: Float[np.ndarray, "n _"]
+) -> Callable[[], tuple[float, Float[np.ndarray, "n v d"]]] | None:
     """The formula of a form in PyTorch, giving value and gradient; None for others."""
     import torch
 
-    n, given, x = len(z), torch.tensor(priors), torch.tensor(z, requires_grad=True)
+    given, x = torch.tensor(priors), torch.tensor(z, requires_grad=True)
+    identity = torch.eye(len(z), dtype=x.dtype)
 
     def smoothed(c: Any, kernel: Any) -> Any:
-        return torch.linalg.inv(kernel + RIDGE * torch.eye(n)) @ kernel @ c
+        return torch.linalg.inv(kernel + RIDGE * identity) @ kernel @ c
 
     def gaussian() -> Any:
         squares = given.square().sum(1)
@@ -200,7 +201,7 @@ def in_torch(
     if name not in formulas:
         return None
 
-    def run() -> tuple[float, Float32[np.ndarray, "n v d"]]:
+    def run() -> tuple[float, Float[np.ndarray, "n v d"]]:
         value = formulas[name](torch.nn.functional.normalize(x, dim=-1).mean(1))
         (gradient,) = torch.autograd.grad(value, x)
         return value.item(), gradient.numpy()
@@ -219,19 +220,20 @@ def timing(
 ) -> Timing:
     """Times one form, and the same in PyTorch where that is wanted and there."""
     placed = jax.device_put((z, priors))
-    compiled = jax.jit(jax.value_and_grad(form)).lower(*placed).compile()
+    compiled: Any = jax.jit(jax.value_and_grad(form)).lower(*placed).compile()
     seconds = median_seconds(lambda: compiled(*placed), repetitions)
     value, gradient = (np.asarray(x) for x in compiled(*placed))
-    memory = compiled.memory_analysis()
-    row = Timing(name, seconds, memory.temp_size_in_bytes, float(value))
-    other = in_torch(name, z, priors) if torch else None
-    if other is None:
+    memory = compiled.memory_analysis().temp_size_in_bytes
+    row = Timing(name, seconds, memory, float(value))
+    single = in_torch(name, z, priors) if torch else None
+    double = in_torch(name, np.float64(z), np.float64(priors)) if torch else None
+    if single is None or double is None:
         return row
-    torch_value, torch_gradient = other()
-    apart = np.abs(gradient - torch_gradient).max() / np.abs(gradient).max()
+    torch_value, torch_gradient = double()
+    apart = np.abs(gradient - torch_gradient).max() / np.abs(torch_gradient).max()
     return dataclasses.replace(
         row,
-        torch_seconds=median_seconds(other, min(repetitions, 3)),
+        torch_seconds=median_seconds(single, min(repetitions, 3)),
         torch_value=torch_value,
         apart=float(apart),
     )
@@ -356,7 +358,7 @@ def table(found: Measurement) -> str:
         f"{found.device}, {found.date}, medians of {found.repetitions}.",
         "",
         "| loss and gradient | ms | temporaries, MiB | PyTorch, ms | value "
-        "| PyTorch's | gradients apart |",
+        "| PyTorch's in float64 | gradients apart |",
         f"|{' --- |' * 7}",
     ]
     for row in found.timings:

@@ -29,7 +29,7 @@ from jax_rcl.data.imagenet import IMAGENET_100, RENDITIONS
 from jax_rcl.data.prior import WithRandomBits
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.train import train
-from jax_rcl.weights import moco
+from jax_rcl.weights import moco, uniformity
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "configs"
@@ -450,6 +450,44 @@ def test_a_linear_evaluation_starts_from_a_file_of_moco(imagenet, monkeypatch):
     made.init_from = start
     filled = planned(made).variables.frozen
     jax.tree.map(np.testing.assert_array_equal, filled, other)
+
+
+@pytest.mark.parametrize("layer", ["features", "pooled"])
+def test_a_linear_evaluation_starts_from_a_file_of_decoupled_uniformity(
+    layer, imagenet, monkeypatch
+):
+    monkeypatch.chdir(imagenet)
+    made = load(f"uniformity_probe:weights=du.npz,layer={layer}")
+    whole = layer == "features"
+    encoder = made.objective.encoder.encoder if whole else made.objective.encoder
+    encoder.encoder.depth, encoder.encoder.width = 10, 4
+    start, made.init_from, made.batch_size = made.init_from, (), 16
+    frozen = planned(made).variables.frozen
+    other = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), frozen)
+    params, stats = (other["encoder"][name] for name in ("params", "batch_stats"))
+    if whole:
+        body = {"params": params["encoder"], "batch_stats": stats["encoder"]}
+        parts = {"encoder": body, "fc": {"params": params["head"]}}
+    else:
+        parts = {"encoder": {"params": params, "batch_stats": stats}}
+    np.savez("du.npz", **uniformity.from_variables(parts))
+    made.init_from = start
+    filled = planned(made).variables.frozen
+    jax.tree.map(np.testing.assert_array_equal, filled, other)
+
+
+def test_every_config_that_is_named_beside_decoupled_uniformity_is_one(
+    stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    text = (ROOT / "docs" / "decoupled_uniformity.md").read_text()
+    named = set(re.findall(r"configs/(\w+)\.py(:[\w=,./]+)?", text))
+    assert len(named) >= 9
+    for file, options in named:
+        if "checkpoint_0399" not in options:
+            load(f"{file}{options}")
+    for module in re.findall(r"python -m (jax_rcl\.prepare\.\w+)", text):
+        assert callable(importlib.import_module(module).main)
 
 
 def test_every_row_of_the_table_is_documented():

@@ -102,7 +102,11 @@ def logistic_grid(
     penalties = (counted / (sizes * np.array(strengths))).astype(np.float32)
     limits = np.float32(tolerance), np.int32(max_iterations)
     found, converged = jax.device_get(_solve_all(x.rows, *data, penalties, *limits))
-    weights, bias = x.back(found)
+    # A shift that all classes share changes no probability, only the penalty.
+    shown = present[:, None, None]
+    mean = found.sum(axis=3, where=shown) / present.sum(axis=1)[:, None, None]
+    found = np.where(shown, found - mean[..., None], np.float32(0))
+    weights, bias = x.back(found.astype(np.float32))
     bias = np.where(present[:, None], bias, np.float32(-np.inf))
     return Solutions(weights, bias, converged)
 
