@@ -226,7 +226,8 @@ def timing(
     memory = compiled.memory_analysis().temp_size_in_bytes
     row = Timing(name, seconds, memory, float(value))
     single = in_torch(name, z, priors) if torch else None
-    double = in_torch(name, np.float64(z), np.float64(priors)) if torch else None
+    doubles = (z.astype(np.float64), priors.astype(np.float64))
+    double = in_torch(name, *doubles) if torch else None
     if single is None or double is None:
         return row
     torch_value, torch_gradient = double()
@@ -256,9 +257,9 @@ def kinds(n: int, p: int) -> dict[str, tuple[Kernel, Float32[np.ndarray, "n _"]]
         return Rbf(100.0), scale * x
 
     found = {
-        "independent features, far": features(independent, 1),
+        "independent features, far": features(independent, 1.0),
         "independent features, near": features(independent, 0.05),
-        "features of 16 factors, far": features(few, 1),
+        "features of 16 factors, far": features(few, 1.0),
         "features of 16 factors, near": features(few, 0.05),
         "attributes": (Rbf(SIGMA), bits),
         "attributes, each four times": (Rbf(SIGMA), bits[np.arange(n) // 4]),

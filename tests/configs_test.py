@@ -194,9 +194,12 @@ def shrunk(value):
         "Quilting": {"size": 32, "patch": 12},
         "MoCo": {"queue_size": 16},
         "Uniformity": {"group": 2} if value.get("group") else {},
+        "Linear": {"features": min(value.get("features", 0), 100)},
         "Corrupted": {"corruptions": value.get("corruptions", ())[:2]},
         "Neighbours": {"k": 5},
         "LinearProbe": {"strengths": (0.1,), "max_iterations": 20},
+        "CrossValidated": {"strengths": (0.1, 1.0), "folds": 2, "max_iterations": 20},
+        "PerTarget": {"strengths": (0.1,), "folds": 2, "max_iterations": 20},
         "Cosine": {"warmup_epochs": 0.0},
         "Experiment": {"batch_size": 8, "epochs": None, "steps": 2, "save_every": 1},
     }.get(kind, {})

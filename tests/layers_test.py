@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "checkpoint": "core parallel",
     "transfer": "core checkpoint weights",
     "bench_losses": "losses parallel",
+    "bench_uniformity": "bench_losses losses parallel",
     "bench_negatives": "augment bench_losses networks parallel",
     "reference_corruptions": "",
     "bench_corruptions": "augment parallel reference_corruptions",

@@ -69,16 +69,15 @@ def logistic_grid(
 
       1/2 ‖W‖² + C sum_i cross_entropy(W^T x_i + b, y_i)
 
-    over the rows i of the part and the classes that it shows; if these are two, their
-    weights count half (‖W‖² for 1/2 ‖W‖²), since then there it fits only the difference
-    of the two.
+    over the rows i of the part and the classes that it shows. For two classes it fits
+    one vector, the difference of our two, so their penalty here is ‖W‖².
 
     All problems are one program, in which no problem waits for the line search of
     another: each turn of the loop evaluates one point of each problem, which either is
     the next iterate of L-BFGS (Liu and Nocedal 1989) or makes the next step shorter. It
     starts from the diagonal of the Hessian, approximated by a product of a factor for
     each feature and one for each class, at the current point: without it, weak
-    penalties on separable classes take ten times as long.
+    penalties on separable classes take several times as many turns.
 
     Args:
       x: features along their main axes.

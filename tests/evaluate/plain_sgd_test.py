@@ -8,7 +8,8 @@ import pytest
 from jax_rcl.evaluate.plain_sgd import PlainSgd, epoch_order, sgd_grid, starts
 
 DECAYS = (0.0, 1.0, 0.01)
-SETTINGS = PlainSgd(batch=8, epochs=90)
+SETTINGS = PlainSgd(batch=8, epochs=70)
+SEED = 3  # no loss is nearer than a thousandth to where a plateau begins
 
 
 def data():
@@ -31,14 +32,14 @@ def found():
         classes=3,
         weight_decays=DECAYS,
         settings=SETTINGS,
-        seed=5,
+        seed=SEED,
     )
 
 
 def batches_of(part):
     """The start of a part, and a function that gives the batches of an epoch."""
     rows = jnp.asarray(data()[2][part])
-    key = jax.random.split(jax.random.key(5), 2)[part]
+    key = jax.random.split(jax.random.key(SEED), 2)[part]
     order = jax.jit(epoch_order)
 
     def batches(epoch):
@@ -99,9 +100,9 @@ def test_the_loops_meet_plateaus_and_both_ends():
     assert max(len(rates) for _, rates in ends) >= 3
 
 
-@pytest.mark.parametrize("place", range(3))
-def test_agrees_with_pytorch(found, place):
+def test_agrees_with_pytorch(found):
     torch = pytest.importorskip("torch")
+    place = 2  # which meets two plateaus, and an end before the last epoch
     x, labels, _ = data()
     x, labels = torch.from_numpy(x), torch.from_numpy(labels).long()
     (weights, bias), batches = batches_of(0)
@@ -159,7 +160,7 @@ def test_a_training_that_diverges_ends_and_says_so():
         classes=3,
         weight_decays=DECAYS,
         settings=SETTINGS,
-        seed=5,
+        seed=SEED,
     )
     assert not np.isfinite(found.weights).all(axis=(2, 3)).any()
     assert not found.converged.any()

@@ -337,6 +337,16 @@ def test_a_kernel_that_is_not_positive_semi_definite_gives_nan():
     assert np.isnan(smoothed(k, jnp.eye(2), ridge=0.1)).all()
 
 
+def test_a_ridge_above_rounding_is_enough_for_a_kernel_of_low_rank():
+    n = 256
+    for kernel in (
+        Cosine()(jnp.abs(jnp.asarray(normal(30, n, 2)))),
+        Rbf(30.0)(jnp.asarray(normal(31, n, 3))),
+        jnp.ones((n, n)),
+    ):
+        assert np.isfinite(smoothed(kernel, jnp.ones((n, 2)), ridge=n * 6e-8)).all()
+
+
 def test_an_example_whose_prior_is_zero_has_the_centroid_zero():
     priors = normal(21, 5, 3)
     priors[1] = 0
