@@ -62,7 +62,7 @@ def get_config(arg=""):
             fc=node(Linear, 2048),
             projector=node(Mlp, (2048, 256), first="relu"),
         ),
-        # Deviation: the release trains on the smaller batch at the end of an epoch, too.
+        # Deviation: the release trains on the smaller last batch of an epoch, too.
         optimizer=node(
             Sgd,
             0.3,

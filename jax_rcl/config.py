@@ -190,7 +190,12 @@ def node(cls: type, *args: Any, **fields: Any) -> ConfigDict:
         elif field.default_factory is not dataclasses.MISSING:
             value = field.default_factory()
         else:
-            raise ConfigError(f"{cls.__name__} needs a value for '{name}'.")
+            hint = hint_of(cls, field)
+            wanted = getattr(hint, "__name__", str(hint).replace("typing.", ""))
+            raise ConfigError(
+                f"{cls.__name__} needs a value for '{name}': write "
+                f"node({cls.__name__}, {name}=…), {wanted}."
+            )
         values[name] = _stored(value)
     # Not type safe: a field may hold None or a number, which ConfigDict would refuse;
     # the types are those of the class and are checked by `override` and `build`.

@@ -7,12 +7,13 @@ https://arxiv.org/abs/2206.01646); how large p is and what it means is free.
 
 import dataclasses
 import functools
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Int64, Integer, Shaped
 
 from jax_rcl.core import Source
 from jax_rcl.data.prior_files import (
@@ -25,6 +26,8 @@ from jax_rcl.data.prior_files import (
 )
 from jax_rcl.data.records import Record, check_choice, labels_of, names_of
 from jax_rcl.data.wrappers import Chosen
+
+logger = logging.getLogger(__name__)
 
 
 class Informed(Chosen):
@@ -64,9 +67,11 @@ class WithPrior(Informed):
     checked once, on first use. An `.npz` that is not compressed and an `.npy` are
     mapped, not loaded.
 
-    A prior that tells no more and no less than the label, such as the label itself,
-    whole or in one-hot form, makes an unsupervised method a supervised one: it is
-    refused unless it is meant.
+    A prior that is the label in another form makes an unsupervised method a supervised
+    one: it is refused unless it is meant. So are rows that are equal, to a thousandth,
+    where labels are; rows that two records or more have in the mean and that are of one
+    label each, such as finer labels; and one-hot columns among others. The outputs of a
+    classifier cannot be told from honest features: do not take them.
 
     Attributes:
       source: all of it; choose among its records around this one.
@@ -105,20 +110,26 @@ class WithPrior(Informed):
                 f"{self.source!r}; there must be one for each. Wrap the whole source, "
                 f"then choose among its records: Subset(WithPrior(source, file), 0.1). "
                 f"Rows of more files than the source has are put in its order by "
-                f"python -m jax_rcl.prepare.join."
+                f"python -m jax_rcl.prepare.join, if the file has their names."
             )
         if "names" in arrays:
             _check_names(self.source, texts(arrays["names"], path), path)
         told = _told(self.source)
         if told is not None and "labels" in arrays:
             _check_labels(self.source, arrays["labels"], told, path)
+        elif not ("names" in arrays and names_of(self.source)):
+            logger.warning(
+                "the order of %s cannot be checked: it has neither names nor labels to "
+                "compare with %r. python -m jax_rcl.prepare.join writes both.",
+                *(path, self.source),
+            )
         check_finite(found, names_of(self.source), path)
-        if told is not None and self.labels == "refused" and _same(found, told):
+        if told is not None and self.labels == "refused" and _are_labels(found, told):
             raise ValueError(
                 f"the prior of {path} is the labels of {self.source!r} in another "
-                f"form: records have equal rows just where they have equal labels. "
-                f"Training on it is supervised. Take another prior, or write "
-                f"WithPrior(..., labels='meant') if this is meant."
+                f"form: its rows, or columns of two values, tell which label a record "
+                f"has, and little else. Training on it is supervised. Take another "
+                f"prior, or write WithPrior(..., labels='meant') if this is meant."
             )
         return found
 
@@ -282,8 +293,10 @@ def _check_labels(
         )
 
 
-def _same(rows: Float32[np.ndarray, "m p"], told: Shaped[np.ndarray, "m ..."]) -> bool:
-    """Whether a prior is the labels, or targets where they are given, under any code.
+def _are_labels(
+    rows: Float32[np.ndarray, "m p"], told: Shaped[np.ndarray, "m ..."]
+) -> bool:
+    """Whether a prior is the labels, or targets where they are given, in another form.
 
     Labels that differ for all records, or for none, are no classes to be told.
     """
@@ -296,10 +309,63 @@ def _same(rows: Float32[np.ndarray, "m p"], told: Shaped[np.ndarray, "m ..."]) -
     _, first, codes = np.unique(told, return_index=True, return_inverse=True)
     if not 1 < len(first) < len(rows):
         return False
+    forms = (_one_row_for_each_class, _few_rows_of_one_class_each, _column_for_each)
+    return any(form(rows, first, codes) for form in forms)
+
+
+def _one_row_for_each_class(
+    rows: Float32[np.ndarray, "m p"],
+    first: Integer[np.ndarray, " k"],
+    codes: Integer[np.ndarray, " m"],
+) -> bool:
+    """Whether rows are equal, to a thousandth, in a class and differ between them."""
     like = rows[first]
+    near = 1e-3 * np.abs(like).max(initial=0)
     # First what ends early: two records of one class that have different rows.
     for part in chunks(len(rows)):
-        if (rows[part] != like[codes[part]]).any():
+        if (np.abs(rows[part] - like[codes[part]]) > near).any():
             return False
-    # 0 and -0 are equal, and have different bits.
-    return len(np.unique(like + 0.0, axis=0)) == len(like)
+    apart = np.abs(like[:, None] - like[None]).max(axis=2)
+    return bool((apart[~np.eye(len(like), dtype=bool)] > 2 * near).all())
+
+
+def _few_rows_of_one_class_each(
+    rows: Float32[np.ndarray, "m p"],
+    first: Integer[np.ndarray, " k"],
+    codes: Integer[np.ndarray, " m"],
+) -> bool:
+    """Whether the rows are those of a finer label.
+
+    In the mean two records or more have each row, and all that have it are of a class.
+    """
+    del first
+    class_of: dict[bytes, int] = {}
+    for row, code in zip(rows, codes.tolist(), strict=True):
+        # 0 and -0 are equal, and have different bits.
+        if class_of.setdefault((row + 0.0).tobytes(), code) != code:
+            return False
+        if 2 * len(class_of) > len(rows):
+            return False
+    return True
+
+
+def _column_for_each(
+    rows: Float32[np.ndarray, "m p"],
+    first: Integer[np.ndarray, " k"],
+    codes: Integer[np.ndarray, " m"],
+) -> bool:
+    """Whether each class has a column of two values that tells it from all others."""
+    low, high = rows[first].min(axis=0), rows[first].max(axis=0)
+    two = low < high
+    for part in chunks(len(rows)):
+        two &= ((rows[part] == low) | (rows[part] == high)).all(axis=0)
+        if not two.any():
+            return False
+    sizes = np.bincount(codes, minlength=len(first))
+    counts = np.zeros((len(first), int(two.sum())), np.int64)
+    for part in chunks(len(rows)):
+        np.add.at(counts, codes[part], rows[part][:, two] == high[two])
+    total = counts.sum(axis=0)
+    inside = (counts == sizes[:, None]) & (total == sizes[:, None])
+    outside = (counts == 0) & (total == len(rows) - sizes[:, None])
+    return bool((inside | outside).any(axis=1).all())

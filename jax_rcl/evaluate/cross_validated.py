@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from jax_rcl.core import Encode, Finding, Operation, Source, When
+from jax_rcl.data.records import labels_of
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.features import features, once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS, confusion, embedding
-from jax_rcl.evaluate.grid import STRENGTHS, WEIGHT_DECAYS, Chosen, Grid
+from jax_rcl.evaluate.folds import held_out
+from jax_rcl.evaluate.grid import STRENGTHS, WEIGHT_DECAYS, ChosenClassifier, LinearGrid
 from jax_rcl.evaluate.plain_sgd import PlainSgd
 from jax_rcl.evaluate.when import AtEnd
 
@@ -86,10 +88,10 @@ class CrossValidated:
         _ = self.grid  # which checks its own
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> LinearGrid:
         """How classifiers are fitted and one is chosen."""
-        names = (field.name for field in dataclasses.fields(Grid))
-        return Grid(**{name: getattr(self, name) for name in names})
+        names = (field.name for field in dataclasses.fields(LinearGrid))
+        return LinearGrid(**{name: getattr(self, name) for name in names})
 
     @property
     def embedded(self) -> str:
@@ -110,12 +112,16 @@ class CrossValidated:
         )
 
     def check(self) -> None:
-        """Compares the sources with each other; `run` does so first.
+        """Compares the sources with each other, and makes the folds.
 
         Raises:
-          ValueError: if train and test are equal or their classes differ.
+          ValueError: if train and test are equal, their classes differ, or no class has
+            an image for each fold.
         """
         shared_classes(self.train, self.test)
+        if len(self.grid.candidates(len(self.train))) > 1:
+            labels = labels_of(self.train)
+            held_out(labels, np.ones(len(labels), bool), self.folds)
 
     def run(self, encode: Encode) -> dict[str, float]:
         """Numbers of `metrics.classification`, and how they came about.
@@ -148,7 +154,7 @@ class CrossValidated:
         """The scores that belong to what `layer` gave, by the fitted classifier."""
         return self.fit(encode).scores(given)
 
-    def fit(self, encode: Encode) -> Chosen:
+    def fit(self, encode: Encode) -> ChosenClassifier:
         """The classifier; chosen once for each `encode`."""
         self.check()
         return once(
@@ -184,7 +190,7 @@ class CrossValidated:
             batch_size=self.batch_size,
         )
 
-    def _fit(self, x: np.ndarray, labels: np.ndarray) -> Chosen:
+    def _fit(self, x: np.ndarray, labels: np.ndarray) -> ChosenClassifier:
         task = labels, np.ones(len(labels), bool)
         (chosen,) = self.grid.fits(x, [task], classes=len(self.train.class_names))
         return chosen

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from jax_rcl.core import Grid as Table
+from jax_rcl.core import Grid
 from jax_rcl.evaluate.folds import held_out, judged
 from jax_rcl.evaluate.logistic_grid import Turned, logistic_grid
 from jax_rcl.evaluate.plain_sgd import PlainSgd, sgd_grid
@@ -26,7 +26,7 @@ SGD_FROM = 20_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Chosen:
+class ChosenClassifier:
     """A linear classifier of features, and how it was chosen.
 
     Attributes:
@@ -59,7 +59,7 @@ class Chosen:
             own["validation"] = float(self.validation.mean(axis=0)[place])
         return own
 
-    def table(self) -> Table:
+    def table(self) -> Grid:
         """The validation score of each candidate on each fold."""
         columns = tuple(f"fold {i + 1}" for i in range(len(self.validation)))
         rows = tuple(f"{candidate:g}" for candidate in self.candidates)
@@ -68,11 +68,11 @@ class Chosen:
             f"strength of regularisation; beside each row its mean. Chosen: "
             f"{self.candidate:g}"
         )
-        return Table(self.validation.T, rows, columns, method)
+        return Grid(self.validation.T, rows, columns, method)
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class LinearGrid:
     """How linear classifiers are fitted, and how one is chosen.
 
     Attributes:
@@ -157,7 +157,7 @@ class Grid:
         tasks: Iterable[tuple[Integer[np.ndarray, " m"], Bool[np.ndarray, " m"]]],
         *,
         classes: int,
-    ) -> list[Chosen]:
+    ) -> list[ChosenClassifier]:
         """Chooses and fits a classifier for every task on the same features.
 
         The candidates are fitted on what each fold leaves, and on everything: the fit
@@ -184,7 +184,7 @@ class Grid:
         labels: Integer[np.ndarray, " m"],
         rows: Bool[np.ndarray, " m"],
         classes: int,
-    ) -> Chosen:
+    ) -> ChosenClassifier:
         own = self.candidates(len(x))
         held = held_out(labels, rows, self.folds if len(own) > 1 else 0)
         parts = np.concatenate([rows & ~held, rows[None]])
@@ -211,7 +211,7 @@ class Grid:
         warn_if_slow(name, own, found.converged, best)
         fitted = found.weights[-1, best], found.bias[-1, best]
         ended = own[best], bool(found.converged[-1, best])
-        return Chosen(*fitted, *ended, own, validation)
+        return ChosenClassifier(*fitted, *ended, own, validation)
 
 
 def warn_at_edge(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int32
 from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.features import features_and_targets, once
-from jax_rcl.evaluate.grid import STRENGTHS, WEIGHT_DECAYS, Chosen, Grid
+from jax_rcl.evaluate.grid import STRENGTHS, WEIGHT_DECAYS, ChosenClassifier, LinearGrid
 from jax_rcl.evaluate.plain_sgd import PlainSgd
 from jax_rcl.evaluate.when import AtEnd
 
@@ -86,10 +86,10 @@ class PerTarget:
         _ = self.grid  # which checks its own
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> LinearGrid:
         """How classifiers are fitted and one is chosen."""
-        names = (field.name for field in dataclasses.fields(Grid))
-        return Grid(**{name: getattr(self, name) for name in names})
+        names = (field.name for field in dataclasses.fields(LinearGrid))
+        return LinearGrid(**{name: getattr(self, name) for name in names})
 
     @property
     def needs(self) -> frozenset[str]:
@@ -171,12 +171,12 @@ class PerTarget:
             numbers |= {f"{plain(name)}/{number}": each[number] for number in NUMBERS}
         return numbers
 
-    def fit(self, encode: Encode) -> dict[str, Chosen]:
+    def fit(self, encode: Encode) -> dict[str, ChosenClassifier]:
         """The classifier of each target that can be evaluated, by its name."""
         self.check()
         return once(encode, self, lambda: self._fit(encode))
 
-    def _fit(self, encode: Encode) -> dict[str, Chosen]:
+    def _fit(self, encode: Encode) -> dict[str, ChosenClassifier]:
         x, train = self._columns(encode, self.train)
         _, test = self._columns(encode, self.test)
         kept = [

@@ -204,10 +204,15 @@ def check_kernel(kernel: Kernel, ridge: float | None, priors: jax.Array) -> None
     """Tries a kernel on some priors; see `Uniformity.check`."""
     matrix = np.asarray(kernel(checked_prior(priors)), np.float64)
     n = len(priors)
-    if matrix.shape != (n, n) or not np.isfinite(matrix).all():
+    if matrix.shape != (n, n):
         raise ValueError(
-            f"the kernel {kernel} gives {list(matrix.shape)} for {n} priors, or not only "
-            f"finite numbers; it must give a finite matrix [n, n]."
+            f"the kernel {kernel} gives {list(matrix.shape)} for {n} priors; it must "
+            f"give a matrix [n, n]."
+        )
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            f"the kernel {kernel} gives {int((~np.isfinite(matrix)).sum())} numbers of "
+            f"{n * n} that are not finite; look for a division by zero in it."
         )
     largest_entry = np.abs(matrix).max()
     difference = np.abs(matrix - matrix.T).max()

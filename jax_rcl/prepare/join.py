@@ -56,6 +56,13 @@ def read_arguments(
         default="source",
         help="path of the source in the config, such as evaluators.probe.test (source)",
     )
+    parser.add_argument(
+        "--folders",
+        choices=("compared", "ignored"),
+        default="compared",
+        help="those that are not needed to tell files apart: another one is an error, "
+        "or may be (compared)",
+    )
     add_out(parser)
     return parser.parse_known_args(argv)
 
@@ -81,6 +88,8 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             f"Put the rows in its order yourself, for WithPrior(source, file)."
         )
     places, depth = joined(found, own, path)
+    if arguments.folders == "compared":
+        compare_folders([found[place] for place in places], own, depth)
     rows = rows[places]
     with refusals("--features"):
         check_finite(rows, own, path)
@@ -90,7 +99,6 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         f"{len(own):,} of {len(found):,} rows, by the last {depth} part(s) of their "
         f"names, such as {first!r}."
     )
-    warn([found[place] for place in places], own, depth)
     return 0
 
 
@@ -190,18 +198,24 @@ def repeated(
     return found
 
 
-def warn(found: Sequence[str], own: Sequence[str], depth: int) -> None:
-    """Says where folders differ that were not needed: the files may be others."""
+def compare_folders(found: Sequence[str], own: Sequence[str], depth: int) -> None:
+    """Compares the folders that names were not told apart by, where both have them.
+
+    Raises:
+      ConfigError: they differ, so that the files may be others, such as of the other
+        split.
+    """
     differ = []
     for theirs, ours in zip(found, own, strict=True):
-        folders = [key_of(name)[:-depth][-1:] for name in (theirs, ours)]
-        if all(folders) and folders[0] != folders[1]:
+        above = [key_of(name)[:-depth] for name in (theirs, ours)]
+        shared = min(map(len, above))
+        if shared and above[0][-shared:] != above[1][-shared:]:
             differ.append((theirs, ours))
     if differ:
-        print(
-            f"warning: {len(differ):,} of {len(own):,} rows are of a file in another "
-            f"folder, first {differ[0][0]} in the features and {differ[0][1]} in the "
-            f"source. See that they are the same images."
+        raise ConfigError(
+            f"{len(differ):,} of {len(own):,} rows are of a file in another folder, "
+            f"first {differ[0][0]} in the features and {differ[0][1]} in the source. "
+            f"If they are the same images, write --folders=ignored."
         )
 
 

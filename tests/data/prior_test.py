@@ -368,6 +368,9 @@ LABELS = labels_of(SOURCE)
         np.array([7.5, -1, 3])[LABELS][:, None],
         ROWS[:3][LABELS],
         np.array([[0.0, 1], [-0.0, 2], [0, 3]])[LABELS],
+        np.eye(3)[LABELS] + 1e-6 * ROWS[:, :1],  # with a little noise
+        np.concatenate([ROWS, 100 * np.eye(3)[LABELS]], axis=1),  # beside others
+        np.arange(30)[:, None] % 6,  # finer labels
     ],
 )
 def test_labels_in_any_code_are_refused_unless_they_are_meant(path, rows):
@@ -382,7 +385,8 @@ def test_labels_in_any_code_are_refused_unless_they_are_meant(path, rows):
     "rows",
     [
         np.minimum(LABELS, 1)[:, None],  # coarser than the labels
-        np.arange(30)[:, None] % 6,  # finer
+        np.concatenate([ROWS, np.eye(3)[LABELS][:, :1]], axis=1),  # tells one class
+        np.eye(3)[np.where(np.arange(30) == 7, 0, LABELS)],  # one record is another
         np.array([[0.0], [-0.0], [1]])[LABELS],  # 0 and -0 are the same
         np.roll(LABELS, 1)[::-1, None] * (np.arange(30) > 3)[:, None],
     ],

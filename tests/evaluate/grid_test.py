@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from threadpoolctl import threadpool_limits
 
-from jax_rcl.evaluate.grid import STRENGTHS, WEIGHT_DECAYS, Grid
+from jax_rcl.evaluate.grid import STRENGTHS, WEIGHT_DECAYS, LinearGrid
 from jax_rcl.evaluate.plain_sgd import PlainSgd
 
 
@@ -38,7 +38,7 @@ def test_agrees_with_the_grid_search_of_scikit_learn():
     )
     with threadpool_limits(1):  # many small products
         search.fit(x.astype(np.float64), labels)
-    chosen = one_task(Grid(strengths=strengths), x, labels, 4)
+    chosen = one_task(LinearGrid(strengths=strengths), x, labels, 4)
     assert chosen.candidate == search.best_params_["C"]
     assert chosen.converged
     for fold in range(3):
@@ -61,17 +61,17 @@ def noisy():
 def test_of_equals_the_first_in_the_grid_is_taken():
     x, labels = noisy()
     x[:, 0] = 9 * labels - 4
-    chosen = one_task(Grid(strengths=(1.0, 10.0)), x, labels, 2)
+    chosen = one_task(LinearGrid(strengths=(1.0, 10.0)), x, labels, 2)
     assert chosen.validation.shape == (3, 2)
     assert (chosen.validation == 1).all()
     assert chosen.candidate == 1.0
-    sgd = Grid(family="sgd", weight_decays=(1e-3, 0.0, 1e-2))
+    sgd = LinearGrid(family="sgd", weight_decays=(1e-3, 0.0, 1e-2))
     assert one_task(sgd, x, labels, 2).candidate == 1e-3
 
 
 def test_a_single_candidate_needs_no_folds():
     x = np.repeat(np.eye(2, dtype=np.float32), [3, 1], axis=0)
-    chosen = one_task(Grid(strengths=(2.0,)), x, np.array([0, 0, 0, 1]), 2)
+    chosen = one_task(LinearGrid(strengths=(2.0,)), x, np.array([0, 0, 0, 1]), 2)
     assert chosen.validation.shape == (0, 1)
     assert chosen.numbers() == {"chosen": 2.0, "converged": 1.0}
     np.testing.assert_array_equal(chosen.scores(x).argmax(axis=1), [0, 0, 0, 1])
@@ -82,7 +82,7 @@ def test_tasks_on_the_same_features_do_not_influence_each_other():
     for seed in (1, 2):
         own = np.random.default_rng(seed)
         tasks.append((own.integers(0, 2, 60), own.random(60) < 0.8))
-    grid = Grid(strengths=(0.1, 1.0))
+    grid = LinearGrid(strengths=(0.1, 1.0))
     both = grid.fits(x, tasks, classes=2)
     for task, chosen in zip(tasks, both, strict=True):
         (alone,) = grid.fits(x, [task], classes=2)
@@ -96,7 +96,7 @@ def test_tasks_on_the_same_features_do_not_influence_each_other():
 
 def test_the_validation_is_a_table_for_a_picture():
     (x, labels), _ = digits()
-    chosen = one_task(Grid(strengths=(1e-5, 1e-4, 1e-3, 1e-2)), x, labels, 4)
+    chosen = one_task(LinearGrid(strengths=(1e-5, 1e-4, 1e-3, 1e-2)), x, labels, 4)
     table = chosen.table()
     np.testing.assert_array_equal(table.values, chosen.validation.T)
     assert table.row_names == ("1e-05", "0.0001", "0.001", "0.01")
@@ -107,14 +107,16 @@ def test_the_validation_is_a_table_for_a_picture():
 def test_the_best_at_the_edge_is_a_warning(caplog):
     (x, labels), _ = digits()
     with caplog.at_level(logging.WARNING):
-        one_task(Grid(strengths=(1e-7, 1e-6, 1e-5, 1e-4)), x, labels, 4)
+        one_task(LinearGrid(strengths=(1e-7, 1e-6, 1e-5, 1e-4)), x, labels, 4)
     assert "the best of strengths, 0.0001, is at the edge" in caplog.text
 
 
 def test_fits_that_were_not_done_are_a_warning(caplog):
     x, labels = noisy()
     with caplog.at_level(logging.WARNING):
-        chosen = one_task(Grid(strengths=(0.1, 1.0), max_iterations=1), x, labels, 2)
+        chosen = one_task(
+            LinearGrid(strengths=(0.1, 1.0), max_iterations=1), x, labels, 2
+        )
     assert not chosen.converged
     assert "fits with strengths 0.1, 1 were not done when they ended" in caplog.text
     assert "was not done either" in caplog.text
@@ -122,18 +124,22 @@ def test_fits_that_were_not_done_are_a_warning(caplog):
 
 def test_sgd_that_diverges_is_an_error():
     x, labels = noisy()
-    grid = Grid(family="sgd", weight_decays=(1e-3, 0.0, 1e-2))
+    grid = LinearGrid(family="sgd", weight_decays=(1e-3, 0.0, 1e-2))
     with pytest.raises(ValueError, match=r"diverged .* learning rate of 0\.1\. Lower"):
         one_task(grid, 1e30 * x, labels, 2)
 
 
 def test_the_family_follows_from_the_size():
-    assert not Grid().is_sgd(19_999)
-    assert Grid().is_sgd(20_000)
-    assert Grid().candidates(5_994) == STRENGTHS == tuple(10.0**i for i in range(-1, 7))
-    assert Grid().candidates(50_000) == WEIGHT_DECAYS
-    assert Grid(family="sgd").is_sgd(10)
-    assert not Grid(family="logistic").is_sgd(10**6)
+    assert not LinearGrid().is_sgd(19_999)
+    assert LinearGrid().is_sgd(20_000)
+    assert (
+        LinearGrid().candidates(5_994)
+        == STRENGTHS
+        == tuple(10.0**i for i in range(-1, 7))
+    )
+    assert LinearGrid().candidates(50_000) == WEIGHT_DECAYS
+    assert LinearGrid(family="sgd").is_sgd(10)
+    assert not LinearGrid(family="logistic").is_sgd(10**6)
 
 
 @pytest.mark.parametrize(
@@ -152,15 +158,15 @@ def test_the_family_follows_from_the_size():
 )
 def test_values_out_of_range_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Grid(**wrong)
+        LinearGrid(**wrong)
 
 
 def test_says_what_is_fitted_and_chosen():
-    assert Grid().described("features", 5994) == (
+    assert LinearGrid().described("features", 5994) == (
         "logistic regression on 'features' of 5994 training images, C of 8 in [0.1, "
         "1e+06] chosen by balanced accuracy in 3 folds, L-BFGS to 1e-08"
     )
-    single = Grid(family="sgd", weight_decays=(0.1,), sgd=PlainSgd(epochs=9))
+    single = LinearGrid(family="sgd", weight_decays=(0.1,), sgd=PlainSgd(epochs=9))
     assert single.described("pooled", 10) == (
         "linear classifier on 'pooled' of 10 training images, weight decay 0.1, SGD of "
         "at most 9 epochs"

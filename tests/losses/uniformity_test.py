@@ -449,3 +449,12 @@ def test_one_centroid_is_refused():
 def test_a_block_without_columns_is_refused():
     with pytest.raises(ValueError, match="block 0 must be at least 1 column"):
         potentials(jnp.eye(2), block=0)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_kernels_of_low_rank_are_solved_for_a_ridge_as_small_as_is_said(width):
+    n = 512
+    priors = jax.random.normal(jax.random.key(0), (n, width))
+    for kernel in (Cosine(), Rbf(100.0)):
+        c = kernel_centroids(kernel(priors), jnp.eye(n, 2), ridge=n * 5e-7)
+        assert jnp.isfinite(c).all()

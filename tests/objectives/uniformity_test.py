@@ -45,6 +45,14 @@ class OneWay:
 
 
 @dataclasses.dataclass(frozen=True)
+class ByDistance:
+    """One over the distance, which is infinite on the diagonal."""
+
+    def __call__(self, priors):
+        return 1 / ((priors[:, None] - priors[None]) ** 2).sum(-1)
+
+
+@dataclasses.dataclass(frozen=True)
 class TooFew:
     """A kernel of all but the last prior."""
 
@@ -208,6 +216,8 @@ def test_what_is_not_symmetric_or_has_another_shape_is_refused():
         objective(kernel=OneWay()).check({"prior": prior})
     with pytest.raises(ValueError, match=r"gives \[49, 49\] for 50 priors"):
         objective(kernel=TooFew()).check({"prior": prior})
+    with pytest.raises(ValueError, match="gives 50 numbers of 2500 that are not fin"):
+        objective(kernel=ByDistance()).check({"prior": prior})
 
 
 def test_a_ridge_that_float32_cannot_resolve_is_refused_with_one_that_it_can():

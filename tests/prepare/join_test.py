@@ -111,13 +111,17 @@ def test_folders_are_compared_where_the_file_has_more_of_a_base_name(images, joi
     assert status == 0 and order(source, out) == [1, 2]
 
 
-def test_other_folders_are_warned_of(images, join, capsys):
+def test_other_folders_are_refused_unless_they_are_ignored(images, join, capsys):
     source = images(IMAGENET)
-    status, out = join(["n01/" + name.split("/")[1] for name in IMAGENET])
-    assert status == 0 and order(source, out) == [1, 0, 2, 3]
-    said = capsys.readouterr().out
-    assert "warning: 2 of 4 rows are of a file in another folder, first " in said
+    names = ["n01/" + name.split("/")[1] for name in IMAGENET]
+    status, out = join(names)
+    assert status == 2 and not out.exists()
+    said = capsys.readouterr().err
+    assert "2 of 4 rows are of a file in another folder, first " in said
     assert "n01/n02_5.JPEG in the features and n02/n02_5.JPEG in the source" in said
+    assert "--folders=ignored" in said
+    status, out = join(names, "--folders=ignored")
+    assert status == 0 and order(source, out) == [1, 0, 2, 3]
 
 
 def test_records_without_a_row_are_counted_and_named(images, join, capsys):
