@@ -97,7 +97,7 @@ def show(rows, images, columns):
 
 
 above = ("image", "query", "key", "texture")
-below = ("mosaic of 16", "mosaic of 36", "mosaic of 72", "texture, cropped")
+below = ("mosaic of 16", "mosaic of 36", "mosaic of 72", "texture")
 show(("temple", "flower"), sheet, above + below)
 
 # %% [markdown]
