@@ -118,6 +118,6 @@ def test_says_what_it_measures(train, test_set):
 
 def test_classes_too_small_for_the_folds_are_said_by_the_check(blobs):
     few = CrossValidated(blobs(6, seed=1), blobs(21, seed=2), **SHORT)
-    with pytest.raises(ValueError, match="no class has an image for each of the 3 fo"):
+    with pytest.raises(ValueError, match="no class has an image for each of the 3"):
         few.check()
     CrossValidated(blobs(6, seed=1), blobs(21, seed=2), strengths=(1.0,)).check()
