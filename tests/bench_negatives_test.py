@@ -10,6 +10,7 @@ from jax_rcl import bench_negatives, parallel
 TINY = ["--size=32", "--batch=2", "--depth=10", "--side", "4", "9", "--patch=12"]
 
 
+@pytest.mark.slow
 def test_the_table_and_the_numbers_say_what_was_measured(tmp_path, capsys):
     path = tmp_path / "bench.json"
     assert bench_negatives.main([*TINY, "--repetitions=2", f"--json={path}"]) == 0

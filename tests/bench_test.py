@@ -37,7 +37,10 @@ def tiny(**fields):
     return made
 
 
-@pytest.mark.parametrize(("steps_per_call", "timed"), [(1, 5), (3, 6)])
+@pytest.mark.parametrize(
+    ("steps_per_call", "timed"),
+    [(1, 5), pytest.param(3, 6, marks=pytest.mark.slow)],
+)
 def test_a_measurement_is_of_so_many_steps_and_consistent(steps_per_call, timed):
     made = tiny(steps_per_call=steps_per_call)
     before = configs.to_json(made)

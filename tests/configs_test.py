@@ -94,7 +94,7 @@ LONG = (
     *("thanos", "groups", "imagenet100", "cifar_moco", "cifar_supcon"),
     *("attributes", "chexpert", "fashion_uniformity", "uniformity_probe"),
 )
-SLOW = {v for v in VARIANTS if v.startswith(LONG)}
+SLOW = {v for v in VARIANTS if v.startswith(LONG) or "texture" in v or "probe=" in v}
 # Trained where the runs of `STARTS` are, or the data below.
 PREPARED = (
     *("thanos_transfer", "groups", "imagenet100_probe", "fashion_uniformity"),

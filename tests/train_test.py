@@ -543,7 +543,7 @@ def kill(monkeypatch, moment, last):
     [
         "evaluated",
         pytest.param("kept", marks=pytest.mark.slow),
-        "logged",
+        pytest.param("logged", marks=pytest.mark.slow),
         pytest.param("saved", marks=pytest.mark.slow),
     ],
 )

@@ -139,6 +139,7 @@ def test_a_second_call_changes_nothing_and_a_third_makes_what_is_missing(
     assert all(path.stat().st_mtime_ns == times[path] for path in kept)
 
 
+@pytest.mark.slow
 def test_batches_and_devices_have_no_influence(
     photos, tmp_path, monkeypatch, one_device
 ):
