@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import datetime
 import functools
+import importlib
 import importlib.util
 import json
 import sys
@@ -172,8 +173,8 @@ def in_torch(
     name: str, z: Float[np.ndarray, "n v d"], priors: Float[np.ndarray, "n _"]
 ) -> Callable[[], tuple[float, Float[np.ndarray, "n v d"]]] | None:
     """The formula of a form in PyTorch, giving value and gradient; None for others."""
-    import torch
-
+    # By name: not everybody who checks the types of this library has it.
+    torch: Any = importlib.import_module("torch")
     given, x = torch.tensor(priors), torch.tensor(z, requires_grad=True)
     identity = torch.eye(len(z), dtype=x.dtype)
 
