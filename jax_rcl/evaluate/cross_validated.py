@@ -156,7 +156,8 @@ class CrossValidated:
 
     def fit(self, encode: Encode) -> ChosenClassifier:
         """The classifier; chosen once for each `encode`."""
-        self.check()
+        # Not `check`, whose folds would be made once more each time this is asked for.
+        shared_classes(self.train, self.test)
         return once(
             encode, self, lambda: self._fit(*self._features(encode, self.train))
         )

@@ -61,8 +61,8 @@ class Uniformity:
         """Checks the numbers."""
         for name in ("ridge", "scale"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"Uniformity.{name} {value} must be above 0.")
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"Uniformity.{name} {value} must be above 0, finite.")
         if self.group is not None and (self.scope == "global" or self.group < 2):
             raise ValueError(
                 f"Uniformity.group {self.group} must be at least 2 centroids that are "

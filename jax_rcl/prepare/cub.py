@@ -11,10 +11,9 @@ from jaxtyping import Float32
 from jax_rcl.config import ConfigError
 from jax_rcl.core import Source
 from jax_rcl.data import cub
-from jax_rcl.data.records import labels_of, names_of
 from jax_rcl.data.sources import SPLITS
-from jax_rcl.prepare.features import add_out, free_file
-from jax_rcl.prepare.work import status_of, whole
+from jax_rcl.prepare.features import add_out, free_file, write_prior
+from jax_rcl.prepare.work import status_of
 
 DESCRIPTION = """\
 Makes the prior of CUB-200-2011: the 312 attributes of every training image.
@@ -100,21 +99,12 @@ def write(
     source: Source,
     attributes: tuple[str, ...],
 ) -> None:
-    """Writes the prior of a source, all of the file or nothing, and says so."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with whole(out) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            prior=prior,
-            labels=labels_of(source),
-            names=np.array(names_of(source)),
-            attributes=np.array(attributes),
-        )
+    """Writes the prior of a source with the names of its columns, and says so."""
+    print(write_prior(out, source, prior, attributes=np.array(attributes)))
     m, p = prior.shape
     print(
         f"{out}: {p} attributes of {m:,} training images, {prior.mean():.1%} of them "
-        f"ones; with labels of {len(source.class_names)} classes, names of images and "
-        f"of attributes."
+        f"ones."
     )
 
 

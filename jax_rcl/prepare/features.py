@@ -198,8 +198,12 @@ def free_file(arguments: argparse.Namespace) -> Path:
     return out
 
 
-def write_prior(out: Path, source: Source, rows: Float32[np.ndarray, "m p"]) -> str:
+def write_prior(
+    out: Path, source: Source, rows: Float32[np.ndarray, "m p"], **more: np.ndarray
+) -> str:
     """Writes the prior file of a source, whole or not at all; says what is in it.
+
+    `more` are arrays for people to read, such as what the columns mean.
 
     Raises:
       ConfigError: the labels or names of the source cannot be told.
@@ -212,6 +216,7 @@ def write_prior(out: Path, source: Source, rows: Float32[np.ndarray, "m p"]) -> 
             arrays["labels"] = np.asarray(targets, np.float32)
         if names := names_of(source):
             arrays["names"] = np.array(names, dtype=str)
+    arrays |= more
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as partial, partial.open("wb") as file:
         # Not compressed, so that it can be mapped.
