@@ -70,7 +70,9 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
         count, record = len(experiment.source), shapes_of(experiment.source[0])
     n = experiment.batch_size
     steps_per_epoch = whole_batches(n, count, mesh)
-    total_steps = experiment.steps or experiment.epochs * steps_per_epoch  # pyright: ignore[reportOptionalOperand] one of the two is given
+    total_steps = experiment.steps
+    if total_steps is None:
+        total_steps = experiment.epochs * steps_per_epoch  # pyright: ignore[reportOptionalOperand] one of the two is given
     with refusals("augment"):
         augmented = augmented_shapes(experiment, mesh, record)
     with refusals("objective"):

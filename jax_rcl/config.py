@@ -104,7 +104,8 @@ class Experiment:
       batch_size: examples in a global batch, over all devices and processes.
       epochs: passes over the source; the remainder of a pass that does not fill a batch
         is dropped.
-      steps: number of updates, in place of `epochs`.
+      steps: number of updates, in place of `epochs`; 0 trains nothing: evaluators look
+        at what `init_from` brought, and the checkpoint holds it.
       seed: of initialisation, data order and augmentation.
       init_from: applied in order to the freshly initialised variables.
       evaluators: by the name that prefixes their numbers.
@@ -150,8 +151,9 @@ class Experiment:
         counts = ("batch_size", "epochs", "steps", "log_every", "save_every", "keep")
         for name in (*counts, "steps_per_call", "threads"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}.")
+            least = 0 if name == "steps" else 1
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}; got {value}.")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative; got {self.seed}.")
 

@@ -200,7 +200,7 @@ class Descent(abc.ABC):
             same thing of one, a warm-up as long as the run, or a run without an update.
         """
         every = self.accumulate
-        if every > total_steps:
+        if every > max(total_steps, 1):
             raise ValueError(
                 f"{type(self).__name__}.accumulate {every} is more than the "
                 f"{total_steps} steps of the run: nothing would ever move."

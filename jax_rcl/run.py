@@ -22,6 +22,7 @@ from jax_rcl.checkpoint import (
     DamagedCheckpoint,
     Which,
     checksums,
+    flat,
     folder_of,
 )
 from jax_rcl.config import OF_BEST, ConfigError, Experiment, unknown
@@ -254,8 +255,21 @@ def restore_variables(run: Run, which: Which = "newest") -> tuple[int, Variables
 
 
 def fresh_state(run: Run) -> TrainState:
-    """A new run's state, with what `init_from` brings, on all devices."""
+    """A new run's state, with what `init_from` brings, on all devices.
+
+    A frozen network that it brings nothing for stays random, which a warning says.
+    """
     state = _initial(run)
+    left = {
+        "/".join(path.split("/")[:2])
+        for path, leaf in flat(run.plan.variables).items()
+        if path.startswith("frozen/") and isinstance(leaf, jax.ShapeDtypeStruct)
+    }
+    if left:
+        logger.warning(
+            "no rule of init_from fills %s: its weights are random, and stay so.",
+            ", ".join(sorted(left)),
+        )
     brought = jax.tree.map(
         lambda own, other: own if isinstance(other, jax.ShapeDtypeStruct) else other,
         state.variables,

@@ -89,7 +89,7 @@ def train(
     states = Checkpoints(run.workdir / STATES, keep=keep)
     with Signals() as signals, states as saved, BestSoFar(run) as best:
         done = saved.steps()[-1:] == [last]
-        data = {} if done else laid_out(run)
+        data = {} if done or not last else laid_out(run)
         state, seconds = starting_state(run, saved)
         first = int(state.step)
         if first == last and finished(run):
@@ -140,8 +140,11 @@ class Loop:
     def to_the_end(self, state: TrainState, data: Tree) -> TrainState:
         """Trains from `state` to the last step, on `data` or on what is streamed."""
         began, step = time.monotonic() - self.seconds, int(state.step)
+        if not self.run.plan.total_steps and not self.saved.steps():
+            self.save(state, step)  # what `init_from` brought is all there will be
         self.catch_up(state, step)
         if step == self.run.plan.total_steps:
+            self.seconds = time.monotonic() - began
             return state
         update, _ = compiled_step(self.run, state, data)
         try:
@@ -270,7 +273,7 @@ class Loop:
             for name in self.run.due_evaluators(step)
             if not any(key.startswith(f"{name}/") for line in seen for key in line)
         ]
-        if parallel.agree(bool(names)) and step:
+        if parallel.agree(bool(names)):
             self.evaluate(state.variables, step, names)
 
     def save(self, state: TrainState, step: int) -> None:

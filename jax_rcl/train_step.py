@@ -63,7 +63,7 @@ def clocks(key: jax.Array, step: jax.Array, total_steps: int) -> tuple[Clock, Cl
     that was stopped goes on as if it had not been.
     """
     augment_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
-    progress = step.astype(jnp.float32) / total_steps
+    progress = step.astype(jnp.float32) / max(total_steps, 1)
     return Clock(augment_key, step, progress), Clock(loss_key, step, progress)
 
 

@@ -23,7 +23,9 @@ from jax_rcl.networks.dropout import Dropout
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.networks.norms import normalized
 from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.distill import Distill
 from jax_rcl.objectives.group_dro import GroupDRO
+from jax_rcl.objectives.knowledge_distillation import KnowledgeDistillation
 from jax_rcl.objectives.moco import MoCo
 from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.supcon import SimCLR, SupCon
@@ -87,6 +89,13 @@ OBJECTIVES = {
     "classify-frozen-in-training-mode": Classify(
         Dropping(), Linear(4), encoder_is="frozen in training mode", targets="target"
     ),
+    "distill": Distill(ENCODER, block=5),
+    "distill-simclr": Distill(Dropping(), ENCODER, "simclr"),
+    "distill-students": Distill(ENCODER, loss_type="simclr_ss"),
+    "distill-both": Distill(ENCODER, loss_type="simclr_both"),
+    "distill-released": Distill(ENCODER, loss_type="clip", teacher_norm="batch"),
+    "distill-mse": Distill(ENCODER, loss_type="mse"),
+    "knowledge-distillation": KnowledgeDistillation(Dropping(), Linear(4)),
     "group-dro": GroupDRO(Classify(ENCODER, Linear(4)), 4, 0.5, 1.0, (9, 5, 2, 1)),
     "spread": Spread(Dropping(), Linear(4)),
     "spread-released": Spread(
@@ -119,10 +128,17 @@ OBJECTIVES = {
 # Leaves of `params` that a loss does not move, with the reason.
 UNUSED: dict[str, dict[str, str]] = {name: {} for name in OBJECTIVES}
 
-AUGMENT = Views(Chain((RandomResizedCrop(8, area=(0.3, 1.0)), Flip())))
+VIEWS = Views(Chain((RandomResizedCrop(8, area=(0.3, 1.0)), Flip())))
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
 each = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def augment(clock, batch):
+    """Two views of each image, which are a pair, too."""
+    batch = VIEWS(clock, batch)
+    clean, distorted = batch["views"][:, 0], batch["views"][:, 1]
+    return {**batch, "clean": clean, "distorted": distorted}
 
 
 def make_batch(n=N):
@@ -144,7 +160,9 @@ def make_batch(n=N):
 
 def example():
     views = jnp.zeros((1, 2, 8, 8, 3))
-    return {**{k: jnp.asarray(x) for k, x in make_batch(1).items()}, "views": views}
+    pair = {"clean": views[:, 0], "distorted": views[:, 1]}
+    one = {k: jnp.asarray(x) for k, x in make_batch(1).items()}
+    return {**one, **pair, "views": views}
 
 
 def fresh(name):
@@ -156,7 +174,7 @@ def train(name, devices, steps=3):
     """Variables and metrics after a few steps with random views."""
     mesh = parallel.make_mesh(jax.devices()[:devices])
     update = train_step.make_update(
-        OBJECTIVES[name], AUGMENT, OPTIMIZER, total_steps=10
+        OBJECTIVES[name], augment, OPTIMIZER, total_steps=10
     )
     step = train_step.make_step(update, mesh)
     state = parallel.replicate(fresh(name), mesh)
@@ -216,7 +234,7 @@ def test_every_parameter_gets_a_gradient(name):
     clock = Clock(jax.random.key(1), jnp.int32(0), jnp.float32(0))
 
     def gradient(variables, batch):
-        batch = AUGMENT(clock, batch)
+        batch = augment(clock, batch)
 
         def mean_loss(params):
             own = variables.replace(params=params)
@@ -257,7 +275,7 @@ def test_a_loss_reads_only_what_it_needs(name):
     clock = Clock(jax.random.key(1), jnp.int32(0), jnp.float32(0))
 
     def value(variables, batch):
-        batch = AUGMENT(clock, batch)
+        batch = augment(clock, batch)
         needed = {key: batch[key] for key in objective.needs}
         return parallel.mean(objective.loss(variables, needed, clock).value)
 

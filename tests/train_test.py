@@ -369,6 +369,34 @@ def test_a_run_goes_on_when_what_it_started_from_is_gone(whole, tmp_path):
     evaluate(made, tmp_path / "run", mesh=mesh())
 
 
+def test_a_run_of_no_steps_looks_at_what_it_starts_from(whole, tmp_path, capsys):
+    made = tiny()
+    with made.unlocked():
+        made.init_from = (
+            node(Restore, str(whole), {x: x for x in ("params", "memory")}),
+        )
+        made.epochs, made.steps = None, 0
+    found = train(made, tmp_path / "run", mesh=mesh())
+    assert found == json.loads((whole / "results.json").read_text())["results"]
+    step, kept = arrays(tmp_path / "run")
+    theirs = arrays(whole)[1]
+    assert step == 0 and kept
+    for path in theirs.keys() & kept.keys():
+        if path.startswith(("params/", "memory/")):
+            np.testing.assert_array_equal(kept[path], theirs[path])
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+    assert train(made, tmp_path / "run", mesh=mesh()) == found
+    assert "finished: 0 steps" in capsys.readouterr().out
+
+
+def test_a_frozen_network_that_nothing_fills_is_told(tmp_path, caplog):
+    made = probing()
+    with made.unlocked():
+        made.epochs, made.steps = None, 0
+    train(made, tmp_path / "run", mesh=mesh())
+    assert "frozen/encoder" in caplog.text and "random" in caplog.text
+
+
 @pytest.mark.parametrize("text", ["[1]", '{"a": 1}', "{", '{"class": "os:system"}'])
 def test_a_file_that_is_no_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)

@@ -47,7 +47,7 @@ class Progress:
     neither as speed nor as time left.
 
     Args:
-      total_steps: updates in the whole run.
+      total_steps: updates in the whole run; 0 where nothing is trained.
       start_step: updates already made when this process starts.
       batch_size: examples in one update, over all devices.
       steps_per_epoch: updates in one pass over the data.
@@ -68,9 +68,9 @@ class Progress:
         stream: Stream | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if min(total_steps, batch_size, steps_per_epoch) < 1:
+        if total_steps < 0 or min(batch_size, steps_per_epoch) < 1:
             raise ValueError(
-                f"Progress counts from 1: total_steps {total_steps}, batch_size "
+                f"Progress.total_steps {total_steps} must not be negative, batch_size "
                 f"{batch_size} and steps_per_epoch {steps_per_epoch} must be positive."
             )
         if not 0 <= start_step <= total_steps:

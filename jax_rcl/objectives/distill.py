@@ -1,0 +1,175 @@
+"""Distillation of a teacher that sees clean images into a student that does not."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jax_rcl import parallel
+from jax_rcl.core import Batch, Clock, Network, Outcome, Tree, Variables
+from jax_rcl.losses import contrastive, distillation, pairwise
+from jax_rcl.objectives import applying
+
+Loss = Literal["simclr", "simclr_st", "simclr_ss", "simclr_both", "clip", "mse"]
+"""Which formula of `losses.distillation`, by the names of the released code; `simclr`
+is `losses.contrastive.nt_xent` of the two as views of one example."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Distill:
+    """A student learns to embed a distorted image as its teacher embeds the clean one.
+
+    Ravula et al. 2021 (https://arxiv.org/abs/2110.07439), whose teacher is CLIP's image
+    encoder. No labels are read. The teacher is in `Variables.frozen`. It gets its
+    weights from rules of `init_from`, and the student starts from the same ones:
+    `transfer.Restore(workdir, FROM_ONE_RUN)`, or two `imports.ImportClip` of one file.
+    Without such rules it would be a network of random weights.
+
+    Attributes:
+      encoder: of the student, images [b, h, w, c] in [0, 1] to embeddings [b, d].
+      teacher: likewise, with the same d; None: a network like the student's.
+      loss_type: compares students and teachers over the global batch.
+      temperature: τ of the contrastive losses; above 0. The paper has 0.1.
+      teacher_norm: whether batch normalisation of the teacher has the statistics that
+        it learned ("inference"), or those of the batch of clean images ("batch"), as in
+        the released code, where its framework switches the teacher to training mode.
+      block: columns per block, for memory O(b·block); None for all at once.
+    """
+
+    encoder: Network
+    teacher: Network | None = None
+    loss_type: Loss = "simclr_st"
+    temperature: float = 0.1
+    teacher_norm: Literal["inference", "batch"] = "inference"
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"Distill.temperature {self.temperature} must be above 0 and finite, "
+                "such as 0.1."
+            )
+        if self.block is not None and self.block < 1:
+            raise ValueError(
+                f"Distill.block {self.block} must be at least 1 column, or None."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the batch: the two sides of a pair."""
+        return frozenset({"clean", "distorted"})
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh student and teacher.
+
+        Raises:
+          ValueError: they do not give vectors of the same width.
+        """
+        student_key, teacher_key = jax.random.split(key)
+        params, stats, own = applying.fresh(
+            self.encoder, student_key, batch["distorted"]
+        )
+        teacher = self.encoder if self.teacher is None else self.teacher
+        theirs, their_stats, given = applying.fresh(
+            teacher, teacher_key, batch["clean"]
+        )
+        if own.ndim != 2 or own.shape != given.shape:
+            raise ValueError(
+                f"Distill.encoder gives {list(own.shape[1:])} for each image and the "
+                f"teacher {list(given.shape[1:])}; they must be vectors of one width, "
+                "since they are compared."
+            )
+        return Variables(
+            params={"encoder": params},
+            frozen={"teacher": {"params": theirs, "batch_stats": their_stats}},
+            memory={"encoder": stats},
+        )
+
+    def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        """The loss of each example; metrics per example.
+
+        `cosine` of student and teacher; `found`, whether of all teachers of the global
+        batch the student's own is nearest to it; `spread` of the students, 1 - ‖mean
+        unit vector‖², which is 0 when they have collapsed to a point.
+        """
+        student_key, teacher_key = jax.random.split(clock.key)
+        students, stats = applying.train_apply(
+            self.encoder,
+            variables.params["encoder"],
+            variables.memory["encoder"],
+            batch["distorted"],
+            student_key,
+        )
+        teachers = self._taught(variables.frozen["teacher"], batch, teacher_key)
+        value = self._compared(students, teachers)
+        metrics = _metrics(jax.lax.stop_gradient(students), teachers)
+        return Outcome(value, {"encoder": stats}, metrics)
+
+    def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """`features` of the student."""
+        params, stats = variables.params["encoder"], variables.memory["encoder"]
+        return {"features": applying.eval_apply(self.encoder, params, stats, images)}
+
+    def _taught(self, teacher: Tree, batch: Batch, key: jax.Array) -> jax.Array:
+        """The teacher's embeddings of this device's clean images."""
+        network = self.encoder if self.teacher is None else self.teacher
+        held = network, teacher["params"], teacher["batch_stats"], batch["clean"]
+        if self.teacher_norm == "inference":
+            return applying.eval_apply(*held)
+        # The running statistics that this gives would never be read: the teacher has
+        # no other use.
+        return applying.train_apply(*held, key)[0]
+
+    def _compared(self, students: jax.Array, teachers: jax.Array) -> jax.Array:
+        """The loss of each of this device's examples."""
+        if self.loss_type == "mse":
+            return distillation.embedding_mse(students, teachers)
+        s, t = pairwise.unit(students), pairwise.unit(teachers)
+        every_s, every_t = parallel.gather(s), parallel.gather(t)
+        ids, every_id = parallel.example_ids(len(s)), jnp.arange(len(every_s))
+        known = {"temperature": self.temperature, "block": self.block}
+        if self.loss_type == "simclr_st":
+            return distillation.student_teacher(s, t, all_teachers=every_t, **known)
+        if self.loss_type == "clip":
+            every = {"all_students": every_s, "all_teachers": every_t}
+            return distillation.symmetric_infonce(s, t, **every, **known)
+        if self.loss_type == "simclr":
+            rows = contrastive.nt_xent(
+                jnp.concatenate([s, t]),
+                jnp.concatenate([every_s, every_t]),
+                row_ids=jnp.concatenate([ids, ids + len(every_s)]),
+                column_ids=jnp.arange(2 * len(every_s)),
+                row_examples=jnp.concatenate([ids, ids]),
+                column_examples=jnp.concatenate([every_id, every_id]),
+                **known,
+            )
+            return rows.reshape(2, -1).mean(axis=0)
+        known |= {"row_ids": ids, "column_ids": every_id, "all_students": every_s}
+        if self.loss_type == "simclr_ss":
+            return distillation.student_student(s, t, **known)
+        return distillation.both(s, t, all_teachers=every_t, **known)
+
+
+def _metrics(students: jax.Array, teachers: jax.Array) -> dict[str, jax.Array]:
+    """What tells how near the student has come; see `Distill.loss`."""
+    s, t = pairwise.unit(students), pairwise.unit(teachers)
+    cosine = jnp.sum(s * t, axis=1)
+    nearest = jnp.argmax(pairwise.similarities(s, parallel.gather(t)), axis=1)
+    mean = parallel.device_average(s.mean(axis=0))
+    return {
+        "cosine": cosine,
+        "found": (nearest == parallel.example_ids(len(s))).astype(jnp.float32),
+        "spread": 1 - jnp.sum(mean**2),
+    }
+
+
+FROM_ONE_RUN = {
+    "params/encoder": "params/encoder",
+    "memory/encoder": "memory/encoder",
+    "frozen/teacher/params": "params/encoder",
+    "frozen/teacher/batch_stats": "memory/encoder",
+}
+"""For `transfer.Restore`: one trained encoder as the teacher, and as the student that
+starts from it."""

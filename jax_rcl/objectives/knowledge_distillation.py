@@ -1,0 +1,115 @@
+"""Knowledge distillation: a classifier of distorted images taught by one of clean."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
+from jax_rcl.losses import distillation
+from jax_rcl.objectives import applying
+
+
+@dataclasses.dataclass(frozen=True)
+class KnowledgeDistillation:
+    """A classifier learns the labels, and what a teacher makes of the clean image.
+
+    The baseline that the experiments of Ravula et al. 2021 have for `Distill`, after
+    Hinton et al. 2015 (https://arxiv.org/abs/1503.02531): the same networks, compared
+    in the predicted classes and not in the embeddings, and labels for every image. The
+    teacher is in `Variables.frozen`, in inference mode, and gets its weights from a
+    rule of `init_from`, such as `transfer.Restore(workdir, FROM_CLASSIFIER)`.
+
+    Attributes:
+      encoder: images [b, h, w, c] in [0, 1] to features [b, f].
+      head: features to logits [b, k].
+      temperature: T, softens the predictions that are compared; above 0.
+      weight: of the teacher's predictions in the loss, in [0, 1]; the rest is the
+        labels'.
+    """
+
+    encoder: Network
+    head: Network
+    temperature: float = 4.0
+    weight: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"KnowledgeDistillation.temperature {self.temperature} must be above 0 "
+                "and finite, such as 4.0."
+            )
+        if not 0 <= self.weight <= 1:
+            raise ValueError(
+                f"KnowledgeDistillation.weight {self.weight} must lie in [0, 1], such "
+                "as 0.9."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Keys of the batch: the two sides of a pair, and the label."""
+        return frozenset({"clean", "distorted", "label"})
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """A fresh student and a fresh teacher."""
+        student_key, teacher_key = jax.random.split(key)
+        own, _ = applying.fresh_chain(self.networks, student_key, batch["distorted"])
+        theirs, _ = applying.fresh_chain(self.networks, teacher_key, batch["clean"])
+        teacher = {
+            name: {"params": theirs.params[name], "batch_stats": theirs.memory[name]}
+            for name in self.networks
+        }
+        return dataclasses.replace(own, frozen={"teacher": teacher})
+
+    def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        """The loss of each example; accuracies and how often the two agree."""
+        distorted = batch["distorted"][:, None]
+        logits, memory = applying.embed_views(
+            self.networks, variables, distorted, clock.key
+        )
+        logits, taught = logits[:, 0], batch["clean"]
+        for name, network in self.networks.items():
+            held = variables.frozen["teacher"][name]
+            taught = applying.eval_apply(
+                network, held["params"], held["batch_stats"], taught
+            )
+        value = distillation.knowledge_distillation(
+            logits,
+            taught,
+            batch["label"],
+            temperature=self.temperature,
+            weight=self.weight,
+        )
+        own, theirs = jnp.argmax(logits, axis=-1), jnp.argmax(taught, axis=-1)
+        metrics = {
+            "top1": own == batch["label"],
+            "teacher_top1": theirs == batch["label"],
+            "agreement": own == theirs,
+        }
+        as_shares = {name: x.astype(jnp.float32) for name, x in metrics.items()}
+        return Outcome(value, memory, as_shares)
+
+    def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """`features` and `logits` of the student."""
+        layers = ("features", "logits")
+        return applying.encode_with(self.networks, layers, variables, images)
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """Encoder and head, by the names under which `Variables` keeps them."""
+        return {"encoder": self.encoder, "head": self.head}
+
+
+FROM_CLASSIFIER = {
+    f"{place}/{network}{kind}": f"{theirs}/{network}"
+    for network in ("encoder", "head")
+    for place, kind, theirs in (
+        ("params", "", "params"),
+        ("memory", "", "memory"),
+        ("frozen/teacher", "/params", "params"),
+        ("frozen/teacher", "/batch_stats", "memory"),
+    )
+}
+"""For `transfer.Restore`: a trained `Classify` as the teacher, and as the student that
+starts from it."""

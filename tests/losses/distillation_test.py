@@ -1,0 +1,235 @@
+"""Student and teacher: released numbers, plain loops, closed forms, edges."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jax_rcl.losses import contrastive, distillation, pairwise
+
+GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "golden" / "rclip.npz")
+NAMES = sorted({name.rpartition("/")[0] for name in GOLDEN.files})
+ASYMMETRIC = ("simclr_st", "simclr_ss", "simclr_both")
+KINDS = ("simclr", *ASYMMETRIC, "clip", "mse")
+
+each = pytest.mark.parametrize("kind", KINDS)
+contrastive_ones = pytest.mark.parametrize("kind", [x for x in KINDS if x != "mse"])
+
+
+def loss(kind, students, teachers, temperature, block=None):
+    """Of embeddings of any length, the mean over the batch."""
+    if kind == "mse":
+        return distillation.embedding_mse(students, teachers).mean()
+    s, t = pairwise.unit(students), pairwise.unit(teachers)
+    ids = jnp.arange(len(s))
+    known = {"temperature": temperature, "block": block}
+    who = {"row_ids": ids, "column_ids": ids}
+    if kind == "simclr":
+        both = jnp.concatenate([s, t])
+        own, examples = jnp.arange(2 * len(s)), jnp.concatenate([ids, ids])
+        ids_of = {"row_ids": own, "column_ids": own}
+        examples_of = {"row_examples": examples, "column_examples": examples}
+        return contrastive.nt_xent(both, both, **ids_of, **examples_of, **known).mean()
+    if kind == "simclr_st":
+        return distillation.student_teacher(s, t, all_teachers=t, **known).mean()
+    if kind == "simclr_ss":
+        return distillation.student_student(s, t, all_students=s, **who, **known).mean()
+    columns = {"all_students": s, "all_teachers": t}
+    if kind == "clip":
+        return distillation.symmetric_infonce(s, t, **columns, **known).mean()
+    return distillation.both(s, t, **columns, **who, **known).mean()
+
+
+def slow(kind, students, teachers, temperature):
+    """The formulas, written as sums."""
+    if kind == "mse":
+        return np.mean((students - teachers) ** 2)
+    s, t = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (students, teachers))
+    n, total = len(s), 0.0
+
+    def e(x, y):
+        return np.exp(x @ y / temperature)
+
+    for i in range(n):
+        others = [j for j in range(n) if j != i]
+        st, ss = (
+            sum(e(s[i], t[j]) for j in range(n)),
+            sum(e(s[i], s[j]) for j in others),
+        )
+        ts, tt = (
+            sum(e(t[i], s[j]) for j in range(n)),
+            sum(e(t[i], t[j]) for j in others),
+        )
+        sums = {
+            "simclr_st": np.log(st),
+            "simclr_ss": np.log(ss),
+            "simclr_both": np.log(st + ss),
+            "clip": (np.log(st) + np.log(ts)) / 2,
+            "simclr": (np.log(st + ss) + np.log(ts + tt)) / 2,
+        }
+        total += sums[kind] - s[i] @ t[i] / temperature
+    return total / n
+
+
+def toy():
+    """The batch of four that the specification's numbers are of."""
+    m = np.arange(32.0).reshape(4, 8)
+    return np.cos(0.5 + 0.7 * m), np.sin(1 + m)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_value_and_gradient_are_those_of_the_released_code(name):
+    kind = name.removeprefix("rclip_").rpartition("_tau")[0]
+    temperature = float(name.rpartition("_tau")[2].partition("_s")[0])
+    student, teacher = GOLDEN[f"{name}/student"], GOLDEN[f"{name}/teacher"]
+    n = len(student)
+    # The released mean of `clip` is divided by the batch once more.
+    factor = 1 / n if kind == "clip" else 1.0
+    goal = GOLDEN[f"{name}/loss"], GOLDEN[f"{name}/grad_student"]
+    for dtype, rtol, slope_rtol in (
+        (jnp.float64, 1e-10, 1e-9),
+        (jnp.float32, 1e-5, 1e-3),
+    ):
+        with jax.enable_x64(dtype == jnp.float64):
+            s, t = jnp.asarray(student, dtype), jnp.asarray(teacher, dtype)
+            value, gradient = jax.value_and_grad(loss, argnums=1)(
+                kind, s, t, temperature
+            )
+        np.testing.assert_allclose(factor * np.asarray(value), goal[0], rtol=rtol)
+        np.testing.assert_allclose(
+            factor * np.asarray(gradient),
+            goal[1],
+            rtol=slope_rtol,
+            atol=slope_rtol * 1e-3,
+        )
+
+
+@each
+def test_the_toy_batch_has_the_values_of_the_specification(kind):
+    known = {
+        "simclr": 5.061285775650505,
+        "clip": 4.138159545639405,
+        "mse": 0.8037131831024996,
+        "simclr_st": 5.090140722208974,
+        "simclr_both": 6.70858312860347,
+        "simclr_ss": 6.265813159833198,
+    }
+    students, teachers = toy()
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(
+            loss(kind, jnp.asarray(students), jnp.asarray(teachers), 0.1),
+            known[kind],
+            rtol=1e-12,
+        )
+    np.testing.assert_allclose(
+        slow(kind, students, teachers, 0.1), known[kind], rtol=1e-12
+    )
+
+
+@contrastive_ones
+def test_in_blocks_it_is_the_same(kind):
+    students, teachers = (jnp.asarray(x, jnp.float32) for x in toy())
+
+    def of(block):
+        return jax.value_and_grad(loss, argnums=1)(kind, students, teachers, 0.1, block)
+
+    for block in (1, 3):
+        for whole, parts in zip(of(None), of(block), strict=True):
+            np.testing.assert_allclose(parts, whole, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("simclr_st", 6),
+        ("simclr_ss", 5),
+        ("simclr_both", 11),
+        ("clip", 6),
+        ("simclr", 11),
+    ],
+)
+def test_of_equal_embeddings_it_is_the_logarithm_of_how_many_there_are(kind, count):
+    same = jnp.ones((6, 3))
+    np.testing.assert_allclose(loss(kind, same, same, 0.1), np.log(count), rtol=1e-6)
+
+
+@each
+def test_value_and_gradient_are_finite_at_the_edges(kind):
+    for students, teachers in (
+        (jnp.zeros((4, 3)), jnp.zeros((4, 3))),
+        (jnp.ones((4, 3)), -jnp.ones((4, 3))),
+        (1e-20 * jnp.eye(4, 3), 1e10 * jnp.eye(4, 3)[::-1]),
+    ):
+        value, gradient = jax.value_and_grad(loss, argnums=1)(
+            kind, students, teachers, 0.01
+        )
+        assert jnp.isfinite(value)
+        assert jnp.isfinite(gradient).all()
+
+
+def test_a_loss_of_embeddings_can_be_below_zero_only_where_the_positive_is_left_out():
+    near = jnp.eye(4, 8)
+    assert loss("simclr_ss", near, near, 0.1) < 0
+    for kind in ("simclr", "simclr_st", "simclr_both", "clip"):
+        assert loss(kind, near, near, 0.1) >= 0
+
+
+def test_predictions_of_the_teacher_itself_leave_only_the_labels():
+    logits = jnp.asarray([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    labels = jnp.asarray([0, 2])
+    value = distillation.knowledge_distillation(
+        logits, logits, labels, temperature=4.0, weight=0.9
+    )
+    hard = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    np.testing.assert_allclose(value, 0.1 * hard, rtol=1e-4)
+
+
+def test_distilled_predictions_are_the_formula():
+    random = np.random.default_rng(0)
+    s, t = random.normal(size=(2, 5, 3))
+    labels = random.integers(0, 3, 5)
+
+    def softmax(x):
+        e = np.exp(x)
+        return e / e.sum(axis=1, keepdims=True)
+
+    p, q = softmax(t / 4), softmax(s / 4)
+    kl = (p * np.log(p / q)).sum(axis=1)
+    hard = -np.log(softmax(s)[np.arange(5), labels])
+    with jax.enable_x64(True):
+        value = distillation.knowledge_distillation(
+            jnp.asarray(s),
+            jnp.asarray(t),
+            jnp.asarray(labels),
+            temperature=4.0,
+            weight=0.7,
+        )
+        np.testing.assert_allclose(value, 0.7 * 16 * kl + 0.3 * hard, rtol=1e-10)
+
+
+@contrastive_ones
+def test_a_temperature_of_zero_is_refused(kind):
+    with pytest.raises(ValueError, match=r"temperature 0\.0 must be above 0"):
+        loss(kind, jnp.eye(3), jnp.eye(3), 0.0)
+
+
+def test_a_single_example_has_no_other_student_to_be_far_from():
+    with pytest.raises(ValueError, match="make the batch larger"):
+        loss("simclr_ss", jnp.ones((1, 3)), jnp.ones((1, 3)), 0.1)
+
+
+@pytest.mark.parametrize(("temperature", "weight"), [(0.0, 0.5), (4.0, 1.5)])
+def test_a_setting_of_distilled_predictions_out_of_its_range_is_refused(
+    temperature, weight
+):
+    with pytest.raises(ValueError, match=r"must be above 0|is a share"):
+        distillation.knowledge_distillation(
+            jnp.eye(3),
+            jnp.eye(3),
+            jnp.arange(3),
+            temperature=temperature,
+            weight=weight,
+        )
