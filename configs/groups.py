@@ -21,6 +21,7 @@ from jax_rcl.evaluate.groups import GroupAccuracy
 from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.recovery import GroupRecovery
 from jax_rcl.evaluate.when import AtEnd, Every
+from jax_rcl.imports import ImportResNet
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.classify import Classify
@@ -28,7 +29,6 @@ from jax_rcl.objectives.group_dro import GroupDRO
 from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.terms import Contrast
 from jax_rcl.optim import Sgd
-from jax_rcl.transfer import ImportResNet
 
 SOURCES = {"waterbirds": Grouped, "celeba": CelebA}
 

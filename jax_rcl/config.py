@@ -44,6 +44,12 @@ from jax_rcl.fields import (
 CLASS = "class"
 """Key of a node that holds `module:name` of the class it configures."""
 
+MOVED = {
+    f"jax_rcl.transfer:{name}": f"jax_rcl.imports:{name}"
+    for name in ("ImportResNet", "ImportMoCo", "ImportUniformity")
+}
+"""Where classes are that configs of before name elsewhere."""
+
 OF_BEST = "best/"
 """Begins the names of the numbers of a run's best state."""
 
@@ -359,10 +365,17 @@ def to_json(config: ConfigDict) -> str:
 def from_json(text: str) -> ConfigDict:
     """The config that `to_json` wrote: `build` makes equal objects of both.
 
+    Classes that have moved since are named where they are now.
+
     Raises:
       ValueError: the text is no JSON object.
     """
-    values = json.loads(text)
+
+    def moved(node: dict[str, Any]) -> dict[str, Any]:
+        name = str(node.get(CLASS))
+        return {**node, CLASS: MOVED[name]} if name in MOVED else node
+
+    values = json.loads(text, object_hook=moved)
     if not isinstance(values, dict):
         raise ValueError(f"a config is a JSON object; got {short(values)}.")
     return _stored(values)

@@ -358,6 +358,33 @@ class Grid:
     method: str
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curves:
+    """Shares over the level of something, such as a distortion, in one or more lines.
+
+    Attributes:
+      places: of the levels on the axis [l]; None where they are no single numbers, and
+        stand side by side in their order.
+      level_names: of the levels.
+      means: shares in [0, 1] of each line at each level [r, l]; NaN where unknown.
+      deviations: of these [r, l]; NaN where unknown.
+      references: of each line [r] where there is nothing of it, such as of clean
+        images; NaN where unknown.
+      line_names: what each line is of.
+      axis: what the levels are of.
+      method: what the shares are of, for a caption.
+    """
+
+    places: Float[np.ndarray, " l"] | None
+    level_names: tuple[str, ...]
+    means: Float[np.ndarray, "r l"]
+    deviations: Float[np.ndarray, "r l"]
+    references: Float[np.ndarray, " r"]
+    line_names: tuple[str, ...]
+    axis: str
+    method: str
+
+
 Finding = (
     Confusion
     | Embedding
@@ -367,6 +394,7 @@ Finding = (
     | Spreads
     | Pictures
     | Grid
+    | Curves
 )
 """What an evaluator found that a picture says better than a number.
 

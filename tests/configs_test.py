@@ -28,8 +28,11 @@ from jax_rcl.data.grouped import Grouped
 from jax_rcl.data.imagenet import IMAGENET_100, RENDITIONS
 from jax_rcl.data.prior import WithRandomBits
 from jax_rcl.data.sources import Synthetic
+from jax_rcl.networks.clip import ClipResNet, ClipViT
+from jax_rcl.networks.clip_text import ClipText
+from jax_rcl.networks.resnet import ResNet
 from jax_rcl.train import train
-from jax_rcl.weights import moco, uniformity
+from jax_rcl.weights import clip, moco, torchvision, uniformity
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "configs"
@@ -78,6 +81,28 @@ VARIANTS = (
     "chexpert_uniformity",
     "uniformity_probe:source=runs/uniformity",
     "uniformity_probe:weights=du.npz,layer=pooled",
+    "fashion_distill:method=teacher",
+    "fashion_distill:distortion=all,teacher=runs/clothes",
+    "fashion_distill:method=supervised,distortion=none,teacher=runs/clothes",
+    "fashion_distill:method=distilled,distortion=noise,teacher=runs/clean",
+    "clip_student:clip=clip.npz",
+    "clip_student:clip=vit.npz,tower=ViT-B-32,distortion=all,classes=none,"
+    "schedule=cosine",
+    "clip_student:clip=clip.npz,distortion=mixture1,fixed=7,curriculum=on,loss=clip,"
+    "teacher_norm=batch,norm=released,classes=none",
+    "clip_probe:source=runs/student",
+    "clip_probe:clip=vit.npz,tower=ViT-B-32,distortion=noise30,labels=0.1",
+    "clip_probe:released=probe.npz,part=probe,distortion=mask90",
+    "clip_baseline:weights=resnet101.npz",
+    "clip_baseline:backbone=RN101,weights=clip.npz,encoder=frozen,distortion=none",
+    "clip_baseline:method=distilled,teacher=runs/baseline",
+    "clip_transfer:source=runs/student",
+    "clip_transfer:source=runs/probe,data=covid,folder=data/covid,draws=1",
+    "clip_evaluate:run=runs/probe",
+    "clip_evaluate:run=runs/probe,encoder=runs/student,what=unseen",
+    "clip_evaluate:run=runs/probe,what=corruptions",
+    "clip_evaluate:run=runs/probe,what=denoise",
+    "clip_evaluate:run=runs/probe,what=inpaint,steps=20",
 )
 # Tried with all evaluators.
 WHOLE = (
@@ -88,17 +113,26 @@ WHOLE = (
     "groups:size=16",
     "imagenet100_probe:source=runs/patch,shifts=computed",
     "attributes_uniformity:data=zappos",
+    "fashion_distill:distortion=all,teacher=runs/clothes",
+    "clip_student:clip=clip.npz",
+    "clip_probe:source=runs/student",
+    "clip_transfer:source=runs/student",
+    *(f"clip_evaluate:run=runs/probe{x}" for x in ("", ",what=corruptions")),
+    "clip_evaluate:run=runs/probe,encoder=runs/student,what=unseen",
+    "clip_evaluate:run=runs/probe,what=denoise",
+    "clip_evaluate:run=runs/probe,what=inpaint,steps=20",
 )
 # Trained by slow tests only.
 LONG = (
     *("thanos", "groups", "imagenet100", "cifar_moco", "cifar_supcon"),
     *("attributes", "chexpert", "fashion_uniformity", "uniformity_probe"),
+    *("clip", "fashion_distill"),
 )
 SLOW = {v for v in VARIANTS if v.startswith(LONG) or "texture" in v or "probe=" in v}
 # Trained where the runs of `STARTS` are, or the data below.
 PREPARED = (
     *("thanos_transfer", "groups", "imagenet100_probe", "fashion_uniformity"),
-    *("chexpert", "uniformity_probe"),
+    *("chexpert", "uniformity_probe", "clip", "fashion_distill"),
 )
 # The configs of the runs that these start from.
 STARTS = {
@@ -108,6 +142,12 @@ STARTS = {
     "runs/patch": "imagenet100_moco:negatives=patch,norm=released",
     "runs/auto": "fashion_uniformity:method=autoencoder",
     "runs/uniformity": "imagenet100_uniformity",
+    "runs/clothes": "fashion_distill:method=teacher",
+    "runs/clean": "fashion_distill:method=supervised,distortion=none,"
+    "teacher=runs/clothes",
+    "runs/student": "clip_student:clip=clip.npz",
+    "runs/probe": "clip_probe:source=runs/student",
+    "runs/baseline": "clip_baseline:weights=resnet101.npz,distortion=none",
 }
 # Not trained, since they differ from others in what is tested elsewhere.
 ALIKE = (
@@ -132,6 +172,10 @@ ALIKE = (
     "imagenet100_uniformity",
     "attributes_uniformity",
     "uniformity_probe:weights=du.npz,layer=pooled",
+    "fashion_distill:method=teacher",
+    "fashion_distill:method=supervised,distortion=none,teacher=runs/clothes",
+    "clip_probe:released=probe.npz,part=probe,distortion=mask90",
+    "clip_baseline:weights=resnet101.npz",
 )
 # Stand-ins for data that the tests do not have: classes, size, channels.
 SHAPES = {
@@ -142,7 +186,9 @@ SHAPES = {
     "Emoji": (9, 64, 3),
     "Cub200": (200, 40, 3),
     "Zappos": (21, 32, 3),
+    "Stl10": (10, 96, 3),
 }
+CLIP = {"output": 8, "image_size": 32}
 
 each = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -190,6 +236,14 @@ def shrunk(value):
             "size": 32 if value.get("size") == 224 else value.get("size")
         },
         "CenterCrop": {"size": 32},
+        "ResizeShorter": {"size": 32},
+        "ClipResNet": {**CLIP, "depths": (1, 1, 1, 1), "width": 8}
+        | ({"ghost_batch": 2} if value.get("ghost_batch") else {}),
+        "ClipViT": {**CLIP, "patch": 8, "width": 64, "layers": 1},
+        "SquareMask": {"length": (4, 8)},
+        "LevelSweep": {"repeats": 1, "levels": few_levels(value)},
+        "DeepDecoder": {"width": 4},
+        "FewLabels": {"fraction": 0.5},
         "PatchMosaic": {"side": (2, 10)},
         "Quilting": {"size": 32, "patch": 12},
         "MoCo": {"queue_size": 16},
@@ -201,10 +255,22 @@ def shrunk(value):
         "CrossValidated": {"strengths": (0.1, 1.0), "folds": 2, "max_iterations": 20},
         "PerTarget": {"strengths": (0.1,), "folds": 2, "max_iterations": 20},
         "Cosine": {"warmup_epochs": 0.0},
-        "Experiment": {"batch_size": 8, "epochs": None, "steps": 2, "save_every": 1},
+        "Experiment": {
+            "batch_size": 8,
+            "epochs": None,
+            "steps": 0 if value.get("steps") == 0 else 2,
+            "save_every": 1,
+        },
     }.get(kind, {})
     fields = {key: shrunk(value[key]) for key in value} | small
     return ConfigDict(fields, type_safe=False).lock()
+
+
+def few_levels(sweep):
+    """Two levels of a sweep, or what squares of a small image can have."""
+    if sweep.get("levels") and sweep.distortion[CLASS].endswith(":SquareMask"):
+        return (4, 8)
+    return sweep.get("levels", ())[:2]
 
 
 def small(variant):
@@ -247,6 +313,25 @@ def chest(folder):
         (folder / "chest" / f"{split}.csv").write_text("\n".join(lines) + "\n")
 
 
+def published(folder):
+    """Files of weights as others publish them, of the towers that `shrunk` makes."""
+    text = ClipText(width=64, layers=1, output=8)
+    words = text.init(jax.random.key(0), np.zeros((1, 4), np.int32), train=False)
+    towers = {
+        "clip": ClipResNet((1, 1, 1, 1), width=8, **CLIP),
+        "vit": ClipViT(patch=8, width=64, layers=1, **CLIP),
+        "resnet101": ResNet(10, width=4),
+    }
+    for name, tower in towers.items():
+        made = tower.init(jax.random.key(1), np.zeros((1, 32, 32, 3)), train=False)
+        if name == "resnet101":
+            state = torchvision.from_variables(made)
+        else:
+            parts = {"visual": made, "text": words, "logit_scale": np.float32(0.0)}
+            state = clip.from_variables(parts)
+        np.savez(folder / f"{name}.npz", **state)
+
+
 def run(made, workdir):
     return train(made, workdir, mesh=parallel.make_mesh(jax.devices()[:1]))
 
@@ -284,6 +369,7 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     birds(folder)
     chest(folder)
+    published(folder)
     with contextlib.chdir(folder):
         for workdir, variant in STARTS.items():
             run(shrunk(load(variant)), Path(workdir))
@@ -344,7 +430,7 @@ def test_it_trains_two_steps_and_resumes(variant, tmp_path, request, monkeypatch
     results = run(made, tmp_path / "run")
     assert results and all(np.isfinite(value) for value in results.values())
     whole = arrays(tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / STATES / "2")
+    shutil.rmtree(tmp_path / "run" / STATES / str(made.steps))
     shutil.rmtree(tmp_path / "run" / "report")
     assert run(made, tmp_path / "run") == results
     again = arrays(tmp_path / "run")

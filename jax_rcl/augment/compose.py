@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from jax_rcl import parallel
+from jax_rcl.augment.levels import Curriculum, Strength, at_strength
 from jax_rcl.core import Batch, Clock, Operation
 
 
@@ -57,6 +58,8 @@ class Views:
     Attributes:
       operation: makes one view; called with a key of its own for each.
       count: v, views per image.
+      curriculum: how strong the distortions in the operation are as training goes on;
+        None: as they are.
 
     Raises:
       ValueError: if the count is below 1.
@@ -64,6 +67,7 @@ class Views:
 
     operation: Operation
     count: int = 2
+    curriculum: Curriculum | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -73,13 +77,20 @@ class Views:
         """The batch and its views; runs inside `parallel.data_parallel`."""
         images = unit_range(batch["image"])
         keys = parallel.example_keys(clock.key, len(images))
-        return {**batch, "views": jax.vmap(self.of_one)(keys, images)}
+        strength = _strength(self.curriculum, clock)
+        views = jax.vmap(self.of_one, (0, 0, None))(keys, images, strength)
+        return {**batch, "views": views}
 
     def of_one(
-        self, key: jax.Array, image: Float[Array, "h w c"]
+        self,
+        key: jax.Array,
+        image: Float[Array, "h w c"],
+        strength: Strength | None = None,
     ) -> Float[Array, "v ..."]:
-        """All views of one image."""
-        return jax.vmap(self.operation, (0, None))(self.keys(key), image)
+        """All views of one image, distortions in them of this strength."""
+        return jax.vmap(lambda key: at_strength(self.operation, key, image, strength))(
+            self.keys(key)
+        )
 
     def keys(self, key: jax.Array) -> Key[Array, " v"]:
         """What the operation is called with for each view of the image of this key."""
@@ -93,25 +104,36 @@ class Pair:
     Attributes:
       shared: makes the clean image, [b, h, w, c].
       distortion: makes the distorted image out of the clean one.
+      curriculum: how strong the distortion is as training goes on; None: as it is.
     """
 
     shared: Operation
     distortion: Operation
+    curriculum: Curriculum | None = None
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
         """The batch and its pairs; runs inside `parallel.data_parallel`."""
         images = unit_range(batch["image"])
         keys = parallel.example_keys(clock.key, len(images))
-        clean, distorted = jax.vmap(self.of_one)(keys, images)
-        return {**batch, "clean": clean, "distorted": distorted}
+        strength = _strength(self.curriculum, clock)
+        pairs = jax.vmap(self.of_one, (0, 0, None))(keys, images, strength)
+        return {**batch, "clean": pairs[0], "distorted": pairs[1]}
 
     def of_one(
-        self, key: jax.Array, image: Float[Array, "h w c"]
+        self,
+        key: jax.Array,
+        image: Float[Array, "h w c"],
+        strength: Strength | None = None,
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """One image, clean and distorted."""
         shared_key, distortion_key = jax.random.split(key)
         clean = self.shared(shared_key, image)
-        return clean, self.distortion(distortion_key, clean)
+        return clean, at_strength(self.distortion, distortion_key, clean, strength)
+
+
+def _strength(curriculum: Curriculum | None, clock: Clock) -> Strength | None:
+    """Of distortions at this moment of training; None without a curriculum."""
+    return None if curriculum is None else curriculum(clock.progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +146,19 @@ class Chain:
         self, key: jax.Array, image: Float[Array, "h w c"]
     ) -> Float[Array, "..."]:
         """The image after all operations; of none, the image itself."""
+        return self.at_strength(key, image, None)
+
+    def at_strength(
+        self,
+        key: jax.Array,
+        image: Float[Array, "h w c"],
+        strength: Strength | None,
+    ) -> Float[Array, "..."]:
+        """The same, the levels of distortions times `strength`."""
         for place, operation in enumerate(self.operations):
-            image = operation(jax.random.fold_in(key, place), image)
+            image = at_strength(
+                operation, jax.random.fold_in(key, place), image, strength
+            )
         return image
 
 
@@ -153,8 +186,17 @@ class Maybe:
         self, key: jax.Array, image: Float[Array, "h w c"]
     ) -> Float[Array, "h w c"]:
         """The image, changed or not."""
+        return self.at_strength(key, image, None)
+
+    def at_strength(
+        self,
+        key: jax.Array,
+        image: Float[Array, "h w c"],
+        strength: Strength | None,
+    ) -> Float[Array, "h w c"]:
+        """The same, the levels of distortions times `strength`."""
         choice_key, operation_key = jax.random.split(key)
-        changed = self.operation(operation_key, image)
+        changed = at_strength(self.operation, operation_key, image, strength)
         if changed.shape != image.shape:
             raise ValueError(
                 f"Maybe.operation {self.operation} turns {image.shape} into "
@@ -201,9 +243,21 @@ class OneOf:
         self, key: jax.Array, image: Float[Array, "h w c"]
     ) -> Float[Array, "..."]:
         """The image after one of the operations."""
+        return self.at_strength(key, image, None)
+
+    def at_strength(
+        self,
+        key: jax.Array,
+        image: Float[Array, "h w c"],
+        strength: Strength | None,
+    ) -> Float[Array, "..."]:
+        """The same, the levels of distortions times `strength`."""
         choice_key, operation_key = jax.random.split(key)
         choice = self.choice(choice_key)
-        results = [operation(operation_key, image) for operation in self.operations]
+        results = [
+            at_strength(operation, operation_key, image, strength)
+            for operation in self.operations
+        ]
         shapes = [result.shape for result in results]
         if len(set(shapes)) > 1:
             raise ValueError(

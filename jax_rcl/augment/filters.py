@@ -1,13 +1,16 @@
 """Operations that filter an image: Gaussian blur, and kernels of fixed weights."""
 
 import dataclasses
+import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from jax_rcl.augment.color import Number, blend
-from jax_rcl.augment.resample import gaussian_weights, separable
+from jax_rcl.augment.levels import Level, Strength, Values, taken
+from jax_rcl.augment.resample import Whole, gaussian_weights, separable
 from jax_rcl.augment.tone import require_factor
 
 BLUR = np.pad(np.zeros((3, 3), np.float32), 1, constant_values=1 / 16)
@@ -16,34 +19,44 @@ BLUR = np.pad(np.zeros((3, 3), np.float32), 1, constant_values=1 / 16)
 SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 """PIL's `ImageFilter.SMOOTH`: the pixel five times and its eight neighbours once."""
 
+SHARP = 0.01
+"""A width in pixels at which a Gaussian is a single pixel, and less changes nothing."""
+
 
 def gaussian_blur(
-    image: Float[Array, "h w c"], sigma: Float[Array, ""] | float, *, kernel_size: int
+    image: Float[Array, "h w c"], sigma: Float[Array, ""] | float, *, kernel_size: Whole
 ) -> Float[Array, "h w c"]:
     """Convolves with a Gaussian of width σ, cut off at a square of kernel_size pixels.
 
     Weights exp(-u² / 2σ²) at u = -(kernel_size // 2) ... kernel_size // 2, normalised
     to sum 1; beyond its edges the image is mirrored, the edge not repeated. As a
-    product with one banded matrix per axis: σ is data, also one per image.
+    product with one banded matrix per axis: σ may be data, also one per image, and so
+    may kernel_size.
 
     Args:
       image: any floating image.
       sigma: σ in pixels, above 0.
-      kernel_size: pixels per axis that are weighed, odd.
+      kernel_size: pixels per axis that are weighed, odd; one that is data is cut off
+        where a side has no more pixels to mirror.
 
     Raises:
       ValueError: if a side has no more than kernel_size // 2 pixels to mirror.
     """
     h, w, _ = image.shape
-    if min(h, w) <= kernel_size // 2:
-        raise ValueError(
-            f"a blur of kernel_size {kernel_size} mirrors {kernel_size // 2} pixels at "
-            f"the edges; the image of {h} x {w} has too few. "
-            f"Try kernel_size={2 * min(h, w) - 1} or less."
-        )
+    if isinstance(kernel_size, int):
+        _require_pixels_to_mirror(kernel_size, (h, w))
     rows = gaussian_weights(sigma, source=h, kernel_size=kernel_size)
     columns = gaussian_weights(sigma, source=w, kernel_size=kernel_size)
     return separable(rows, columns, image)
+
+
+def _require_pixels_to_mirror(kernel_size: int, size: tuple[int, ...]) -> None:
+    if min(size) <= kernel_size // 2:
+        raise ValueError(
+            f"a blur of kernel_size {kernel_size} mirrors {kernel_size // 2} pixels at "
+            f"the edges; the image of {size[0]} x {size[1]} has too few. "
+            f"Try kernel_size={2 * min(size) - 1} or less."
+        )
 
 
 def filtered(
@@ -82,6 +95,9 @@ def adjust_sharpness(
 class GaussianBlur:
     """Blurs with a Gaussian whose width is drawn uniformly for each image.
 
+    As a distortion it has the level (kernel_size, σ); σ alone stands for the kernel of
+    the field. Strength acts on σ.
+
     Attributes:
       kernel_size: pixels per axis that are weighed, odd; SimCLR takes a tenth of the
         image's side. Widths above a fourth of it are visibly cut off.
@@ -110,12 +126,61 @@ class GaussianBlur:
         self, key: jax.Array, image: Float[Array, "h w c"]
     ) -> Float[Array, "h w c"]:
         """The image, blurred with a random width."""
-        return gaussian_blur(image, self.width(key), kernel_size=self.kernel_size)
+        return self.at_strength(key, image, 1.0)
 
     def width(self, key: jax.Array) -> Float[Array, ""]:
         """Draws σ."""
         low, high = self.sigma
         return low + jax.random.uniform(key) * (high - low)
+
+    @property
+    def name(self) -> str:
+        """What it is in words."""
+        return "Gaussian blur"
+
+    def level(self, key: jax.Array) -> Float[Array, " 2"]:
+        """Draws (kernel_size, σ), of which only σ is random."""
+        return jnp.stack([jnp.float32(self.kernel_size), self.width(key)])
+
+    def checked(
+        self, level: Level, size: tuple[int, ...] | None = None
+    ) -> Float32[np.ndarray, " 2"]:
+        """(kernel_size, σ) or σ as data, always two numbers.
+
+        Raises:
+          ValueError: if the kernel's size is not odd, or σ not above 0; with a size, if
+            images of it have too few pixels to mirror.
+        """
+        values = level if isinstance(level, tuple) else (level,)
+        kernel_size, sigma = (self.kernel_size, *values)[-2:] if values else (0, 0)
+        odd = kernel_size > 0 and kernel_size % 2 == 1
+        if len(values) > 2 or not odd or not 0 < sigma < math.inf:
+            raise ValueError(
+                f"the level {level} of {self.name} must be (kernel_size, sigma), an "
+                f"odd number of pixels and a width in pixels above 0, such as "
+                f"(21, 5.0), or the width alone."
+            )
+        if size is not None:
+            _require_pixels_to_mirror(int(kernel_size), size)
+        return np.array([kernel_size, sigma], np.float32)
+
+    def at(
+        self, key: jax.Array, image: Float[Array, "h w c"], level: Values
+    ) -> Float[Array, "h w c"]:
+        """The image, blurred at this level, of two numbers or σ alone.
+
+        The key is not used. Kernels of all sizes are one program.
+        """
+        level = taken(self, level, image)
+        whole = level[0].astype(jnp.int32) if len(level) == 2 else self.kernel_size
+        return gaussian_blur(image, jnp.maximum(level[-1], SHARP), kernel_size=whole)
+
+    def at_strength(
+        self, key: jax.Array, image: Float[Array, "h w c"], strength: Strength
+    ) -> Float[Array, "h w c"]:
+        """The image, blurred with a random width times `strength`."""
+        sigma = jnp.maximum(strength * self.width(key), SHARP)
+        return gaussian_blur(image, sigma, kernel_size=self.kernel_size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -169,7 +169,7 @@ def resize(
 
 
 def gaussian_weights(
-    sigma: Float[Array, ""] | float, *, source: int, kernel_size: int
+    sigma: Float[Array, ""] | float, *, source: int, kernel_size: Whole
 ) -> Float[Array, "source source"]:
     """Weights that blur an axis with a cut-off Gaussian, mirrored at both ends.
 
@@ -180,12 +180,18 @@ def gaussian_weights(
     Args:
       sigma: σ in pixels, above 0.
       source: pixels of the axis, more than kernel_size // 2.
-      kernel_size: pixels that are weighed, odd.
+      kernel_size: pixels that are weighed, odd; one that is data is cut off where the
+        axis has no more pixels to mirror.
 
     Returns:
       A matrix whose rows are nonnegative and sum to 1.
     """
-    radius, last = kernel_size // 2, source - 1
+    last = source - 1
+    radius, reach = kernel_size // 2, last
+    if isinstance(radius, int):
+        reach = radius
+    else:
+        radius = jnp.minimum(radius, last)
 
     def kernel(offset: Int[Array, "..."]) -> Float[Array, "..."]:
         bell = jnp.exp(-0.5 * jnp.square(offset.astype(jnp.float32) / sigma))
@@ -196,4 +202,4 @@ def gaussian_weights(
     weights = kernel(given - wanted)
     weights += jnp.where(given > 0, kernel(-given - wanted), 0.0)
     weights += jnp.where(given < last, kernel(2 * last - given - wanted), 0.0)
-    return weights / kernel(jnp.arange(-radius, radius + 1)).sum()
+    return weights / kernel(jnp.arange(-reach, reach + 1)).sum()

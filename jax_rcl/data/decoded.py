@@ -55,7 +55,7 @@ class ImageFolder(InFiles):
     """A folder with one sub-folder of image files for each class, in sorted order.
 
     Images come as RGB, resized and cropped to their central square; see
-    `host_ops.decode` and `host_ops.center_square`.
+    `host_ops.decode`.
 
     Attributes:
       folder: path of the folder.
@@ -67,6 +67,9 @@ class ImageFolder(InFiles):
         others there are, such as `data.imagenet.IMAGENET_100`; empty for all of them.
       missing: what to do about a name in `classes` without a sub-folder: an `error`, or
         `skip`, which leaves the class without images; the others keep their labels.
+      resize: "bicubic", by `host_ops.center_square`; or "as torchvision", by
+        `host_ops.shorter_side`, what test images are in the released code of most
+        experiments on ImageNet.
     """
 
     folder: str
@@ -74,6 +77,7 @@ class ImageFolder(InFiles):
     unreadable: Literal["error", "skip"] = "error"
     classes: tuple[str, ...] = ()
     missing: Literal["error", "skip"] = "error"
+    resize: Literal["bicubic", "as torchvision"] = "bicubic"
 
     def __post_init__(self) -> None:
         check_choice("ImageFolder.unreadable", self.unreadable, ("error", "skip"))
@@ -99,6 +103,12 @@ class ImageFolder(InFiles):
                 f"folder or `classes`; missing='skip' goes without some of them."
             )
         return self.classes
+
+    def shaped(self, image: Image.Image) -> Image.Image:
+        """A decoded image in the size of the records."""
+        if self.resize == "bicubic":
+            return host_ops.center_square(image, self.size)
+        return host_ops.shorter_side(image, self.size)
 
     @property
     def _root(self) -> Path:

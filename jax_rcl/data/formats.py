@@ -1,4 +1,4 @@
-"""Files that hold a whole data set, read into arrays: CIFAR's, idx, npz."""
+"""Files that hold a whole data set, read into arrays: CIFAR's, STL-10's, idx, npz."""
 
 import functools
 import gzip
@@ -83,6 +83,51 @@ def cifar(
     return shared(images, records[:, label_byte], class_names)
 
 
+@functools.cache
+def stl10(archive: Archive, folder: Path, split: str) -> Arrays:
+    """STL-10's binary version (https://cs.stanford.edu/~acoates/stl10).
+
+    `<split>_X.bin` holds 27,648 bytes for each image: red, green and blue planes of
+    96 x 96, column by column; `<split>_y.bin` one label for each, from 1.
+
+    Args:
+      archive: the published tar.gz; downloaded into `folder` if it is not there.
+      folder: where it lies, or the folder `stl10_binary` that is unpacked from it,
+        which is read instead.
+      split: `train` or `test`.
+
+    Raises:
+      FileNotFoundError: if the archive is missing and cannot be downloaded.
+      ValueError: if it is not the published one, or lacks a member, or the members do
+        not hold as many images as labels, each of a class that has a name.
+    """
+    pixels, classes, names = f"{split}_X.bin", f"{split}_y.bin", "class_names.txt"
+    unpacked = folder / "stl10_binary"
+    if all((unpacked / name).exists() for name in (pixels, classes, names)):
+        path = unpacked
+        members = {n: (path / n).read_bytes() for n in (pixels, classes, names)}
+    else:
+        path = fetch(archive, folder)
+        members = _members(path, {pixels, classes, names})
+    labels = np.frombuffer(members[classes], np.uint8)
+    class_names = tuple(members[names].decode("ascii").split())
+    size = 3 * 96 * 96
+    if len(members[pixels]) != len(labels) * size:
+        raise ValueError(
+            f"{pixels} in {path} holds {len(members[pixels])} bytes; expected {size} "
+            f"for each of the {len(labels)} labels in {classes}. Unpack it again."
+        )
+    if not len(labels) or labels.min() < 1 or labels.max() > len(class_names):
+        raise ValueError(
+            f"{classes} in {path} should hold labels from 1 to {len(class_names)}, the "
+            f"names in {names}; it holds {np.unique(labels)[:12]}. Unpack it again."
+        )
+    images = np.frombuffer(members[pixels], np.uint8).reshape(-1, 3, 96, 96)
+    return shared(
+        images.transpose(0, 3, 2, 1), labels.astype(np.int32) - 1, class_names
+    )
+
+
 def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
     """Content of the files of these names, whatever folder of the archive has them."""
     found = {}
@@ -91,6 +136,8 @@ def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
             name = member.name.rpartition("/")[-1]
             if name in wanted and (file := archive.extractfile(member)):
                 found[name] = file.read()
+            if len(found) == len(wanted):
+                break  # what follows may be gigabytes
     if missing := wanted - found.keys():
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}.")
     return found

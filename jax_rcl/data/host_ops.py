@@ -57,6 +57,20 @@ def center_square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
+def shorter_side(image: Image.Image, size: int) -> Image.Image:
+    """Resizes the shorter side to `size`, bilinearly, and crops the central square.
+
+    As torchvision's `Resize(size)` and `CenterCrop(size)` do with images of PIL, to the
+    pixel: the longer side loses its fraction before the crop.
+    """
+    width, height = image.size
+    side = min(width, height)
+    width, height = size * width // side, size * height // side
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
 def fit(image: UInt8[np.ndarray, "h w c"], size: int) -> UInt8[np.ndarray, "s s c"]:
     """`center_square` for an array of one channel or three."""
     gray = image.shape[-1] == 1

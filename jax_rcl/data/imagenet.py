@@ -6,6 +6,8 @@ lie beside it. Images: ImageNet, Russakovsky et al. 2015
 (https://arxiv.org/abs/1409.0575), whose validation set has 50 of each class.
 """
 
+from jax_rcl.data.coarse import CoarseMap
+
 IMAGENET_100 = tuple(
     """
     n01558993 n01692333 n01729322 n01735189 n01749939 n01773797 n01820546
@@ -31,6 +33,29 @@ IMAGENET_100 = tuple(
 126,689 training images and 5,000 for validation, 50 of each class. `python -m
 jax_rcl.prepare.imagenet100` makes it out of ImageNet.
 """
+
+IMAGENET_100_NAMES = tuple(
+    " ".join(
+        """
+        robin, Gila monster, hognose snake, garter snake, green mamba, garden spider,
+        lorikeet, goose, rock crab, fiddler crab, American lobster, little blue heron,
+        American coot, Chihuahua, Shih-Tzu, papillon, toy terrier, Walker hound, English
+        foxhound, borzoi, Saluki, American Staffordshire terrier, Chesapeake Bay
+        retriever, vizsla, kuvasz, komondor, Rottweiler, Doberman, boxer, Great Dane,
+        standard poodle, Mexican hairless, coyote, African hunting dog, red fox, tabby,
+        meerkat, dung beetle, walking stick, leafhopper, hare, wild boar, gibbon,
+        langur, ambulance, bannister, bassinet, boathouse, bonnet, bottlecap, car wheel,
+        chime, cinema, cocktail shaker, computer keyboard, Dutch oven, football helmet,
+        gasmask, hard disc, harmonica, honeycomb, iron, jean, lampshade, laptop, milk
+        can, mixing bowl, modem, moped, mortarboard, mousetrap, obelisk, park bench,
+        pedestal, pickup, pirate, purse, reel, rocking chair, rotisserie, safety pin,
+        sarong, ski mask, slide rule, stretcher, theater curtain, throne, tile roof,
+        tripod, tub, vacuum, window screen, wing, head cabbage, cauliflower, pineapple,
+        carbonara, chocolate sauce, gyromitra, stinkhorn
+        """.split()
+    ).split(", ")
+)
+"""What each class of `IMAGENET_100` is called: the first of its words in WordNet."""
 
 IMAGENET_100_TRAIN = 126_689
 """Training images of `IMAGENET_100` in all."""
@@ -58,6 +83,28 @@ IMAGENET_100B = tuple(
 
 What encoders of ImageNet-100 are transferred to by Ravula et al. 2021
 (https://arxiv.org/abs/2110.07439). 5,000 images for validation, 50 of each class.
+"""
+
+RELABELLED = {
+    "n01978287": "n01978455",  # Dungeness crab: rock crab
+    "n02108915": "n02093428",  # French bulldog: American Staffordshire terrier
+    "n02325366": "n02326432",  # wood rabbit: hare
+    "n03792782": "n03785016",  # mountain bike: moped
+    "n07930864": "n03062245",  # cup: cocktail shaker
+}
+"""Five classes outside of `IMAGENET_100`, in sorted order, and what each counts as.
+
+An encoder that never saw them should find the class of ImageNet-100 that is most like
+them (Ravula et al. 2021): 250 validation images under new labels.
+"""
+
+AS_RELABELLED = CoarseMap(
+    "RELABELLED", tuple(map(IMAGENET_100.index, RELABELLED.values())), IMAGENET_100
+)
+"""The classes of `RELABELLED` under the labels and names of `IMAGENET_100`.
+
+A source of them is `coarsened(ImageFolder(folder, size, classes=tuple(RELABELLED)),
+AS_RELABELLED)`; in a config `node(Relabel, folder, **vars(AS_RELABELLED))`.
 """
 
 RENDITIONS = tuple(

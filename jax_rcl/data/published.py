@@ -20,6 +20,14 @@ CIFAR = {
 }
 """The binary versions of CIFAR, by number of classes."""
 
+STL10 = Archive(
+    "stl10_binary.tar.gz",
+    "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+    "f31fd99273a1acb8609c8db427cebb1de3f71de77758cdc0e22956e1289b9866",
+    2_640_397_119,
+)
+"""The binary version of STL-10."""
+
 
 @dataclasses.dataclass(frozen=True)
 class IdxFiles:

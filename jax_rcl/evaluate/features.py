@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Shaped
 
 from jax_rcl import parallel
 from jax_rcl.augment import compose
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
+from jax_rcl.evaluate.distorted import distorted, placed
 
 _REMEMBERED: weakref.WeakKeyDictionary[Encode, dict[Hashable, Any]] = (
     weakref.WeakKeyDictionary()
@@ -42,13 +43,16 @@ def features(
     layer: str = "features",
     preprocess: Operation | None = None,
     batch_size: int = 256,
+    distortion: Operation | None = None,
+    seed: int = 0,
 ) -> tuple[Float32[np.ndarray, "m f"], Int32[np.ndarray, " m"]]:
     """Features and labels of every image of a source, in its order.
 
     Every call of `encode` gets `batch_size` images: the last batch is padded, and the
-    rows of the padding are dropped. All layers of one (encode, source, preprocess) are
-    computed together and once; further calls, also for another layer, return what was
-    computed. In a run of several processes each reads the whole source.
+    rows of the padding are dropped. All layers of one (encode, source, preprocess,
+    distortion, seed) are computed together and once; further calls, also for another
+    layer, return what was computed. In a run of several processes each reads the whole
+    source.
 
     Args:
       encode: images [n, h, w, c] in [0, 1] to named features [n, f].
@@ -56,7 +60,12 @@ def features(
       layer: which of the named features.
       preprocess: a deterministic operation on each image, such as a resize and a
         central crop; None if the source has the size that the encoder was trained on.
-      batch_size: images per call of `encode`; a matter of memory and speed only.
+      batch_size: images per call of `encode`; a matter of memory and speed only. With
+        a distortion it is rounded up to a multiple of the number of devices.
+      distortion: what is done to each image then, on the devices; None for nothing.
+        Every image draws for itself and once, a function of `seed` and of its place in
+        the source alone.
+      seed: of the distortion, in [0, 2^32).
 
     Returns:
       Features and labels in [0, k), read-only, since others share them.
@@ -66,7 +75,8 @@ def features(
         `class_names`, if there is no such layer, or if its features are not one finite
         vector per image.
     """
-    ask = _Question(source, layer, "label", preprocess, batch_size)
+    drawn = None if distortion is None else (distortion, seed)
+    ask = _Question(source, layer, "label", preprocess, batch_size, drawn)
     values, labels = _remembered(encode, ask)
     if labels.min() < 0 or labels.max() >= len(source.class_names):
         raise ValueError(
@@ -148,6 +158,14 @@ class _Question:
     answer: str
     preprocess: Operation | None
     batch_size: int
+    drawn: tuple[Operation, int] | None = None
+
+    def images(self, rows: Shaped[np.ndarray, "n h w c"], step: int) -> jax.Array:
+        """The images of batch number `step`, as the encoder is to see them."""
+        if self.drawn is None:
+            return _prepare(self.preprocess, rows)
+        batch = placed(self.preprocess, rows, step * self.batch_size)
+        return distorted(*self.drawn, batch)
 
     def answered(self, keys: Iterable[str]) -> str:
         """The key of the answer, if it is among those there."""
@@ -162,7 +180,7 @@ class _Question:
 
 def _remembered(encode: Encode, ask: _Question) -> tuple[np.ndarray, np.ndarray]:
     """The layer and the answer, of a pass over the source that is made once."""
-    key = (ask.source, ask.preprocess)
+    key = (ask.source, ask.preprocess, ask.drawn)
     named, answers = once(encode, key, lambda: _encoded(encode, ask))
     values = named[_checked(ask.layer, named)]
     if values.ndim != 2:
@@ -187,12 +205,13 @@ def _encoded(
         raise ValueError(f"{ask.source} is empty; there is nothing to evaluate.")
     named: dict[str, list[np.ndarray]] = {}
     answers: dict[str, list[np.ndarray]] = {}
-    for batch, mask in stream.eval_batches(ask.source, ask.batch_size):
+    batches = stream.eval_batches(ask.source, ask.batch_size)
+    for step, (batch, mask) in enumerate(batches):
         ask.answered(batch)
-        output = parallel.fetch(encode(_prepare(ask.preprocess, batch["image"])))
+        output = parallel.fetch(encode(ask.images(batch["image"], step)))
         _checked(ask.layer, output)
         for name, values in output.items():
-            named.setdefault(name, []).append(np.asarray(values)[mask])
+            named.setdefault(name, []).append(np.asarray(values)[: len(mask)][mask])
         for name in _ANSWERS.keys() & batch.keys():
             answers.setdefault(name, []).append(np.asarray(batch[name])[mask])
     layers = {name: np.concatenate(x).astype(np.float32) for name, x in named.items()}

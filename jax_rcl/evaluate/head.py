@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from jax_rcl.core import Encode, Finding, Operation, Source, When
-from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.classifier import accuracies, check_draws, seed_of, told
 from jax_rcl.evaluate.features import features
 from jax_rcl.evaluate.findings import MOST_POINTS, confusion, embedding
 from jax_rcl.evaluate.when import Every
@@ -23,10 +23,12 @@ class HeadAccuracy:
       mapped: images on that map, at most; 0 for no map. Two thousand take 20 seconds.
       preprocess: deterministic operation on each image, or None.
       batch_size: images per call of the encoder.
+      distortion: what is done to each image after `preprocess`, or None.
+      draws: the seed of the distortion.
       when: when it is measured.
 
     Raises:
-      ValueError: if batch_size is below 1.
+      ValueError: if a number is out of its range.
     """
 
     test: Source
@@ -35,6 +37,8 @@ class HeadAccuracy:
     mapped: int = MOST_POINTS
     preprocess: Operation | None = None
     batch_size: int = 256
+    distortion: Operation | None = None
+    draws: int = 0
     when: When = dataclasses.field(default=Every(epochs=1))
 
     def __post_init__(self) -> None:
@@ -43,6 +47,7 @@ class HeadAccuracy:
             raise ValueError(
                 f"HeadAccuracy.mapped {self.mapped} must be 0, for no map, or more."
             )
+        check_draws("HeadAccuracy.draws", self.draws)
         if self.batch_size < 1:
             raise ValueError(
                 f"HeadAccuracy.batch_size {self.batch_size} must be at least 1."
@@ -59,6 +64,7 @@ class HeadAccuracy:
         return (
             f"highest of the trained {self.layer!r} for {len(self.test)} test images "
             f"of {len(self.test.class_names)} classes"
+            f"{told(self.distortion, self.draws)}"
         )
 
     def check(self) -> None:
@@ -73,10 +79,12 @@ class HeadAccuracy:
     def run(self, encode: Encode) -> dict[str, float]:
         """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two.
 
+        With a distortion, `clean/top1` and so on are of the test images without it.
+
         Raises:
           ValueError: if the head has another number of classes than the test set.
         """
-        return metrics.classification(*self.scores(encode, self.test))
+        return accuracies(self, encode, self.distortion)
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """Which classes are taken for which, and a map of the test images."""
@@ -95,7 +103,8 @@ class HeadAccuracy:
     ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
         """A score for every class of every image of a source, and the labels.
 
-        The images are prepared as those of the test set, and their classes are its own.
+        The images are prepared and distorted as those of the test set, and their
+        classes are its own.
         """
         logits, labels = self._layer(encode, source, self.layer)
         return self.scored(encode, logits), labels
@@ -125,4 +134,6 @@ class HeadAccuracy:
             layer=layer,
             preprocess=self.preprocess,
             batch_size=self.batch_size,
+            distortion=self.distortion,
+            seed=seed_of("test", self.draws),
         )

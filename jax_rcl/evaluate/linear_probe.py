@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import logging
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer
 
 from jax_rcl.core import Encode, Finding, Operation, Source, When
-from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.classifier import accuracies, check_draws, seed_of, told
 from jax_rcl.evaluate.features import features, once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS, confusion, embedding
 from jax_rcl.evaluate.logistic import Fitted, logistic_regression
@@ -36,6 +37,10 @@ class LinearProbe:
     held out of the training set, of equals the strongest; then the classifier is fitted
     again on the whole training set.
 
+    With a distortion, the training images are distorted, each once, and so are the test
+    images; they draw differently. The same classifier on the clean test images has
+    numbers of its own.
+
     Attributes:
       train: the images fitted on.
       test: the images that are classified.
@@ -49,6 +54,8 @@ class LinearProbe:
         thousand take 20 seconds.
       preprocess: deterministic operation on each image, or None.
       batch_size: images per call of the encoder.
+      distortion: what is done to each image after `preprocess`, or None.
+      draws: the seed of the distortion.
       when: when it is measured.
 
     Raises:
@@ -66,6 +73,8 @@ class LinearProbe:
     mapped: int = MOST_POINTS
     preprocess: Operation | None = None
     batch_size: int = 256
+    distortion: Operation | None = None
+    draws: int = 0
     when: When = dataclasses.field(default=AtEnd())
 
     def __post_init__(self) -> None:
@@ -90,6 +99,7 @@ class LinearProbe:
             raise ValueError(
                 f"LinearProbe.mapped {self.mapped} must be 0, for no map, or more."
             )
+        check_draws("LinearProbe.draws", self.draws)
         for name in ("max_iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -119,7 +129,7 @@ class LinearProbe:
             f"logistic regression on standardised {self.layer!r} of {len(self.train)} "
             f"training images, {len(self.test)} test images of "
             f"{len(self.test.class_names)} classes, L2 {choice}, L-BFGS to "
-            f"{self.tolerance:g}"
+            f"{self.tolerance:g}{told(self.distortion, self.draws)}"
         )
 
     def check(self) -> None:
@@ -134,13 +144,14 @@ class LinearProbe:
         """Numbers of `metrics.classification`, and how they came about.
 
         `strength` is the chosen one, `converged` 1.0 if the classifier that was tested
-        reached the tolerance, else 0.0.
+        reached the tolerance, else 0.0. With a distortion, `clean/top1` and so on are
+        of the test images without it.
 
         Raises:
           ValueError: if the sources do not fit, or fewer than two classes have images.
         """
         fitted = self.fit(encode)
-        numbers = metrics.classification(*self.scores(encode, self.test))
+        numbers = accuracies(self, encode, self.distortion)
         converged = float(fitted.converged)
         return {**numbers, "strength": fitted.strength, "converged": converged}
 
@@ -149,7 +160,8 @@ class LinearProbe:
     ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
         """A score for every class of every image of a source, and the labels.
 
-        The images are prepared as those of the test set, and their classes are its own.
+        The images are prepared and distorted as those of the test set, and their
+        classes are its own.
         """
         given, labels = self._features(encode, source)
         return self.scored(encode, given), labels
@@ -157,14 +169,27 @@ class LinearProbe:
     def scored(
         self, encode: Encode, given: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
-        """The scores that belong to what `layer` gave, by the fitted classifier."""
-        return self.fit(encode).scores(given)
+        """The scores that belong to what `layer` gave, by the fitted classifier.
+
+        Raises:
+          ValueError: if these are not as many features as it was fitted on.
+        """
+        fitted = self.fit(encode)
+        if given.shape[1] != len(fitted.mean):
+            raise ValueError(
+                f"the probe was fitted on {len(fitted.mean)} features {self.layer!r} "
+                f"of each image, and is given {given.shape[1]}; give it those of the "
+                f"same encoder, for images of the same size."
+            )
+        return fitted.scores(given)
 
     def fit(self, encode: Encode) -> Fitted:
         """The classifier; fitted once for each `encode`."""
         self.check()
         return once(
-            encode, self, lambda: self._fit(*self._features(encode, self.train))
+            encode,
+            self,
+            lambda: self._fit(*self._features(encode, self.train, "train")),
         )
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
@@ -185,7 +210,7 @@ class LinearProbe:
         return found
 
     def _features(
-        self, encode: Encode, source: Source
+        self, encode: Encode, source: Source, part: Literal["train", "test"] = "test"
     ) -> tuple[np.ndarray, np.ndarray]:
         return features(
             encode,
@@ -193,6 +218,8 @@ class LinearProbe:
             layer=self.layer,
             preprocess=self.preprocess,
             batch_size=self.batch_size,
+            distortion=self.distortion,
+            seed=seed_of(part, self.draws),
         )
 
     def _fit(

@@ -10,11 +10,10 @@ from jaxtyping import Bool, Float, Int
 from jax_rcl import parallel
 from jax_rcl.core import Encode, Finding, Grid, Operation, Source, When
 from jax_rcl.data.records import labels_of
+from jax_rcl.evaluate.classifier import Classifier, undistorted
 from jax_rcl.evaluate.corrupted import Corrupted, Graded, counted
 from jax_rcl.evaluate.corrupted_folders import CorruptedFolders
 from jax_rcl.evaluate.features import once
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.linear_probe import LinearProbe
 from jax_rcl.evaluate.when import AtEnd
 
 __all__ = ["Corrupted", "CorruptedFolders", "Graded", "Robustness", "counted"]
@@ -28,13 +27,14 @@ class Robustness:
     """Accuracy of one classifier on its test set, and on sets that are shifted from it.
 
     The classifier learns nothing of the shift: it is the head that was trained, or the
-    linear probe of clean training images, which is fitted once and shared with a
-    `LinearProbe` that is equal to it. Ge et al. 2021 (https://arxiv.org/abs/2110.14189)
+    linear probe of training images, which is fitted once and shared with a
+    `LinearProbe` that is equal to it. Where it has a distortion, that is of its own
+    test images and of what it is fitted on, not of the sets here. Ge et al. 2021 (https://arxiv.org/abs/2110.14189)
     report such numbers for ImageNet-C, -Sketch, -Stylized and -R on a hundred classes.
 
     Attributes:
-      classifier: of the trained head, or a linear probe; says what is clean, how images
-        are prepared and how many are encoded at a time.
+      classifier: `HeadAccuracy` of the trained head, a `LinearProbe`, or the like; says
+        what is clean, how images are prepared and how many are encoded at a time.
       sets: by name. A source is prepared as the clean images are, and so are the images
         of `Corrupted` before they are corrupted; `CorruptedFolders` says for itself.
         The classes of every set are named as those of the test set, in the same order,
@@ -45,7 +45,7 @@ class Robustness:
       ValueError: without a set, or for a name that is not one.
     """
 
-    classifier: HeadAccuracy | LinearProbe
+    classifier: Classifier
     sets: Mapping[str, Source | Corrupted | CorruptedFolders]
     when: When = dataclasses.field(default=AtEnd())
 
@@ -118,7 +118,7 @@ class Robustness:
                 rows = counted(part.names)
                 among_present = float(shares[1, rows].mean())
             else:
-                scores, labels = self.classifier.scores(encode, part)
+                scores, labels = undistorted(self.classifier, encode, part)
                 present = _present(labels, scores.shape[1])
                 top1, among_present = _right(scores, labels, present) / len(labels)
                 numbers[f"{name}/top1"] = float(top1)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from jax_rcl.core import (
     ClassPlane,
     Confusion,
+    Curves,
     Embedding,
     Finding,
     Grid,
@@ -21,7 +22,7 @@ from jax_rcl.core import (
     Spectra,
     Spreads,
 )
-from jax_rcl.report import drawing, geometry_plots
+from jax_rcl.report import drawing, geometry_plots, levels
 from jax_rcl.report.drawing import LINE, PALETTE, TEXT, named
 from jax_rcl.report.results import written
 from jax_rcl.report.robustness import grid
@@ -60,6 +61,8 @@ def draw(finding: Finding) -> tuple[str, Figure]:
             return finding.method, pictures(finding)
         case Grid():
             return finding.method, grid(finding)
+        case Curves():
+            return finding.method, levels.draw({"": finding})
 
 
 def views(

@@ -1,20 +1,32 @@
 """Reading files of named arrays, as other libraries write them."""
 
+import contextlib
 import importlib
 import pathlib
-from collections.abc import Mapping
+import pickle
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-TORCH_SUFFIXES = (".pt", ".pth", ".pth.tar")
+from jax_rcl.weights.torch_archive import Archive, Stored
+
+TORCH_SUFFIXES = (".pt", ".pth", ".pth.tar", ".ckpt", ".bin")
+
+_ZIP = b"PK\x03\x04"
 
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Arrays by name from `.npz`, `.safetensors`, `.pt`, `.pth` or `.pth.tar`.
+    """Arrays by name from `.npz`, `.safetensors`, `.pt`, `.pth`, `.ckpt` and the like.
 
-    A PyTorch file holds a state dict, or a training checkpoint with one under
-    `state_dict`; nothing in any file is executed. `numpy.savez(path, **arrays)` and
+    A PyTorch file holds a state dict, a training checkpoint with one under
+    `state_dict`, as Lightning's `.ckpt` does, or a TorchScript module. Nothing in any
+    file is executed. Only PyTorch files of before version 1.6, which are no archives,
+    need the extra `torch`. `numpy.savez(path, **arrays)` and
     `safetensors.numpy.save_file(arrays, path)` write what this reads.
 
     Args:
@@ -24,13 +36,17 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       Arrays of the file's types; bfloat16 of PyTorch becomes float32.
 
     Raises:
-      ValueError: for another ending, or a PyTorch file without a state dict.
+      ValueError: for another ending, a file that is damaged or was cut off, or a
+        PyTorch file without a state dict.
       ImportError: without the extra `torch` where the format needs it.
     """
     path = pathlib.Path(path)
     if path.name.endswith(".npz"):
-        with np.load(path) as arrays:
-            return dict(arrays)
+        with path.open("rb") as file:  # which numpy leaves open after an error
+            with _whole(path, ValueError):
+                opened = np.load(file)
+            with opened as arrays, _whole(path):
+                return dict(arrays)
     if path.name.endswith(".safetensors"):
         return _read_safetensors(path)
     if path.name.endswith(TORCH_SUFFIXES):
@@ -42,37 +58,77 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    return _library("safetensors.numpy", path).load_file(path)
+    with _whole(path, SafetensorError):
+        return load_file(path)
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    torch = _library("torch", path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}, not a dict of arrays; save "
-            f"`model.state_dict()`."
-        )
-    others = [name for name, x in content.items() if not isinstance(x, torch.Tensor)]
-    if others:
-        raise ValueError(
-            f"{path} holds values that are not arrays: {', '.join(map(str, others))}; "
-            f"save the state dict alone, or under `state_dict`."
-        )
+    with path.open("rb") as file:
+        start = file.read(len(_ZIP))
+    if start != _ZIP:
+        return _read_old_torch(path)
+    with _whole(path, ValueError), zipfile.ZipFile(path) as file:
+        archive = Archive(file)
+        content = archive.arrays() if archive.is_torchscript else archive.content
+        state = _state_dict(content, Stored, path)
+        return {name: array.read() for name, array in state.items()}
+
+
+def _read_old_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        torch: Any = importlib.import_module("torch")
+    except ImportError as error:
+        raise ImportError(
+            f"reading {path}, which PyTorch wrote before version 1.6, needs torch: "
+            f"pip install 'jax_rcl[torch]', or save it again as .npz elsewhere."
+        ) from error
+    with _whole(path, RuntimeError):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    state = _state_dict(content, torch.Tensor, path)
     # numpy has no bfloat16, and float32 holds all of its values.
     return {
-        name: (x.float() if x.dtype == torch.bfloat16 else x).numpy()
-        for name, x in content.items()
+        name: (x.float() if x.dtype == torch.bfloat16 else x).detach().numpy()
+        for name, x in state.items()
     }
 
 
-def _library(name: str, path: pathlib.Path) -> Any:
+class _NoStateDict(ValueError):
+    """The file is whole, but holds something else."""
+
+
+def _state_dict(content: Any, array: type, path: pathlib.Path) -> Mapping[str, Any]:
+    """What of a file's content is arrays by name."""
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise _NoStateDict(
+            f"{path} holds a {type(content).__name__}, not a dict of arrays; save "
+            f"`model.state_dict()`."
+        )
+    others = [name for name, x in content.items() if not isinstance(x, array)]
+    if others:
+        raise _NoStateDict(
+            f"{path} holds values that are not arrays: {', '.join(map(str, others))}; "
+            f"save the state dict alone, or under `state_dict`."
+        )
+    return content
+
+
+@contextlib.contextmanager
+def _whole(path: pathlib.Path, *errors: type[Exception]) -> Iterator[None]:
+    """Makes one error of all that reading a damaged file raises."""
+    broken = (
+        *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError),
+        *(KeyError, IndexError, TypeError, AttributeError, OverflowError),
+        *errors,
+    )
     try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path} needs {name}: pip install 'jax_rcl[torch]', or convert "
-            f"the file to .npz where it is installed."
+        yield
+    except _NoStateDict:
+        raise
+    except broken as error:
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} is damaged, was cut off or is no file of its ending ({told}); "
+            f"download or copy it again, and compare sizes."
         ) from error

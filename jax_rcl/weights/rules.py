@@ -97,10 +97,13 @@ def head_rules(**layers: str) -> tuple[Rule, ...]:
 
 
 def below(source: str, target: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
-    """Rules of one target each, for names below `source` there and `target` here."""
+    """Rules for names below `source` there and `target` here; "" stands for no name."""
+    before, ours = f"{source}." if source else "", f"{target}/" if target else ""
     return tuple(
         dataclasses.replace(
-            rule, source=f"{source}.{rule.source}", target=f"{target}/{rule.target}"
+            rule,
+            source=f"{before}{rule.source}",
+            target=tuple(f"{ours}{path}" for path in rule.targets),
         )
         for rule in rules
     )
@@ -209,6 +212,29 @@ def rename_back(
             "(-).\n" + "\n".join(lines)
         )
     return named
+
+
+def places(source: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, Shape]:
+    """Shapes by path that a network would need to have for these arrays to fill it.
+
+    Args:
+      source: arrays by their names in the other library.
+      rules: each name matches at most one; names that match none are left out, and so
+        are arrays that a layout cannot take. Layouts must not need the targets' shapes.
+    """
+    shapes: dict[str, Shape] = {}
+    for name, array in source.items():
+        match = _only_match(name, [(rule, rule.source) for rule in rules])
+        if match is None:
+            continue
+        rule, numbers = match
+        try:
+            parts = rule.layout.forward(array, ())
+        except ValueError:
+            continue
+        for target, part in zip(rule.targets, parts, strict=True):
+            shapes[_render(target, numbers)] = part.shape
+    return shapes
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:

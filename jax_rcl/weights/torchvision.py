@@ -28,7 +28,8 @@ _NORM = {
 }
 
 
-def _norm_rules(source: str, target: str) -> tuple[Rule, ...]:
+def norm_rules(source: str, target: str) -> tuple[Rule, ...]:
+    """Rules of one batch normalisation: parameters and running statistics."""
     return tuple(
         Rule(f"{source}.{leaf}", path.replace("{}", target), SAME)
         for leaf, path in _NORM.items()
@@ -39,13 +40,13 @@ _SOURCE, _TARGET = "layer{stage}.{block}.", "stage{stage}_block{block+1}/"
 
 RESNET = (
     Rule("conv1.weight", "params/stem/kernel", CONV),
-    *_norm_rules("bn1", "stem_norm"),
+    *norm_rules("bn1", "stem_norm"),
     Rule(f"{_SOURCE}conv{{k}}.weight", f"params/{_TARGET}conv{{k}}/kernel", CONV),
-    *_norm_rules(f"{_SOURCE}bn{{k}}", f"{_TARGET}norm{{k}}"),
+    *norm_rules(f"{_SOURCE}bn{{k}}", f"{_TARGET}norm{{k}}"),
     Rule(
         f"{_SOURCE}downsample.0.weight", f"params/{_TARGET}downsample_conv/kernel", CONV
     ),
-    *_norm_rules(f"{_SOURCE}downsample.1", f"{_TARGET}downsample_norm"),
+    *norm_rules(f"{_SOURCE}downsample.1", f"{_TARGET}downsample_norm"),
 )
 """Names of a ResNet there and here."""
 

@@ -20,6 +20,12 @@ from jax_rcl.augment.compose import (
     prepare,
     unit_range,
 )
+from jax_rcl.augment.distortions import (
+    GaussianNoise,
+    Identity,
+    RandomMask,
+    SquareMask,
+)
 from jax_rcl.augment.filters import GaussianBlur
 from jax_rcl.augment.geometry import (
     CenterCrop,
@@ -31,6 +37,8 @@ from jax_rcl.augment.geometry import (
     Rotate90,
     VerticalFlip,
 )
+from jax_rcl.augment.levels import Curriculum
+from jax_rcl.augment.mixtures import Fixed
 from jax_rcl.augment.padding import ResizeAndPad
 from jax_rcl.augment.patches import Cutout, Patches
 from jax_rcl.augment.tone import Equalize, Invert
@@ -66,6 +74,9 @@ OPERATIONS = [
     Cutout((0, 5)),
     Patches(Invert(), 5),
     OneOf((Flip(), Solarize(), GaussianBlur(5))),
+    RandomMask((0.2, 0.9)),
+    SquareMask((2, 9), "random"),
+    Fixed(RandomMask((0.5, 0.5))),
     SIMCLR,
 ]
 
@@ -88,11 +99,11 @@ class Noise:
         return jax.random.uniform(key, image.shape)
 
 
-def clock(seed=0):
-    return core.Clock(jax.random.key(seed), jnp.int32(0), jnp.float32(0.0))
+def clock(seed=0, progress=0.0):
+    return core.Clock(jax.random.key(seed), jnp.int32(0), jnp.float32(progress))
 
 
-def augmented(augment, devices, names, seed=0, images=BYTES):
+def augmented(augment, devices, names, seed=0, images=BYTES, progress=0.0):
     mesh = parallel.make_mesh(jax.devices()[:devices])
 
     def step(clock, batch):
@@ -102,7 +113,7 @@ def augmented(augment, devices, names, seed=0, images=BYTES):
     step = jax.jit(parallel.data_parallel(step, mesh))
     labels = np.arange(len(images), dtype=np.int32)
     batch = parallel.put({"image": images, "label": labels}, mesh)
-    return jax.device_get(step(clock(seed), batch))
+    return jax.device_get(step(clock(seed, progress), batch))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda x: type(x).__name__)
@@ -160,9 +171,66 @@ def test_pair_does_not_depend_on_the_number_of_devices():
     np.testing.assert_allclose(one["distorted"], four["distorted"], rtol=0, atol=2e-6)
 
 
+def test_the_identity_gives_two_equal_images():
+    pair = Pair(Chain((RandomResizedCrop(6), Flip())), Identity())
+    result = augmented(pair, 2, ("clean", "distorted"))
+    np.testing.assert_array_equal(result["clean"], result["distorted"])
+
+
+@pytest.mark.parametrize("distortion", [RandomMask((0.3, 0.9)), SquareMask((2, 5))])
+def test_a_pair_masks_what_its_clean_image_shows(distortion):
+    pair = Pair(RandomResizedCrop(6), distortion)
+    one, four = (augmented(pair, d, ("clean", "distorted")) for d in (1, 4))
+    np.testing.assert_allclose(one["distorted"], four["distorted"], rtol=0, atol=2e-6)
+    masked = (one["distorted"] == 0).all(axis=3, keepdims=True)
+    expected = np.where(masked, 0, one["clean"])
+    np.testing.assert_array_equal(one["distorted"], expected)
+    assert masked.any(axis=(1, 2, 3)).all() and not masked.all()
+
+
+def test_without_a_curriculum_keys_are_those_of_the_example():
+    plain = augmented(Pair(Flip(), GaussianNoise((0.1, 0.3))), 2, ("distorted",))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), np.arange(8))
+
+    def by_hand(key, image):
+        shared, distortion = jax.random.split(key)
+        return GaussianNoise((0.1, 0.3))(distortion, Flip()(shared, image))
+
+    expected = jax.jit(jax.vmap(by_hand))(keys, unit_range(jnp.asarray(BYTES)))
+    np.testing.assert_allclose(plain["distorted"], expected, rtol=0, atol=2e-6)
+
+
+def test_a_curriculum_makes_distortions_stronger_with_the_epochs():
+    distortion = Chain((OneOf((GaussianNoise((0.2, 0.2)),)), Maybe(Flip(), 0.0)))
+    curriculum = Curriculum(25)
+
+    def change(progress, curriculum):
+        pair = Pair(Flip(), distortion, curriculum)
+        result = augmented(pair, 2, ("clean", "distorted"), progress=progress)
+        return result["distorted"] - result["clean"]
+
+    full = change(0.5, None)
+    assert full.std() == pytest.approx(0.2, rel=0.05)
+    for epoch, strength in ((0, 0.1), (5, 0.668909), (24, 0.992593)):
+        weaker = change((epoch + 0.5) / 25, curriculum)
+        np.testing.assert_allclose(weaker, strength * full, rtol=0, atol=1e-6)
+
+
+def test_a_curriculum_of_views_leaves_what_has_no_level():
+    images = np.ones((8, 10, 10, 3), np.float32)
+    operation = Chain((RandomResizedCrop(8), RandomMask((0.5, 0.5))))
+    for progress, strength in ((0.0, 0.1), (0.99, 0.992593)):
+        views = Views(operation, curriculum=Curriculum(25))
+        result = augmented(views, 2, ("views",), images=images, progress=progress)
+        masked = (result["views"] == 0).all(axis=-1).sum(axis=(2, 3))
+        assert result["views"].shape == (8, 2, 8, 8, 3)
+        assert (masked == int(32 * strength)).all()
+
+
 def test_no_batch_compiles_anew():
     mesh = parallel.make_mesh(jax.devices()[:1])
-    augment = Views(Chain((SIMCLR, GaussianBlur(3), Rotate90())))
+    operation = Chain((SIMCLR, GaussianBlur(3), RandomMask((0.1, 0.9)), Rotate90()))
+    augment = Views(operation, curriculum=Curriculum(3))
     traces = []
 
     def step(clock, batch):
@@ -171,7 +239,8 @@ def test_no_batch_compiles_anew():
 
     step = jax.jit(parallel.data_parallel(step, mesh))
     for seed in range(3):
-        step(clock(seed), parallel.put({"image": BYTES + np.uint8(seed)}, mesh))
+        batch = parallel.put({"image": BYTES + np.uint8(seed)}, mesh)
+        step(clock(seed, progress=seed / 3), batch)
     assert len(traces) == 1 and step._cache_size() == 1
 
 

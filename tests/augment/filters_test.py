@@ -42,6 +42,61 @@ def test_blur_agrees_with_torchvision(name):
     np.testing.assert_allclose(result, GOLDEN[name], rtol=0, atol=1e-4)
 
 
+def test_one_program_agrees_for_all_kernels_as_data():
+    operation, image = GaussianBlur(5), jnp.asarray(GOLDEN["image"])
+    traces = []
+
+    @jax.jit
+    def at(level):
+        traces.append(level)
+        return operation.at(KEY, image, level)
+
+    for name in BLURS:
+        _, kernel_size, sigma = name.split("_")
+        level = operation.checked((int(kernel_size), float(sigma)), image.shape[:2])
+        np.testing.assert_allclose(at(level), GOLDEN[name], rtol=0, atol=1e-4)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "sigma", "centre", "edge"),
+    [
+        (21, 5.0, 0.0827184654, 0.0111947269),
+        (37, 9.0, 0.0461605754, 0.0062471545),
+        (23, 5.0, 0.0815192424, 0.0072488229),
+    ],
+)
+def test_a_dot_becomes_the_kernel(kernel_size, sigma, centre, edge):
+    radius, operation = kernel_size // 2, GaussianBlur(kernel_size, (sigma, sigma))
+    dot = jnp.zeros((41, 41, 1)).at[20, 20].set(1.0)
+    drawn = jax.jit(operation)(KEY, dot)[..., 0]
+    set_to = operation.checked(sigma)
+    for result in (drawn, jax.jit(operation.at)(KEY, dot, set_to)[..., 0]):
+        axis = np.sqrt(np.diag(result))
+        np.testing.assert_allclose(axis[20], centre, rtol=1e-6)
+        np.testing.assert_allclose(axis[[20 - radius, 20 + radius]], edge, rtol=1e-6)
+        assert axis[: 20 - radius].max(initial=0) == 0
+        np.testing.assert_allclose(result.sum(), 1.0, rtol=1e-5)
+
+
+def test_the_width_alone_is_a_level_of_the_kernel_of_the_field():
+    operation = GaussianBlur(5, (1.0, 3.0))
+    drawn = jax.jit(operation)(KEY, IMAGE)
+    assert operation.level(KEY).tolist() == [5.0, float(operation.width(KEY))]
+    for level in (operation.level(KEY), operation.width(KEY)[None]):
+        result = jax.jit(operation.at)(KEY, IMAGE, level)
+        np.testing.assert_allclose(result, drawn, rtol=0, atol=1e-6)
+
+
+def test_a_kernel_that_is_data_ends_where_there_is_nothing_to_mirror():
+    flat = jnp.full((8, 8, 3), 0.7)
+    by_data = jax.jit(lambda x, size: gaussian_blur(x, 5.0, kernel_size=size))
+    np.testing.assert_allclose(by_data(flat, 99), flat, atol=1e-6)
+    square = IMAGE[:8]
+    expected = blur(square, 5.0, kernel_size=15)
+    np.testing.assert_allclose(by_data(square, 99), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("kernel_size", [1, 3, 15])
 @pytest.mark.parametrize("sigma", [0.1, 1.3, 6.0])
 def test_blur_agrees_with_scipy(kernel_size, sigma):

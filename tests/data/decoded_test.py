@@ -50,6 +50,22 @@ def test_a_folder_is_a_source_of_squares_sorted_by_class_and_name(folder):
     check_labels(source)
 
 
+def test_train_and_test_folders_are_two_sources_of_the_same_classes(tmp_path):
+    # The layout of chest X-rays that are told into infected (0) and not (1).
+    counts = {"train": {"covid": 2, "non": 3}, "test": {"covid": 1, "non": 2}}
+    for split, classes in counts.items():
+        for name, count in classes.items():
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = encoded(np.full((9, 7), 20 * i, np.uint8), "jpeg")
+                (tmp_path / split / name / f"{i}.jpg").write_bytes(image)
+    train, test = (ImageFolder(str(tmp_path / split), 8) for split in counts)
+    assert train.class_names == test.class_names == ("covid", "non")
+    assert labels_of(train).tolist() == [0, 0, 1, 1, 1]
+    assert labels_of(test).tolist() == [0, 1, 1]
+    assert test[2]["image"].shape == (8, 8, 3)
+
+
 def test_records_are_called_by_their_class_and_file(folder):
     names = names_of(ImageFolder(str(folder), 5))
     assert names == ("cat/tom.jpeg", *(f"dog/{i}" for i in DOGS))

@@ -79,3 +79,20 @@ def test_shrinking_averages_a_checkerboard_to_gray():
     board = 255 * (np.indices((64, 64)).sum(0) % 2).astype(np.uint8)[..., None]
     found = host_ops.fit(board, 8)
     assert np.abs(found.astype(float) - 127.5).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "whole", "box"),
+    [
+        ((333, 500), (384, 256), (64, 0, 320, 256)),  # 384.4 loses its fraction
+        ((500, 333), (256, 384), (0, 64, 256, 320)),
+        ((40, 40), (256, 256), (0, 0, 256, 256)),
+        ((30, 41), (349, 256), (46, 0, 302, 256)),  # 46.5 rounds to even
+    ],
+)
+def test_a_shorter_side_is_a_resize_and_a_crop_of_pil(shape, whole, box):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    resized = image.resize(whole, Image.Resampling.BILINEAR).crop(box)
+    made = host_ops.shorter_side(image, 256)
+    np.testing.assert_array_equal(np.asarray(made), np.asarray(resized))

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import weakref
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,6 +24,16 @@ class Darken:
     def __call__(self, key, image):
         del key
         return image * self.factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Adds normal noise of this deviation, and does not keep to [0, 1]."""
+
+    std: float = 0.5
+
+    def __call__(self, key, image):
+        return image + self.std * jax.random.normal(key, image.shape)
 
 
 def test_rows_follow_the_source_and_padding_is_dropped(blobs, encode):
@@ -184,3 +195,63 @@ def test_two_sources_must_differ_and_agree_on_at_least_two_classes(in_memory, bl
     single = [in_memory(x.images, x.labels, ("a",)) for x in (train, test)]
     with pytest.raises(ValueError, match="at least two"):
         shared_classes(*single)
+
+
+# Distortions.
+
+
+def test_every_image_is_distorted_by_itself_after_it_is_prepared(blobs, encode):
+    source = blobs(21)
+    clean, _ = features(encode, source, batch_size=8, preprocess=Darken(0.5))
+    values, labels = features(
+        encode, source, batch_size=8, preprocess=Darken(0.5), distortion=Noise()
+    )
+    np.testing.assert_array_equal(labels, source.labels)
+    drawn = (values - clean) / 0.5
+    assert abs(drawn.mean()) < 0.3 and abs(drawn.std() - 1) < 0.2
+    assert values.min() < 0
+    for place, row in enumerate(drawn):
+        assert (np.abs(drawn[:place] - row).max(axis=-1) > 0.5).all()
+
+
+def test_draws_belong_to_the_seed_and_the_place_of_an_image(
+    blobs, fresh_encode, monkeypatch
+):
+    def drawn(batch_size=8, **known):
+        settings = {"batch_size": batch_size, "distortion": Noise(), **known}
+        return features(fresh_encode(), blobs(21), **settings)[0]
+
+    first = drawn()
+    np.testing.assert_array_equal(first, drawn())
+    np.testing.assert_array_equal(first, drawn(batch_size=5))
+    assert (first != drawn(seed=1)).mean() > 0.99
+    real = parallel.make_mesh
+    monkeypatch.setattr(parallel, "make_mesh", lambda: real(jax.devices()[:1]))
+    np.testing.assert_allclose(first, drawn(), atol=1e-6)
+
+
+def test_distorted_images_are_given_to_the_encoder_where_they_are(blobs):
+    given = []
+
+    def encode(images):
+        given.append(images)
+        return {"features": images.reshape(len(images), -1)}
+
+    features(encode, blobs(21), batch_size=8, distortion=Noise())
+    assert len(given) == 3
+    for images in given:
+        assert isinstance(images, jax.Array)
+        assert len(images.sharding.device_set) == parallel.make_mesh().size
+
+
+def test_a_pass_is_shared_by_those_of_one_distortion_and_seed(blobs, encode):
+    source, settings = blobs(8), {"batch_size": 8}
+    features(encode, source, **settings)
+    for seed in (0, 1, 0):
+        for layer in ("features", "projected"):
+            known = {"distortion": Noise(), "seed": seed, "layer": layer}
+            features(encode, source, **settings, **known)
+    assert len(encode.batches) == 1 + 2
+    features(encode, source, **settings, distortion=Noise(0.25))
+    features(encode, source, **settings)
+    assert len(encode.batches) == 1 + 2 + 1

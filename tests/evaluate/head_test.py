@@ -1,5 +1,8 @@
 """Accuracy of the head that was trained itself."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
@@ -17,6 +20,15 @@ def source(in_memory):
     images = np.zeros((5, 2, 2, 1), np.uint8)
     images[:, 0, 0, 0] = np.arange(5)
     return in_memory(images, LABELS, NAMES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Swap:
+    """Makes one image look like another, drawn for each."""
+
+    def __call__(self, key, image):
+        drawn = jax.random.randint(key, (), 0, 5).astype(image.dtype)
+        return image.at[0, 0, 0].set(drawn / 255)
 
 
 class Head:
@@ -112,3 +124,23 @@ def test_the_protocol_says_what_the_numbers_mean(source):
     assert HeadAccuracy(source).protocol == (
         "highest of the trained 'logits' for 5 test images of 3 classes"
     )
+
+
+def test_distorted_images_have_the_numbers_of_clean_ones_beside(source):
+    evaluator = HeadAccuracy(source, batch_size=3, distortion=Swap(), draws=1)
+    head = Head()
+    numbers = evaluator.run(head)
+    clean = HeadAccuracy(source).run(Head())
+    assert {name: numbers[f"clean/{name}"] for name in clean} == clean
+    assert numbers.keys() == {*clean, *(f"clean/{name}" for name in clean)}
+    images = np.concatenate([batch[:3] for batch in head.batches[:2]])[:5]
+    places = np.rint(images[:, 0, 0, 0] * 255).astype(int)
+    assert places.tolist() != [0, 1, 2, 3, 4]
+    assert numbers["top1"] == np.mean(PREDICTED[places] == LABELS)
+    passes = len(head.batches)
+    confusion = evaluator.findings(head)["confusion"]
+    assert np.trace(confusion.matrix) / 5 == pytest.approx(numbers["top1"])
+    assert len(head.batches) == passes
+    assert "distorted by Swap(), draws 1, but for clean/…" in evaluator.protocol
+    with pytest.raises(ValueError, match=r"HeadAccuracy.draws -1 must lie"):
+        dataclasses.replace(evaluator, draws=-1)

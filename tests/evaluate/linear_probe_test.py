@@ -1,12 +1,27 @@
 """The linear probe: choice of a strength, numbers, findings."""
 
+import dataclasses
 import logging
 
+import jax
 import numpy as np
 import pytest
 
 from jax_rcl.core import Evaluator
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.features import features
 from jax_rcl.evaluate.linear_probe import STRENGTHS, LinearProbe, held_out_rows
+from jax_rcl.evaluate.logistic import logistic_regression
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Adds normal noise of this deviation."""
+
+    std: float
+
+    def __call__(self, key, image):
+        return image + self.std * jax.random.normal(key, image.shape)
 
 
 @pytest.fixture
@@ -182,3 +197,77 @@ def test_says_what_it_measures(train, test_set):
     )
     single = LinearProbe(train, test_set, strengths=(0.1,))
     assert "L2 strength 0.1, L-BFGS" in single.protocol
+
+
+# Distortions.
+
+
+def test_a_probe_of_distorted_images_is_fitted_and_tested_on_them(train, blobs, encode):
+    test = blobs(21, seed=2, noise=30)
+    settings = {"strengths": (0.1,), "batch_size": 8}
+    probe = LinearProbe(train, test, **settings, distortion=Noise(0.3), draws=3)
+    numbers = probe.run(encode)
+    drawn = {"batch_size": 8, "distortion": Noise(0.3)}
+    values, labels = features(encode, train, **drawn, seed=6)
+    every = np.ones(40, bool)
+    (fitted,) = logistic_regression(
+        values, labels, rows=every, classes=3, strengths=(0.1,)
+    )
+    np.testing.assert_array_equal(probe.fit(encode).weights, fitted.weights)
+    values, labels = features(encode, test, **drawn, seed=7)
+    own = metrics.classification(fitted.scores(values), labels)
+    values, labels = features(encode, test, batch_size=8)
+    clean = metrics.classification(fitted.scores(values), labels)
+    assert own["top1"] != clean["top1"]
+    assert numbers == {
+        **own,
+        **{f"clean/{name}": value for name, value in clean.items()},
+        "strength": 0.1,
+        "converged": 1.0,
+    }
+
+
+def test_without_a_distortion_nothing_is_said_of_clean_images(train, test_set, encode):
+    probe = LinearProbe(train, test_set, strengths=(0.1,), batch_size=8)
+    assert not any("clean" in name for name in probe.run(encode))
+
+
+def test_another_draw_is_another_probe(train, blobs, encode):
+    settings = {"strengths": (0.1,), "batch_size": 8, "distortion": Noise(0.5)}
+    probes = [
+        LinearProbe(train, blobs(21, seed=2), **settings, draws=k) for k in (0, 1)
+    ]
+    first, second = (probe.fit(encode).weights for probe in probes)
+    assert (first != second).any()
+    with pytest.raises(
+        ValueError, match=r"LinearProbe.draws -1 must lie in \[0, 2\^31"
+    ):
+        LinearProbe(train, blobs(21, seed=2), **settings, draws=-1)
+
+
+def test_findings_are_of_the_distorted_images(train, blobs, encode):
+    test = blobs(21, seed=2, noise=30)
+    probe = LinearProbe(
+        train, test, strengths=(0.1,), batch_size=8, distortion=Noise(0.3)
+    )
+    numbers, passes = probe.run(encode), len(encode.batches)
+    matrix = probe.findings(encode)["confusion"].matrix
+    assert np.trace(matrix) / 21 == pytest.approx(numbers["top1"])
+    assert len(encode.batches) == passes
+
+
+def test_the_protocol_names_the_distortion(train, test_set):
+    probe = LinearProbe(train, test_set, distortion=Noise(0.5), draws=2)
+    assert probe.protocol.endswith(
+        "L-BFGS to 1e-05, all images distorted by Noise(std=0.5), draws 2, but for "
+        "clean/…"
+    )
+
+
+def test_features_of_another_width_are_named_with_both(train, blobs, encode):
+    probe = LinearProbe(train, blobs(12, side=4), strengths=(0.1,), batch_size=8)
+    with pytest.raises(
+        ValueError,
+        match=r"fitted on 9 features 'features' of each image, and is given 16;",
+    ):
+        probe.run(encode)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 
 from jax_rcl.evaluate import metrics
 
@@ -49,6 +49,18 @@ def test_auroc_is_the_chance_of_the_right_order():
     # Of the four pairs: three in order, one not.
     assert metrics.auroc(np.array([0.1, 0.4, 0.35, 0.8]), labels) == 0.75
     assert metrics.auroc(np.zeros(4), labels) == 0.5
+
+
+def test_auroc_is_the_same_whichever_of_the_two_classes_is_called_positive():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 50)
+    logits = random.normal(size=(50, 2)) + np.eye(2)[labels]
+    found = metrics.classification(logits, labels)
+    assert found.keys() == {"top1", "balanced", "auroc"}
+    # Class 0 as the positive one, and its probability as the score.
+    probability = 1 / (1 + np.exp(logits[:, 1] - logits[:, 0]))
+    assert found["auroc"] == pytest.approx(roc_auc_score(labels == 0, probability))
+    assert 0.5 < found["auroc"] < 1
 
 
 @pytest.mark.parametrize("only", [0, 1])

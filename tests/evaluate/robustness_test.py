@@ -289,6 +289,51 @@ def test_a_probe_is_fitted_once_on_clean_images(blobs, encode):
     )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constant:
+    """A classifier of another kind: always the class of this number."""
+
+    test: object
+    number: int
+    layer: str = "features"
+    preprocess: object = None
+    batch_size: int = 4
+    protocol: str = "always the same"
+
+    def check(self):
+        pass
+
+    def scores(self, encode, source):
+        raise NotImplementedError
+
+    def scored(self, encode, given):
+        return np.tile(np.eye(3, dtype=np.float32)[self.number], (len(given), 1))
+
+
+def test_any_classifier_will_do(test):
+    part = corrupted(test, Brighten("one"), severities=(1,))
+    evaluator = Robustness(Constant(test, 0), {"c": part, "same": test})
+    found = evaluator.run(Head())
+    assert evaluator.needs == {"features"}
+    assert {found[f"{name}/top1"] for name in ("clean", "c", "same")} == {3 / 7}
+
+
+def test_a_distortion_of_the_classifier_is_not_of_the_sets(test, robust):
+    plain = robust(same=test)
+    distorted = dataclasses.replace(plain.classifier, distortion=Shift())
+    own = dataclasses.replace(plain, classifier=distorted)
+    assert own.classifier.run(Head())["top1"] != plain.run(Head())["clean/top1"]
+    assert own.run(Head()) == plain.run(Head())
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """Makes every image say the next class."""
+
+    def __call__(self, key, image):
+        return image + 1 / 255
+
+
 def test_features_that_are_not_finite_name_the_cell(robust, test):
     def encode(images):
         bright = np.asarray(images).max() > 0.5

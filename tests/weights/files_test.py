@@ -1,9 +1,15 @@
 """Files of other libraries are read as arrays by name; nothing in them is run."""
 
+import argparse
+import pathlib
 import sys
+import types
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jax_rcl.weights.files import read
 
@@ -28,13 +34,13 @@ def test_npz(tmp_path):
 
 def test_npz_with_objects_is_refused(tmp_path):
     np.savez(tmp_path / "w.npz", thing=np.asarray({"a": 1}, dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="allow_pickle=False") as told:
         read(tmp_path / "w.npz")
+    assert "damaged" not in str(told.value)
 
 
 def test_safetensors(tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
-    safetensors.save_file(ARRAYS, tmp_path / "w.safetensors")
+    save_file(ARRAYS, tmp_path / "w.safetensors")
     assert_same(read(tmp_path / "w.safetensors"))
 
 
@@ -43,16 +49,17 @@ def test_an_unknown_ending_names_the_known_ones(tmp_path):
         read(tmp_path / "w.h5")
 
 
-@pytest.mark.parametrize(
-    ("name", "package"),
-    [("w.pt", "torch"), ("w.safetensors", "safetensors.numpy")],
-)
-def test_a_missing_package_names_the_extra(name, package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(
-        ImportError, match=rf"{package}: pip install 'jax_rcl\[torch\]'"
-    ):
-        read(name)
+def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"\x80\x02 as PyTorch wrote before version 1.6")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"torch: pip install 'jax_rcl\[torch\]'"):
+        read(tmp_path / "w.pt")
+
+
+def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
+    for name in ("w.npz", "w.pt"):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / name)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,7 @@ def tensors(torch):
     return {name: torch.from_numpy(x.copy()) for name, x in ARRAYS.items()}
 
 
-@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.pth.tar"])
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.pth.tar", "w.ckpt", "w.bin"])
 def test_a_state_dict(name, tmp_path, torch):
     torch.save(tensors(torch), tmp_path / name)
     assert_same(read(tmp_path / name))
@@ -76,11 +83,163 @@ def test_a_training_checkpoint_holds_a_state_dict(tmp_path, torch):
     assert_same(read(tmp_path / "w.pth.tar"))
 
 
-def test_bfloat16_becomes_float32(tmp_path, torch):
-    torch.save({"w": torch.tensor([1.5, -2.0]).bfloat16()}, tmp_path / "w.pt")
+FORMATS = pytest.mark.parametrize("archive", [True, False], ids=["archive", "old"])
+
+
+@FORMATS
+def test_bfloat16_becomes_float32(tmp_path, torch, archive):
+    content = {"w": torch.tensor([1.5, -2.0]).bfloat16()}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=archive)
     found = read(tmp_path / "w.pt")["w"]
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, [1.5, -2.0])
+
+
+@FORMATS
+def test_views_and_parameters_are_the_arrays_that_they_show(tmp_path, torch, archive):
+    whole = torch.arange(24.0).reshape(4, 6)
+    content = {
+        "transposed": whole.t(),
+        "inside": whole[1:3, 2:5],
+        "repeated": torch.ones(1).expand(3),
+        "empty": torch.zeros(0, 3),
+        "scalar": torch.tensor(True),
+        "parameter": torch.nn.Parameter(whole),
+    }
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=archive)
+    content["parameter"] = whole
+    found = read(tmp_path / "w.pt")
+    for name, expected in content.items():
+        np.testing.assert_array_equal(found[name], expected.numpy())
+        assert (found[name].shape, str(found[name].dtype)) == (
+            tuple(expected.shape),
+            str(expected.numpy().dtype),
+        )
+
+
+def test_archives_are_read_without_pytorch(tmp_path, torch, monkeypatch):
+    torch.save(tensors(torch), tmp_path / "w.pt")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert_same(read(tmp_path / "w.pt"))
+
+
+CALLED = []
+
+
+class Noisy:
+    """Says so when an unpickler makes one."""
+
+    def __reduce__(self):
+        return (CALLED.append, ("executed",))
+
+
+def test_objects_beside_the_arrays_are_neither_executed_nor_needed(tmp_path, torch):
+    framework = types.ModuleType("some_framework")
+    framework.AttributeDict = type("AttributeDict", (dict,), {})
+    framework.AttributeDict.__module__ = "some_framework"
+    framework.ListOf = type("ListOf", (list,), {"__module__": "some_framework"})
+    sys.modules["some_framework"] = framework
+    try:
+        content = {
+            "state_dict": tensors(torch),
+            "hyper_parameters": framework.AttributeDict(lr=0.1, other=Noisy()),
+            "arguments": argparse.Namespace(batch_size=64, files=pathlib.Path("x")),
+            "callbacks": {framework.AttributeDict: {"best": np.float64(1.5)}},
+            "more": framework.ListOf([1, {2}, slice(3)]),
+        }
+        torch.save(content, tmp_path / "w.ckpt")
+    finally:
+        del sys.modules["some_framework"]
+    assert_same(read(tmp_path / "w.ckpt"))
+    assert CALLED == []
+
+
+def test_a_torchscript_module_gives_its_parameters_and_buffers(tmp_path, torch):
+    class Inner(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(3)
+            self.mask = torch.ones(3)  # no buffer, so not in the state dict
+
+        def forward(self, x):
+            return self.norm(x) * self.mask
+
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.Sequential(torch.nn.Linear(2, 3), Inner())
+            self.scale = torch.nn.Parameter(torch.tensor(2.0))
+            self.register_buffer("input_resolution", torch.tensor(224))
+            self.half()
+
+        def forward(self, x):
+            return self.blocks(x) * self.scale
+
+    module = Outer().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(module), tmp_path / "w.pt")
+    found = read(tmp_path / "w.pt")
+    assert set(found) == set(module.state_dict())
+    for name, expected in module.state_dict().items():
+        np.testing.assert_array_equal(found[name], expected.numpy())
+        assert str(found[name].dtype) == str(expected.numpy().dtype)
+
+
+DAMAGED = r"is damaged, was cut off or is no file of its ending"
+
+
+def written(path, torch):
+    """The bytes of a good file of this ending."""
+    if path.name.endswith(".npz"):
+        np.savez(path, **ARRAYS)
+    elif path.name.endswith(".safetensors"):
+        save_file(ARRAYS, path)
+    elif path.name.startswith("old"):
+        torch.save(tensors(torch), path, _use_new_zipfile_serialization=False)
+    else:
+        torch.save(tensors(torch), path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.97])
+@pytest.mark.parametrize("name", ["w.npz", "w.safetensors", "w.pt", "old.pt", "w.ckpt"])
+def test_a_file_that_was_cut_off_is_one_clear_error(tmp_path, torch, name, share):
+    content = written(tmp_path / name, torch)
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=DAMAGED) as told:
+        read(tmp_path / name)
+    assert name in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.safetensors", "w.pt"])
+def test_a_page_in_the_place_of_a_file_is_one_clear_error(tmp_path, torch, name):
+    (tmp_path / name).write_text("<!DOCTYPE html><html>Not found</html>")
+    with pytest.raises(ValueError, match=DAMAGED):
+        read(tmp_path / name)
+
+
+def test_a_changed_byte_in_an_archive_is_noticed(tmp_path, torch):
+    content = bytearray(written(tmp_path / "w.pt", torch))
+    first = next(iter(ARRAYS.values())).tobytes()
+    content[content.index(first)] ^= 1
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{DAMAGED} \(Bad CRC-32"):
+        read(tmp_path / "w.pt")
+
+
+def test_an_array_that_reaches_beyond_its_storage_is_refused(tmp_path, torch):
+    torch.save({"w": torch.zeros(3)}, tmp_path / "good.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "good.pt") as good,
+        zipfile.ZipFile(tmp_path / "w.pt", "w") as bad,
+    ):
+        for name in good.namelist():
+            # Three numbers in the pickle of a storage that keeps two.
+            content = good.read(name)
+            bad.writestr(name, content[:8] if "/data/" in name else content)
+    with pytest.raises(ValueError, match=r"\(3,\) reaches beyond its storage"):
+        read(tmp_path / "w.pt")
 
 
 def test_what_is_not_a_state_dict_is_an_error(tmp_path, torch):

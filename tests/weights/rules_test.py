@@ -9,7 +9,9 @@ from jax_rcl.weights.rules import (
     Layout,
     Rule,
     WeightsMismatch,
+    below,
     flatten,
+    places,
     rename,
     rename_back,
     unflatten,
@@ -182,3 +184,29 @@ def test_trees_flatten_and_come_back():
     flat = flatten(tree)
     assert flat == {"params/a/kernel": 1, "params/b": 2, "batch_stats/c/mean": 3}
     assert unflatten(flat) == tree
+
+
+HALVES = Layout(
+    "halves", lambda x, _: tuple(np.split(x, 2)), lambda parts: np.concatenate(parts)
+)
+
+
+def test_places_are_the_shapes_that_a_network_would_need(source):
+    assert places(source, RULES) == SHAPES
+    more = {"fc.weight": np.zeros(3), "conv.bias": np.zeros(2)}
+    assert places(source | more, RULES) == SHAPES
+    flat = source | {"conv.weight": np.zeros(7)}
+    shapes = {path: x for path, x in SHAPES.items() if path != "stem/kernel"}
+    assert places(flat, RULES) == shapes
+
+
+def test_rules_below_names_keep_all_their_targets():
+    rules = below("model", "params", (Rule("qk{i}", ("q{i}", "k{i}"), HALVES),))
+    source = {"model.qk1": np.arange(4.0)}
+    assert places(source, rules) == {"params/q1": (2,), "params/k1": (2,)}
+    found = rename(source, rules, places(source, rules))
+    np.testing.assert_array_equal(found["params/k1"], [2, 3])
+    back = rename_back(found, rules)
+    np.testing.assert_array_equal(back["model.qk1"], source["model.qk1"])
+    (rule,) = below("", "params", (Rule("scale", "scale"),))
+    assert (rule.source, rule.targets) == ("scale", ("params/scale",))

@@ -1,0 +1,105 @@
+"""What a trained classifier of clip_probe or clip_baseline does with other images.
+
+    python -m jax_rcl.main --workdir=runs/probe_levels \
+        --config=configs/clip_evaluate.py:run=runs/probe,what=levels
+
+Nothing is trained: a run of no steps, which keeps the classifier with its numbers. As
+the evaluation programs of Ravula et al. 2021, whose numbers are in
+docs/inverse_problems.md. Obtained: not yet run.
+Options of the file: `run`, whose classifier it is; `encoder`, a run of clip_student.py
+that takes the place of its encoder (the clean head on a student); `what` (levels, at
+which `kinds` (mask, noise, blur, square) are tried `repeats` times; unseen: the same on
+five other classes, relabelled; corruptions: ImageNet-100-C in `shifts`; denoise:
+non-local means, then the classifier, at levels of noise; inpaint: Deep Decoder, then
+the classifier, at levels of masks); `images`, the share of val/ that is seen; `steps`
+of the Deep Decoder; `folder` (has val/), `unseen` (has <class>/), `geometry` of
+ImageNet-C (released: 224 to 256 and cropped again; plain: 224).
+"""
+
+KINDS = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
+AS = {"resize": "as torchvision"}
+
+
+def get_config(arg=""):
+    """The experiment; see the options above."""
+    o = parse(
+        arg,
+        run="runs/probe",
+        encoder="",
+        what=("levels", "unseen", "corruptions", "denoise", "inpaint"),
+        kinds="",
+        repeats=10,
+        images=1.0,
+        steps=5000,
+        folder="data/imagenet100",
+        unseen="data/unseen",
+        shifts="data/imagenet100-c",
+        geometry=("released", "plain"),
+    )
+    swept = o.what != "corruptions"
+    only_with(o, swept, "another `what`", "kinds", "repeats", "images")
+    only_with(o, o.what == "unseen", "what=unseen", "unseen")
+    only_with(o, o.what == "inpaint", "what=inpaint", "steps")
+    only_with(o, not swept, "what=corruptions", "shifts", "geometry")
+    stored = stored_config(Path(o.run))
+    objective = stored.objective
+    if not objective[CLASS].endswith(":Classify"):
+        raise ConfigError(f"{o.run} is no run of clip_probe.py or clip_baseline.py.")
+    size = objective.encoder.encoder.get("image_size", 224)
+    known = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
+    val = node(ImageFolder, f"{o.folder}/val", **known)
+    shown = {"mapped": 0, "preprocess": node(CenterCrop, size)}
+    accuracy = node(HeadAccuracy, val, **shown)
+    evaluators = {"val": accuracy}
+    if swept:
+        source = None if o.images == 1 else node(Subset, val, o.images)
+        if o.what == "unseen":
+            own = {"size": size * 8 // 7, "classes": tuple(RELABELLED), **AS}
+            source = node(ImageFolder, o.unseen, **own)
+            source = node(Relabel, source, **vars(AS_RELABELLED))
+        restorer = None
+        if o.what == "denoise":
+            restorer = node(NonLocalMeans)
+        if o.what == "inpaint":
+            restorer = node(DeepDecoder, steps=o.steps)
+        for kind in (o.kinds or KINDS.get(o.what, "mask")).split("+"):
+            if kind not in SWEEPS:
+                raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
+            evaluators[f"{kind}s"] = node(
+                LevelSweep,
+                accuracy,
+                *SWEEPS[kind],
+                repeats=o.repeats,
+                source=source,
+                restorer=restorer,
+            )
+    else:
+        resized = node(Chain, (node(ResizeShorter, size * 8 // 7), shown["preprocess"]))
+        folders = node(
+            CorruptedFolders,
+            o.shifts,
+            classes=IMAGENET_100,
+            preprocess=resized if o.geometry == "released" else None,
+        )
+        evaluators["shifts"] = node(Robustness, accuracy, {"corruption": folders})
+    return node(
+        Experiment,
+        source=stored.source,
+        augment=stored.augment,
+        objective=objective,
+        optimizer=stored.optimizer,
+        batch_size=stored.batch_size,
+        steps=0,
+        init_from=starts(o, objective),
+        evaluators=evaluators,
+    )
+
+
+def starts(o, objective):
+    """The rules that bring the classifier, and in its place another encoder."""
+    own = encoder_paths("frozen" if objective.encoder_is == "frozen" else "trained")
+    places = {place: place for place in (*own, "params/head")}
+    rules = (node(Restore, o.run, places),)
+    if o.encoder:
+        rules += (node(Restore, o.encoder, own),)
+    return rules

@@ -1,0 +1,278 @@
+"""CLIP's image towers: a ResNet with attention pooling, and a vision transformer."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
+
+from jax_rcl.networks.clip_block import (
+    EPSILON,
+    HEAD_WIDTH,
+    Activation,
+    AttentionPool,
+    Bottleneck,
+    check_positive,
+    conv,
+    preset,
+    reduced,
+    transformer,
+)
+from jax_rcl.networks.heads import initializers
+from jax_rcl.networks.norms import check_ghost_batch, normalized
+from jax_rcl.networks.vit import layer_norm
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Of red, green and blue in the images that CLIP was trained on, in [0, 1]."""
+
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""Standard deviations, likewise: `Normalized(tower, clip.MEAN, clip.STD)`."""
+
+REDUCTION = 32
+"""Pixels on a side of the image for one place of the last map of `ClipResNet`."""
+
+
+def _check_images(images: Array, size: int, owner: str) -> None:
+    _, h, w, channels = images.shape
+    if (h, w) != (size, size):
+        raise ValueError(
+            f"{owner} needs images of {size}x{size} pixels, for which it has "
+            f"positions; got {h}x{w}. Crop or resize them to {size}, or build the "
+            f"tower with another image_size, which published weights do not fit."
+        )
+    if channels != len(MEAN):
+        raise ValueError(
+            f"{owner} needs images of 3 channels, red, green and blue; got {channels}. "
+            f"Repeat a gray one three times."
+        )
+
+
+class ClipResNet(nn.Module):
+    """CLIP's ResNet without a projector: images to vectors (Radford et al. 2021, 2.4).
+
+    Differences from He et al. 2016: three 3x3 convolutions and an average pool for a
+    stem; maps are reduced by averaging instead of strides; attention for a last pool.
+    Names are those that `weights/clip.py` fills. Images are 3 channels, normalised by
+    `heads.Normalized(tower, MEAN, STD)`.
+
+    Random initialisation is the release's: last scale of each block zero, attention
+    pool normal with variance 1 / (32 width), convolutions uniform in ±1/√fan-in.
+
+    Attributes:
+      depths: blocks of each of the four stages.
+      width: channels of the stem; the last map has 32 times as many.
+      output: width of the result.
+      image_size: side of the images that it has positions for, a multiple of 32.
+      norm: who shares the statistics of normalisation; `train=True` runs inside
+        `parallel.data_parallel` only.
+      ghost_batch: with norm="local", so many consecutive examples share statistics;
+        None for the share of a device.
+      compute: type of convolutions, products and activations. Parameters, statistics,
+        softmax and the result are float32 in any case.
+
+    Raises:
+      ValueError: for a number that is not positive, an odd width, or an image size that
+        is no multiple of 32; at the call, for images of another size or not 3 channels.
+    """
+
+    depths: tuple[int, int, int, int]
+    width: int = 64
+    output: int = 1024
+    image_size: int = 224
+    norm: Literal["sync", "local"] = "sync"
+    ghost_batch: int | None = None
+    compute: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        counts = {f"depths[{stage}]": count for stage, count in enumerate(self.depths)}
+        sizes = {"width": self.width, "output": self.output}
+        check_positive("ClipResNet", **counts, **sizes, image_size=self.image_size)
+        if self.width % 2:
+            raise ValueError(
+                f"ClipResNet.width {self.width} must be even: half of it is the width "
+                f"of the stem. Try {self.width + 1}."
+            )
+        if self.image_size % REDUCTION:
+            nearest = REDUCTION * max(1, round(self.image_size / REDUCTION))
+            raise ValueError(
+                f"ClipResNet.image_size {self.image_size} must be a multiple of "
+                f"{REDUCTION}, by which the tower reduces it. Try {nearest}."
+            )
+        check_ghost_batch(self.norm, self.ghost_batch)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float32[Array, "b d"]:
+        """Vectors of images, neither rectified nor of length 1.
+
+        Args:
+          images: [b, image_size, image_size, 3].
+          train: whether batch normalisation uses, and updates, this batch's statistics
+            (the collection `batch_stats`).
+        """
+        _check_images(images, self.image_size, "ClipResNet")
+        norm = {"norm": self.norm, "ghost_batch": self.ghost_batch}
+        x = images.astype(self.compute)
+        for place, width in enumerate((self.width // 2,) * 2 + (self.width,), start=1):
+            stride = 2 if place == 1 else 1
+            x = conv(x, width, 3, stride=stride, name=f"stem{place}")
+            x = nn.relu(normalized(x, name=f"stem_norm{place}", train=train, **norm))
+        x = reduced(x, 2)
+        for stage, count in enumerate(self.depths, start=1):
+            for place in range(1, count + 1):
+                x = Bottleneck(
+                    width=self.width * 2 ** (stage - 1),
+                    stride=2 if stage > 1 and place == 1 else 1,
+                    name=f"stage{stage}_block{place}",
+                    **norm,
+                )(x, train=train)
+        return AttentionPool(self.output, name="pool")(x).astype(jnp.float32)
+
+
+class ClipViT(nn.Module):
+    """CLIP's vision transformer: images to vectors (Radford et al. 2021, section 2.4).
+
+    Differences from `networks/vit.py`: tokens are normalised before the first block,
+    too, patches have no bias, and the class token ends in a product. Variables hold
+    `params` only; names are those that `weights/clip.py` fills. Images are 3 channels,
+    normalised by `heads.Normalized(tower, MEAN, STD)`.
+
+    Random initialisation is the release's: class token, positions and projection normal
+    with variance 1 / width, the rest PyTorch's defaults.
+
+    Attributes:
+      patch: side of a patch in pixels.
+      width: of every token, a multiple of 64, which is the width of a head.
+      layers: number of blocks.
+      output: width of the result.
+      image_size: side of the images that it has positions for, a multiple of `patch`.
+      activation: of the perceptrons.
+      compute: type of products and activations. Parameters, normalisation, softmax,
+        the projection and the result are float32 in any case.
+
+    Raises:
+      ValueError: for a number that is not positive, a width that heads do not divide or
+        a patch that does not divide the image; at the call, for images of another size
+        or not 3 channels.
+    """
+
+    patch: int
+    width: int
+    layers: int
+    output: int
+    image_size: int = 224
+    activation: Activation = "quick gelu"
+    compute: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("patch", "width", "layers", "output", "image_size"):
+            check_positive("ClipViT", **{name: getattr(self, name)})
+        for name, unit, reason in [
+            ("width", HEAD_WIDTH, "the width of a head"),
+            ("image_size", self.patch, "the side of a patch"),
+        ]:
+            value = getattr(self, name)
+            if value % unit:
+                nearest = unit * max(1, round(value / unit))
+                raise ValueError(
+                    f"ClipViT.{name} {value} must be a multiple of {unit}, {reason}. "
+                    f"Try {nearest}."
+                )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b h w c"], *, train: bool
+    ) -> Float32[Array, "b d"]:
+        """Vectors of images, not of length 1.
+
+        Args:
+          images: [b, image_size, image_size, 3].
+          train: nothing here depends on it; every network takes it.
+        """
+        del train
+        _check_images(images, self.image_size, "ClipViT")
+        side = (self.patch, self.patch)
+        x = nn.Conv(
+            self.width,
+            side,
+            strides=side,
+            padding="VALID",
+            use_bias=False,
+            dtype=self.compute,
+            kernel_init=initializers("uniform", self.patch**2 * 3)["kernel_init"],
+            name="patches",
+        )(images.astype(self.compute))
+        x = x.reshape(len(x), -1, self.width)
+        normal = nn.initializers.normal(self.width**-0.5)
+        token = self.param("class_token", normal, (self.width,)).astype(x.dtype)
+        token = jnp.broadcast_to(token[None, None], (len(x), 1, self.width))
+        x = jnp.concatenate([token, x], axis=1)
+        positions = self.param("positions", normal, x.shape[1:])
+        x = layer_norm(
+            x + positions[None].astype(x.dtype), name="norm_before", epsilon=EPSILON
+        )
+        x = transformer(
+            x,
+            layers=self.layers,
+            heads=self.width // HEAD_WIDTH,
+            activation=self.activation,
+            looks="everywhere",
+            start="framework",
+        )
+        x = x[:, :1].astype(jnp.float32)
+        x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
+        return x @ self.param("projection", normal, (self.width, self.output))
+
+
+TOWERS: Mapping[str, Mapping[str, Any]] = {
+    "RN50": {"depths": (3, 4, 6, 3), "width": 64, "output": 1024, "image_size": 224},
+    "RN101": {"depths": (3, 4, 23, 3), "width": 64, "output": 512, "image_size": 224},
+    "RN50x4": {"depths": (4, 6, 10, 6), "width": 80, "output": 640, "image_size": 288},
+    "RN50x16": {
+        "depths": (6, 8, 18, 8),
+        "width": 96,
+        "output": 768,
+        "image_size": 384,
+    },
+    "ViT-B/32": {
+        "patch": 32,
+        "width": 768,
+        "layers": 12,
+        "output": 512,
+        "image_size": 224,
+    },
+    "ViT-B/16": {
+        "patch": 16,
+        "width": 768,
+        "layers": 12,
+        "output": 512,
+        "image_size": 224,
+    },
+    "ViT-L/14": {
+        "patch": 14,
+        "width": 1024,
+        "layers": 24,
+        "output": 768,
+        "image_size": 224,
+    },
+}
+"""Fields of OpenAI's towers, by name: of `ClipResNet` for RN, of `ClipViT` for ViT."""
+
+
+def fields(name: str) -> dict[str, Any]:
+    """Fields of a published tower: `node(ClipResNet, **clip.fields("RN101"))`.
+
+    Raises:
+      ValueError: for a name that is not in `TOWERS`.
+    """
+    return preset(TOWERS, name)
+
+
+def tower(name: str) -> ClipResNet | ClipViT:
+    """A published image tower; raises ValueError for one that is not in `TOWERS`."""
+    found = fields(name)
+    return ClipResNet(**found) if "depths" in found else ClipViT(**found)

@@ -1,0 +1,271 @@
+"""Parts of CLIP's towers: blocks of transformers and ResNets, attention pooling."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jax_rcl.networks.heads import initializers
+from jax_rcl.networks.norms import normalized
+from jax_rcl.networks.vit import gelu, layer_norm
+
+HEAD_WIDTH = 64
+"""Width of every attention head in every published CLIP model."""
+
+EPSILON = 1e-5
+"""Of CLIP's layer normalisations; 1e-6 is that of `networks/vit.py`."""
+
+Activation = Literal["quick gelu", "gelu"]
+"""`quick gelu` is z σ(1.702 z), OpenAI's; `gelu`, z Φ(z), is that of some models that
+were trained later with its architecture."""
+
+Looks = Literal["everywhere", "back"]
+"""`back`: a token looks at itself and at the tokens before it."""
+
+Start = Literal["framework", "scaled"]
+"""How a block's products start.
+
+`framework`, PyTorch's defaults: query, key and value uniform in ±√(3 / 2d), d the
+width, the others in ±1/√fan-in.
+`scaled`, CLIP's text tower: normal with standard deviation 1/√d for query, key and
+value, 1/√(2d) for the hidden layer and 1/√(2 d layers) for both maps that end a branch.
+Attention's biases are zero and the perceptron's uniform in ±1/√fan-in with either.
+"""
+
+
+def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """X σ(1.702 x), σ the logistic function (Hendrycks and Gimpel 2016, section 2)."""
+    return x * nn.sigmoid(1.702 * x)
+
+
+def attended(
+    query: Float[Array, "b t d"],
+    key: Float[Array, "b s d"],
+    value: Float[Array, "b s d"],
+    *,
+    heads: int,
+    looks: Looks = "everywhere",
+) -> Float[Array, "b t d"]:
+    """Softmax(q kᵀ / √(d / heads)) v in each head, heads side by side.
+
+    Head i has the i-th of `heads` equal parts of the width. The softmax is computed in
+    float32. With `looks="back"` the t queries belong to the first t keys.
+    """
+    query, key, value = (
+        x.reshape(*x.shape[:2], heads, -1) for x in (query, key, value)
+    )
+    scores = jnp.einsum(
+        "bthe,bshe->bhts", query, key, preferred_element_type=jnp.float32
+    )
+    scores = scores / math.sqrt(query.shape[-1])
+    if looks == "back":
+        seen = jnp.tri(*scores.shape[2:], dtype=bool)[None, None]
+        scores = jnp.where(seen, scores, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    mixed = jnp.einsum("bhts,bshe->bthe", weights, value)
+    return mixed.reshape(*mixed.shape[:2], -1)
+
+
+def _kernels(start: Start, width: int, layers: int) -> dict[str, Any]:
+    """Initialisers of the kernels of one block: looking, mixing, hidden and out."""
+    normal = nn.initializers.normal
+    if start == "framework":
+        # Xavier's bound for query, key and value as one map of d to 3 d.
+        looking = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
+        square = initializers("uniform", width)["kernel_init"]
+        out = initializers("uniform", 4 * width)["kernel_init"]
+        return {"looking": looking, "mixing": square, "hidden": square, "out": out}
+    branch_end = normal((2 * width * layers) ** -0.5)
+    return {
+        "looking": normal(width**-0.5),
+        "mixing": branch_end,
+        "hidden": normal((2 * width) ** -0.5),
+        "out": branch_end,
+    }
+
+
+class Attention(nn.Module):
+    """`attended` of linear maps of the tokens, and a last linear map."""
+
+    heads: int
+    looks: Looks
+    start: Start
+    layers: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        width = x.shape[-1]
+        kernels = _kernels(self.start, width, self.layers)
+        query, key, value = (
+            nn.Dense(width, dtype=x.dtype, kernel_init=kernels["looking"], name=name)(x)
+            for name in ("query", "key", "value")
+        )
+        y = attended(query, key, value, heads=self.heads, looks=self.looks)
+        mixing = kernels["mixing"]
+        return nn.Dense(width, dtype=x.dtype, kernel_init=mixing, name="out")(y)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + out(activation(hidden(norm(x)))).
+
+    The hidden layer is four times as wide. `layers` of the tower enter how it starts.
+    """
+
+    heads: int
+    activation: Activation
+    looks: Looks
+    start: Start
+    layers: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        width = x.shape[-1]
+        y = layer_norm(x, name="norm1", epsilon=EPSILON)
+        attention = Attention(
+            self.heads, self.looks, self.start, self.layers, name="attention"
+        )
+        x = x + attention(y)
+        y = layer_norm(x, name="norm2", epsilon=EPSILON)
+        activation = quick_gelu if self.activation == "quick gelu" else gelu
+        kernels = _kernels(self.start, width, self.layers)
+        y = nn.Dense(
+            4 * width,
+            dtype=x.dtype,
+            kernel_init=kernels["hidden"],
+            bias_init=initializers("uniform", width)["bias_init"],
+            name="hidden",
+        )(y)
+        y = nn.Dense(
+            width,
+            dtype=x.dtype,
+            kernel_init=kernels["out"],
+            bias_init=initializers("uniform", 4 * width)["bias_init"],
+            name="out",
+        )(activation(y))
+        return x + y
+
+
+def transformer(
+    x: Float[Array, "b t d"],
+    *,
+    layers: int,
+    heads: int,
+    activation: Activation,
+    looks: Looks,
+    start: Start,
+) -> Float[Array, "b t d"]:
+    """The blocks `block1`, `block2`, … of a tower; for compact methods."""
+    for place in range(1, layers + 1):
+        block = Block(heads, activation, looks, start, layers, name=f"block{place}")
+        x = block(x)
+    return x
+
+
+def conv(
+    x: Float[Array, "b h w c"], width: int, size: int, *, name: str, stride: int = 1
+) -> Float[Array, "b i j d"]:
+    """A convolution without bias that keeps the size, or halves it; starts uniform."""
+    start = initializers("uniform", size * size * x.shape[-1])["kernel_init"]
+    return nn.Conv(
+        width,
+        (size, size),
+        strides=stride,
+        padding=size // 2,
+        use_bias=False,
+        dtype=x.dtype,
+        kernel_init=start,
+        name=name,
+    )(x)
+
+
+def reduced(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b i j c"]:
+    """Means of squares of `stride` x `stride` places, which fill the map."""
+    b, h, w, c = x.shape
+    # Not flax's `avg_pool`, which divides by an integer: an error with strict types.
+    squares = x.reshape(b, h // stride, stride, w // stride, stride, c)
+    return x if stride == 1 else squares.mean(axis=(2, 4))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; the output is 4 times as wide.
+
+    Every convolution has stride 1. Both ways reduce the map by averaging, before their
+    1x1 convolution ("antialiased", Radford et al. 2021, section 2.4).
+    """
+
+    width: int
+    stride: int
+    norm: Literal["sync", "local"]
+    ghost_batch: int | None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b i j d"]:
+        norm = {"norm": self.norm, "ghost_batch": self.ghost_batch, "train": train}
+        y = conv(x, self.width, 1, name="conv1")
+        y = nn.relu(normalized(y, name="norm1", **norm))
+        y = conv(y, self.width, 3, name="conv2")
+        y = reduced(nn.relu(normalized(y, name="norm2", **norm)), self.stride)
+        y = conv(y, 4 * self.width, 1, name="conv3")
+        zeros = nn.initializers.zeros
+        y = normalized(y, name="norm3", scale_init=zeros, **norm)
+        if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+            x = conv(reduced(x, self.stride), y.shape[-1], 1, name="downsample_conv")
+            x = normalized(x, name="downsample_norm", **norm)
+        return nn.relu(x + y)
+
+
+class AttentionPool(nn.Module):
+    """A map to one vector: what the mean of its places finds by looking at them.
+
+    Tokens are the mean and the places, row by row, plus learned positions; the heads of
+    attention are 64 wide. Only the mean asks: in the released code all tokens do, and
+    all results but the mean's are dropped.
+
+    Attributes:
+      output: width of the vector.
+    """
+
+    output: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+        compute, (b, h, w, width) = x.dtype, x.shape
+        normal = nn.initializers.normal(width**-0.5)
+        uniform = initializers("uniform", width)["bias_init"]
+
+        def linear(x: Array, size: int, name: str) -> Array:
+            return nn.Dense(
+                size, dtype=compute, kernel_init=normal, bias_init=uniform, name=name
+            )(x)
+
+        positions = self.param("positions", normal, (h * w + 1, width))
+        x = x.reshape(b, h * w, width).astype(jnp.float32)
+        x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
+        x = (x + positions[None]).astype(compute)
+        query = linear(x[:, :1], width, "query")
+        key, value = (linear(x, width, name) for name in ("key", "value"))
+        y = attended(query, key, value, heads=width // HEAD_WIDTH)
+        return linear(y[:, 0], self.output, "out")
+
+
+def check_positive(owner: str, **fields: int) -> None:
+    """Raises ValueError, starting with `owner`, for a field that is not positive."""
+    for name, value in fields.items():
+        if value < 1:
+            raise ValueError(f"{owner}.{name} must be positive; got {value}.")
+
+
+def preset(towers: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """Fields of the tower of this name; raises ValueError, with all names, if none."""
+    if name not in towers:
+        raise ValueError(
+            f"there is no CLIP tower '{name}'; the towers are {', '.join(towers)}. "
+            f"Write the fields out for another shape."
+        )
+    return dict(towers[name])

@@ -1,0 +1,141 @@
+"""CLIP's text tower: token ids to vectors beside those of images."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float32, Int
+
+from jax_rcl.networks.clip_block import (
+    EPSILON,
+    HEAD_WIDTH,
+    Activation,
+    check_positive,
+    preset,
+    transformer,
+)
+from jax_rcl.networks.vit import layer_norm
+
+
+class ClipText(nn.Module):
+    """The text encoder of CLIP (Radford et al. 2021, section 2.4).
+
+    A transformer whose tokens look at themselves and back. What it has made of the
+    token with the largest id, which in CLIP's vocabulary is the end of the text, is
+    normalised and multiplied by `projection`: all behind the end has no influence.
+    Variables hold `params` only; names are those that `weights/clip.py` fills.
+
+    The cosine of a text's and an image's vector, times a learned scale, is CLIP's
+    logit. That scale belongs to neither tower and is no parameter here.
+
+    Attributes:
+      width: of every token.
+      layers: number of blocks.
+      output: width of the result, the same as that of the image tower.
+      context: most tokens of a text, both ends counted.
+      vocabulary: number of token ids.
+      heads: of attention; they divide the width. None is width / 64.
+      activation: of the perceptrons.
+      compute: type of products and activations. Parameters, normalisation, softmax,
+        the projection and the result are float32 in any case.
+
+    Raises:
+      ValueError: for a number that is not positive or heads that do not divide the
+        width; at the call, for rows of more tokens than `context`.
+    """
+
+    width: int
+    layers: int
+    output: int
+    context: int = 77
+    vocabulary: int = 49408
+    heads: int | None = None
+    activation: Activation = "quick gelu"
+    compute: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        check_positive(
+            "ClipText",
+            width=self.width,
+            layers=self.layers,
+            output=self.output,
+            context=self.context,
+            vocabulary=self.vocabulary,
+            heads=1 if self.heads is None else self.heads,
+        )
+        if self.heads is None and self.width % HEAD_WIDTH:
+            raise ValueError(
+                f"ClipText.width {self.width} must be a multiple of {HEAD_WIDTH}, the "
+                f"width of a head; or say how many heads there are with `heads`."
+            )
+        if self.heads is not None and self.width % self.heads:
+            nearest = self.heads * max(1, round(self.width / self.heads))
+            raise ValueError(
+                f"ClipText.width {self.width} must be a multiple of ClipText.heads "
+                f"{self.heads}: heads share it evenly. Try width {nearest}."
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "b t"], *, train: bool
+    ) -> Float32[Array, "b d"]:
+        """Vectors of texts, not normalised.
+
+        Args:
+          tokens: ids in [0, vocabulary); an id beyond gives NaN. The end has the
+            largest id of its row; the first one counts where there are several.
+            Rows may be shorter than `context`.
+          train: nothing here depends on it; every network takes it.
+        """
+        del train
+        count = tokens.shape[1]
+        if count > self.context:
+            raise ValueError(
+                f"ClipText reads {self.context} tokens at most; got rows of {count}. "
+                f"Shorten the texts, both ends counted."
+            )
+        normal = nn.initializers.normal
+        table = self.param("tokens", normal(0.02), (self.vocabulary, self.width))
+        positions = self.param("positions", normal(0.01), (self.context, self.width))
+        x = jnp.take(table, tokens, axis=0, mode="fill", fill_value=jnp.nan)
+        x = transformer(
+            (x + positions[None, :count]).astype(self.compute),
+            layers=self.layers,
+            heads=self.width // HEAD_WIDTH if self.heads is None else self.heads,
+            activation=self.activation,
+            looks="back",
+            start="scaled",
+        )
+        end = tokens.argmax(axis=1)[:, None, None]
+        x = jnp.take_along_axis(x, end, axis=1).astype(jnp.float32)
+        x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
+        start = normal(self.width**-0.5)
+        return x @ self.param("projection", start, (self.width, self.output))
+
+
+TOWERS: Mapping[str, Mapping[str, Any]] = {
+    "RN50": {"width": 512, "layers": 12, "output": 1024},
+    "RN101": {"width": 512, "layers": 12, "output": 512},
+    "RN50x4": {"width": 640, "layers": 12, "output": 640},
+    "RN50x16": {"width": 768, "layers": 12, "output": 768},
+    "ViT-B/32": {"width": 512, "layers": 12, "output": 512},
+    "ViT-B/16": {"width": 512, "layers": 12, "output": 512},
+    "ViT-L/14": {"width": 768, "layers": 12, "output": 768},
+}
+"""Fields of `ClipText` beside OpenAI's image towers, by the name of the model."""
+
+
+def fields(name: str) -> dict[str, Any]:
+    """Fields of `ClipText` for a model: `node(ClipText, **clip_text.fields("RN101"))`.
+
+    Raises:
+      ValueError: for a name that is not in `TOWERS`.
+    """
+    return preset(TOWERS, name)
+
+
+def tower(name: str) -> ClipText:
+    """The text tower of a model; raises ValueError for one that is not in `TOWERS`."""
+    return ClipText(**fields(name))

@@ -1,0 +1,134 @@
+"""The generator of Deep Decoder: noise to one image, by a network nobody trained."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Float32
+
+from jax_rcl.networks.heads import initializers
+
+MOST = 5
+"""How often the side is doubled at most, as in the release: 224 is 7·2⁵."""
+
+START = 2
+"""Least side of the first map, whose normalisation needs more than one place."""
+
+
+def doublings_for(size: tuple[int, int]) -> int:
+    """How often a first map is doubled on its way to an image of this height and width.
+
+    5 times, or as often as leaves the shorter side of the first map at least 2: 224 is
+    7·2⁵, 64 is 2·2⁵, 32 is 2·2⁴, and 28 is cut from 2·2⁴.
+    """
+    # Every doubling makes the network smoother. With a tenth of the pixels of 28x28
+    # known, the hidden ones are off by less than half as much, in squares, from 2x2 as
+    # from 7x7, where the network can fit what is known and leave the rest as it was.
+    count = 0
+    while count < MOST and -(-min(size) // 2 ** (count + 1)) >= START:
+        count += 1
+    return count
+
+
+def _doubled(x: Float[Array, "i j c"]) -> Float[Array, "h w c"]:
+    """Twice the side, linear between pixel centres at (i + 1/2) / side, edges repeated.
+
+    PyTorch's bilinear upsampling without aligned corners.
+    """
+    height, width, channels = x.shape
+    return jax.image.resize(x, (2 * height, 2 * width, channels), "linear")
+
+
+class ImageNorm(nn.Module):
+    """Batch normalisation for a batch of one image: every channel by its own places.
+
+    (x - mean) / √(var + 10⁻⁵) · scale + bias, with the mean and the biased variance of
+    this map whenever it is called: nothing is averaged from call to call.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "i j c"]) -> Float[Array, "i j c"]:
+        width = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, width)
+        bias = self.param("bias", nn.initializers.zeros, width)
+        centred = x - x.mean((0, 1), keepdims=True)
+        var = jnp.square(centred).mean((0, 1), keepdims=True)
+        y = centred * lax.rsqrt(var + 1e-5)
+        return y * scale.reshape(1, 1, -1) + bias.reshape(1, 1, -1)
+
+
+class Generator(nn.Module):
+    """The network of Deep Decoder (Heckel and Hand 2019): a noise map to one image.
+
+    https://arxiv.org/abs/1810.03982. Each stage mixes the channels of every place by a
+    1x1 convolution without bias, doubles the map bilinearly, rectifies and normalises;
+    the last stage does not double. A 1x1 convolution without bias and a sigmoid make
+    the image. No convolution sees a neighbouring pixel: smoothness comes from the
+    doubling alone, which is why the network fits an image before it fits noise. It has
+    no inference mode: the statistics are those of its one map.
+
+    With width 256 and 3 channels, an image of 224x224 takes 5 doublings and 397,056
+    parameters. Convolutions start uniform in ±1/√fan-in, PyTorch's default; scales are
+    one and biases zero.
+
+    Attributes:
+      size: height and width of the image. The first map has ⌈size / 2^doublings⌉
+        places, and what is too much at the end is cut off.
+      channels: of the image; 1 for a gray one.
+      width: channels of the noise and of every stage; 256 in the release.
+      doublings: how often the side is doubled, one less than the number of stages; None
+        for what `doublings_for` says of `size`.
+
+    Raises:
+      ValueError: for a number that is not positive, or negative doublings.
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    width: int = 256
+    doublings: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("size", "channels", "width"):
+            given = getattr(self, name)
+            if min(given if isinstance(given, tuple) else (given,)) < 1:
+                raise ValueError(f"Generator.{name} must be positive; got {given}.")
+        if self.doublings is not None and self.doublings < 0:
+            raise ValueError(
+                f"Generator.doublings {self.doublings} must be at least 0, or None to "
+                f"choose by size."
+            )
+        super().__post_init__()
+
+    @property
+    def stages(self) -> int:
+        """How many stages there are: one for each doubling, and the last."""
+        own = doublings_for(self.size) if self.doublings is None else self.doublings
+        return own + 1
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of the noise map, [i, j, width]."""
+        factor = 2 ** (self.stages - 1)
+        height, width = (-(-side // factor) for side in self.size)
+        return height, width, self.width
+
+    @nn.compact
+    def __call__(self, noise: Float[Array, "i j f"]) -> Float32[Array, "h w c"]:
+        x = noise
+        for stage in range(1, self.stages + 1):
+            x = self._mixed(x, self.width, name=f"stage{stage}_conv")
+            if stage < self.stages:
+                # Doubling and a 1x1 convolution commute, so the product is made where
+                # it is four times smaller.
+                x = _doubled(x)
+            x = ImageNorm(name=f"stage{stage}_norm")(nn.relu(x))
+        x = self._mixed(x, self.channels, name="image")
+        height, width = self.size
+        return nn.sigmoid(x)[:height, :width]
+
+    def _mixed(
+        self, x: Float[Array, "i j c"], width: int, *, name: str
+    ) -> Float[Array, "i j d"]:
+        start = initializers("uniform", x.shape[-1])["kernel_init"]
+        return nn.Dense(width, use_bias=False, kernel_init=start, name=name)(x)

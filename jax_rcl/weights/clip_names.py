@@ -1,0 +1,209 @@
+"""Names of CLIP's arrays: OpenAI's, which open_clip keeps, Hugging Face's, and ours."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jax_rcl.weights.rules import (
+    CONV,
+    LINEAR,
+    Layout,
+    Rule,
+    WeightsMismatch,
+    below,
+)
+from jax_rcl.weights.torchvision import PREFIX, RESNET, norm_rules
+
+TEXT_PREFIX = "text."
+"""What open_clip puts before the names of a text tower of its own class."""
+
+_PARTS = ("query", "key", "value")
+
+JOINED_KERNEL = Layout(
+    "[3w, w] to three [w, w]",
+    lambda x, _: tuple(part.T for part in np.split(np.atleast_1d(x), 3)),
+    lambda parts: np.concatenate([part.T for part in parts]),
+)
+"""Query, key and value, one below the other; each is transposed, as by `LINEAR`."""
+
+JOINED_BIAS = Layout(
+    "[3w] to three [w]",
+    lambda x, _: tuple(np.split(np.atleast_1d(x), 3)),
+    lambda parts: np.concatenate(parts),
+)
+"""Their biases, one after the other."""
+
+
+def _dense(source: str, target: str) -> tuple[Rule, ...]:
+    return (
+        Rule(f"{source}.weight", f"{target}/kernel", LINEAR),
+        Rule(f"{source}.bias", f"{target}/bias"),
+    )
+
+
+def _layer_norm(source: str, target: str) -> tuple[Rule, ...]:
+    return (
+        Rule(f"{source}.weight", f"{target}/scale"),
+        Rule(f"{source}.bias", f"{target}/bias"),
+    )
+
+
+# OpenAI's names.
+
+_THERE, _HERE = "transformer.resblocks.{i}", "params/block{i+1}"
+
+_BLOCKS = (
+    *_layer_norm(f"{_THERE}.ln_1", f"{_HERE}/norm1"),
+    Rule(
+        f"{_THERE}.attn.in_proj_weight",
+        tuple(f"{_HERE}/attention/{part}/kernel" for part in _PARTS),
+        JOINED_KERNEL,
+    ),
+    Rule(
+        f"{_THERE}.attn.in_proj_bias",
+        tuple(f"{_HERE}/attention/{part}/bias" for part in _PARTS),
+        JOINED_BIAS,
+    ),
+    *_dense(f"{_THERE}.attn.out_proj", f"{_HERE}/attention/out"),
+    *_layer_norm(f"{_THERE}.ln_2", f"{_HERE}/norm2"),
+    *_dense(f"{_THERE}.mlp.c_fc", f"{_HERE}/hidden"),
+    *_dense(f"{_THERE}.mlp.c_proj", f"{_HERE}/out"),
+)
+
+RESNET_TOWER = (
+    Rule("conv{k}.weight", "params/stem{k}/kernel", CONV),
+    *norm_rules("bn{k}", "stem_norm{k}"),
+    *(rule for rule in RESNET if rule.source.startswith("layer")),
+    Rule("attnpool.positional_embedding", "params/pool/positions"),
+    *_dense("attnpool.q_proj", "params/pool/query"),
+    *_dense("attnpool.k_proj", "params/pool/key"),
+    *_dense("attnpool.v_proj", "params/pool/value"),
+    *_dense("attnpool.c_proj", "params/pool/out"),
+)
+"""Of a `ClipResNet`, without what stands before them in a whole model."""
+
+VIT_TOWER = (
+    Rule("conv1.weight", "params/patches/kernel", CONV),
+    Rule("class_embedding", "params/class_token"),
+    Rule("positional_embedding", "params/positions"),
+    *_layer_norm("ln_pre", "params/norm_before"),
+    *_BLOCKS,
+    *_layer_norm("ln_post", "params/norm_after"),
+    Rule("proj", "params/projection"),
+)
+"""Of a `ClipViT`, likewise."""
+
+TEXT_TOWER = (
+    Rule("token_embedding.weight", "params/tokens"),
+    Rule("positional_embedding", "params/positions"),
+    *_BLOCKS,
+    *_layer_norm("ln_final", "params/norm_after"),
+    Rule("text_projection", "params/projection"),
+)
+"""Of a `ClipText`."""
+
+LOGIT_SCALE = (Rule("logit_scale", "logit_scale"),)
+
+# Which names each part has, and what nothing reads.
+OPENAI_PARTS = {
+    "visual": ("visual.*",),
+    "text": (
+        "token_embedding.*",
+        "positional_embedding",
+        "transformer.*",
+        "ln_final.*",
+        "text_projection",
+    ),
+    "logit_scale": ("logit_scale",),
+}
+UNREAD = (
+    "*.num_batches_tracked",
+    "*.position_ids",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+)
+"""Counts that nothing reads, and sizes that the shapes say again."""
+
+# Hugging Face's names; of its towers all are transformers.
+
+_LAYER = "encoder.layers.{i}"
+
+_LAYERS = (
+    *_layer_norm(f"{_LAYER}.layer_norm1", f"{_HERE}/norm1"),
+    *_dense(f"{_LAYER}.self_attn.q_proj", f"{_HERE}/attention/query"),
+    *_dense(f"{_LAYER}.self_attn.k_proj", f"{_HERE}/attention/key"),
+    *_dense(f"{_LAYER}.self_attn.v_proj", f"{_HERE}/attention/value"),
+    *_dense(f"{_LAYER}.self_attn.out_proj", f"{_HERE}/attention/out"),
+    *_layer_norm(f"{_LAYER}.layer_norm2", f"{_HERE}/norm2"),
+    *_dense(f"{_LAYER}.mlp.fc1", f"{_HERE}/hidden"),
+    *_dense(f"{_LAYER}.mlp.fc2", f"{_HERE}/out"),
+)
+
+_HUGGING_FACE_VISUAL = (
+    Rule("embeddings.patch_embedding.weight", "params/patches/kernel", CONV),
+    Rule("embeddings.class_embedding", "params/class_token"),
+    Rule("embeddings.position_embedding.weight", "params/positions"),
+    *_layer_norm("pre_layrnorm", "params/norm_before"),  # so mistyped there
+    *_LAYERS,
+    *_layer_norm("post_layernorm", "params/norm_after"),
+)
+_HUGGING_FACE_TEXT = (
+    Rule("embeddings.token_embedding.weight", "params/tokens"),
+    Rule("embeddings.position_embedding.weight", "params/positions"),
+    *_LAYERS,
+    *_layer_norm("final_layer_norm", "params/norm_after"),
+)
+HUGGING_FACE = (
+    *below("vision_model", "visual", _HUGGING_FACE_VISUAL),
+    Rule("visual_projection.weight", "visual/params/projection", LINEAR),
+    *below("text_model", "text", _HUGGING_FACE_TEXT),
+    Rule("text_projection.weight", "text/params/projection", LINEAR),
+    *LOGIT_SCALE,
+)
+HUGGING_FACE_PARTS = {
+    "visual": ("vision_model.*", "visual_projection.*"),
+    "text": ("text_model.*", "text_projection.*"),
+    "logit_scale": ("logit_scale",),
+}
+
+
+def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state without what data parallelism or open_clip puts before names."""
+    return {
+        name.removeprefix(PREFIX).removeprefix(TEXT_PREFIX): array
+        for name, array in state.items()
+    }
+
+
+def tower_rules(names: Mapping[str, np.ndarray], before: str) -> tuple[Rule, ...]:
+    """Rules of the image tower that stands below `before`; "" where nothing does."""
+    token = f"{before}.class_embedding" if before else "class_embedding"
+    return VIT_TOWER if token in names else RESNET_TOWER
+
+
+def whole_rules(names: Mapping[str, np.ndarray]) -> tuple[Rule, ...]:
+    """Rules of a model, with parts `visual`, `text` and `logit_scale`.
+
+    Raises:
+      WeightsMismatch: the names are none of CLIP's.
+    """
+    if is_hugging_face(names):
+        return HUGGING_FACE
+    if not any(name.startswith(("visual.", "ln_final.")) for name in names):
+        raise WeightsMismatch(
+            f"no name begins with visual. or vision_model., as those of CLIP's image "
+            f"towers do; the first is {next(iter(names), 'none')!r}. The weights of a "
+            f"plain ResNet are read by `ImportResNet`, those of a student that was "
+            f"distilled from CLIP by `ImportDistill`."
+        )
+    return (
+        *below("visual", "visual", tower_rules(names, "visual")),
+        *below("", "text", TEXT_TOWER),
+        *LOGIT_SCALE,
+    )
+
+
+def is_hugging_face(names: Mapping[str, np.ndarray]) -> bool:
+    """Whether the names are those of a `CLIPModel` of Hugging Face."""
+    return any(name.startswith(("vision_model.", "text_model.")) for name in names)

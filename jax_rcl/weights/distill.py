@@ -1,0 +1,133 @@
+"""Checkpoints of CLIP students by Ravula et al. 2021, as their code writes them.
+
+The paper is "Inverse Problems Leveraging Pre-trained Contrastive Representations"
+(https://arxiv.org/abs/2110.07439); its code writes Lightning's `.ckpt` files.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from jax_rcl.weights.clip_names import tower_rules
+from jax_rcl.weights.rules import (
+    LINEAR,
+    Rule,
+    WeightsMismatch,
+    below,
+    flatten,
+    rename,
+    unflatten,
+)
+from jax_rcl.weights.torchvision import RESNET
+
+Part = Literal["student", "teacher", "probe", "baseline"]
+"""Which network of which program: students and their teacher are in one file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Names:
+    """Where a network stands in a file.
+
+    Attributes:
+      encoder: before the names of the tower.
+      head: before those of the classifier; None where there is none.
+      others: of what else the program keeps in its checkpoints.
+    """
+
+    encoder: str
+    head: str | None = None
+    others: tuple[str, ...] = ()
+
+
+# The teacher is a whole CLIP model, text tower and all.
+_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_final.*")
+_TEACHER = tuple(
+    f"baseclip.{name}" for name in (*_TEXT, "text_projection", "logit_scale")
+)
+_PARTS: Mapping[str, _Names] = {
+    "student": _Names("noisy_visual_encoder", others=("baseclip.*",)),
+    "teacher": _Names("baseclip.visual", others=("noisy_visual_encoder.*", *_TEACHER)),
+    "probe": _Names("backbone", "output"),
+    "baseline": _Names("encoder.feature_extractor", "encoder.classifier"),
+}
+
+
+def _numbered(source: str) -> str:
+    """A name of torchvision's ResNet among the numbered children of a `Sequential`."""
+    for name, number in (("conv1.", "0."), ("bn1.", "1.")):
+        if source.startswith(name):
+            return source.replace(name, number, 1)
+    return source.replace("layer{stage}", "{stage+3}")
+
+
+NUMBERED_RESNET = tuple(
+    dataclasses.replace(rule, source=_numbered(rule.source)) for rule in RESNET
+)
+"""Names of a ResNet whose children were put in a row without its classifier: 0 and 1
+are the stem and its normalisation, 4 to 7 the stages."""
+
+
+def to_variables(
+    state: Mapping[str, np.ndarray], shapes: Mapping[str, Any], part: Part
+) -> dict[str, Any]:
+    """Variables of one network from the `state_dict` of a checkpoint.
+
+    The parts are
+
+    - `encoder`: `params` and, where it has them, `batch_stats`, of a `ClipResNet` or
+      `ClipViT`, or of a `ResNet` for a baseline or a probe of one;
+    - `head`: parameters of a `Linear`, of a probe or a baseline.
+
+    The other network of a student's file, a head that is not asked for and counts of
+    batches are left out; everything else is used exactly once.
+
+    Args:
+      state: arrays by the authors' names.
+      shapes: parts with arrays, or what has their shapes and types, as leaves.
+      part: which network.
+
+    Returns:
+      The same parts, in the shapes and types asked for.
+
+    Raises:
+      ValueError: a head is asked for of a student or a teacher.
+      WeightsMismatch: if the file has no such network, or the two do not fit; the
+        message lists what is left over.
+    """
+    names = _PARTS[part]
+    if "head" in shapes and names.head is None:
+        raise ValueError(f"a {part} has no head; leave it away (head=None).")
+    if not fnmatch.filter(state, f"{names.encoder}.*"):
+        known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())
+        raise WeightsMismatch(
+            f"no name begins with {names.encoder}, as those of a {part} do; the first "
+            f"is {next(iter(state), 'none')!r}. Known are {known}."
+        )
+    head = () if names.head is None else _head_rules(names.head)
+    left_out = [*names.others, "*.num_batches_tracked"]
+    if "head" not in shapes and names.head is not None:
+        left_out.append(f"{names.head}.*")
+    wanted = flatten(shapes)
+    found = rename(
+        state,
+        (*_encoder_rules(state, names.encoder), *head),
+        {path: x.shape for path, x in wanted.items()},
+        ignore=[pattern for pattern in left_out if fnmatch.filter(state, pattern)],
+    )
+    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
+
+
+def _encoder_rules(state: Mapping[str, np.ndarray], encoder: str) -> tuple[Rule, ...]:
+    numbered = f"{encoder}.0.weight" in state
+    rules = NUMBERED_RESNET if numbered else tower_rules(state, encoder)
+    return below(encoder, "encoder", rules)
+
+
+def _head_rules(head: str) -> tuple[Rule, ...]:
+    return (
+        Rule(f"{head}.weight", "head/out/kernel", LINEAR),
+        Rule(f"{head}.bias", "head/out/bias"),
+    )

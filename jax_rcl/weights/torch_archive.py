@@ -1,0 +1,227 @@
+"""Reading PyTorch's archives without PyTorch: nothing in them is executed.
+
+An archive, as `torch.save` has written since version 1.6 and `torch.jit.save` before,
+is a zip file of one pickle, `data.pkl`, and one file of raw numbers for each storage.
+The pickle may name only what makes arrays; whatever else it names, such as the classes
+of a training framework, is read as an `Opaque` that holds its attributes and does
+nothing.
+"""
+
+import collections
+import dataclasses
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+_TYPES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": np.uint16,  # numpy has none; see `Stored.read`
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+class Opaque:
+    """Stands for an object of a class that is not looked up.
+
+    Attributes:
+      state: what was stored of it, its attributes by name as a rule.
+      declared: of a TorchScript module, its parameters and buffers; None for all.
+    """
+
+    declared: frozenset[str] | None = None
+
+    def __new__(cls, *_: Any, **__: Any) -> "Opaque":
+        made = object.__new__(cls)
+        made.state = {}
+        return made
+
+    def __call__(self, *_: Any, **__: Any) -> "Opaque":
+        """Of a function's kind; it is not called."""
+        return Opaque()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        """Of a dict's kind; what it holds is of no use."""
+
+    def append(self, item: Any) -> None:
+        """Of a list's kind, likewise."""
+
+    def extend(self, items: Any) -> None:
+        """Likewise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An array of an archive that is not read yet.
+
+    Attributes:
+      archive: where it is.
+      kind: name of the storage's class, which says the type.
+      key: of the storage.
+      offset: of the first number, in numbers.
+      shape: of the array.
+      strides: between neighbours along each axis, in numbers.
+    """
+
+    archive: "Archive"
+    kind: str
+    key: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def read(self) -> np.ndarray:
+        """The array; bfloat16 becomes float32, which holds all of its values.
+
+        Raises:
+          ValueError: it would reach beyond its storage.
+        """
+        numbers = self.archive.storage(self.key, np.dtype(_TYPES[self.kind]))
+        steps = zip(self.shape, self.strides, strict=True)
+        last = self.offset + sum((size - 1) * step for size, step in steps)
+        empty = math.prod(self.shape) == 0
+        if min((self.offset, *self.shape, *self.strides)) < 0 or (
+            not empty and last >= len(numbers)
+        ):
+            raise ValueError(
+                f"an array {self.shape} reaches beyond its storage {self.key}"
+            )
+        if empty:
+            array = np.zeros(self.shape, numbers.dtype)
+        else:
+            found = np.lib.stride_tricks.as_strided(
+                numbers[self.offset :],
+                self.shape,
+                [step * numbers.itemsize for step in self.strides],
+            )
+            array = np.array(found, order="C")
+        if self.kind == "BFloat16Storage":
+            return (array.astype(np.uint32) << 16).view(np.float32)
+        return array
+
+
+class Archive:
+    """An open archive.
+
+    Attributes:
+      content: what was saved, with `Stored` for arrays and `Opaque` for other objects.
+    """
+
+    def __init__(self, file: zipfile.ZipFile) -> None:
+        """Reads the pickle; arrays are read one by one when they are asked for.
+
+        Raises:
+          ValueError: it is no archive of PyTorch's.
+        """
+        self._file, names = file, file.namelist()
+        found = [name for name in names if name.count("/") == 1]
+        roots = [n.removesuffix("/data.pkl") for n in found if n.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise ValueError("there is no data.pkl in it")
+        self._root = roots[0]
+        # `torch.jit.save` adds the code of the modules.
+        self.is_torchscript = f"{self._root}/constants.pkl" in names
+        self._big = self._text("byteorder") == "big"
+        with file.open(f"{self._root}/data.pkl") as pickled:
+            self.content = _Reader(pickled, self).load()
+
+    def arrays(self) -> dict[str, Any]:
+        """Parameters and buffers of a TorchScript module by name, not read yet."""
+        return dict(_named(self.content, ""))
+
+    def storage(self, key: str, dtype: np.dtype) -> np.ndarray:
+        """The numbers of one storage."""
+        raw = self._file.read(f"{self._root}/data/{key}")
+        ordered = dtype.newbyteorder(">" if self._big else "<")
+        return np.frombuffer(raw, ordered).astype(dtype, copy=False)
+
+    def declared(self, module: str, name: str) -> frozenset[str] | None:
+        """Parameters and buffers of a class of TorchScript, as its code lists them."""
+        code = self._text(f"code/{module.replace('.', '/')}.py")
+        found = re.search(
+            rf"^class {re.escape(name)}\(Module\):\n((?:  .*\n?|\n)*)", code, re.M
+        )
+        if found is None or "__parameters__" not in found[1]:
+            return None
+        lists = re.findall(r"^  __(?:parameters|buffers)__ = \[(.*)\]", found[1], re.M)
+        return frozenset(re.findall(r'"([^"]*)"', " ".join(lists)))
+
+    def _text(self, name: str) -> str:
+        try:
+            return self._file.read(f"{self._root}/{name}").decode().strip()
+        except KeyError:
+            return ""
+
+
+class _Reader(pickle.Unpickler):
+    """Reads a pickle that may name only what makes arrays."""
+
+    def __init__(self, file: Any, archive: Archive) -> None:
+        super().__init__(file)
+        self._archive = archive
+        self._classes: dict[tuple[str, str], type[Opaque]] = {}
+        self._known: dict[tuple[str, str], Callable[..., Any]] = {
+            ("collections", "OrderedDict"): collections.OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
+            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+            ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
+        }
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        known = self._known.get((module_name, global_name))
+        if known is not None:
+            return known
+        if module_name in ("torch", "torch.storage") and global_name in _TYPES:
+            return global_name
+        return self._opaque(module_name, global_name)
+
+    def persistent_load(self, pid: Any, /) -> Any:
+        _, kind, key, *_ = pid
+        return kind, key
+
+    def _tensor(
+        self,
+        storage: tuple[Any, str],
+        offset: int,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *_: Any,
+    ) -> Any:
+        kind, key = storage
+        if kind not in _TYPES:
+            return Opaque()  # of a type that numpy does not have, such as quantised
+        return Stored(self._archive, kind, key, offset, shape, strides)
+
+    def _opaque(self, module: str, name: str) -> type[Opaque]:
+        if (module, name) not in self._classes:
+            declared = None
+            if module.split(".")[0] == "__torch__":
+                declared = self._archive.declared(module, name)
+            made = type(name, (Opaque,), {"declared": declared})
+            self._classes[module, name] = made
+        return self._classes[module, name]
+
+
+def _named(module: Any, before: str) -> Iterator[tuple[str, Stored]]:
+    if not isinstance(module, Opaque) or not isinstance(module.state, dict):
+        return
+    for name, value in module.state.items():
+        wanted = module.declared is None or name in module.declared
+        if isinstance(value, Stored) and wanted:
+            yield f"{before}{name}", value
+        else:
+            yield from _named(value, f"{before}{name}.")
