@@ -1,7 +1,7 @@
 """Classifiers of distorted images that are trained with labels, end to end.
 
-    python -m jax_rcl.main --workdir=runs/baseline \
-        --config=configs/clip_baseline.py:weights=resnet101.pth,distortion=mask90
+    python -m jax_rcl.main --config=configs/clip_baseline.py:weights=resnet101.pth \
+        --workdir=runs/baseline
 
 What students of clip_student.py are compared with by Ravula et al. 2021: a ResNet-101
 that starts from torchvision's weights for ImageNet, whose labels include these hundred
@@ -107,7 +107,9 @@ def get_config(arg=""):
             Adam,
             1e-3,
             # The released T_max: 126,689 // 256, of the authors' global batch.
-            node(EpochCosine, 494.0) if o.schedule == "released" else node(Cosine),
+            node(EpochCosine, period=494.0)
+            if o.schedule == "released"
+            else node(Cosine),
         ),
         batch_size=o.batch_size,
         epochs=o.epochs,

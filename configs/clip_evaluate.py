@@ -1,11 +1,10 @@
 """What a trained classifier of clip_probe or clip_baseline does with other images.
 
-    python -m jax_rcl.main --workdir=runs/probe_levels \
-        --config=configs/clip_evaluate.py:run=runs/probe,what=levels
+    python -m jax_rcl.main --config=configs/clip_evaluate.py:run=runs/probe \
+        --workdir=runs/levels
 
-Nothing is trained: a run of no steps, which keeps the classifier with its numbers. As
-the evaluation programs of Ravula et al. 2021, whose numbers are in
-docs/inverse_problems.md. Obtained: not yet run.
+Nothing is trained: a run of no steps, which keeps the classifier with its numbers. The
+numbers of Ravula et al. 2021: docs/inverse_problems.md. Obtained: not yet run.
 Options of the file: `run`, whose classifier it is; `encoder`, a run of clip_student.py
 that takes the place of its encoder (the clean head on a student); `what` (levels, at
 which `kinds` (mask, noise, blur, square) are tried `repeats` times; unseen: the same on
@@ -15,6 +14,25 @@ the classifier, at levels of masks); `images`, the share of val/ that is seen; `
 of the Deep Decoder; `folder` (has val/), `unseen` (has <class>/), `geometry` of
 ImageNet-C (released: 224 to 256 and cropped again; plain: 224).
 """
+
+from pathlib import Path
+
+from jax_rcl import config
+from jax_rcl.augment.compose import Chain
+from jax_rcl.augment.conditions import SWEEPS
+from jax_rcl.augment.geometry import CenterCrop, ResizeShorter
+from jax_rcl.config import CLASS, ConfigError, Experiment, node, parse, unknown
+from jax_rcl.data.decoded import ImageFolder
+from jax_rcl.data.imagenet import AS_RELABELLED, IMAGENET_100, RELABELLED
+from jax_rcl.data.wrappers import Relabel, Subset
+from jax_rcl.denoising import NonLocalMeans
+from jax_rcl.evaluate.head import HeadAccuracy
+from jax_rcl.evaluate.robustness import CorruptedFolders, Robustness
+from jax_rcl.evaluate.sweep import LevelSweep
+from jax_rcl.inpainting import DeepDecoder
+from jax_rcl.objectives.classify import encoder_paths
+from jax_rcl.run import stored_config
+from jax_rcl.transfer import Restore
 
 KINDS = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
 AS = {"resize": "as torchvision"}
@@ -37,10 +55,10 @@ def get_config(arg=""):
         geometry=("released", "plain"),
     )
     swept = o.what != "corruptions"
-    only_with(o, swept, "another `what`", "kinds", "repeats", "images")
-    only_with(o, o.what == "unseen", "what=unseen", "unseen")
-    only_with(o, o.what == "inpaint", "what=inpaint", "steps")
-    only_with(o, not swept, "what=corruptions", "shifts", "geometry")
+    config.only_with(o, swept, "another `what`", "kinds", "repeats", "images")
+    config.only_with(o, o.what == "unseen", "what=unseen", "unseen")
+    config.only_with(o, o.what == "inpaint", "what=inpaint", "steps")
+    config.only_with(o, not swept, "what=corruptions", "shifts", "geometry")
     stored = stored_config(Path(o.run))
     objective = stored.objective
     if not objective[CLASS].endswith(":Classify"):
@@ -57,22 +75,16 @@ def get_config(arg=""):
             own = {"size": size * 8 // 7, "classes": tuple(RELABELLED), **AS}
             source = node(ImageFolder, o.unseen, **own)
             source = node(Relabel, source, **vars(AS_RELABELLED))
-        restorer = None
-        if o.what == "denoise":
-            restorer = node(NonLocalMeans)
-        if o.what == "inpaint":
-            restorer = node(DeepDecoder, steps=o.steps)
+        restorers = {
+            "denoise": node(NonLocalMeans),
+            "inpaint": node(DeepDecoder, steps=o.steps),
+        }
         for kind in (o.kinds or KINDS.get(o.what, "mask")).split("+"):
             if kind not in SWEEPS:
                 raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
-            evaluators[f"{kind}s"] = node(
-                LevelSweep,
-                accuracy,
-                *SWEEPS[kind],
-                repeats=o.repeats,
-                source=source,
-                restorer=restorer,
-            )
+            known = {"source": source, "restorer": restorers.get(o.what)}
+            sweep = node(LevelSweep, accuracy, *SWEEPS[kind], o.repeats, **known)
+            evaluators[f"{kind}s"] = sweep
     else:
         resized = node(Chain, (node(ResizeShorter, size * 8 // 7), shown["preprocess"]))
         folders = node(

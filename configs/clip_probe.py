@@ -1,7 +1,7 @@
 """A linear probe of a student, or of CLIP itself, on distorted ImageNet-100.
 
-    python -m jax_rcl.main --workdir=runs/probe \
-        --config=configs/clip_probe.py:source=runs/student,labels=0.1
+    python -m jax_rcl.main --config=configs/clip_probe.py:source=runs/student \
+        --workdir=runs/probe
 
 As the code of Ravula et al. 2021; its runs report for students of mask90 79.9 with 10 %
 of the labels, 83.0 with all, and 12.3 for a probe of CLIP as it is, trained on the
@@ -108,7 +108,9 @@ def get_config(arg=""):
         optimizer=node(
             Adam,
             1e-3,
-            node(EpochCosine, period) if o.schedule == "released" else node(Cosine),
+            node(EpochCosine, period=period)
+            if o.schedule == "released"
+            else node(Cosine),
         ),
         batch_size=batch,
         epochs=o.epochs,

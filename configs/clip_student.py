@@ -1,7 +1,7 @@
 """A CLIP that sees through masks, noise and blur (Ravula et al. 2021).
 
-    python -m jax_rcl.main --workdir=runs/student \
-        --config=configs/clip_student.py:clip=RN101.pt,distortion=mask90
+    python -m jax_rcl.main --config=configs/clip_student.py:clip=RN101.pt \
+        --workdir=runs/student
 
 ImageNet-100 without labels; clip_probe.py measures the student with labels. The
 authors' runs report for mask90, top-1, zero-shot 62.3, by a probe on 10 % of the labels
@@ -110,7 +110,9 @@ def get_config(arg=""):
             Adam,
             3e-4,
             # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
-            node(EpochCosine, 123.0) if o.schedule == "released" else node(Cosine),
+            node(EpochCosine, period=123.0)
+            if o.schedule == "released"
+            else node(Cosine),
         ),
         batch_size=o.batch_size,
         epochs=o.epochs,

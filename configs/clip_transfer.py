@@ -1,7 +1,7 @@
 """A linear head for other data on a frozen encoder of clip_student or clip_baseline.
 
-    python -m jax_rcl.main --workdir=runs/stl10 \
-        --config=configs/clip_transfer.py:source=runs/student,data=stl10
+    python -m jax_rcl.main --config=configs/clip_transfer.py:source=runs/student \
+        --workdir=runs/cifar10
 
 As the code of Ravula et al. 2021; its runs report for students of masks, 25 epochs,
 tested with the same random masks: CIFAR-10 80.9, CIFAR-100 58.6, STL-10 89.4,
@@ -19,6 +19,7 @@ from pathlib import Path
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.conditions import CONDITIONS
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop, ResizeShorter
+from jax_rcl.augment.mixtures import ByStrength
 from jax_rcl.config import Experiment, node, parse
 from jax_rcl.data.decoded import ImageFolder
 from jax_rcl.data.imagenet import IMAGENET_100B
@@ -64,6 +65,7 @@ def get_config(arg=""):
         crop = node(RandomResizedCrop, size, area=(0.08, 1.0))
     else:  # small images are enlarged, and seen whole
         crop = centre = node(Chain, (node(ResizeShorter, size), centre))
+    head = node(Linear, CLASSES[o.data])
     accuracy = node(
         HeadAccuracy, test, mapped=0, preprocess=centre, distortion=distortion
     )
@@ -72,19 +74,13 @@ def get_config(arg=""):
         paths = {own: own for own in paths}
     evaluators = {"test": accuracy}
     if o.draws > 1:
-        evaluators["draws"] = node(
-            LevelSweep, accuracy, distortion, levels=("drawn",), repeats=o.draws
-        )
+        full = node(ByStrength, distortion), (1.0,)
+        evaluators["draws"] = node(LevelSweep, accuracy, *full, o.draws)
     return node(
         Experiment,
         source=train,
         augment=node(Views, node(Chain, (crop, node(Flip), distortion)), count=1),
-        objective=node(
-            Classify,
-            encoder,
-            node(Linear, CLASSES[o.data]),
-            encoder_is="frozen",
-        ),
+        objective=node(Classify, encoder, head, encoder_is="frozen"),
         optimizer=node(Adam, 1e-3, node(EpochCosine)),
         batch_size=512,
         epochs=o.epochs,

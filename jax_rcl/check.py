@@ -197,11 +197,11 @@ def layer_shapes(
     augmented: dict[str, jax.ShapeDtypeStruct],
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """What the objective's `encode` gives for one image, by layer."""
-    image = augmented["image"]
-    if "views" in augmented:  # of the size that the networks are trained on
+    # Of the size that the networks are trained on.
+    if "views" in augmented:
         shape = augmented["views"].shape[2:]
     else:
-        shape = image.shape[1:]
+        shape = augmented["clean" if "clean" in augmented else "image"].shape[1:]
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     return jax.eval_shape(experiment.objective.encode, variables, images)
 

@@ -232,10 +232,14 @@ def first_views(run: Run, key: jax.Array) -> Views | None:
       run: the run.
       key: of its `TrainState`.
     """
-    if "views" not in run.plan.augmented:
+    if not {"views", "clean"} & set(run.plan.augmented):
         return None
     batch = feed.first_batch(run, key)
     labels = batch["label"][:EXAMPLES] if "label" in batch else None
+    if "views" not in batch:
+        sides = ("clean", "distorted")
+        pairs = np.stack([batch[side][:EXAMPLES] for side in sides], axis=1)
+        return Views(np.clip(pairs, 0, 1), labels, sides)  # noise goes beyond
     kinds = {"view": batch["views"]}
     negatives = batch.get("negatives")
     # Of the size of the views: they can stand beside what they were made of.
@@ -243,7 +247,7 @@ def first_views(run: Run, key: jax.Array) -> Views | None:
         kinds["negative"] = negatives
     titles = [f"{kind} {i + 1}" for kind, x in kinds.items() for i in range(x.shape[1])]
     images = np.concatenate([x[:EXAMPLES] for x in kinds.values()], axis=1)
-    return Views(images, labels, tuple(titles))
+    return Views(np.clip(images, 0, 1), labels, tuple(titles))
 
 
 def write_page(

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "bench_negatives": "augment bench_losses networks parallel",
     "reference_corruptions": "",
     "bench_corruptions": "augment parallel reference_corruptions",
+    "bench_distortions": "augment bench_losses core parallel",
     "prepare": "augment check checkpoint class_embeddings config core data fields main "
     "parallel run run_features",
     "compared": "checkpoint config evaluate run",

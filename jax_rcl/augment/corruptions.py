@@ -41,6 +41,15 @@ STANDARD = (
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """Those that may be used to choose hyperparameters."""
 
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "noise": STANDARD[:3],
+    "blur": STANDARD[3:7],
+    "weather": STANDARD[7:11],
+    "digital": STANDARD[11:],
+    "extra": EXTRA,
+}
+"""What sort of corruption each is, as the folders of ImageNet-C are sorted."""
+
 SEVERITIES = (1, 2, 3, 4, 5)
 
 FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {

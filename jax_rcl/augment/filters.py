@@ -109,6 +109,7 @@ class GaussianBlur:
 
     kernel_size: int
     sigma: tuple[float, float] = (0.1, 2.0)
+    deterministic = True  # at a given level, which a sweep then looks at once
 
     def __post_init__(self) -> None:
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:

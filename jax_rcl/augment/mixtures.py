@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
@@ -75,6 +76,7 @@ class Fixed:
 
     operation: Operation
     seed: int = 0
+    deterministic = True  # at a given level, which a sweep then looks at once
 
     def __post_init__(self) -> None:
         """Checks the seed."""
@@ -137,3 +139,59 @@ class Fixed:
         known: Any = getattr(self.operation, name)
         key = jax.random.split(self._key)[1]
         return lambda _, image, level: known(key, image, level)
+
+
+@dataclasses.dataclass(frozen=True)
+class ByStrength:
+    """Any operation as a distortion whose level is its strength, from 0 to 1.
+
+    At 1 it is the operation as it is: every image draws its own level, which is what
+    students of a range of levels, or of a mixture, are tested on. Below, all levels
+    that are drawn are multiplied; what has no level, such as a `ColorJitter`, acts as
+    ever.
+
+    Attributes:
+      operation: what is done.
+    """
+
+    operation: Operation
+
+    def __call__(
+        self, key: jax.Array, image: Float[Array, "h w c"]
+    ) -> Float[Array, "..."]:
+        """The image after the operation."""
+        return self.operation(key, image)
+
+    @property
+    def name(self) -> str:
+        """What it is in words."""
+        inner = self.operation
+        return f"{inner.name if isinstance(inner, Leveled) else inner} by strength"
+
+    def level(self, key: jax.Array) -> Float[Array, " 1"]:
+        """1, the full strength; the key is not used."""
+        return jnp.ones(1)
+
+    def checked(
+        self, level: Level, size: tuple[int, ...] | None = None
+    ) -> Float32[np.ndarray, " 1"]:
+        """A strength as data.
+
+        Raises:
+          ValueError: if it is not in [0, 1].
+        """
+        meaning = "in [0, 1], 1 for the operation as it is"
+        number = levels.one_number(self.name, level, meaning, lambda x: 0 <= x <= 1)
+        return np.array([number], np.float32)
+
+    def at(
+        self, key: jax.Array, image: Float[Array, "h w c"], level: Values
+    ) -> Float[Array, "h w c"]:
+        """The image after the operation at this strength."""
+        return self.at_strength(key, image, jnp.asarray(level)[0])
+
+    def at_strength(
+        self, key: jax.Array, image: Float[Array, "h w c"], strength: Strength
+    ) -> Float[Array, "..."]:
+        """The image after the operation, its levels times `strength`."""
+        return levels.at_strength(self.operation, key, image, strength)

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import tqdm
 from jaxtyping import Bool, Float, Int
 
 from jax_rcl import parallel
+from jax_rcl.augment.corruptions import FAMILIES
 from jax_rcl.core import Encode, Finding, Grid, Operation, Source, When
 from jax_rcl.data.records import labels_of
+from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.classifier import Classifier, undistorted
 from jax_rcl.evaluate.corrupted import Corrupted, Graded, counted
 from jax_rcl.evaluate.corrupted_folders import CorruptedFolders
@@ -17,6 +20,9 @@ from jax_rcl.evaluate.features import once
 from jax_rcl.evaluate.when import AtEnd
 
 __all__ = ["Corrupted", "CorruptedFolders", "Graded", "Robustness", "counted"]
+
+FEW = 5
+"""Beyond so many classes it is said how often the right one is among the best five."""
 
 CLEAN = "clean"
 """What the test set of the classifier is called among the sets."""
@@ -105,8 +111,11 @@ class Robustness:
           cells of corruption and severity, each of the same weight; where all fifteen
           standard corruptions of ImageNet-C are there, over these alone. The mean over
           severities is `<set>/<corruption>/top1`, that over the same corruptions
-          `<set>/severity<k>/top1`. Where some classes have no image, as 81 of 100 in
-          ImageNet-R, predictions may be any class all the same; beside that,
+          `<set>/severity<k>/top1`, that over a family of `corruptions.FAMILIES` of
+          which two or more are there `<set>/<family>/top1`, and that over all, where it
+          is another one, `<set>/all/top1`. Beyond five classes there is a `top5` beside
+          each `top1`, except by severity. Where some classes have no image, as 81 of
+          100 in ImageNet-R, predictions may be any class all the same; beside that,
           `<set>/top1_present` is of the highest score among the classes that have one.
         """
         self.check()
@@ -114,16 +123,20 @@ class Robustness:
         for name, part in {CLEAN: self.classifier.test, **self.sets}.items():
             if isinstance(part, Corrupted | CorruptedFolders):
                 shares, present = self._cells(encode, name, part)
-                numbers |= _of_cells(name, part, shares[0])
+                numbers |= _of_cells(name, part, "top1", shares[0])
+                if len(present) > FEW:
+                    numbers |= _of_cells(name, part, "top5", shares[2])
                 rows = counted(part.names)
                 among_present = float(shares[1, rows].mean())
             else:
                 scores, labels = undistorted(self.classifier, encode, part)
                 present = _present(labels, scores.shape[1])
-                top1, among_present = _right(scores, labels, present) / len(labels)
-                numbers[f"{name}/top1"] = float(top1)
+                right = _right(scores, labels, present) / len(labels)
+                numbers[f"{name}/top1"], among_present, top5 = map(float, right)
+                if len(present) > FEW:
+                    numbers[f"{name}/top5"] = top5
             if not present.all():
-                numbers[f"{name}/top1_present"] = float(among_present)
+                numbers[f"{name}/top1_present"] = among_present
         return numbers
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
@@ -147,18 +160,18 @@ class Robustness:
 
     def _cells(
         self, encode: Encode, name: str, part: Corrupted | CorruptedFolders
-    ) -> tuple[Float[np.ndarray, "2 r c"], Bool[np.ndarray, " k"]]:
-        """Shares of right answers, of all classes and of those present; the latter."""
+    ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
+        """Shares of right answers, as `_right` counts them; the classes present."""
         key = (self.classifier, part)
         return once(encode, key, lambda: self._measured(encode, name, part))
 
     def _measured(
         self, encode: Encode, name: str, part: Corrupted | CorruptedFolders
-    ) -> tuple[Float[np.ndarray, "2 r c"], Bool[np.ndarray, " k"]]:
+    ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
         own = self.classifier
         every = np.concatenate([labels_of(source) for source in part.sources])
         present = _present(every, len(part.class_names))
-        right = np.zeros((2, len(part.names), len(part.severities)))
+        right = np.zeros((3, len(part.names), len(part.severities)))
         seen = np.zeros(right.shape[1:])
         # A source that is corrupted here is seen once for each cell.
         total = len(every) * (seen.size // len(part.sources))
@@ -188,22 +201,33 @@ def _right(
     scores: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, " n"],
     present: Bool[np.ndarray, " k"],
-) -> Int[np.ndarray, " 2"]:
-    """How many answers are right, of all classes and of those present."""
+) -> Int[np.ndarray, " 3"]:
+    """How many are right of all classes, of those present, and among the best five."""
     among = np.where(present, scores, -np.inf)
-    return np.array([(x.argmax(axis=1) == labels).sum() for x in (scores, among)])
+    best = [(x.argmax(axis=1) == labels).sum() for x in (scores, among)]
+    return np.array([*best, (metrics.ranks(scores, labels) < FEW).sum()])
 
 
 def _of_cells(
-    name: str, part: Corrupted | CorruptedFolders, shares: Float[np.ndarray, "r c"]
+    name: str,
+    part: Corrupted | CorruptedFolders,
+    kind: Literal["top1", "top5"],
+    shares: Float[np.ndarray, "r c"],
 ) -> dict[str, float]:
-    """The means over cells, over severities, and over corruptions."""
+    """The means over cells, severities, corruptions and families of these."""
     rows = shares[counted(part.names)]
-    numbers = {f"{name}/top1": rows.mean()}
+    numbers = {f"{name}/{kind}": rows.mean()}
+    if len(rows) < len(shares):
+        numbers[f"{name}/all/{kind}"] = shares.mean()
     for corruption, of_row in zip(part.names, shares, strict=True):
-        numbers[f"{name}/{corruption}/top1"] = of_row.mean()
-    for severity, of_column in zip(part.severities, rows.T, strict=True):
-        numbers[f"{name}/severity{severity}/top1"] = of_column.mean()
+        numbers[f"{name}/{corruption}/{kind}"] = of_row.mean()
+    for family, members in FAMILIES.items():
+        own = [place for place, each in enumerate(part.names) if each in members]
+        if len(own) > 1:
+            numbers[f"{name}/{family}/{kind}"] = shares[own].mean()
+    if kind == "top1":
+        for severity, of_column in zip(part.severities, rows.T, strict=True):
+            numbers[f"{name}/severity{severity}/top1"] = of_column.mean()
     return {key: float(value) for key, value in numbers.items()}
 
 
