@@ -6,16 +6,17 @@
 ImageNet-100 without labels; clip_probe.py measures the student with labels. The
 authors' runs report for mask90, top-1, zero-shot 62.3, by a probe on 10 % of the labels
 79.9 and on all 83.0; all of their numbers: docs/inverse_problems.md. Obtained: not yet
-run. The GPU's extra `torch` reads .pt files; `.safetensors` and `.npz` need none.
-Options of the file: `clip`, a file of weights of `tower` (RN50, RN101, RN50x4, RN50x16,
-ViT-B-32, ViT-B-16, ViT-L-14; names with "/" there); `distortion`, a word of
-`augment.conditions.CONDITIONS` (all: every distortion at every level, the clean image
-among them); `fixed`, a seed: the same mask or noise for every image, ever; `curriculum`
-(on: strength grows over the epochs); `loss`, as in `Distill`; `teacher_norm` (batch: as
-released); `schedule` (released: cosine of the epoch over T_max 123, nearly constant;
-cosine: to zero); `norm` (released: statistics of a quarter of the batch); `epochs`,
-`batch_size`, `compute`; `classes` (text: by CLIP's own text tower, extra `zeroshot`; or
-a file of jax_rcl.prepare.class_embeddings; none); `folder` (has train/ and val/).
+run.
+Options of the file: `clip`, a file of weights, and `tower`, whose they are (RN50,
+RN101, RN50x4, RN50x16, ViT-B-32, ViT-B-16, ViT-L-14; by default read off the file);
+`distortion`, a word of `augment.conditions.CONDITIONS` (all: every distortion at every
+level, the clean image among them); `fixed`, a seed: the same mask or noise for every
+image, ever; `curriculum` (on: strength grows over the epochs); `loss` and
+`teacher_norm`, as in `Distill` (batch: as released); `schedule` (released: cosine of
+the epoch over T_max 123, nearly constant; cosine: to zero); `norm` (released:
+statistics of a quarter of the batch); `epochs`, `batch_size`, `compute`; `classes`
+(text: by CLIP's own text tower, extra `zeroshot`; a file of
+jax_rcl.prepare.class_embeddings; none); `folder` (has train/ and val/).
 """
 
 from jax_rcl.augment.compose import Chain, Pair
@@ -28,7 +29,6 @@ from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.decoded import ImageFolder
 from jax_rcl.data.imagenet import IMAGENET_100
 from jax_rcl.evaluate.sweep import LevelSweep
-from jax_rcl.evaluate.when import Every
 from jax_rcl.evaluate.zero_shot import FromFile, ZeroShot
 from jax_rcl.imports import ImportClip
 from jax_rcl.networks import clip
@@ -36,8 +36,10 @@ from jax_rcl.networks.heads import Normalized
 from jax_rcl.objectives.distill import Distill
 from jax_rcl.optim import Adam
 from jax_rcl.schedules import Cosine, EpochCosine
+from jax_rcl.weights import clip_files
+from jax_rcl.weights.clip import architecture
 
-TOWERS = {name.replace("/", "-"): name for name in ("RN101", *clip.TOWERS)}
+TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}
 LOSSES = ("simclr_st", "simclr", "simclr_ss", "simclr_both", "clip", "mse")
 AS = {"resize": "as torchvision"}
 
@@ -47,7 +49,7 @@ def get_config(arg=""):
     o = parse(
         arg,
         clip="RN101.pt",
-        tower=tuple(TOWERS),
+        tower=("as the file", *TOWERS),
         distortion=("mask90", *(x for x in CONDITIONS if x != "mask90")),
         fixed=-1,
         curriculum=("off", "on"),
@@ -61,7 +63,10 @@ def get_config(arg=""):
         classes="text",
         folder="data/imagenet100",
     )
-    fields = clip.fields(TOWERS[o.tower])
+    if o.tower in TOWERS:
+        fields = clip.fields(TOWERS[o.tower])
+    else:
+        fields = architecture(clip_files.read(o.clip)).visual
     residual = "depths" in fields
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
     size, compute = fields["image_size"], {"compute": o.compute}
@@ -81,15 +86,9 @@ def get_config(arg=""):
     rising = node(Curriculum, o.epochs) if o.curriculum == "on" else None
     evaluators = {}
     if o.classes != "none":
-        text = node(FromText, o.clip) if o.classes == "text" else None
-        zero_shot = node(
-            ZeroShot,
-            val,
-            text or node(FromFile, o.classes),
-            preprocess=node(CenterCrop, size),
-            distortion=distortion,
-            when=node(Every, epochs=1),
-        )
+        told = (FromText, o.clip) if o.classes == "text" else (FromFile, o.classes)
+        shown = {"preprocess": node(CenterCrop, size), "distortion": distortion}
+        zero_shot = node(ZeroShot, val, node(*told), **shown)
         evaluators["zero_shot"] = zero_shot
         for kind in sweeps_of(o.distortion):
             evaluators[f"{kind}s"] = node(LevelSweep, zero_shot, *SWEEPS[kind])

@@ -86,11 +86,10 @@ VARIANTS = (
     "fashion_distill:distortion=all,teacher=runs/clothes",
     "fashion_distill:method=supervised,distortion=none,teacher=runs/clothes",
     "fashion_distill:method=distilled,distortion=noise,teacher=runs/clean",
-    "clip_student:clip=clip.npz",
-    "clip_student:clip=vit.npz,tower=ViT-B-32,distortion=all,classes=none,"
-    "schedule=cosine",
-    "clip_student:clip=clip.npz,distortion=mixture1,fixed=7,curriculum=on,loss=clip,"
-    "teacher_norm=batch,norm=released,classes=none",
+    "clip_student:clip=clip.npz,tower=RN101",
+    "clip_student:clip=vit.npz,distortion=all,classes=none,schedule=cosine",
+    "clip_student:clip=clip.npz,tower=RN101,distortion=mixture1,fixed=7,curriculum=on,"
+    "loss=clip,teacher_norm=batch,norm=released,classes=none",
     "clip_probe:source=runs/student",
     "clip_probe:clip=vit.npz,tower=ViT-B-32,distortion=noise30,labels=0.1",
     "clip_probe:released=probe.npz,part=probe,distortion=mask90",
@@ -115,7 +114,7 @@ WHOLE = (
     "imagenet100_probe:source=runs/patch,shifts=computed",
     "attributes_uniformity:data=zappos",
     "fashion_distill:distortion=all,teacher=runs/clothes",
-    "clip_student:clip=clip.npz",
+    "clip_student:clip=clip.npz,tower=RN101",
     "clip_probe:source=runs/student",
     "clip_transfer:source=runs/student",
     *(f"clip_evaluate:run=runs/probe{x}" for x in ("", ",what=corruptions")),
@@ -146,7 +145,7 @@ STARTS = {
     "runs/clothes": "fashion_distill:method=teacher",
     "runs/clean": "fashion_distill:method=supervised,distortion=none,"
     "teacher=runs/clothes",
-    "runs/student": "clip_student:clip=clip.npz",
+    "runs/student": "clip_student:clip=clip.npz,tower=RN101",
     "runs/probe": "clip_probe:source=runs/student",
     "runs/baseline": "clip_baseline:weights=resnet101.npz,distortion=none",
 }
@@ -356,10 +355,11 @@ def store_starts():
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A folder with the configs of `STARTS`, with birds and radiographs."""
+    """A folder with the configs of `STARTS`, with birds, radiographs and weights."""
     folder = tmp_path_factory.mktemp("stored")
     birds(folder)
     chest(folder)
+    published(folder)
     with contextlib.chdir(folder):
         store_starts()
     return folder
@@ -376,7 +376,7 @@ def prepared(tmp_path_factory):
 
 
 def train_starts(variant):
-    """Small runs of those of `STARTS` that a variant mentions, if they are not there."""
+    """Small runs of those of `STARTS` that a variant mentions, where there are none."""
     for workdir, start in STARTS.items():
         mentioned = re.search(rf"{workdir}(,|$)", variant)
         if mentioned and not Path(workdir).exists():
@@ -595,6 +595,21 @@ def test_every_config_that_is_named_beside_decoupled_uniformity_is_one(
         assert callable(importlib.import_module(module).main)
 
 
+def test_every_config_that_is_named_beside_inverse_problems_is_one(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    text = (ROOT / "docs" / "inverse_problems.md").read_text()
+    named = set(re.findall(r"`configs/(\w+)\.py(:[^`]*)?`", text))
+    assert len(named) >= 14
+    for file, options in named:
+        load(f"{file}{options.replace('RN101.pt', 'clip.npz')}")
+    for table in re.findall(r"--table=configs/([\w/]+\.py)", text):
+        comparison.load(f"{ROOT}/configs/{table}")
+    for module, rest in re.findall(r"python -m jax_rcl\.([\w.]+) (--[^`\n]*)", text):
+        if module not in ("main", "table"):
+            program = importlib.import_module(f"jax_rcl.{module}")
+            assert program.read_arguments(shlex.split(rest))
+
+
 def test_every_row_of_the_table_is_documented():
     table = comparison.load(f"{ROOT}/configs/tables/nonsemantic_imagenet100.py")
     text = (ROOT / "docs" / "nonsemantic_negatives.md").read_text()
@@ -688,6 +703,7 @@ def test_a_probe_starts_from_the_encoder_of_another_run(pretrained, tmp_path):
 if __name__ == "__main__":
     GOLDEN.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
+        published(Path())
         store_starts()
         for each_variant in VARIANTS:
             text = configs.to_json(load(each_variant)) + "\n"
