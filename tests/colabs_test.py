@@ -14,12 +14,14 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 PICTURES = {
+    "inverse_problems": 5,
     "kernel_uniformity": 8,
     "nonsemantic_negatives": 6,
     "supcon": 6,
     "thanos": 9,
 }
 RUNS = {
+    "inverse_problems": {"teacher", "mask-0.9", "all"},
     "kernel_uniformity": {"without", "words"},
     "nonsemantic_negatives": {"MoCo", "mosaics"},
     "supcon": {"supcon", "simclr"},

@@ -242,6 +242,9 @@ def shrunk(value):
         | ({"ghost_batch": 2} if value.get("ghost_batch") else {}),
         "ClipViT": {**CLIP, "patch": 8, "width": 64, "layers": 1},
         "SquareMask": {"length": (4, 8)},
+        "Relabel": {"class_names": tuple(f"grating {i}" for i in range(100))}
+        if value.get("name") == "RELABELLED"
+        else {},
         "LevelSweep": {"repeats": 1, "levels": few_levels(value)},
         "DeepDecoder": {"width": 4},
         "FewLabels": {"fraction": 0.5},
@@ -277,7 +280,7 @@ def few_levels(sweep):
 def small(variant):
     """`shrunk`, and one evaluator where others are tried by another variant."""
     made = shrunk(load(variant))
-    if variant not in WHOLE:
+    if variant not in WHOLE and made.evaluators:
         first = next(iter(made.evaluators))
         name = made.best.monitor.partition("/")[0] if made.best else first
         with made.unlocked():
@@ -440,11 +443,12 @@ def test_it_trains_two_steps_and_resumes(variant, tmp_path, request, monkeypatch
         train_starts(variant)
     made = small(variant)
     for rule in made.init_from:
-        if rule.workdir == "runs/cifar_supcon":
+        if rule.get("workdir") == "runs/cifar_supcon":
             with rule.unlocked():
                 rule.workdir = str(request.getfixturevalue("pretrained"))
     results = run(made, tmp_path / "run")
-    assert results and all(np.isfinite(value) for value in results.values())
+    assert results or not made.evaluators
+    assert all(np.isfinite(value) for value in results.values())
     whole = arrays(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / STATES / str(made.steps))
     shutil.rmtree(tmp_path / "run" / "report")
