@@ -223,7 +223,7 @@ def shrunk(value):
         return node(Synthetic, classes, 40, 3, 24 if test else 80, seed=seed)
     if kind == "CheXpert":
         return node(CheXpert, "chest", value.split, 16)
-    if kind == "WithTexture":
+    if kind in ("WithTexture", "FewLabels"):
         return shrunk(value.source)
     if kind in ("WithPrior", "WithKeywords"):
         return node(WithRandomBits, shrunk(value.source), bits=8)
@@ -247,7 +247,6 @@ def shrunk(value):
         else {},
         "LevelSweep": {"repeats": 1, "levels": few_levels(value)},
         "DeepDecoder": {"width": 4},
-        "FewLabels": {"fraction": 0.5},
         "PatchMosaic": {"side": (2, 10)},
         "Quilting": {"size": 32, "patch": 12},
         "MoCo": {"queue_size": 16},
