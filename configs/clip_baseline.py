@@ -8,13 +8,13 @@ that starts from torchvision's weights for ImageNet, whose labels include these 
 classes, or CLIP's. One trustworthy number of the authors survives, for mask90: top-1
 72.4, top-5 91.8. Obtained: not yet run.
 Options of the file: `backbone` (resnet101, resnet50, or a tower of CLIP: RN50, RN101,
-RN50x4, ViT-B-32 …) and `weights`, its file; `encoder` (trained; frozen: only the head
-learns, the clean head of docs/inverse_problems.md with distortion=none and a tower of
-CLIP); `distortion`, a word of `augment.conditions.CONDITIONS`; `method` (distilled:
-what a classifier of clean images, the run `teacher` of this file, makes of the clean
-image is learned, too); `schedule` (released: cosine of the epoch, nearly constant;
-cosine: to zero); `epochs`, `batch_size`; `sweep` (on: 10 repeats at every level);
-`folder` (has train/ and val/).
+RN50x4, ViT-B-32 …) and `weights`, its file, or `released`, a file of the authors with
+its head; `encoder` (trained; frozen: only the head learns, the clean head of
+docs/inverse_problems.md with distortion=none and a tower of CLIP); `distortion`, a word
+of `augment.conditions.CONDITIONS`; `method` (distilled: what a classifier of clean
+images, the run `teacher` of this file, makes of the clean image is learned, too);
+`schedule` (released: cosine of the epoch, nearly constant; cosine: to zero); `epochs`,
+`batch_size`; `sweep` (on: 10 repeats at every level); `folder` (has train/ and val/).
 """
 
 from jax_rcl.augment.compose import Chain, Pair, Views
@@ -25,7 +25,7 @@ from jax_rcl.data.decoded import ImageFolder
 from jax_rcl.data.imagenet import IMAGENET_100
 from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.sweep import LevelSweep
-from jax_rcl.imports import ImportClip, ImportResNet
+from jax_rcl.imports import ImportClip, ImportDistill, ImportResNet
 from jax_rcl.networks import clip
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
@@ -53,6 +53,7 @@ def get_config(arg=""):
         arg,
         backbone=("resnet101", "resnet50", *TOWERS),
         weights="resnet101.pth",
+        released="",
         encoder=("trained", "frozen"),
         distortion=("mask90", *(x for x in CONDITIONS if x != "mask90")),
         method=("classify", "distilled"),
@@ -65,7 +66,7 @@ def get_config(arg=""):
     )
     distilled = o.method == "distilled"
     only_with(o, distilled, "method=distilled", "teacher")
-    only_with(o, not distilled, "method=classify", "encoder", "weights")
+    only_with(o, not distilled, "method=classify", "encoder", "weights", "released")
     into = FROZEN if o.encoder == "frozen" else {}
     if o.backbone in TOWERS:
         fields = clip.fields(TOWERS[o.backbone])
@@ -78,6 +79,8 @@ def get_config(arg=""):
         size, statistics = 224, IMAGENET
         body = node(ResNet, int(o.backbone.removeprefix("resnet")))
         start = node(ImportResNet, o.weights, **into)
+    if o.released:
+        start = node(ImportDistill, o.released, "baseline", **into, head="params/head")
     encoder, head = node(Normalized, body, *statistics), node(Linear, len(IMAGENET_100))
     stored = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
     train, val = (
@@ -98,19 +101,15 @@ def get_config(arg=""):
     if o.sweep == "on":
         for kind in sweeps_of(o.distortion):
             evaluators[f"{kind}s"] = node(LevelSweep, accuracy, *SWEEPS[kind])
+    # The released T_max: 126,689 // 256, of the authors' global batch.
+    released = o.schedule == "released"
+    rate = node(EpochCosine, period=494.0) if released else node(Cosine)
     return node(
         Experiment,
         source=train,
         augment=augment,
         objective=objective,
-        optimizer=node(
-            Adam,
-            1e-3,
-            # The released T_max: 126,689 // 256, of the authors' global batch.
-            node(EpochCosine, period=494.0)
-            if o.schedule == "released"
-            else node(Cosine),
-        ),
+        optimizer=node(Adam, 1e-3, rate),
         batch_size=o.batch_size,
         epochs=o.epochs,
         init_from=(start,),

@@ -18,7 +18,7 @@ ImageNet-C (released: 224 to 256 and cropped again; plain: 224).
 from pathlib import Path
 
 from jax_rcl import config
-from jax_rcl.augment.compose import Chain
+from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.conditions import SWEEPS
 from jax_rcl.augment.geometry import CenterCrop, ResizeShorter
 from jax_rcl.config import CLASS, ConfigError, Experiment, node, parse, unknown
@@ -30,7 +30,7 @@ from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.robustness import CorruptedFolders, Robustness
 from jax_rcl.evaluate.sweep import LevelSweep
 from jax_rcl.inpainting import DeepDecoder
-from jax_rcl.objectives.classify import encoder_paths
+from jax_rcl.objectives.classify import Classify, encoder_paths
 from jax_rcl.run import stored_config
 from jax_rcl.transfer import Restore
 
@@ -55,14 +55,17 @@ def get_config(arg=""):
         geometry=("released", "plain"),
     )
     swept = o.what != "corruptions"
-    config.only_with(o, swept, "another `what`", "kinds", "repeats", "images")
+    config.only_with(o, swept, "another `what`", "kinds", "repeats")
+    config.only_with(o, swept and o.what != "unseen", "images of val/", "images")
     config.only_with(o, o.what == "unseen", "what=unseen", "unseen")
     config.only_with(o, o.what == "inpaint", "what=inpaint", "steps")
     config.only_with(o, not swept, "what=corruptions", "shifts", "geometry")
     stored = stored_config(Path(o.run))
-    objective = stored.objective
-    if not objective[CLASS].endswith(":Classify"):
+    objective, kind = stored.objective, stored.objective[CLASS].rpartition(":")[2]
+    if kind not in ("Classify", "KnowledgeDistillation"):
         raise ConfigError(f"{o.run} is no run of clip_probe.py or clip_baseline.py.")
+    if kind == "KnowledgeDistillation":
+        objective = node(Classify, objective.encoder, objective.head)
     size = objective.encoder.encoder.get("image_size", 224)
     known = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
     val = node(ImageFolder, f"{o.folder}/val", **known)
@@ -86,6 +89,8 @@ def get_config(arg=""):
             sweep = node(LevelSweep, accuracy, *SWEEPS[kind], o.repeats, **known)
             evaluators[f"{kind}s"] = sweep
     else:
+        if o.geometry == "plain" and size != 224:
+            raise ConfigError(f"ImageNet-C has 224 pixels, {o.run} takes {size}.")
         resized = node(Chain, (node(ResizeShorter, size * 8 // 7), shown["preprocess"]))
         folders = node(
             CorruptedFolders,
@@ -97,7 +102,7 @@ def get_config(arg=""):
     return node(
         Experiment,
         source=stored.source,
-        augment=stored.augment,
+        augment=node(Views, shown["preprocess"], count=1),
         objective=objective,
         optimizer=stored.optimizer,
         batch_size=stored.batch_size,
@@ -112,6 +117,4 @@ def starts(o, objective):
     own = encoder_paths("frozen" if objective.encoder_is == "frozen" else "trained")
     places = {place: place for place in (*own, "params/head")}
     rules = (node(Restore, o.run, places),)
-    if o.encoder:
-        rules += (node(Restore, o.encoder, own),)
-    return rules
+    return rules + ((node(Restore, o.encoder, own),) if o.encoder else ())

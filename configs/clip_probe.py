@@ -5,15 +5,15 @@
 
 As the code of Ravula et al. 2021; its runs report for students of mask90 79.9 with 10 %
 of the labels, 83.0 with all, and 12.3 for a probe of CLIP as it is, trained on the
-masked images; all of their numbers: docs/inverse_problems.md. Obtained: not yet run.
+masked images; others: docs/inverse_problems.md. Obtained: not yet run.
 The run holds everything that it needs: it can be evaluated where `source` is not.
 Options of the file: `source` (a run of clip_student.py), or `clip`, a file of weights
-of `tower`, or `released`, a file of the authors' code (`part` student or probe: with
-its head; steps=0 then only measures it); `distortion` (a word of
-`augment.conditions.CONDITIONS`; the student's by default, else none); `labels`, the
-share of labels (1, 0.1, 0.05, 0.01, 0.005, 0.001), the same number of every class;
-`epochs`; `schedule` (released: cosine of the epoch, nearly constant; cosine: to zero);
-`sweep` (on: 10 repeats at every level of the paper's); `folder` (has train/ and val/).
+of `tower`, or `released`, a file of the authors' code (`part`: student; probe, which
+--config.epochs=None --config.steps=0 only measures); `distortion` (a word of
+`augment.conditions.CONDITIONS`; the student's by default, else none); `labels`, their
+share (0.1, 0.05, 0.01 …), the same number of every class; `epochs`; `schedule`
+(released: cosine of the epoch, nearly constant; cosine: to zero); `sweep` (on: 10
+repeats at every level of the paper's); `folder` (has train/ and val/).
 """
 
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.conditions import CONDITIONS, SWEEPS, sweeps_of
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
+from jax_rcl.augment.mixtures import Fixed
 from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.decoded import ImageFolder
 from jax_rcl.data.imagenet import IMAGENET_100
@@ -37,10 +38,7 @@ from jax_rcl.schedules import Cosine, EpochCosine
 from jax_rcl.transfer import Restore
 
 TOWERS = {name.replace("/", "-"): name for name in ("RN101", *clip.TOWERS)}
-FROZEN = {
-    "params": "frozen/encoder/params",
-    "batch_stats": "frozen/encoder/batch_stats",
-}
+FILLED = "frozen/encoder/params", "frozen/encoder/batch_stats"
 AS = {"resize": "as torchvision"}
 
 
@@ -64,6 +62,7 @@ def get_config(arg=""):
         o, not o.source, "clip=FILE or released=FILE", "clip", "released", "tower"
     )
     only_with(o, bool(o.released), "released=FILE", "part")
+    only_with(o, not o.released, "clip=FILE, without released", "clip")
     fields = clip.fields(TOWERS[o.tower])
     residual, distortion = "depths" in fields, CONDITIONS.get(o.distortion)
     body = node(clip.ClipResNet if residual else clip.ClipViT, **fields)
@@ -75,11 +74,12 @@ def get_config(arg=""):
         start = node(Restore, o.source, FROZEN_ENCODER)
     elif o.released:
         head = {"head": "params/head"} if o.part == "probe" else {}
-        start = node(ImportDistill, o.released, o.part, **FROZEN, **head)
+        start = node(ImportDistill, o.released, o.part, *FILLED, **head)
     else:
-        into = FROZEN if residual else {"params": FROZEN["params"]}
-        start = node(ImportClip, o.clip or "RN101.pt", **into)
+        into = FILLED if residual else FILLED[:1]
+        start = node(ImportClip, o.clip or "RN101.pt", *into)
     distortion = distortion or CONDITIONS["none"]
+    seed = getattr(distortion, "seed", None)
     size = encoder.encoder.image_size
     stored = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
     train, val = (
@@ -94,10 +94,15 @@ def get_config(arg=""):
     if o.sweep == "on":
         kinds = sweeps_of(o.distortion if o.distortion in CONDITIONS else "all")
         for kind in kinds:
-            evaluators[f"{kind}s"] = node(LevelSweep, accuracy, *SWEEPS[kind])
+            swept, levels = SWEEPS[kind]
+            if seed is not None:  # of a student of one mask or noise
+                swept = Fixed(swept, seed)
+            evaluators[f"{kind}s"] = node(LevelSweep, accuracy, swept, levels)
     batch = 512 if o.labels == 1 else 32
     # The released T_max: 126,689 // batch, times the share of the labels.
     period = o.labels * (126_689 // batch)
+    released = o.schedule == "released"
+    rate = node(EpochCosine, period=period) if released else node(Cosine)
     return node(
         Experiment,
         source=train,
@@ -105,13 +110,7 @@ def get_config(arg=""):
         objective=node(
             Classify, encoder, node(Linear, len(IMAGENET_100)), encoder_is="frozen"
         ),
-        optimizer=node(
-            Adam,
-            1e-3,
-            node(EpochCosine, period=period)
-            if o.schedule == "released"
-            else node(Cosine),
-        ),
+        optimizer=node(Adam, 1e-3, rate),
         batch_size=batch,
         epochs=o.epochs,
         init_from=(start,),

@@ -14,9 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from jax_rcl.checkpoint import flat
+from jax_rcl.core import Variables
 from jax_rcl.data.imagenet import IMAGENET_100, IMAGENET_100_NAMES
+from jax_rcl.evaluate.zero_shot import ClassEmbeddings
 from jax_rcl.networks.clip_block import Activation
 from jax_rcl.networks.clip_text import ClipText
+from jax_rcl.transfer import replace_leaves
 from jax_rcl.weights import clip, clip_files
 from jax_rcl.weights.clip_files import Checksum
 
@@ -103,6 +107,45 @@ class FromText:
         return _embedded(
             self.file, texts, len(self.templates), self.activation, self.checksum
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class FillClasses:
+    """Keeps class embeddings in the run itself: a rule of `init_from` for `Distill`.
+
+    The run then needs neither text tower nor file to be evaluated.
+
+    Attributes:
+      classes: where they are from.
+      names: what the source calls its classes, in the order of its labels.
+      place: which variable they fill, [k, d].
+    """
+
+    classes: ClassEmbeddings
+    names: tuple[str, ...]
+    place: str = "frozen/classes"
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Replaces what is at `place`.
+
+        Raises:
+          ValueError: if nothing is there, or of another number or width.
+        """
+        wanted = flat(variables).get(self.place)
+        if wanted is None:
+            raise ValueError(
+                f"FillClasses: there is no '{self.place}' in this run; write "
+                f"Distill(classes={len(self.names)}), which keeps them."
+            )
+        rows = self.classes(self.names)
+        if rows.shape != wanted.shape:
+            raise ValueError(
+                f"FillClasses: {self.classes} gives {list(rows.shape)} for "
+                f"{len(self.names)} classes, and '{self.place}' holds "
+                f"{list(wanted.shape)}: as many as Distill.classes, as wide as the "
+                f"encoder's features. Give embeddings of the same CLIP."
+            )
+        return replace_leaves(variables, {self.place: rows})
 
 
 def called(

@@ -318,7 +318,12 @@ def load(argument: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict
     spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess] and that a loader
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{file} defines no get_config(arg='').")
-    config = module.get_config(arg)
+    try:
+        config = module.get_config(arg)
+    except (OSError, ValueError) as error:  # of a file that it looks into
+        raise (
+            error if isinstance(error, ConfigError) else ConfigError(f"{file}: {error}")
+        ) from error
     for path, text in overrides:
         override(config, path, text)
     return config

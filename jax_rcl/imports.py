@@ -267,4 +267,11 @@ def _imported(
         shapes |= {f"{place}{rest}": leaf for rest, leaf in held.items()}
         target_of |= {f"{place}{rest}": f"{prefix}{rest}" for rest in held}
     found = flatten(to_variables(read(rule.file), unflatten(shapes)))
+    broken = [path for path, x in found.items() if not np.isfinite(x).all()]
+    if broken:
+        raise ValueError(
+            f"{type(rule).__name__}: {rule.file} holds numbers that are not finite in "
+            f"{len(broken)} array(s), such as '{target_of[broken[0]]}'; its training "
+            f"diverged, or the file is damaged."
+        )
     return replace_leaves(variables, {target_of[path]: x for path, x in found.items()})

@@ -3,13 +3,21 @@
 import math
 import sys
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from jax_rcl import class_embeddings
-from jax_rcl.class_embeddings import FromText, called, text_features, tokens
+from jax_rcl.class_embeddings import (
+    FillClasses,
+    FromText,
+    called,
+    text_features,
+    tokens,
+)
 from jax_rcl.config import build, from_json, node, to_json
+from jax_rcl.core import Variables
 from jax_rcl.data.imagenet import IMAGENET_100, IMAGENET_100_NAMES, IMAGENET_100B
 from jax_rcl.evaluate.zero_shot import ClassEmbeddings, FromFile
 from jax_rcl.prepare.class_embeddings import prepare, read_arguments
@@ -266,3 +274,36 @@ def test_it_can_be_configured_and_is_its_settings(names):
     assert hash(rule) == hash(FromText("clip.npz", names=names))
     assert rule != FromText("clip.npz", ("a {}",), names)
     assert str(rule) == "clip.npz for 'A photo of {}'"
+
+
+def kept(classes, width):
+    """Variables of a run that keeps so many class embeddings."""
+    shape = jax.ShapeDtypeStruct((classes, width), np.float32)
+    return Variables(params={}, frozen={"classes": shape}, memory={})
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A file of embeddings of two classes, five wide."""
+    rows = np.arange(10, dtype=np.float32).reshape(2, 5)
+    np.savez(tmp_path / "classes.npz", embedding=rows, names=["b", "a"])
+    return FromFile(str(tmp_path / "classes.npz"))
+
+
+def test_a_run_keeps_the_embeddings_of_its_classes_in_their_order(written):
+    filled = FillClasses(written, ("a", "b"))(kept(2, 5))
+    np.testing.assert_array_equal(filled.frozen["classes"], written(("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        (kept(2, 8), r"gives \[2, 5\] .* holds \[2, 8\]"),
+        (kept(3, 5), r"gives \[2, 5\] .* holds \[3, 5\]"),
+        (Variables(params={}, frozen={}, memory={}), r"Distill\(classes=2\)"),
+    ],
+    ids=["width", "number", "none"],
+)
+def test_embeddings_that_do_not_fit_a_run_are_refused(written, variables, told):
+    with pytest.raises(ValueError, match=told):
+        FillClasses(written, ("a", "b"))(variables)

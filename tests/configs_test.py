@@ -32,6 +32,7 @@ from jax_rcl.data.sources import Synthetic
 from jax_rcl.networks.clip import ClipResNet, ClipViT
 from jax_rcl.networks.clip_text import ClipText
 from jax_rcl.networks.resnet import ResNet
+from jax_rcl.results import trained
 from jax_rcl.train import train
 from jax_rcl.weights import clip, moco, torchvision, uniformity
 
@@ -86,9 +87,9 @@ VARIANTS = (
     "fashion_distill:distortion=all,teacher=runs/clothes",
     "fashion_distill:method=supervised,distortion=none,teacher=runs/clothes",
     "fashion_distill:method=distilled,distortion=noise,teacher=runs/clean",
-    "clip_student:clip=clip.npz,tower=RN101",
+    "clip_student:clip=clip.npz",
     "clip_student:clip=vit.npz,distortion=all,classes=none,schedule=cosine",
-    "clip_student:clip=clip.npz,tower=RN101,distortion=mixture1,fixed=7,curriculum=on,"
+    "clip_student:clip=clip.npz,distortion=masks,fixed=7,curriculum=on,"
     "loss=clip,teacher_norm=batch,norm=released,classes=none",
     "clip_probe:source=runs/student",
     "clip_probe:clip=vit.npz,tower=ViT-B-32,distortion=noise30,labels=0.1",
@@ -114,7 +115,7 @@ WHOLE = (
     "imagenet100_probe:source=runs/patch,shifts=computed",
     "attributes_uniformity:data=zappos",
     "fashion_distill:distortion=all,teacher=runs/clothes",
-    "clip_student:clip=clip.npz,tower=RN101",
+    "clip_student:clip=clip.npz",
     "clip_probe:source=runs/student",
     "clip_transfer:source=runs/student",
     *(f"clip_evaluate:run=runs/probe{x}" for x in ("", ",what=corruptions")),
@@ -145,7 +146,7 @@ STARTS = {
     "runs/clothes": "fashion_distill:method=teacher",
     "runs/clean": "fashion_distill:method=supervised,distortion=none,"
     "teacher=runs/clothes",
-    "runs/student": "clip_student:clip=clip.npz,tower=RN101",
+    "runs/student": "clip_student:clip=clip.npz",
     "runs/probe": "clip_probe:source=runs/student",
     "runs/baseline": "clip_baseline:weights=resnet101.npz,distortion=none",
 }
@@ -685,6 +686,25 @@ def test_every_command_of_non_semantic_negatives_is_one(stored, monkeypatch):
     for path, value in overrides:
         configs.override(patch, path, value)
     assert isinstance(configs.build(patch.augment).operation, PatchMosaic)
+
+
+@pytest.mark.slow
+def test_a_student_needs_no_file_of_weights_once_it_is_trained(
+    prepared, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(prepared)
+    made = small("clip_student:clip=clip.npz,distortion=noise30")
+    results = run(made, tmp_path / "run")
+    assert {"zero_shot/top1", "zero_shot/clean/top1"} <= set(results)
+    shutil.rmtree(tmp_path / "run" / STATES / str(made.steps))
+    shutil.rmtree(tmp_path / "run" / "report")
+    hidden = Path("clip.npz").rename("hidden.npz")
+    try:
+        assert run(made, tmp_path / "run") == results
+        _, encode = trained(tmp_path / "run")
+        assert encode(np.zeros((2, 32, 32, 3), np.float32))["logits"].shape == (2, 100)
+    finally:
+        hidden.rename("clip.npz")
 
 
 def test_a_probe_starts_from_the_encoder_of_another_run(pretrained, tmp_path):

@@ -90,7 +90,7 @@ OBJECTIVES = {
         Dropping(), Linear(4), encoder_is="frozen in training mode", targets="target"
     ),
     "distill": Distill(ENCODER, block=5),
-    "distill-simclr": Distill(Dropping(), ENCODER, "simclr"),
+    "distill-simclr": Distill(Dropping(), ENCODER, "simclr", classes=5),
     "distill-students": Distill(ENCODER, loss_type="simclr_ss"),
     "distill-both": Distill(ENCODER, loss_type="simclr_both"),
     "distill-released": Distill(ENCODER, loss_type="clip", teacher_norm="batch"),

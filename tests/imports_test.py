@@ -418,6 +418,14 @@ def test_a_frozen_teacher_and_a_text_tower_are_filled_by_their_prefixes(tmp_path
     jax.tree.map(np.testing.assert_array_equal, found, given)
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    state = clip.from_variables(clip_parts("vit", 1))
+    state["visual.conv1.weight"][0, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "clip.npz", **state)
+    with pytest.raises(ValueError, match="not finite in 1 array.*params/encoder"):
+        ImportClip(str(tmp_path / "clip.npz"))(as_run(clip_parts("vit", 2)))
+
+
 def test_a_tower_of_another_kind_or_size_is_refused_with_what_is_left_over(tmp_path):
     own = as_run(clip_parts("vit", 2))
     with pytest.raises(ValueError, match=r"- visual\.bn1\.running_mean \(1,\)"):

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "transfer": "core checkpoint",
     "imports": "core checkpoint transfer weights",
     "weights.export": "checkpoint config prepare run_features weights",
-    "class_embeddings": "data networks weights",
+    "class_embeddings": "checkpoint core data evaluate networks transfer weights",
     "denoising": "",
     "inpainting": "networks parallel",
     "bench_losses": "losses parallel",

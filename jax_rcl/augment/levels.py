@@ -102,7 +102,8 @@ class Curriculum:
     students of Ravula et al. 2021 (https://arxiv.org/abs/2110.07439) may be trained.
 
     Attributes:
-      epochs: of the whole run, in which `Clock.progress` goes from 0 to 1.
+      epochs: of the whole run, in which `Clock.progress` goes from 0 to 1: as many as
+        `Experiment.epochs`, also where that is overridden.
       start: strength in the first epoch, in [0, 1].
       time: epochs in which the distance to 1 falls to 1/e of what it was, above 0.
 

@@ -1,9 +1,10 @@
 """Losses that pull a student to a teacher: of embeddings, and of class predictions.
 
 A student s_i and its teacher t_i embed the same example i; s and t below are unit
-vectors, except in `embedding_mse`. Nothing here stops gradients: that the teacher gets
-none is said by who differentiates. Ravula et al. 2021
-(https://arxiv.org/abs/2110.07439), with the names of its released code in brackets.
+vectors, except in `embedding_mse`. Bounds of values hold up to rounding. Nothing here
+stops gradients: that the teacher gets none is said by who differentiates. Ravula et al.
+2021 (https://arxiv.org/abs/2110.07439), with the names of its released code in
+brackets.
 """
 
 import jax

@@ -34,6 +34,9 @@ class Distill:
       teacher_norm: whether batch normalisation of the teacher has the statistics that
         it learned ("inference"), or those of the batch of clean images ("batch"), as in
         the released code, where its framework switches the teacher to training mode.
+      classes: embeddings of so many classes are kept in `frozen/classes`, [k, d], for
+        zero-shot classification: `encode` then gives `logits`, too. Training does not
+        read them; `class_embeddings.FillClasses`, a rule of `init_from`, fills them.
       block: columns per block, for memory O(b·block); None for all at once.
     """
 
@@ -42,6 +45,7 @@ class Distill:
     loss_type: Loss = "simclr_st"
     temperature: float = 0.1
     teacher_norm: Literal["inference", "batch"] = "inference"
+    classes: int | None = None
     block: int | None = None
 
     def __post_init__(self) -> None:
@@ -51,10 +55,10 @@ class Distill:
                 f"Distill.temperature {self.temperature} must be above 0 and finite, "
                 "such as 0.1."
             )
-        if self.block is not None and self.block < 1:
-            raise ValueError(
-                f"Distill.block {self.block} must be at least 1 column, or None."
-            )
+        for name in ("classes", "block"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"Distill.{name} {value} must be at least 1, or None.")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -67,7 +71,7 @@ class Distill:
         Raises:
           ValueError: they do not give vectors of the same width.
         """
-        student_key, teacher_key = jax.random.split(key)
+        student_key, teacher_key, classes_key = jax.random.split(key, 3)
         params, stats, own = applying.fresh(
             self.encoder, student_key, batch["distorted"]
         )
@@ -81,10 +85,12 @@ class Distill:
                 f"teacher {list(given.shape[1:])}; they must be vectors of one width, "
                 "since they are compared."
             )
+        frozen = {"teacher": {"params": theirs, "batch_stats": their_stats}}
+        if self.classes is not None:
+            shape = (self.classes, own.shape[1])
+            frozen["classes"] = jax.random.normal(classes_key, shape)
         return Variables(
-            params={"encoder": params},
-            frozen={"teacher": {"params": theirs, "batch_stats": their_stats}},
-            memory={"encoder": stats},
+            params={"encoder": params}, frozen=frozen, memory={"encoder": stats}
         )
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
@@ -108,9 +114,14 @@ class Distill:
         return Outcome(value, {"encoder": stats}, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """`features` of the student."""
+        """`features` of the student; with classes also `logits`, cosines [n, k]."""
         params, stats = variables.params["encoder"], variables.memory["encoder"]
-        return {"features": applying.eval_apply(self.encoder, params, stats, images)}
+        features = applying.eval_apply(self.encoder, params, stats, images)
+        if self.classes is None:
+            return {"features": features}
+        classes = pairwise.unit(variables.frozen["classes"])
+        cosines = pairwise.similarities(pairwise.unit(features), classes)
+        return {"features": features, "logits": cosines}
 
     def _taught(self, teacher: Tree, batch: Batch, key: jax.Array) -> jax.Array:
         """The teacher's embeddings of this device's clean images."""

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -33,7 +34,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       path: of the file; its ending says what it is.
 
     Returns:
-      Arrays of the file's types; bfloat16 of PyTorch becomes float32.
+      Arrays of the file's types; bfloat16 becomes float32.
 
     Raises:
       ValueError: for another ending, a file that is damaged or was cut off, or a
@@ -59,7 +60,12 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     with _whole(path, SafetensorError):
-        return load_file(path)
+        arrays = load_file(path)
+    # A type that NumPy has only where `ml_dtypes` is there, as it is with JAX.
+    return {
+        name: x.astype(np.float32) if x.dtype == ml_dtypes.bfloat16 else x
+        for name, x in arrays.items()
+    }
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import types
 import warnings
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -47,6 +48,14 @@ def test_safetensors(tmp_path):
 def test_an_unknown_ending_names_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"\.npz, \.safetensors, \.pt, \.pth"):
         read(tmp_path / "w.h5")
+
+
+def test_half_precision_of_brains_becomes_single(tmp_path):
+    single = np.arange(6, dtype=np.float32).reshape(2, 3)
+    save_file({"w": single.astype(ml_dtypes.bfloat16)}, tmp_path / "w.safetensors")
+    found = read(tmp_path / "w.safetensors")["w"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, single)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
