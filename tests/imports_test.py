@@ -422,7 +422,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     state = clip.from_variables(clip_parts("vit", 1))
     state["visual.conv1.weight"][0, 0, 0, 0] = np.nan
     np.savez(tmp_path / "clip.npz", **state)
-    with pytest.raises(ValueError, match="not finite in 1 array.*params/encoder"):
+    with pytest.raises(ValueError, match=r"not finite in 1 array.*params/encoder"):
         ImportClip(str(tmp_path / "clip.npz"))(as_run(clip_parts("vit", 2)))
 
 
