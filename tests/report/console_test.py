@@ -183,7 +183,10 @@ def test_a_note_in_a_file_is_a_line():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [*itertools.product(("total_steps", "batch_size", "steps_per_epoch"), (0, -1))],
+    [
+        *itertools.product(("batch_size", "steps_per_epoch"), (0, -1)),
+        ("total_steps", -1),  # none at all where nothing is trained
+    ],
 )
 def test_counts_must_be_positive(name, value):
     with pytest.raises(ValueError, match=name):
