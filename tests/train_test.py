@@ -14,7 +14,9 @@ import pytest
 
 from jax_rcl import config as configs
 from jax_rcl import feed, parallel
-from jax_rcl.augment.compose import Views
+from jax_rcl.augment.compose import Pair, Views
+from jax_rcl.augment.distortions import GaussianNoise
+from jax_rcl.augment.geometry import CenterCrop
 from jax_rcl.augment.negatives import Negatives, PatchMosaic
 from jax_rcl.checkpoint import (
     BEST,
@@ -35,6 +37,7 @@ from jax_rcl.feed import SourceError
 from jax_rcl.interrupt import Interrupted
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.distill import Distill
 from jax_rcl.objectives.moco import MoCo
 from jax_rcl.optim import Sgd
 from jax_rcl.report import log
@@ -679,6 +682,19 @@ def test_a_queue_is_the_same_after_a_resume_and_on_many_devices(tmp_path):
     np.testing.assert_allclose(
         memories["whole"]["queue"], memories["many"]["queue"], rtol=1e-3, atol=1e-4
     )
+
+
+def test_the_picture_of_a_pair_shows_the_clean_image_beside_the_distorted_one(tmp_path):
+    made = tiny()
+    with made.unlocked():
+        made.augment = node(Pair, node(CenterCrop, 4), node(GaussianNoise, (0.5, 0.5)))
+        made.objective = node(Distill, made.objective.encoder)
+    run = Run.prepare(made, tmp_path / "run", mesh())
+    shown = first_views(run, jax.random.key(0))
+    assert shown.titles == ("clean", "distorted")
+    assert shown.images.shape == (8, 2, 4, 4, 3)
+    assert shown.images.min() >= 0 and shown.images.max() <= 1
+    assert (shown.images[:, 0] != shown.images[:, 1]).mean() > 0.5
 
 
 def test_the_picture_of_the_views_shows_the_negatives_beside_them(tmp_path):

@@ -15,7 +15,7 @@ from jax_rcl.augment.distortions import GaussianNoise, RandomMask, SquareMask
 from jax_rcl.augment.filters import GaussianBlur
 from jax_rcl.augment.geometry import Flip
 from jax_rcl.augment.levels import at_strength
-from jax_rcl.augment.mixtures import Fixed, mixture
+from jax_rcl.augment.mixtures import ByStrength, Fixed, mixture
 
 KEY = jax.random.key(0)
 KEYS = jax.random.split(KEY, 1000)
@@ -195,3 +195,25 @@ def test_what_is_fixed_compares_by_value_and_has_a_seed_from_0():
     assert hash(Fixed(MASK)) == hash(Fixed(MASK, 0))
     with pytest.raises(ValueError, match=r"Fixed\.seed -1 must be 0 or more"):
         Fixed(MASK, -1)
+
+
+@pytest.mark.parametrize("operation", [MASK, mixture(1), Flip()], ids=str)
+def test_by_strength_1_is_the_operation_as_it_is(operation):
+    graded = ByStrength(operation)
+    full = jax.jit(graded.at)(KEYS[3], SCENE, graded.checked(1))
+    np.testing.assert_allclose(full, operation(KEYS[3], SCENE), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(graded(KEYS[3], SCENE), operation(KEYS[3], SCENE))
+
+
+def test_by_strength_0_nothing_is_hidden_and_half_hides_half():
+    graded = ByStrength(RandomMask((0.8, 0.8)))
+    at, ones = jax.jit(graded.at), jnp.ones((10, 10, 1))
+    hidden = [int((at(KEY, ones, graded.checked(x)) == 0).sum()) for x in (0, 0.5, 1)]
+    assert hidden == [0, 40, 80]
+    assert graded.name == "random mask by strength"
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.1, (0.5, 0.5), float("nan")])
+def test_a_strength_out_of_its_range_is_refused(level):
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+        ByStrength(MASK).checked(level)

@@ -354,6 +354,34 @@ def test_the_mean_is_over_the_fifteen_standard_corruptions_if_all_are_there():
 # Folders.
 
 
+def test_families_of_corruptions_have_means_of_their_own(in_memory):
+    names = tuple(f"n{i:02}" for i in range(7))
+    labels = np.arange(28, dtype=np.int32) % 7
+    test = said(in_memory, labels, labels, names)
+    chosen = ("gaussian_noise", "shot_noise", "contrast", "pixelate", "saturate")
+    part = Corrupted(test, tuple(map(Corruption, chosen)), (2,))
+    robust = Robustness(HeadAccuracy(test, mapped=0), {"c": part})
+    found = robust.run(Head(7))
+    for kind in ("top1", "top5"):
+        own = {name: found[f"c/{name}/{kind}"] for name in chosen}
+        for family, members in (("noise", chosen[:2]), ("digital", chosen[2:4])):
+            mean = np.mean([own[name] for name in members])
+            np.testing.assert_allclose(found[f"c/{family}/{kind}"], mean)
+        np.testing.assert_allclose(found[f"c/{kind}"], np.mean(list(own.values())))
+    # One corruption is no family, and all of them are the mean already.
+    assert not {"c/extra/top1", "c/all/top1"} & set(found)
+    assert found["clean/top1"] == found["clean/top5"] == 1
+
+
+def test_beside_the_mean_over_the_standard_corruptions_is_that_over_all(test):
+    part = Corrupted(test, tuple(map(Corruption, (*STANDARD, *EXTRA))), (1,))
+    found = Robustness(HeadAccuracy(test, mapped=0), {"c": part}).run(Head())
+    own = {name: found[f"c/{name}/top1"] for name in (*STANDARD, *EXTRA)}
+    standard = np.mean([own[name] for name in STANDARD])
+    np.testing.assert_allclose(found["c/top1"], standard)
+    np.testing.assert_allclose(found["c/all/top1"], np.mean(list(own.values())))
+
+
 @pytest.mark.parametrize("group", ["", "blur/"])
 def test_corrupted_folders_are_found_with_and_without_groups(robust, folders, group):
     levels = {"n01": [0, 1], "n02": [1], "n03": [0], "n99": [0]}
