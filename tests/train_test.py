@@ -687,12 +687,12 @@ def test_a_queue_is_the_same_after_a_resume_and_on_many_devices(tmp_path):
 def test_the_picture_of_a_pair_shows_the_clean_image_beside_the_distorted_one(tmp_path):
     made = tiny()
     with made.unlocked():
-        made.augment = node(Pair, node(CenterCrop, 4), node(GaussianNoise, (0.5, 0.5)))
+        made.augment = node(Pair, node(CenterCrop, 8), node(GaussianNoise, (0.5, 0.5)))
         made.objective = node(Distill, made.objective.encoder)
     run = Run.prepare(made, tmp_path / "run", mesh())
     shown = first_views(run, jax.random.key(0))
     assert shown.titles == ("clean", "distorted")
-    assert shown.images.shape == (8, 2, 4, 4, 3)
+    assert shown.images.shape == (8, 2, 8, 8, 3)
     assert shown.images.min() >= 0 and shown.images.max() <= 1
     assert (shown.images[:, 0] != shown.images[:, 1]).mean() > 0.5
 
