@@ -175,8 +175,11 @@ ALIKE = (
     "uniformity_probe:weights=du.npz,layer=pooled",
     "fashion_distill:method=teacher",
     "fashion_distill:method=supervised,distortion=none,teacher=runs/clothes",
+    "clip_student:clip=vit.npz,distortion=all,classes=none,schedule=cosine",
     "clip_probe:released=probe.npz,part=probe,distortion=mask90",
     "clip_baseline:weights=resnet101.npz",
+    "clip_baseline:backbone=RN101,weights=clip.npz,encoder=frozen,distortion=none",
+    "clip_transfer:source=runs/probe,data=covid,folder=data/covid,draws=1",
 )
 # Stand-ins for data that the tests do not have: classes, size, channels.
 SHAPES = {
