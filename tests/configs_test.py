@@ -352,9 +352,10 @@ def arrays(workdir):
         }
 
 
-def store_starts():
-    """Puts the configs of `STARTS`, as they are, where others look for them."""
-    for workdir, variant in STARTS.items():
+def store_starts(*workdirs):
+    """Puts configs of `STARTS`, all or some of them, where others look for them."""
+    for workdir in workdirs or STARTS:
+        variant = STARTS[workdir]
         Path(workdir).mkdir(parents=True)
         (Path(workdir) / "config.json").write_text(configs.to_json(load(variant)))
 
@@ -472,7 +473,7 @@ def test_transfer_starts_from_runs_of_stage_1_on_the_same_images(
     other, message, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    store_starts()
+    store_starts("runs/first")
     Path("runs/other").mkdir()
     Path("runs/other/config.json").write_text(configs.to_json(load(other)))
     with pytest.raises(ConfigError, match=message):
@@ -498,7 +499,7 @@ def test_every_command_of_the_documentation_is_one(stored, monkeypatch):
 
 def test_a_linear_evaluation_starts_from_a_run_of_moco(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store_starts()
+    store_starts("runs/first", "runs/patch")
     with pytest.raises(ConfigError, match="runs/first is no run of imagenet100_moco"):
         load("imagenet100_probe:source=runs/first")
     with pytest.raises(ConfigError, match="'sets' has no value 'sketsh'"):
@@ -521,7 +522,7 @@ def imagenet(tmp_path_factory):
             for place in range(2 if part.name == "train" else 1):
                 image.save(folder / "data" / part / name / f"{place}.png")
     with contextlib.chdir(folder):
-        store_starts()
+        store_starts("runs/patch", "runs/uniformity")
     return folder
 
 
