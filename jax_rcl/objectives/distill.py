@@ -85,7 +85,9 @@ class Distill:
                 f"teacher {list(given.shape[1:])}; they must be vectors of one width, "
                 "since they are compared."
             )
-        frozen = {"teacher": {"params": theirs, "batch_stats": their_stats}}
+        frozen: dict[str, Tree] = {
+            "teacher": {"params": theirs, "batch_stats": their_stats}
+        }
         if self.classes is not None:
             shape = (self.classes, own.shape[1])
             frozen["classes"] = jax.random.normal(classes_key, shape)
