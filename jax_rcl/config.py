@@ -320,10 +320,10 @@ def load(argument: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict
         raise ConfigError(f"{file} defines no get_config(arg='').")
     try:
         config = module.get_config(arg)
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:  # of a file that it looks into
-        raise (
-            error if isinstance(error, ConfigError) else ConfigError(f"{file}: {error}")
-        ) from error
+        raise ConfigError(f"{file}: {error}") from error
     for path, text in overrides:
         override(config, path, text)
     return config

@@ -289,3 +289,10 @@ def test_what_says_the_best_is_a_number_of_an_evaluator():
     for monitor in ("loss", "/loss", "probe/"):
         with pytest.raises(ConfigError, match=r"must be <evaluator>/<number>, such as"):
             build(node(Best, monitor))
+
+
+def test_a_file_that_a_config_looks_into_and_is_not_there_is_one_error(tmp_path):
+    file = tmp_path / "reads.py"
+    file.write_text("def get_config(arg=''):\n    open('missing.npz')\n")
+    with pytest.raises(ConfigError, match=r"reads\.py: .*No such file.*missing\.npz"):
+        config.load(str(file))
