@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import jax_rcl
@@ -52,29 +51,13 @@ def make_encoder(run: Run) -> Callable[[Variables], Encode]:
 
     def encoder(variables: Variables) -> Encode:
         def encode(images: Any, layers: tuple[str, ...] | None = None) -> dict:
-            rows = on_devices(images, run.mesh)
+            rows = parallel.on_devices(images, run.mesh)
             outputs = apply(variables, rows, layers)
             return {k: x[: len(images)] for k, x in parallel.fetch(outputs).items()}
 
         return encode
 
     return encoder
-
-
-def on_devices(images: Any, mesh: Mesh) -> jax.Array:
-    """Images split over the devices, their number rounded up to a multiple of these.
-
-    What is on a device goes from there to the others, not by way of the host.
-    """
-    local = isinstance(images, jax.Array) and images.is_fully_addressable
-    if not isinstance(images, jax.Array) or (local and parallel.process_count() > 1):
-        return parallel.spread(np.asarray(images), mesh)
-    missing = -len(images) % mesh.size
-    if missing:
-        # Row 0, as `parallel.spread` repeats it.
-        more = jnp.broadcast_to(images[:1], (missing, *images.shape[1:]))
-        images = jnp.concatenate([images, more])
-    return jax.device_put(images, NamedSharding(mesh, PartitionSpec(parallel.DATA)))
 
 
 def run_evaluators(

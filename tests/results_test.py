@@ -14,7 +14,7 @@ from jax_rcl.augment.distortions import GaussianNoise
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.linear_probe import LinearProbe
 from jax_rcl.evaluate.sweep import LevelSweep
-from jax_rcl.results import make_encoder, on_devices
+from jax_rcl.results import make_encoder
 from jax_rcl.run import Run
 
 TINY = Path(__file__).parent / "tiny.py"
@@ -61,7 +61,7 @@ def test_images_on_a_device_do_not_come_to_the_host(images, devices, monkeypatch
     mesh = parallel.make_mesh(jax.devices()[:devices])
     monkeypatch.setattr(parallel, "spread", None)
     for given in (jnp.asarray(images), jax.device_put(images, jax.devices()[-1])):
-        rows = on_devices(given, mesh)
+        rows = parallel.on_devices(given, mesh)
         assert len(rows) == -(-12 // devices) * devices
         assert rows.sharding.device_set == {*jax.devices()[:devices]}
         np.testing.assert_array_equal(rows[:12], images)
