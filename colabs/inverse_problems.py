@@ -59,7 +59,12 @@ DISTORTION = "mask"  # @param ["mask", "square", "noise", "blur"]
 LEVEL = 0.9  # @param {type: "number"}
 
 # %%
-from jax_rcl.augment.distortions import GaussianNoise, Identity, RandomMask, SquareMask
+from jax_rcl.augment.distortions.pixelwise import (
+    GaussianNoise,
+    Identity,
+    RandomMask,
+    SquareMask,
+)
 from jax_rcl.augment.filters import GaussianBlur
 
 # Each draws its level for each image, uniformly between two bounds.
@@ -87,12 +92,12 @@ levels[DISTORTION] = tuple(sorted({*levels[DISTORTION], LEVEL}))
 # program serves all levels.
 
 # %%
+from jax_rcl.artifacts import Pictures
 from jax_rcl.augment.compose import unit_range
 from jax_rcl.config import build, node
-from jax_rcl.core import Pictures
 from jax_rcl.data.sources import Idx
 from jax_rcl.data.wrappers import Subset
-from jax_rcl.report import drawing, plots
+from jax_rcl.report.figures import drawing, plots
 
 train_set = node(Subset, node(Idx, split="train"), 0.1)
 test_set = node(Subset, node(Idx, split="test"), 0.1)
@@ -189,9 +194,9 @@ from jax_rcl.networks.heads import Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.distill import FROM_ONE_RUN, Distill
 from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim import Adam, Sgd
-from jax_rcl.schedules import Cosine
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Adam, Sgd
+from jax_rcl.optim.schedules import Cosine
+from jax_rcl.weights.restore import Restore
 
 anything = OneOf((Identity(), *ranges.values()))
 crop = node(Chain, (node(RandomResizedCrop, 28, area=(0.5, 1.0)), node(Flip)))
@@ -230,8 +235,8 @@ configs = {
 
 # %%
 from jax_rcl.report import log
-from jax_rcl.results import trained
-from jax_rcl.train import train
+from jax_rcl.train.evaluation import trained
+from jax_rcl.train.loop import train
 
 encoders = []
 for name, config in configs.items():
@@ -262,8 +267,8 @@ teacher, student, for_all = encoders
 # the clean image. The vertical line marks what you chose.
 
 # %%
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.sweep import LevelSweep
+from jax_rcl.evaluate.linear.probe import LinearProbe
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 
 
 def probe_of(distortion):
@@ -459,7 +464,7 @@ figure
 #
 # ```
 # git clone https://github.com/jax-rcl/jax_rcl && cd jax_rcl
-# python -m jax_rcl.prepare.imagenet100 --imagenet=/data/imagenet \
+# jax-rcl prepare imagenet100 --imagenet=/data/imagenet \
 #     --out=data/imagenet100
 # python -m jax_rcl.main --workdir=runs/student \
 #     --config=configs/clip_student.py:clip=RN101.pt,distortion=mask90
@@ -467,7 +472,7 @@ figure
 #     --config=configs/clip_probe.py:source=runs/student
 # python -m jax_rcl.main --workdir=runs/clip_probe \
 #     --config=configs/clip_probe.py:clip=RN101.pt,distortion=mask90
-# python -m jax_rcl.sweep runs/student_probe runs/clip_probe \
+# jax-rcl compare runs/student_probe runs/clip_probe \
 #     --names=student,CLIP --out=runs/sweeps
 # ```
 #
@@ -483,13 +488,13 @@ figure
 #
 # * Pick another distortion. A student of a weak one has less to gain, and less to lose.
 # * Change something: `loss_type` of `Distill`, which knows six; the bounds in `ranges`;
-#   `node(Pair, crop, chosen, node(Curriculum, EPOCHS))` of `jax_rcl.augment.levels`,
-#   under which the level rises slowly. A workdir holds one run, so give each its own.
+#   `node(Pair, crop, chosen, node(Curriculum, EPOCHS))` of `rcl.augment`, under which
+#   the level rises slowly. A workdir holds one run, so give each its own.
 # * Open `runs/all/report/index.html`: curves, facts and the whole config of a run.
 # * Train the whole table on Fashion-MNIST, three seeds, with classifiers that were
 #   trained with labels on distorted images from end to end:
 #
 #   ```
-#   python -m jax_rcl.table --table=configs/tables/distill_fashion.py \
+#   jax-rcl table --table=configs/tables/distill_fashion.py \
 #       --workdir=runs/distill_fashion
 #   ```

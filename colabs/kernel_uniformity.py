@@ -96,7 +96,7 @@ few, many = descend(loss_of, start[6:]), descend(loss_of, start)
 # and of twelve centroids; small dots are the start, large ones the end.
 
 # %%
-from jax_rcl.report import drawing
+from jax_rcl.report.figures import drawing
 
 
 def disc(axes, title):
@@ -308,8 +308,8 @@ figure
 # training. But a name may tell them: this is weak supervision.
 
 # %%
-from jax_rcl.data.emoji import Emoji
 from jax_rcl.data.prior import WithKeywords
+from jax_rcl.data.published.emoji import Emoji
 
 informed = WithKeywords(Emoji("google", "train"))
 for i in (37, 407, 629, 814, 888, 1147):
@@ -358,12 +358,12 @@ from jax_rcl.augment.color import ColorJitter, Grayscale
 from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop, Resize
 from jax_rcl.config import Experiment, differences, node
-from jax_rcl.evaluate.linear_probe import LinearProbe
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import EpochCosine
 
 train_set, test_set = (node(Emoji, "google", split) for split in ("train", "test"))
 jitter = node(Maybe, node(ColorJitter, 0.4, 0.4, 0.4, 0.1), 0.8)
@@ -407,7 +407,7 @@ configs = {
 print("\n".join(differences(*configs.values())))
 
 # %%
-from jax_rcl.train import train
+from jax_rcl.train.loop import train
 
 for name, config in configs.items():
     with capture_output():
@@ -425,7 +425,7 @@ for name, config in configs.items():
 
 # %%
 from jax_rcl.evaluate.features import features
-from jax_rcl.results import trained
+from jax_rcl.train.evaluation import trained
 
 maps, means = {}, {}
 for name in configs:
@@ -486,7 +486,7 @@ figure
 #
 # * Change the prior: `node(WithRandomBits, train_set)` is the control with a network,
 #   `node(WithPrior, train_set, "features.npz")` reads any file of vectors, and
-#   `python -m jax_rcl.prepare.features` writes one from a trained run.
+#   `jax-rcl prepare features` writes one from a trained run.
 # * Change `kernel`, `ridge` or `scale` of the objective. A workdir holds one run, so
 #   give each its own.
 # * Use the command line, with more epochs and a wider network:
@@ -500,6 +500,6 @@ figure
 # * Train the whole table, with Fashion-MNIST, SimCLR and the control, three seeds:
 #
 #   ```
-#   python -m jax_rcl.table --table=configs/tables/uniformity.py \
+#   jax-rcl table --table=configs/tables/uniformity.py \
 #       --workdir=runs/uniformity
 #   ```

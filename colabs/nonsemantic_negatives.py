@@ -61,13 +61,13 @@ EPOCHS = int(os.environ.get("EPOCHS", 20))
 # %%
 from sklearn.datasets import load_sample_images
 
+from jax_rcl.artifacts import Pictures
 from jax_rcl.augment.color import ColorJitter
 from jax_rcl.augment.compose import Chain, Views, unit_range
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
 from jax_rcl.augment.quilting import Quilting
-from jax_rcl.core import Pictures
-from jax_rcl.report import plots
+from jax_rcl.report.figures import plots
 
 colours = ColorJitter(0.4, 0.4, 0.4, 0.1)
 views = Views(Chain((RandomResizedCrop(224, area=(0.2, 1.0)), colours, Flip())))
@@ -122,7 +122,7 @@ show(("temple", "flower"), sheet, above + below)
 
 # %%
 from jax_rcl.losses import infonce, pairwise
-from jax_rcl.report import drawing
+from jax_rcl.report.figures import drawing
 
 temperature, size = 0.2, 16384
 rows = jax.random.normal(jax.random.key(0), (1 + size, 128))
@@ -178,7 +178,7 @@ figure
 # one compiled program for all severities.
 
 # %%
-from jax_rcl.augment.corruptions import Corruption
+from jax_rcl.augment.corruptions.table import Corruption
 
 names = ("gaussian_noise", "motion_blur", "frost", "fog")
 names += ("contrast", "pixelate", "jpeg_compression")
@@ -273,13 +273,13 @@ show(
 
 # %%
 from jax_rcl.data.sources import Npz
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.robustness import Corrupted, Robustness
+from jax_rcl.evaluate.linear.probe import LinearProbe
+from jax_rcl.evaluate.shifts.robustness import Corrupted, Robustness
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.moco import MoCo
-from jax_rcl.optim import AdamW
-from jax_rcl.schedules import Cosine
+from jax_rcl.optim.optimizers import AdamW
+from jax_rcl.optim.schedules import Cosine
 
 train_set, test_set = node(Npz, "train.npz"), node(Npz, "test.npz")
 corrupted = node(
@@ -325,7 +325,7 @@ configs = {
 print("\n".join(differences(*(config.objective for config in configs.values()))))
 
 # %%
-from jax_rcl.train import train
+from jax_rcl.train.loop import train
 
 numbers = {}
 for name, config in configs.items():
@@ -341,8 +341,8 @@ for name, config in configs.items():
 # it, for comparison, that of the image and another one; and both before training.
 
 # %%
-from jax_rcl.results import make_encoder, trained
-from jax_rcl.run import fresh_state
+from jax_rcl.train.evaluation import make_encoder, trained
+from jax_rcl.train.state import fresh_state
 
 run, plain = trained("runs/MoCo")
 encoders = {
@@ -446,7 +446,7 @@ figure
 #   corruptions that the probe is tested on; `negatives=none` is MoCo:
 #
 #   ```
-#   python -m jax_rcl.prepare.imagenet100 --imagenet=/data/imagenet \
+#   jax-rcl prepare imagenet100 --imagenet=/data/imagenet \
 #       --out=data/imagenet100
 #   python -m jax_rcl.main --config=configs/imagenet100_moco.py:negatives=patch \
 #       --workdir=runs/patch
@@ -457,7 +457,7 @@ figure
 # * Compare what was found, once there is a run of each:
 #
 #   ```
-#   python -m jax_rcl.robustness --runs moco=runs/moco_probe \
+#   jax-rcl compare --runs moco=runs/moco_probe \
 #       --runs patch=runs/patch_probe --baseline moco --out runs/robustness
 #   ```
 #

@@ -63,7 +63,7 @@ print({name: (x.shape, x.dtype) for name, x in digits[0].items()})
 # %%
 from jax_rcl.augment.compose import Chain, Views, unit_range
 from jax_rcl.augment.geometry import RandomResizedCrop
-from jax_rcl.report import plots
+from jax_rcl.report.figures import plots
 
 augment = Views(Chain((RandomResizedCrop(8, area=(0.5, 1.0)),)), count=4)
 images = np.stack([digits[i]["image"] for i in range(8)])
@@ -148,7 +148,7 @@ paths = {"SupCon": descend(supcon, start), "NT-Xent": descend(nt_xent, start)}
 # classes.
 
 # %%
-from jax_rcl.report import drawing
+from jax_rcl.report.figures import drawing
 
 figure = drawing.figure(800, 430)
 places = figure.subplots(1, 2)
@@ -199,13 +199,13 @@ for name, (_, values) in paths.items():
 
 # %%
 from jax_rcl.config import Experiment, differences, node
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.networks.heads import Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SimCLR, SupCon
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import Cosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import Cosine
 
 
 def experiment(method, temperature=0.1):
@@ -260,7 +260,7 @@ except ValueError as error:
 # the last one stopped; once the run is finished, it only says so.
 
 # %%
-from jax_rcl.train import train
+from jax_rcl.train.loop import train
 
 numbers = train(config, "runs/supcon")
 
@@ -269,8 +269,9 @@ numbers = train(config, "runs/supcon")
 # encoder is a function from images to named features.
 
 # %%
-from jax_rcl.report import curves, log
-from jax_rcl.results import trained
+from jax_rcl.report import log
+from jax_rcl.report.figures import curves
+from jax_rcl.train.evaluation import trained
 
 run, encode = trained("runs/supcon")
 history = log.read("runs/supcon")

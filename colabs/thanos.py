@@ -54,7 +54,7 @@ EPOCHS = int(os.environ.get("EPOCHS", 15))
 # coarse map names them; `coarsened` puts it on a source, whose images stay as they are.
 
 # %%
-from jax_rcl.data.coarse import MNIST
+from jax_rcl.data.published.coarse import MNIST
 from jax_rcl.data.sources import Digits
 from jax_rcl.data.wrappers import coarsened
 
@@ -66,7 +66,7 @@ print("coarse", " ".join(str(k) for k in MNIST.mapping), "of", coarse.class_name
 # %%
 from jax_rcl.augment.compose import Chain, Views, unit_range
 from jax_rcl.augment.geometry import RandomResizedCrop
-from jax_rcl.report import plots
+from jax_rcl.report.figures import plots
 
 augment = Views(Chain((RandomResizedCrop(8, area=(0.5, 1.0)),)))
 images = np.stack([coarse[i]["image"] for i in range(12)])
@@ -144,7 +144,7 @@ paths = {name: descend(term, start) for name, term in terms.items()}
 # circle is the sphere's outline, lines are the ways of the points, colours are classes.
 
 # %%
-from jax_rcl.report import drawing
+from jax_rcl.report.figures import drawing
 
 figure = drawing.figure(800, 300)
 for axes, (name, (points, values)) in zip(
@@ -245,8 +245,8 @@ from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.terms import Reconstruction
-from jax_rcl.optim import AdamW
-from jax_rcl.schedules import Cosine
+from jax_rcl.optim.optimizers import AdamW
+from jax_rcl.optim.schedules import Cosine
 
 train_set, test_set = node(Digits, "train"), node(Digits, "test")
 statistics = {"mean": (0.3,), "std": (0.37,)}
@@ -307,7 +307,7 @@ print("\n".join(differences(configs["SupCon"], configs["InfoNCE"])))
 # report page of each workdir, `runs/SupCon/report/index.html`.
 
 # %%
-from jax_rcl.train import train
+from jax_rcl.train.loop import train
 
 numbers = {}
 for name, config in configs.items():
@@ -331,10 +331,10 @@ for name, config in configs.items():
 # of unchanged images, which are computed once.
 
 # %%
-from jax_rcl.evaluate.linear_probe import LinearProbe
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.networks.heads import Concatenated
 from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.transfer import Restore
+from jax_rcl.weights.restore import Restore
 
 
 def on_fine_labels(*workdirs):
@@ -418,7 +418,7 @@ for name, found in numbers.items():
 # nor what it is good for.
 
 # %%
-from jax_rcl.results import trained
+from jax_rcl.train.evaluation import trained
 
 encoders, findings = {}, {}
 for name in configs:
@@ -490,6 +490,6 @@ for name in ("contrast", "reconstruction"):
 # * Train the whole table, on Fashion-MNIST with three seeds, in an hour on two cores:
 #
 #   ```
-#   python -m jax_rcl.table --table=configs/tables/thanos_fashion.py \
+#   jax-rcl table --table=configs/tables/thanos_fashion.py \
 #       --workdir=runs/thanos_fashion
 #   ```

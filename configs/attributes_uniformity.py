@@ -1,8 +1,8 @@
 """Decoupled uniformity with attributes as prior knowledge: birds (CUB) and shoes.
 
-    python -m jax_rcl.prepare.cub --folder=data/CUB_200_2011 --out=data/cub_prior.npz
+    jax-rcl prepare cub --folder=data/CUB_200_2011 --out=data/cub_prior.npz
     python -m jax_rcl.main --config=configs/attributes_uniformity.py --workdir=runs/cub
-    python -m jax_rcl.prepare.zappos --folder=data/zappos --out=data/zappos_prior.npz
+    jax-rcl prepare zappos --folder=data/zappos --out=data/zappos_prior.npz
     python -m jax_rcl.main --config=configs/attributes_uniformity.py:data=zappos \
         --workdir=runs/zappos
 
@@ -18,18 +18,18 @@ from jax_rcl.augment.color import ColorJitter, Grayscale
 from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.cub import Cub200
 from jax_rcl.data.prior import WithPrior
-from jax_rcl.data.zappos import Zappos
-from jax_rcl.evaluate.cross_validated import CrossValidated
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.data.published.cub import Cub200
+from jax_rcl.data.published.zappos import Zappos
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.cross_validated import CrossValidated
 from jax_rcl.evaluate.when import Every
 from jax_rcl.losses.kernels import Rbf
 from jax_rcl.networks.heads import Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import EpochCosine
 
 SMALL = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
 # Source, its folder, sides of images in training, of views and of images at

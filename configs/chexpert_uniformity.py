@@ -1,6 +1,6 @@
 """Decoupled uniformity on chest radiographs (CheXpert), GLoRIA's features as prior.
 
-    python -m jax_rcl.prepare.join --features=gloria.npz --out=data/chexpert_prior.npz \
+    jax-rcl prepare join --features=gloria.npz --out=data/chexpert_prior.npz \
         --config=configs/chexpert_uniformity.py:prior=none
     python -m jax_rcl.main --config=configs/chexpert_uniformity.py \
         --workdir=runs/chexpert
@@ -17,16 +17,16 @@ from jax_rcl.augment.affine import RandomRotation
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.chexpert import CheXpert
 from jax_rcl.data.prior import WithPrior
+from jax_rcl.data.published.chexpert import CheXpert
 from jax_rcl.data.wrappers import Channels
-from jax_rcl.evaluate.per_target import PerTarget
+from jax_rcl.evaluate.linear.per_target import PerTarget
 from jax_rcl.losses.kernels import Rbf
 from jax_rcl.networks.heads import Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim import Lars
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Lars
+from jax_rcl.optim.schedules import EpochCosine
 
 LARS = {
     "released": {"decayed": "all", "at_zero": "stay"},

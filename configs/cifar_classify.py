@@ -20,9 +20,9 @@ from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.classify import FROZEN_ENCODER, Classify
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import Cosine
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import Cosine
+from jax_rcl.weights.restore import Restore
 
 
 def get_config(arg=""):

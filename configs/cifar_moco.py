@@ -22,14 +22,14 @@ from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.moco import MoCo
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import EpochCosine
 
 BATCH = 512
 

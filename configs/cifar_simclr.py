@@ -14,16 +14,16 @@ from jax_rcl.augment.color import ColorJitter, Grayscale
 from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.config import Experiment, node, parse
-from jax_rcl.data.decoded import Tfds
+from jax_rcl.data.folders import Tfds
 from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SimCLR
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import Cosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import Cosine
 
 
 def get_config(arg=""):

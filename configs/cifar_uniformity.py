@@ -13,14 +13,14 @@ from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.config import Experiment, node, parse
 from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.cross_validated import CrossValidated
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.cross_validated import CrossValidated
 from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import EpochCosine
 
 
 def get_config(arg=""):

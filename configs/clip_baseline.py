@@ -18,14 +18,13 @@ images, the run `teacher` of this file, makes of the clean image is learned, too
 """
 
 from jax_rcl.augment.compose import Chain, Pair, Views
-from jax_rcl.augment.conditions import CONDITIONS, SWEEPS, sweeps_of
+from jax_rcl.augment.distortions.conditions import CONDITIONS, SWEEPS, sweeps_of
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.sweep import LevelSweep
-from jax_rcl.imports import ImportClip, ImportDistill, ImportResNet
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.networks import clip
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
@@ -34,9 +33,10 @@ from jax_rcl.objectives.knowledge_distillation import (
     FROM_CLASSIFIER,
     KnowledgeDistillation,
 )
-from jax_rcl.optim import Adam
-from jax_rcl.schedules import Cosine, EpochCosine
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Adam
+from jax_rcl.optim.schedules import Cosine, EpochCosine
+from jax_rcl.weights.imports import ImportClip, ImportDistill, ImportResNet
+from jax_rcl.weights.restore import Restore
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}

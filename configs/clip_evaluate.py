@@ -19,20 +19,20 @@ from pathlib import Path
 
 from jax_rcl import config
 from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.conditions import SWEEPS
+from jax_rcl.augment.distortions.conditions import SWEEPS
 from jax_rcl.augment.geometry import CenterCrop, ResizeShorter
 from jax_rcl.config import CLASS, ConfigError, Experiment, node, parse, unknown
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import AS_RELABELLED, IMAGENET_100, RELABELLED
+from jax_rcl.config.workdir import stored_config
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.published.imagenet import AS_RELABELLED, IMAGENET_100, RELABELLED
 from jax_rcl.data.wrappers import Relabel, Subset
-from jax_rcl.denoising import NonLocalMeans
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.robustness import CorruptedFolders, Robustness
-from jax_rcl.evaluate.sweep import LevelSweep
-from jax_rcl.inpainting import DeepDecoder
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
+from jax_rcl.evaluate.shifts.robustness import CorruptedFolders, Robustness
 from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.run import stored_config
-from jax_rcl.transfer import Restore
+from jax_rcl.restoration.deep_decoder import DeepDecoder
+from jax_rcl.restoration.non_local_means import NonLocalMeans
+from jax_rcl.weights.restore import Restore
 
 KINDS = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
 AS = {"resize": "as torchvision"}

@@ -19,23 +19,23 @@ repeats at every level of the paper's); `folder` (has train/ and val/).
 from pathlib import Path
 
 from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.conditions import CONDITIONS, SWEEPS, sweeps_of
+from jax_rcl.augment.distortions.conditions import CONDITIONS, SWEEPS, sweeps_of
+from jax_rcl.augment.distortions.mixtures import Fixed
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
-from jax_rcl.augment.mixtures import Fixed
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100
+from jax_rcl.config.workdir import stored_config
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.labelled import FewLabels
+from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.sweep import LevelSweep
-from jax_rcl.imports import ImportClip, ImportDistill
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.networks import clip
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.objectives.classify import FROZEN_ENCODER, Classify
-from jax_rcl.optim import Adam
-from jax_rcl.run import stored_config
-from jax_rcl.schedules import Cosine, EpochCosine
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Adam
+from jax_rcl.optim.schedules import Cosine, EpochCosine
+from jax_rcl.weights.imports import ImportClip, ImportDistill
+from jax_rcl.weights.restore import Restore
 
 TOWERS = {name.replace("/", "-"): name for name in ("RN101", *clip.TOWERS)}
 FILLED = "frozen/encoder/params", "frozen/encoder/batch_stats"

@@ -14,29 +14,29 @@ in `Distill` (batch: as released); `schedule` (released: cosine of the epoch ove
 123, nearly constant; cosine: to zero); `norm` (released: statistics of a quarter of the
 batch); `activation` (gelu: of many transformers that are not OpenAI's); `epochs`,
 `batch_size`, `compute`; `classes` (text: by CLIP's own text tower, extra `zeroshot`; a
-file of jax_rcl.prepare.class_embeddings; none); `folder` (has train/ and val/).
+file of jax-rcl prepare class_embeddings; none); `folder` (has train/ and val/).
 """
 
 from jax_rcl.augment.compose import Chain, Pair
-from jax_rcl.augment.conditions import CONDITIONS, SWEEPS, sweeps_of
+from jax_rcl.augment.distortions.conditions import CONDITIONS, SWEEPS, sweeps_of
+from jax_rcl.augment.distortions.levels import Curriculum
+from jax_rcl.augment.distortions.mixtures import Fixed
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
-from jax_rcl.augment.levels import Curriculum
-from jax_rcl.augment.mixtures import Fixed
-from jax_rcl.class_embeddings import FillClasses, FromText
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.published.imagenet import IMAGENET_100
+from jax_rcl.evaluate.class_embeddings import FillClasses, FromText
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.sweep import LevelSweep
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.evaluate.zero_shot import FromFile
-from jax_rcl.imports import ImportClip
 from jax_rcl.networks import clip
 from jax_rcl.networks.heads import Normalized
 from jax_rcl.objectives.distill import Distill
-from jax_rcl.optim import Adam
-from jax_rcl.schedules import Cosine, EpochCosine
+from jax_rcl.optim.optimizers import Adam
+from jax_rcl.optim.schedules import Cosine, EpochCosine
 from jax_rcl.weights import clip_files
 from jax_rcl.weights.clip import architecture
+from jax_rcl.weights.imports import ImportClip
 
 LOSSES = ("simclr_st", "simclr", "simclr_ss", "simclr_both", "clip", "mse")
 AS = {"resize": "as torchvision"}

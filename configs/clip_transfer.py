@@ -17,23 +17,23 @@ distortion in testing, for the mean and its deviation.
 from pathlib import Path
 
 from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.conditions import CONDITIONS
+from jax_rcl.augment.distortions.conditions import CONDITIONS
+from jax_rcl.augment.distortions.mixtures import ByStrength
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop, ResizeShorter
-from jax_rcl.augment.mixtures import ByStrength
 from jax_rcl.config import Experiment, node, parse
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100B
+from jax_rcl.config.workdir import stored_config
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.labelled import FewLabels
+from jax_rcl.data.published.imagenet import IMAGENET_100B
+from jax_rcl.data.published.stl10 import Stl10
 from jax_rcl.data.sources import Cifar
-from jax_rcl.data.stl10 import Stl10
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.sweep import LevelSweep
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.networks.heads import Linear
 from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.optim import Adam
-from jax_rcl.run import stored_config
-from jax_rcl.schedules import EpochCosine
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Adam
+from jax_rcl.optim.schedules import EpochCosine
+from jax_rcl.weights.restore import Restore
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "covid": 2, "imagenet100b": 100}
 AS = {"resize": "as torchvision"}

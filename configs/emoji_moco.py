@@ -13,22 +13,22 @@ Options of the file: `negatives` (none, patch, texture: synthesised on the devic
 
 from jax_rcl.augment.color import ColorJitter, Grayscale
 from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.corruptions import STANDARD, Corruption
+from jax_rcl.augment.corruptions.table import STANDARD, Corruption
 from jax_rcl.augment.filters import GaussianBlur
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop, Resize
 from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.emoji import Emoji
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
-from jax_rcl.evaluate.robustness import Corrupted, Robustness
+from jax_rcl.data.published.emoji import Emoji
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
+from jax_rcl.evaluate.shifts.robustness import Corrupted, Robustness
 from jax_rcl.evaluate.when import AtEnd, Every
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.moco import MoCo
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import EpochCosine
 
 
 def get_config(arg=""):

@@ -17,18 +17,18 @@ from jax_rcl.augment.color import ColorJitter, Grayscale
 from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop, Resize
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.emoji import Emoji
 from jax_rcl.data.prior import WithKeywords, WithRandomBits
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.data.published.emoji import Emoji
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.when import Every
 from jax_rcl.losses.kernels import Rbf
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SimCLR
 from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import EpochCosine
 
 
 def get_config(arg=""):

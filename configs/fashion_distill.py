@@ -16,15 +16,15 @@ from; `loss` of the student; `share` of the images, `epochs`, `width` of the Res
 """
 
 from jax_rcl.augment.compose import Chain, OneOf, Pair, Views
-from jax_rcl.augment.distortions import GaussianNoise, Identity, RandomMask
+from jax_rcl.augment.distortions.pixelwise import GaussianNoise, Identity, RandomMask
 from jax_rcl.augment.filters import GaussianBlur
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.sources import Idx
 from jax_rcl.data.wrappers import Subset
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.sweep import LevelSweep
+from jax_rcl.evaluate.linear.probe import LinearProbe
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.evaluate.when import AtEnd
 from jax_rcl.networks.heads import Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
@@ -35,9 +35,9 @@ from jax_rcl.objectives.knowledge_distillation import (
     KnowledgeDistillation,
 )
 from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim import Adam, Sgd
-from jax_rcl.schedules import Cosine
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Adam, Sgd
+from jax_rcl.optim.schedules import Cosine
+from jax_rcl.weights.restore import Restore
 
 MEAN, STD = (0.286,), (0.353,)
 MASK, NOISE = RandomMask((0.25, 0.95)), GaussianNoise((0.1, 0.75))

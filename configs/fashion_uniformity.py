@@ -22,8 +22,8 @@ from jax_rcl.config import Experiment, node, only_with, parse
 from jax_rcl.data.prior import WithRandomBits
 from jax_rcl.data.sources import Idx
 from jax_rcl.data.wrappers import Subset
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.when import Every
 from jax_rcl.losses.kernels import Rbf
 from jax_rcl.networks.decoder import ResNetDecoder
@@ -33,9 +33,9 @@ from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.supcon import SimCLR
 from jax_rcl.objectives.terms import Reconstruction
 from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim import AdamW, Sgd
-from jax_rcl.run_features import WithFeatures
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import AdamW, Sgd
+from jax_rcl.optim.schedules import EpochCosine
+from jax_rcl.train.features import WithFeatures
 
 MEAN, STD = (0.286,), (0.353,)
 

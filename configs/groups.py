@@ -15,20 +15,20 @@ torchvision, a file to start from), `size`, `epochs`, `batch_size`.
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.config import Best, Experiment, node, parse
-from jax_rcl.data.celeba import CelebA
-from jax_rcl.data.grouped import Grouped
+from jax_rcl.data.published.celeba import CelebA
+from jax_rcl.data.published.grouped import Grouped
 from jax_rcl.evaluate.groups import GroupAccuracy
 from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.recovery import GroupRecovery
 from jax_rcl.evaluate.when import AtEnd, Every
-from jax_rcl.imports import ImportResNet
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.group_dro import GroupDRO
 from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.terms import Contrast
-from jax_rcl.optim import Sgd
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.weights.imports import ImportResNet
 
 SOURCES = {"waterbirds": Grouped, "celeba": CelebA}
 

@@ -11,7 +11,7 @@ made on the device), `alpha`, `queue`, `recipe` (paper; ifm: batch 512, lr 0.8),
 `version` (of MoCo), `low` and `high` (sides of patches in pixels), `norm` (released:
 statistics of an eighth of the batch, keys shuffled), `depth`, `epochs`, `compute`,
 `folder` (has train/ and val/), `textures` (has train/), `packed` (in the place of both,
-made by jax_rcl.prepare.pack: has train/ and val/).
+made by jax-rcl prepare pack: has train/ and val/).
 """
 
 from jax_rcl.augment import color, filters, geometry
@@ -19,19 +19,19 @@ from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.packed import Packed
+from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.data.textures import WithTexture
 from jax_rcl.data.wrappers import Subset
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.moco import MoCo
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import EpochCosine, MultiStep
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import EpochCosine, MultiStep
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Global batch, learning rate as it is, momentum of the key encoder.

@@ -20,21 +20,21 @@ from pathlib import Path
 
 from jax_rcl import config
 from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.corruptions import STANDARD, Corruption
+from jax_rcl.augment.corruptions.table import STANDARD, Corruption
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.config import CLASS, Best, ConfigError, Experiment, node, parse, unknown
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100
+from jax_rcl.config.workdir import stored_config
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.robustness import Corrupted, CorruptedFolders, Robustness
-from jax_rcl.imports import ImportMoCo
+from jax_rcl.evaluate.shifts.robustness import Corrupted, CorruptedFolders, Robustness
 from jax_rcl.networks.heads import Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.classify import FROZEN_ENCODER, Classify
-from jax_rcl.optim import Sgd
-from jax_rcl.run import stored_config
-from jax_rcl.schedules import MultiStep
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import MultiStep
+from jax_rcl.weights.imports import ImportMoCo
+from jax_rcl.weights.restore import Restore
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILLED = ("frozen/encoder/params", "frozen/encoder/batch_stats")

@@ -8,7 +8,7 @@
 A ResNet-50 trained with LARS for 400 epochs as by the code of Dufumier et al. 2023,
 whose README gives the commands and no number; uniformity_probe.py measures it.
 Obtained: not yet run. How a prior is made: docs/decoupled_uniformity.md.
-Options of the file: `prior` (a file of jax_rcl.prepare) with `sigma` of the Gaussian
+Options of the file: `prior` (a file of `jax-rcl prepare`) with `sigma` of the Gaussian
 kernel and `ridge`; `scope` (global; released: within each quarter of a batch), `lars`
 (released; simclr: normalisation and biases are neither adapted nor decayed), `batch`,
 `depth`, `epochs`, `compute`, `folder` (has train/ and val/).
@@ -18,19 +18,19 @@ from jax_rcl.augment.color import ColorJitter, Grayscale
 from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.prior import WithPrior
+from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.data.wrappers import Subset
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.when import Every
 from jax_rcl.losses.kernels import Rbf
 from jax_rcl.networks.heads import Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim import Lars
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import Lars
+from jax_rcl.optim.schedules import EpochCosine
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LARS = {

@@ -11,15 +11,17 @@ run; Fashion-MNIST in tables/thanos_fashion.py. Options: `data` (and its `folder
 
 from jax_rcl.augment import color, compose, geometry
 from jax_rcl.config import Best, Experiment, node, parse
-from jax_rcl.data import coarse, sources, tiny_imagenet
+from jax_rcl.data import sources
+from jax_rcl.data.published import coarse, tiny_imagenet
 from jax_rcl.data.wrappers import Relabel, Split, Unbalanced
 from jax_rcl.evaluate import geometry as strata
-from jax_rcl.evaluate import head, linear_probe, reconstructions
+from jax_rcl.evaluate import head, reconstructions
+from jax_rcl.evaluate.linear import probe
 from jax_rcl.evaluate.when import AtEnd, Every
 from jax_rcl.networks import decoder, dropout, heads, resnet, vit
 from jax_rcl.objectives import spread, terms
-from jax_rcl.optim import AdamW
-from jax_rcl.schedules import EpochCosine
+from jax_rcl.optim.optimizers import AdamW
+from jax_rcl.optim.schedules import EpochCosine
 
 # Source, side of its images, mean and standard deviation of each channel, coarse map.
 C10 = (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)
@@ -113,7 +115,7 @@ def get_config(arg=""):
         evaluators={
             "val": node(head.HeadAccuracy, parts[1], mapped=0),
             "test": node(head.HeadAccuracy, parts[2], mapped=0, when=last),
-            "fine": node(linear_probe.LinearProbe, train, test, when=often),
+            "fine": node(probe.LinearProbe, train, test, when=often),
             "geometry": node(strata.Geometry, test, **asked),
             **(pictures if o.decoder != "none" else {}),
         },

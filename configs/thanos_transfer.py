@@ -18,16 +18,16 @@ from pathlib import Path
 
 from jax_rcl.augment.compose import Views
 from jax_rcl.config import CLASS, Best, ConfigError, Experiment, node, parse
+from jax_rcl.config.workdir import stored_config
 from jax_rcl.data.wrappers import Split
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.linear_probe import LinearProbe
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.when import AtEnd
 from jax_rcl.networks.heads import Concatenated, Linear
 from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.optim import AdamW
-from jax_rcl.run import stored_config
-from jax_rcl.schedules import EpochCosine
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import AdamW
+from jax_rcl.optim.schedules import EpochCosine
+from jax_rcl.weights.restore import Restore
 
 
 def get_config(arg=""):

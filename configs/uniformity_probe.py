@@ -19,17 +19,17 @@ from jax_rcl.augment.color import ColorJitter, Grayscale
 from jax_rcl.augment.compose import Chain, Maybe, Views
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.config import CLASS, Best, ConfigError, Experiment, node, only_with, parse
-from jax_rcl.data.decoded import ImageFolder
-from jax_rcl.data.imagenet import IMAGENET_100
+from jax_rcl.config.workdir import stored_config
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.imports import ImportUniformity
 from jax_rcl.networks.heads import Headed, Linear, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.classify import Classify
-from jax_rcl.optim import Sgd
-from jax_rcl.run import stored_config
-from jax_rcl.schedules import Plateau
-from jax_rcl.transfer import Restore
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import Plateau
+from jax_rcl.weights.imports import ImportUniformity
+from jax_rcl.weights.restore import Restore
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

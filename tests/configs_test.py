@@ -18,22 +18,24 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jax_rcl import comparison, parallel
 from jax_rcl import config as configs
+from jax_rcl import parallel
 from jax_rcl.augment.negatives import PatchMosaic
-from jax_rcl.check import plan
 from jax_rcl.checkpoint import STATES, Checkpoints, flat
-from jax_rcl.config import CLASS, ConfigError, node
-from jax_rcl.data.chexpert import PATHOLOGIES, CheXpert
-from jax_rcl.data.grouped import Grouped
-from jax_rcl.data.imagenet import IMAGENET_100, RENDITIONS
+from jax_rcl.config.nodes import CLASS, node
+from jax_rcl.config.types import ConfigError
 from jax_rcl.data.prior import WithRandomBits
+from jax_rcl.data.published.chexpert import PATHOLOGIES, CheXpert
+from jax_rcl.data.published.grouped import Grouped
+from jax_rcl.data.published.imagenet import IMAGENET_100, RENDITIONS
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.networks.clip import ClipResNet, ClipViT
 from jax_rcl.networks.clip_text import ClipText
 from jax_rcl.networks.resnet import ResNet
-from jax_rcl.results import trained
-from jax_rcl.train import train
+from jax_rcl.results.table import load as load_table
+from jax_rcl.train.evaluation import trained
+from jax_rcl.train.loop import train
+from jax_rcl.train.plan import plan
 from jax_rcl.weights import clip, moco, torchvision, uniformity
 
 ROOT = Path(__file__).parent.parent
@@ -611,7 +613,7 @@ def test_every_config_that_is_named_beside_inverse_problems_is_one(stored, monke
     for file, options in named:
         load(f"{file}{options.replace('RN101.pt', 'clip.npz')}")
     for table in re.findall(r"--table=configs/([\w/]+\.py)", text):
-        comparison.load(f"{ROOT}/configs/{table}")
+        load_table(f"{ROOT}/configs/{table}")
     for module, rest in re.findall(r"python -m jax_rcl\.([\w.]+) (--[^`\n]*)", text):
         if module not in ("main", "table"):
             program = importlib.import_module(f"jax_rcl.{module}")
@@ -619,7 +621,7 @@ def test_every_config_that_is_named_beside_inverse_problems_is_one(stored, monke
 
 
 def test_every_row_of_the_table_is_documented():
-    table = comparison.load(f"{ROOT}/configs/tables/nonsemantic_imagenet100.py")
+    table = load_table(f"{ROOT}/configs/tables/nonsemantic_imagenet100.py")
     text = (ROOT / "docs" / "nonsemantic_negatives.md").read_text()
     for row, run in zip(table.rows, table.runs[::2], strict=True):
         line = next(x for x in text.splitlines() if x.startswith(f"| `{row.name}`"))
@@ -639,7 +641,7 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
         ("shifts=computed", 2),
         ("shifts=", 1),
     ):
-        table = comparison.load(f"{file}:{options}")
+        table = load_table(f"{file}:{options}")
         assert len(table.columns) == len(table.rows[0].cells) == cells
         for run in table.runs:
             config = re.sub(r"\{[^}]*\}", "runs/patch", run.config)
@@ -679,7 +681,7 @@ def test_every_command_of_non_semantic_negatives_is_one(stored, monkeypatch):
         arguments = program.read_arguments(given)
         arguments = arguments[0] if isinstance(arguments, tuple) else arguments
         if module == "table":
-            comparison.load(arguments.table)
+            load_table(arguments.table)
         elif getattr(arguments, "config", None):
             made = configs.load(arguments.config)
             part = getattr(arguments, "part", "source")

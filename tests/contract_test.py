@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from jax_rcl import objectives, parallel, train_step
+from jax_rcl import objectives, parallel
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.checkpoint import flat
@@ -31,6 +31,7 @@ from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.objectives.terms import Contrast, Reconstruction
 from jax_rcl.objectives.uniformity import Uniformity
+from jax_rcl.train import step as train_step
 
 
 class TinyResNet(nn.Module):

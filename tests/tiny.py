@@ -2,15 +2,17 @@
 
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, parse
+from jax_rcl.config.experiment import Experiment
+from jax_rcl.config.files import parse
+from jax_rcl.config.nodes import node
 from jax_rcl.data.sources import Synthetic
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.vit import ViT
 from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim import Sgd
-from jax_rcl.schedules import Cosine
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import Cosine
 
 
 def get_config(arg=""):

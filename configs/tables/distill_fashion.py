@@ -1,6 +1,6 @@
 """Students of distorted Fashion-MNIST beside what labels can buy, on two CPU cores.
 
-    python -m jax_rcl.table --table=configs/tables/distill_fashion.py \
+    jax-rcl table --table=configs/tables/distill_fashion.py \
         --workdir=runs/distill_fashion
 
 Three seeds of a teacher of clean clothes, and of a student and a supervised classifier
@@ -10,7 +10,7 @@ ResNet-10.
 """
 
 from jax_rcl.config import parse
-from jax_rcl.table import Column, Row, Run, Table
+from jax_rcl.results import Column, Row, Run, Table
 
 DISTORTIONS = {
     "mask50": ("Half masked", "masks/0.5"),

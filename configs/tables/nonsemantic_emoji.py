@@ -1,6 +1,6 @@
 """Non-semantic negatives on emoji: four rows of Ge et al. 2021 on two CPU cores.
 
-    python -m jax_rcl.table --table=configs/tables/nonsemantic_emoji.py \
+    jax-rcl table --table=configs/tables/nonsemantic_emoji.py \
         --workdir=runs/nonsemantic_emoji
 
 The rows of the paper's table with a queue of 16384, on small drawings in place of
@@ -9,7 +9,7 @@ Options of the file: `epochs`, `size` of the views, `width` of the ResNet-10.
 """
 
 from jax_rcl.config import parse
-from jax_rcl.table import Column, Row, Run, Table
+from jax_rcl.results import Column, Row, Run, Table
 
 # What the README of the authors' code reports for ImageNet-100: clean, -C, -R.
 ROWS = {

@@ -1,6 +1,6 @@
 """Non-semantic negatives on ImageNet-100: the table of Ge et al. 2021, three seeds.
 
-    python -m jax_rcl.table --table=configs/tables/nonsemantic_imagenet100.py \
+    jax-rcl table --table=configs/tables/nonsemantic_imagenet100.py \
         --workdir=runs/nonsemantic_imagenet100
 
 Nine encoders of 200 epochs each, a linear head of 60 epochs on every one, and its
@@ -12,7 +12,7 @@ epochs. sets=computed+sketch+stylized+r needs no copy of ImageNet-C.
 """
 
 from jax_rcl.config import parse
-from jax_rcl.table import Column, Row, Run, Table
+from jax_rcl.results import Column, Row, Run, Table
 
 # Of each row its title, options of imagenet100_moco.py, and what the authors' README
 # reports: top-1 on ImageNet-100, mean over corruptions, -Sketch, -Stylized, -R.

@@ -1,6 +1,6 @@
 """Coarse to fine on Fashion-MNIST: the six rows of Thanos on two CPU cores.
 
-    python -m jax_rcl.table --table=configs/tables/thanos_fashion.py \
+    jax-rcl table --table=configs/tables/thanos_fashion.py \
         --workdir=runs/thanos_fashion
 
 Encoders learn from two coarse classes (clothes; shoes and bags) and are frozen; a
@@ -10,7 +10,7 @@ ResNet-10.
 """
 
 from jax_rcl.config import parse
-from jax_rcl.table import Column, Row, Run, Table
+from jax_rcl.results import Column, Row, Run, Table
 
 # What the README of the authors' code reports, for CIFAR-10 and a vision transformer.
 PAPER = {"supcon": 51.8, "spread": 77.1, "auto": 71.7, "thanos": 79.1}

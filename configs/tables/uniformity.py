@@ -1,6 +1,6 @@
 """Decoupled uniformity on Fashion-MNIST and emoji: with and without prior knowledge.
 
-    python -m jax_rcl.table --table=configs/tables/uniformity.py \
+    jax-rcl table --table=configs/tables/uniformity.py \
         --workdir=runs/uniformity
 
 The prior of Fashion-MNIST is what an autoencoder's encoder gives, that of emoji the
@@ -10,7 +10,7 @@ Options of the file: `fashion_epochs`, `emoji_epochs`, `width` of the ResNet-10.
 """
 
 from jax_rcl.config import parse
-from jax_rcl.table import Column, Row, Run, Table
+from jax_rcl.results import Column, Row, Run, Table
 
 ROWS = {
     "simclr": ("SimCLR", "method=simclr", "method=simclr"),

@@ -1,1 +1,5 @@
 """Augmentations and distortions of one image, random on the device."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

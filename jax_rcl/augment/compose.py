@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
 from jax_rcl import parallel
-from jax_rcl.augment.levels import Curriculum, Strength, at_strength
+from jax_rcl.augment.distortions.levels import Curriculum, Strength, at_strength
 from jax_rcl.core import Batch, Clock, Operation
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from jax_rcl.augment.color import Number, blend
-from jax_rcl.augment.levels import Level, Strength, Values, taken
+from jax_rcl.augment.distortions.levels import Level, Strength, Values, taken
 from jax_rcl.augment.resample import Whole, gaussian_weights, separable
 from jax_rcl.augment.tone import require_factor
 

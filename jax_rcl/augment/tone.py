@@ -12,11 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_rcl.augment.color import (
-    adjust_brightness,
-    adjust_contrast,
-    adjust_saturation,
-)
+from jax_rcl.augment.color import adjust_brightness, adjust_contrast, adjust_saturation
 
 
 def eight_bits(image: Float[Array, "h w c"]) -> Int[Array, "h w c"]:

@@ -1,1 +1,5 @@
 """Data sets and the order in which training sees them, on the host."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -19,13 +19,13 @@ FORMAT = "jax_rcl records 1"
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """What `python -m jax_rcl.prepare.pack` wrote: any source, decoded once.
+    """What `jax-rcl prepare pack` wrote: any source, decoded once.
 
     The folder holds one `.npy` of each key, such as `image.npy`, uint8 [m, h, w, c],
     and `records.json`, which says what they are, where they are from and their sha256.
     Nothing is loaded: the system reads the pages of the records that are asked for, and
     keeps what there is room for. Sizes, shapes and types are checked on first use; the
-    contents by `python -m jax_rcl.prepare.pack --verify=<folder>`.
+    contents by `jax-rcl prepare pack --verify=<folder>`.
 
     Attributes:
       folder: path of the folder.
@@ -65,7 +65,7 @@ class Packed:
         if not path.is_file():
             raise FileNotFoundError(
                 f"Packed.folder {self._root} holds no {RECORDS}: it is not a folder of "
-                f"packed records. Make one by python -m jax_rcl.prepare.pack."
+                f"packed records. Make one by jax-rcl prepare pack."
             )
         try:
             description = json.loads(path.read_text("utf-8"))
@@ -78,7 +78,7 @@ class Packed:
         except (ValueError, KeyError, TypeError) as error:
             problem = f"it does not read as such ({type(error).__name__}: {error})"
         raise ValueError(
-            f"{path} was not written by this version of jax_rcl.prepare.pack: "
+            f"{path} was not written by this version of jax-rcl prepare pack: "
             f"{problem}. Pack the records again."
         )
 

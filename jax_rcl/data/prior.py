@@ -62,8 +62,8 @@ class WithPrior(Informed):
     The file is `.npz` with `prior` [m, p] (or [m, 1, p]), row i for record i, and where
     they are there `labels`, those of the source, [m], or its targets, [m, t], and
     `names`, the source's, [m], by which a wrong order is found; or `.npy` with nothing
-    but the rows. `python -m jax_rcl.prepare.features` writes such a file,
-    `python -m jax_rcl.prepare.join` puts one in the order of a source. Everything is
+    but the rows. `jax-rcl prepare features` writes such a file,
+    `jax-rcl prepare join` puts one in the order of a source. Everything is
     checked once, on first use. An `.npz` that is not compressed and an `.npy` are
     mapped, not loaded.
 
@@ -110,7 +110,7 @@ class WithPrior(Informed):
                 f"{self.source!r}; there must be one for each. Wrap the whole source, "
                 f"then choose among its records: Subset(WithPrior(source, file), 0.1). "
                 f"Rows of more files than the source has are put in its order by "
-                f"python -m jax_rcl.prepare.join, if the file has their names."
+                f"jax-rcl prepare join, if the file has their names."
             )
         if "names" in arrays:
             _check_names(self.source, texts(arrays["names"], path), path)
@@ -120,7 +120,7 @@ class WithPrior(Informed):
         elif not ("names" in arrays and names_of(self.source)):
             logger.warning(
                 "the order of %s cannot be checked: it has neither names nor labels to "
-                "compare with %r. python -m jax_rcl.prepare.join writes both.",
+                "compare with %r. jax-rcl prepare join writes both.",
                 *(path, self.source),
             )
         check_finite(found, names_of(self.source), path)
@@ -262,7 +262,7 @@ def _check_names(source: Source, found: tuple[str, ...], path: Path) -> None:
         f"the names in {path} are {order} than those of {source!r}: the first to "
         f"differ is record {first}, {theirs!r} in the file and {own[first]!r} in the "
         f"source. Put the rows in the order of the source: python -m "
-        f"jax_rcl.prepare.join --features={path} --config=FILE.py --out=FILE.npz"
+        f"jax-rcl prepare join --features={path} --config=FILE.py --out=FILE.npz"
     )
 
 
@@ -289,7 +289,7 @@ def _check_labels(
             f"{len(wrong)} of {len(own)} labels in {path} are not those of {source!r}, "
             f"first record {i}: {found[i].tolist()} in the file and {own[i].tolist()} "
             f"in the source. The rows are in another order or of other records; if the "
-            f"file has names, python -m jax_rcl.prepare.join puts them right."
+            f"file has names, jax-rcl prepare join puts them right."
         )
 
 

@@ -26,7 +26,7 @@ def read_arrays(
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no prior file {path}; make one by python -m "
-            f"jax_rcl.prepare.features, or correct the path."
+            f"jax-rcl prepare features, or correct the path."
         )
     try:
         if not zipfile.is_zipfile(path):

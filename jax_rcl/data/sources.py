@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from jax_rcl.data import formats
 from jax_rcl.data.archives import data_folder, fetch
-from jax_rcl.data.published import CIFAR, IDX
+from jax_rcl.data.published.files import CIFAR, IDX
 from jax_rcl.data.records import Record, balanced_share, check_choice
 
 Split = Literal["train", "test"]

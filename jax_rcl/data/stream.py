@@ -16,13 +16,7 @@ import tqdm
 from jaxtyping import Bool, Int64, Shaped
 
 from jax_rcl.core import Source
-from jax_rcl.data.records import (
-    THREADS,
-    Record,
-    empty_rows,
-    fill,
-    permutation,
-)
+from jax_rcl.data.records import THREADS, Record, empty_rows, fill, permutation
 
 Rows = dict[str, Shaped[np.ndarray, "_ ..."]]
 """Records stacked: `image` [n, h, w, c] and, where there are labels, `label` [n]."""

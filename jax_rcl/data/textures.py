@@ -12,7 +12,7 @@ from jaxtyping import Int32
 
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
-from jax_rcl.data.decoded import check_size
+from jax_rcl.data.folders import check_size
 from jax_rcl.data.records import Record, group_names_of, labels_of, names_of
 
 TEXTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -24,10 +24,10 @@ class WithTexture:
     """A source of files, each record with the texture synthesised from its photograph.
 
     The photograph `<anywhere>/<class>/<stem>.<any>` belongs to the texture
-    `<folder>/<class>/<stem>.png` (or .jpg, .jpeg), as `python -m
-    jax_rcl.prepare.textures` makes them. Records gain `texture`, uint8 [size, size, 3],
-    the central square of that file, resized where it has another size; negatives are
-    made of it on the device (Ge et al. 2021, https://arxiv.org/abs/2110.14189).
+    `<folder>/<class>/<stem>.png` (or .jpg, .jpeg), as `jax-rcl prepare textures` makes
+    them. Records gain `texture`, uint8 [size, size, 3], the central square of that
+    file, resized where it has another size; negatives are made of it on the device
+    (Ge et al. 2021, https://arxiv.org/abs/2110.14189).
 
     Attributes:
       source: with `files`, such as an `ImageFolder`; choose among the records of this
@@ -98,7 +98,7 @@ class WithTexture:
             raise FileNotFoundError(
                 f"WithTexture.folder {root} lacks the textures of {len(missing)} of "
                 f"{len(photographs)} photographs: {first}{more}. Make what is missing: "
-                f"python -m jax_rcl.prepare.textures "
+                f"jax-rcl prepare textures "
                 f"--images={missing[0].parent.parent} --out={root}"
             )
         return tuple(path for path in textures if path)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from jax_rcl.core import Source
-from jax_rcl.data.coarse import CoarseMap
+from jax_rcl.data.published.coarse import CoarseMap
 from jax_rcl.data.records import (
     Record,
     balanced_share,

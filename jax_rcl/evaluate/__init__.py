@@ -1,1 +1,5 @@
 """Evaluators: they see an encoder and their own data, nothing else."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from jax_rcl import parallel
 from jax_rcl.augment import compose
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
-from jax_rcl.evaluate.distorted import distorted, placed
+from jax_rcl.evaluate.shifts.distorted import distorted, placed
 
 _REMEMBERED: weakref.WeakKeyDictionary[Encode, dict[Hashable, Any]] = (
     weakref.WeakKeyDictionary()

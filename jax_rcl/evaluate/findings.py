@@ -6,7 +6,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import confusion_matrix
 from threadpoolctl import threadpool_limits
 
-from jax_rcl.core import Confusion, Embedding
+from jax_rcl.artifacts import Confusion, Embedding
 
 MOST_POINTS = 2000
 """A map of more images than this takes minutes and shows no more."""

@@ -8,17 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_rcl import parallel
-from jax_rcl.core import (
-    ClassPlane,
-    Encode,
-    Finding,
-    MeanCosines,
-    Operation,
-    Source,
-    Spectra,
-    Spreads,
-    When,
-)
+from jax_rcl.artifacts import ClassPlane, Finding, MeanCosines, Spectra, Spreads
+from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.evaluate import exchange, geometry_numbers
 from jax_rcl.evaluate.exchange import Term
 from jax_rcl.evaluate.features import features, once, shared_classes

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int32
 
-from jax_rcl.core import Encode, Finding, Source, When
+from jax_rcl.artifacts import Finding
+from jax_rcl.core import Encode, Source, When
 from jax_rcl.data.records import group_names_of, groups_of
 from jax_rcl.evaluate.features import features
 from jax_rcl.evaluate.findings import embedding
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.linear_probe import LinearProbe
+from jax_rcl.evaluate.linear.probe import LinearProbe
 
 
 @dataclasses.dataclass(frozen=True)

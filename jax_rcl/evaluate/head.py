@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int32
 
-from jax_rcl.core import Encode, Finding, Operation, Source, When
+from jax_rcl.artifacts import Finding
+from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.evaluate.classifier import accuracies, check_draws, seed_of, told
 from jax_rcl.evaluate.features import features
 from jax_rcl.evaluate.findings import MOST_POINTS, confusion, embedding

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64, Integer, UInt8
 
 from jax_rcl import parallel
+from jax_rcl.artifacts import Finding, Pictures
 from jax_rcl.augment import compose
-from jax_rcl.core import Encode, Finding, Operation, Pictures, Source, When
+from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.data import records, stream
 from jax_rcl.evaluate.when import AtEnd
 

@@ -10,7 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from jax_rcl.core import Encode, Finding, Operation, Source, When
+from jax_rcl.artifacts import Finding
+from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.data.records import group_names_of, labels_of
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.features import features, once

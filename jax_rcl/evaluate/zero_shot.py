@@ -8,8 +8,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from jax_rcl.core import Encode, Finding, Operation, Source, When
-from jax_rcl.data.decoded import in_short
+from jax_rcl.artifacts import Finding
+from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.data.folders import in_short
 from jax_rcl.evaluate.classifier import accuracies, check_draws, seed_of, told
 from jax_rcl.evaluate.features import features, once
 from jax_rcl.evaluate.findings import confusion
@@ -82,7 +83,7 @@ def _read(path: Path) -> tuple[Float32[np.ndarray, "k d"], list[str]]:
     if not path.exists():
         raise FileNotFoundError(
             f"FromFile.file {path} does not exist; `python -m "
-            f"jax_rcl.prepare.class_embeddings` makes it of CLIP weights."
+            f"jax-rcl prepare class_embeddings` makes it of CLIP weights."
         )
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is damaged or no .npz file; make it again.")

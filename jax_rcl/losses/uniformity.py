@@ -52,7 +52,7 @@ def kernel_centroids(
     where all priors are much alike. Smoothed centroids then differ from those of
     float64 by up to 4% of their length, the loss by 2e-5 and its gradient by 0.2%; with
     an inverse of K + λI they would differ by up to three times their length
-    (`python -m jax_rcl.bench_uniformity --numerics`). With a λ below about n·5e-7
+    (`python -m benchmarks.uniformity --numerics`). With a λ below about n·5e-7
     rounding may leave K + λI not positive definite, first where K has a low rank.
 
     Args:

@@ -1,1 +1,5 @@
 """Networks, in flax.linen; the names of submodules are the checkpoint format."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

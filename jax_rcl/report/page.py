@@ -9,8 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jax_rcl.report.curves import History, available, curves
-from jax_rcl.report.drawing import to_png
+from jax_rcl.report.figures.curves import History, available, curves
+from jax_rcl.report.figures.drawing import to_png
 from jax_rcl.report.results import grouped, is_share
 
 _HEAVY = 500_000  # Bytes of a picture above which it is embedded at half the scale.

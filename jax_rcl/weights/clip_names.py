@@ -4,14 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jax_rcl.weights.rules import (
-    CONV,
-    LINEAR,
-    Layout,
-    Rule,
-    WeightsMismatch,
-    below,
-)
+from jax_rcl.weights.rules import CONV, LINEAR, Layout, Rule, WeightsMismatch, below
 from jax_rcl.weights.torchvision import PREFIX, RESNET, norm_rules
 
 TEXT_PREFIX = "text."

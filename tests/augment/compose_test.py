@@ -20,7 +20,9 @@ from jax_rcl.augment.compose import (
     prepare,
     unit_range,
 )
-from jax_rcl.augment.distortions import (
+from jax_rcl.augment.distortions.levels import Curriculum
+from jax_rcl.augment.distortions.mixtures import Fixed
+from jax_rcl.augment.distortions.pixelwise import (
     GaussianNoise,
     Identity,
     RandomMask,
@@ -37,8 +39,6 @@ from jax_rcl.augment.geometry import (
     Rotate90,
     VerticalFlip,
 )
-from jax_rcl.augment.levels import Curriculum
-from jax_rcl.augment.mixtures import Fixed
 from jax_rcl.augment.padding import ResizeAndPad
 from jax_rcl.augment.patches import Cutout, Patches
 from jax_rcl.augment.tone import Equalize, Invert

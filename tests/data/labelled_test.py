@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jax_rcl.config import build, node
+from jax_rcl.config.nodes import build, node
 from jax_rcl.core import Source
 from jax_rcl.data.labelled import FewLabels
 from jax_rcl.data.records import labels_of

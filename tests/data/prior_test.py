@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_rcl.config import build, node
+from jax_rcl.config.nodes import build, node
 from jax_rcl.core import Source
-from jax_rcl.data.decoded import ImageFolder
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.prior import WithKeywords, WithPrior, WithRandomBits
 from jax_rcl.data.records import group_names_of, labels_of, names_of
 from jax_rcl.data.sources import Digits, Synthetic
@@ -279,7 +279,7 @@ def test_labels_in_another_order_show_where(path):
     said = refusal(WithPrior(SOURCE, saved(path, labels=labels)))
     assert "2 of 30 labels in" in said
     assert "first record 4: 2 in the file and 1 in the source" in said
-    assert "jax_rcl.prepare.join" in said
+    assert "jax-rcl prepare join" in said
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_names_in_another_order_show_the_first_and_the_command(folder, path, kin
     said = refusal(WithPrior(source, saved(path, rows, names=names)))
     assert "in another order than those of ImageFolder(" in said
     assert "record 2, 'b/3.png' in the file and 'a/2.png' in the source" in said
-    assert f"python -m jax_rcl.prepare.join --features={path}" in said
+    assert f"jax-rcl prepare join --features={path}" in said
     names[0] = "c"
     assert "are others than" in refusal(
         WithPrior(source, saved(path, rows, names=names))

@@ -13,7 +13,7 @@ import pytest
 from jax_rcl.core import Source
 from jax_rcl.data import sources
 from jax_rcl.data.archives import Archive
-from jax_rcl.data.published import IdxFiles
+from jax_rcl.data.published.files import IdxFiles
 from jax_rcl.data.records import check_labels, labels_of
 from jax_rcl.data.sources import Cifar, Digits, Idx, Npz, Synthetic
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_rcl.config import build, node
+from jax_rcl.config.nodes import build, node
 from jax_rcl.core import Source
-from jax_rcl.data.decoded import ImageFolder
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.records import labels_of, names_of
 from jax_rcl.data.sources import Digits
 from jax_rcl.data.stream import load

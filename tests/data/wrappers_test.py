@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from jax_rcl.config import build, node
+from jax_rcl.config.nodes import build, node
 from jax_rcl.core import Source
-from jax_rcl.data import coarse
-from jax_rcl.data.coarse import CoarseMap
+from jax_rcl.data.published import coarse
+from jax_rcl.data.published.coarse import CoarseMap
 from jax_rcl.data.records import check_labels, groups_of, labels_of, names_of
 from jax_rcl.data.sources import Digits, Npz, Synthetic
 from jax_rcl.data.wrappers import (

@@ -11,8 +11,8 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.evaluate.features import features, once, shared_classes
-from jax_rcl.evaluate.linear_probe import LinearProbe
-from jax_rcl.evaluate.neighbours import Neighbours
+from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.linear.probe import LinearProbe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_rcl.core import ClassPlane, Evaluator, MeanCosines, Spectra, Spreads
+from jax_rcl.artifacts import ClassPlane, MeanCosines, Spectra, Spreads
+from jax_rcl.core import Evaluator
 from jax_rcl.evaluate import geometry_numbers
 from jax_rcl.evaluate.geometry import Geometry, class_plane
 from jax_rcl.evaluate.strata import strata, unit

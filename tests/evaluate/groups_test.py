@@ -6,10 +6,11 @@ import itertools
 import numpy as np
 import pytest
 
-from jax_rcl.core import Confusion, Embedding, Evaluator
+from jax_rcl.artifacts import Confusion, Embedding
+from jax_rcl.core import Evaluator
 from jax_rcl.evaluate.groups import GroupAccuracy, group_ids
 from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.linear_probe import LinearProbe
+from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.recovery import Clustering, GroupRecovery, inferred_groups
 
 CLASSES = ("land bird", "water bird")

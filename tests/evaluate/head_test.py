@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jax_rcl.core import Confusion, Embedding, Evaluator
+from jax_rcl.artifacts import Confusion, Embedding
+from jax_rcl.core import Evaluator
 from jax_rcl.evaluate.head import HeadAccuracy
 
 NAMES = ("a", "b", "c")

@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jax_rcl.config import build, node
-from jax_rcl.core import Confusion, Evaluator
+from jax_rcl.artifacts import Confusion
+from jax_rcl.config.nodes import build, node
+from jax_rcl.core import Evaluator
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.classifier import Classifier
-from jax_rcl.evaluate.corrupted import Corrupted
-from jax_rcl.evaluate.robustness import Robustness
+from jax_rcl.evaluate.shifts.corrupted import Corrupted
+from jax_rcl.evaluate.shifts.robustness import Robustness
 from jax_rcl.evaluate.zero_shot import ClassEmbeddings, FromFile, ZeroShot
 
 NAMES = ("ant", "bee", "cat")

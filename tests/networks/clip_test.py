@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jax_rcl import parallel
-from jax_rcl.config import build, from_json, node, to_json
+from jax_rcl.config.nodes import build, from_json, node, to_json
 from jax_rcl.networks import clip
 from jax_rcl.networks.clip import ClipResNet, ClipViT
 from jax_rcl.networks.clip_text import ClipText

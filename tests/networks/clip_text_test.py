@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_rcl.config import build, from_json, node, to_json
+from jax_rcl.config.nodes import build, from_json, node, to_json
 from jax_rcl.networks import clip_text
 from jax_rcl.networks.clip_block import attended, quick_gelu
 from jax_rcl.networks.clip_text import ClipText

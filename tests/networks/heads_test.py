@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_rcl.config import build, node
+from jax_rcl.config.nodes import build, node
 from jax_rcl.networks.heads import Concatenated, Headed, Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT

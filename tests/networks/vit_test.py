@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 
 from jax_rcl import parallel
-from jax_rcl.config import build, from_json, node, to_json
+from jax_rcl.config.nodes import build, from_json, node, to_json
 from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
 from jax_rcl.networks.vit import PERFECTLY_BALANCED, Attention, ViT, gelu
 

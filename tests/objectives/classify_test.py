@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jax_rcl import parallel, train_step
+from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints, flat
 from jax_rcl.core import Clock
 from jax_rcl.networks.heads import Concatenated, Linear
@@ -21,7 +21,8 @@ from jax_rcl.objectives.classify import (
     encoder_paths,
 )
 from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.transfer import Restore
+from jax_rcl.train import step as train_step
+from jax_rcl.weights.restore import Restore
 
 N, CLASSES = 8, 3
 

@@ -9,11 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from jax_rcl import parallel, train_step
+from jax_rcl import parallel
 from jax_rcl.core import Clock
 from jax_rcl.networks.heads import Linear
 from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.group_dro import GroupDRO, group_means, reweighted
+from jax_rcl.train import step as train_step
 
 N, CLASSES, GROUPS = 16, 3, 4
 SIZES = (900, 40, 7, 1)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jax_rcl import parallel
-from jax_rcl.config import ConfigError, build, node
+from jax_rcl.config.nodes import build, node
+from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Clock
 from jax_rcl.losses import uniformity
 from jax_rcl.losses.kernels import Cosine, Rbf

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from jax_rcl.report import plots
+from jax_rcl.report.figures import plots
 from jax_rcl.report.page import write_page
 
 VOID = {"meta", "img", "br", "link"}

@@ -1,0 +1,5 @@
+"""The corruptions of ImageNet-C and CIFAR-10-C, random on the device."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,123 @@
+"""The corruptions of ImageNet-C and CIFAR-10-C by name, with their severity as data.
+
+Hendrycks and Dietterich 2019 (https://arxiv.org/abs/1903.12261): 15 ways in which a
+picture goes wrong and 4 to spare for choosing hyperparameters, each in five severities.
+The severity indexes a table of parameters on the device, so that one compiled program
+serves all five. Results are floats: the public sets are the same pictures cut to 8 bits
+and, those of ImageNet-C, stored as JPEG of quality 85, which is not imitated.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from jax_rcl.augment.corruptions import blurs, digital, noises, weather
+
+STANDARD = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+"""The corruptions that a model is judged by, in the order of the paper's tables."""
+
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""Those that may be used to choose hyperparameters."""
+
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "noise": STANDARD[:3],
+    "blur": STANDARD[3:7],
+    "weather": STANDARD[7:11],
+    "digital": STANDARD[11:],
+    "extra": EXTRA,
+}
+"""What sort of corruption each is, as the folders of ImageNet-C are sorted."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
+    name: function
+    for family in (noises, blurs, weather, digital)
+    for name, function in family.FUNCTIONS.items()
+}
+"""Name to `function(key, image, level)`, with the parameters of one severity [p]."""
+
+LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
+    name: levels
+    for family in (noises, blurs, weather, digital)
+    for name, levels in family.LEVELS.items()
+}
+"""Name to the side that it is calibrated for to five rows of parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Corruption:
+    """One corruption, called with a severity: (key, image, severity) to an image.
+
+    Images may have any height and width; the calibration says which strengths are
+    meant, not which shape is taken.
+
+    Attributes:
+      name: one of `STANDARD` or `EXTRA`.
+      calibration: the side in pixels that the strengths are made for, 224 as in
+        ImageNet-C or 32 as in CIFAR-10-C.
+
+    Raises:
+      ValueError: if there is no corruption of that name, or if a severity that is known
+        beforehand is none of 1 to 5. One that is traced is limited to them.
+    """
+
+    name: str
+    calibration: Literal[224, 32] = 224
+
+    def __post_init__(self) -> None:
+        known = (*STANDARD, *EXTRA)
+        if self.name not in known:
+            near = difflib.get_close_matches(self.name, known, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ValueError(
+                f"Corruption.name '{self.name}' is no corruption; there are: "
+                f"{', '.join(known)}.{hint}"
+            )
+
+    def __call__(
+        self,
+        key: jax.Array,
+        image: Float[Array, "h w c"],
+        severity: Int[Array, ""] | int,
+    ) -> Float[Array, "h w c"]:
+        """The corrupted image, in [0, 1]."""
+        return FUNCTIONS[self.name](key, image, self.level(severity))
+
+    def __str__(self) -> str:
+        """The name in plain words, for tables."""
+        return self.name.replace("_", " ").replace("jpeg", "JPEG")
+
+    def level(self, severity: Int[Array, ""] | int) -> Float[Array, " p"]:
+        """The parameters of one severity, 1 to 5."""
+        if not isinstance(severity, Tracer):
+            if int(severity) not in SEVERITIES:
+                raise ValueError(
+                    f"the severity {int(severity)} of {self.name} must be one of "
+                    f"{', '.join(map(str, SEVERITIES))}."
+                )
+        rows = jnp.asarray(LEVELS[self.name][self.calibration], jnp.float32)
+        row = jnp.clip(jnp.asarray(severity, jnp.int32), 1, len(SEVERITIES)) - 1
+        return rows[row]

@@ -1,0 +1,16 @@
+from . import conditions as conditions
+from . import levels as levels
+from . import mixtures as mixtures
+from . import pixelwise as pixelwise
+from . import subsets as subsets
+from .conditions import CONDITIONS as CONDITIONS
+from .conditions import SWEEPS as SWEEPS
+from .conditions import sweeps_of as sweeps_of
+from .levels import Curriculum as Curriculum
+from .mixtures import ByStrength as ByStrength
+from .mixtures import Fixed as Fixed
+from .mixtures import mixture as mixture
+from .pixelwise import GaussianNoise as GaussianNoise
+from .pixelwise import Identity as Identity
+from .pixelwise import RandomMask as RandomMask
+from .pixelwise import SquareMask as SquareMask

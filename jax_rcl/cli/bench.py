@@ -1,0 +1,167 @@
+"""Measures training as it runs: `jax-rcl bench --config=configs/….py`."""
+
+import argparse
+import dataclasses
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+from ml_collections import ConfigDict
+
+from jax_rcl import config as configs
+from jax_rcl import parallel
+from jax_rcl.cli.shared import configure_logging, read_overrides, report_error
+from jax_rcl.config.types import ConfigError
+from jax_rcl.train.batches import calls, compiled_step, laid_out
+from jax_rcl.train.cost import cost_of, peak_flops, size
+from jax_rcl.train.run import Run
+from jax_rcl.train.state import fresh_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one run of the benchmark found.
+
+    Attributes:
+      device: what one device is.
+      devices: how many.
+      batch_size: global.
+      resident: whether the data set was laid out on the devices.
+      steps_per_call: updates between two touches by the host.
+      steps: how many were timed.
+      compile_seconds: once, before the first.
+      step_seconds: of one update, mean.
+      examples_per_second: examples (not views), over all devices.
+      data_wait: share of the time in which the host waited for data.
+      peak_bytes: most memory in use on one device, or by this process on a CPU.
+      flops_per_step: of one device, as XLA counts them; None where it does not.
+      fraction_of_peak: FLOPs a second as a share of the device's data-sheet bfloat16
+        peak; None where that is not known.
+    """
+
+    device: str
+    devices: int
+    batch_size: int
+    resident: bool
+    steps_per_call: int
+    steps: int
+    compile_seconds: float
+    step_seconds: float
+    examples_per_second: float
+    data_wait: float
+    peak_bytes: int
+    flops_per_step: float | None
+    fraction_of_peak: float | None
+
+
+def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
+    """Times `steps` updates after `warmup` ones, as the training loop would run them.
+
+    Args:
+      config: a node of `config.Experiment`.
+      steps: to time; rounded up to whole calls.
+      warmup: not timed.
+
+    Raises:
+      ConfigError: what is wrong with the config, or too few steps in it.
+    """
+    config = configs.from_json(configs.to_json(config))  # the caller's stays as it is
+    with config.unlocked():  # calls of full length, without pauses in between
+        config.evaluators, config.save_every = ConfigDict(), sys.maxsize
+        config.best = None
+    run = Run.prepare(config, "unused")
+    most = run.experiment.steps_per_call
+    needed = (-(-warmup // most) + -(-steps // most)) * most
+    if needed > run.plan.total_steps:
+        raise ConfigError(
+            f"the run has {run.plan.total_steps} steps, fewer than the {warmup} to "
+            f"warm up and {steps} to time in calls of {most}; give fewer --steps, or "
+            "more epochs."
+        )
+    state = fresh_state(run)
+    data = laid_out(run)
+    compiled, compile_seconds = compiled_step(run, state, data)
+    cost = cost_of(compiled, compile_seconds)
+
+    began, waited, timed, done, metrics = 0.0, 0.0, 0, 0, []
+    for count, own_count, batches, seconds in calls(run, 0):
+        if done >= warmup and not began:
+            jax.block_until_ready(state)
+            began, seconds = time.perf_counter(), 0.0
+        if began:
+            waited, timed = waited + seconds, timed + count
+        state, latest = compiled(state, own_count, data, batches)
+        metrics.append(latest)
+        if len(metrics) > 2:  # as far ahead as the training loop goes
+            jax.block_until_ready(metrics.pop(0))
+        done += count
+        if timed >= steps:
+            break
+    jax.block_until_ready(state)
+    elapsed = time.perf_counter() - began
+
+    step_seconds, peak = elapsed / timed, peak_flops()
+    fraction = cost.flops / step_seconds / peak if peak and cost.flops else None
+    return Measurement(
+        device=parallel.device_name(),
+        devices=run.mesh.size,
+        batch_size=run.experiment.batch_size,
+        resident=run.plan.resident,
+        steps_per_call=run.experiment.steps_per_call,
+        steps=timed,
+        compile_seconds=compile_seconds,
+        step_seconds=step_seconds,
+        examples_per_second=run.experiment.batch_size / step_seconds,
+        data_wait=waited / elapsed,
+        peak_bytes=parallel.peak_memory(run.mesh) or process_bytes(),
+        flops_per_step=cost.flops,
+        fraction_of_peak=fraction,
+    )
+
+
+def process_bytes() -> int:
+    """Most memory that this process has held."""
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held if sys.platform == "darwin" else held * 1024
+
+
+def table(found: Measurement) -> str:
+    """The measurement for a person to read."""
+    flops, fraction = found.flops_per_step, found.fraction_of_peak
+    rows = {
+        "devices": f"{found.devices} × {found.device}",
+        "batch": f"{found.batch_size} examples",
+        "data set": "laid out" if found.resident else "streamed",
+        "steps per call": str(found.steps_per_call),
+        "compile time": f"{found.compile_seconds:.1f} s",
+        "step": f"{1000 * found.step_seconds:.1f} ms (mean of {found.steps})",
+        "examples/s": f"{found.examples_per_second:,.0f}",
+        "data wait": f"{100 * found.data_wait:.2f} % of a step",
+        "peak memory": size(found.peak_bytes),
+        "FLOPs of a step": "not known" if flops is None else f"{flops:.4g}",
+        "of peak FLOP/s": "not known"
+        if fraction is None
+        else f"{100 * fraction:.1f} %",
+    }
+    return "\n".join(f"{name + ':':<18}{text}" for name, text in rows.items())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table and then one line of JSON; gives the exit status."""
+    configure_logging()
+    parser = argparse.ArgumentParser(prog="jax-rcl bench", allow_abbrev=False)
+    parser.add_argument("--config", required=True, help="file.py or file.py:options")
+    parser.add_argument("--steps", type=int, default=50, help="updates to time")
+    parser.add_argument("--warmup", type=int, default=5, help="updates before them")
+    arguments, rest = parser.parse_known_args(argv)
+    try:
+        config = configs.load(arguments.config, read_overrides(rest))
+        found = measure(config, steps=arguments.steps, warmup=arguments.warmup)
+    except ConfigError as error:
+        return report_error(error, 2)
+    print(table(found))
+    print(json.dumps(dataclasses.asdict(found)), flush=True)
+    return 0

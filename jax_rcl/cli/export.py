@@ -1,0 +1,152 @@
+"""A trained encoder in another library's names: `jax-rcl export`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from jax_rcl.checkpoint import Which, read_variables
+from jax_rcl.cli.prepare.work import whole
+from jax_rcl.cli.shared import exit_status
+from jax_rcl.config.types import ConfigError
+from jax_rcl.train.features import state_of
+from jax_rcl.weights import clip, torchvision
+from jax_rcl.weights.rules import WeightsMismatch, unflatten
+
+DESCRIPTION = """\
+Writes an encoder of a trained run as .safetensors that PyTorch programs can read:
+a `ResNet` in torchvision's names, with the classifier of a `Classify` as `fc`; a
+`ClipResNet` or `ClipViT` in OpenAI's, with `visual.` in front. Arrays are those of the
+checkpoint, bit for bit; `ImportResNet` and `ImportClip` read the file back.
+"""
+
+SUFFIX = ".safetensors"
+
+_NETWORKS = {
+    "torchvision": "a `ResNet` with batch normalisation",
+    "openai": "a `ClipResNet` or a `ClipViT`",
+}
+
+Arrays = dict[str, np.ndarray]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status, see `prepare.work.status_of`."""
+    arguments = read_arguments(argv)
+    return exit_status(lambda: export(arguments))
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="jax-rcl export",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--run", required=True, metavar="DIR", help="a workdir")
+    parser.add_argument("--names", required=True, choices=tuple(_NETWORKS))
+    parser.add_argument("--out", required=True, metavar=f"FILE{SUFFIX}")
+    parser.add_argument(
+        "--part",
+        default="encoder",
+        help="name of the network, trained or frozen, such as teacher (encoder)",
+    )
+    parser.add_argument("--which", choices=get_args(Which), default="newest")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="even if the file is there"
+    )
+    return parser.parse_args(argv)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Writes one file.
+
+    Raises:
+      ConfigError: there is no such run, checkpoint or part, the network has no such
+        names, or the file is there or has another ending.
+    """
+    out = Path(arguments.out)
+    if not out.name.endswith(SUFFIX):
+        raise ConfigError(f"--out={out} must end in {SUFFIX}.")
+    if out.exists() and not arguments.overwrite:
+        raise ConfigError(f"--out={out} is there already; add --overwrite.")
+    workdir = Path(arguments.run).expanduser().absolute()
+    step, _ = state_of(workdir, arguments.which)
+    try:
+        variables = read_variables(workdir, arguments.which)
+    except ValueError as error:
+        raise ConfigError(f"--run: {error}") from error
+    named = _named(variables, arguments.names, arguments.part, arguments.run)
+    facts = {"format": "pt", "names": arguments.names, "part": arguments.part}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as partial:
+        save_file(named, partial, {**facts, "step": str(step)})
+    print(
+        f"{out}: {len(named)} arrays of '{arguments.part}' of {arguments.run}, "
+        f"{arguments.which} checkpoint, step {step}"
+        f"{', with its classifier as fc' if 'fc.weight' in named else ''}."
+    )
+    return 0
+
+
+def _named(variables: Mapping[str, Any], names: str, part: str, run: str) -> Arrays:
+    """A part of the variables, which are given by path, in another library's names."""
+    network = _part(variables, part, run)
+    try:
+        if names == "openai":
+            named = clip.from_variables({"visual": network})
+        else:
+            head = _classifier(variables) if part == "encoder" else {}
+            named = torchvision.from_variables(network | head)
+    except WeightsMismatch as error:
+        lines = str(error).splitlines()[1:]
+        raise ConfigError(
+            f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} is "
+            f"none: {len(lines)} array(s) have no name there, first "
+            f"{lines[0].removeprefix('+ ')}. Other networks have no names in another "
+            f"library; read them with `checkpoint.read_variables`."
+        ) from error
+    if names == "torchvision" and "bn1.running_mean" not in named:
+        raise ConfigError(
+            f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} has no "
+            f"batch statistics."
+        )
+    return named
+
+
+def _part(variables: Mapping[str, Any], part: str, run: str) -> dict[str, Any]:
+    """`params` and, where there are any, `batch_stats` of a network, as trees."""
+    frozen, kept = f"frozen/{part}", f"memory/{part}"
+    for params, *stats in (
+        (f"params/{part}", kept),
+        (f"{frozen}/params", f"{frozen}/batch_stats", kept),
+        (f"{kept}/params", f"{kept}/batch_stats"),
+    ):
+        found = _below(variables, params)
+        if found:
+            held = next(filter(None, (_below(variables, path) for path in stats)), {})
+            return {"params": found} | ({"batch_stats": held} if held else {})
+    tops = sorted({"/".join(path.split("/")[:2]) for path in variables})
+    raise ConfigError(
+        f"--part={part}: there is no such network in {run}; there are: "
+        f"{', '.join(tops)}."
+    )
+
+
+def _classifier(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The head of a `Classify` if it is one linear layer; else nothing."""
+    head = _below(variables, "params/head")
+    return {"head": head} if set(head) == {"out"} else {}
+
+
+def _below(variables: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat = {
+        path.removeprefix(f"{prefix}/"): x
+        for path, x in variables.items()
+        if path.startswith(f"{prefix}/")
+    }
+    return unflatten(flat)

@@ -1,0 +1,1 @@
+"""Commands that prepare data once: `jax-rcl prepare NAME --help`."""

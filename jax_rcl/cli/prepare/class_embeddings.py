@@ -1,0 +1,136 @@
+"""Embeddings of names of classes: `jax-rcl prepare class_embeddings`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from jax_rcl.cli.prepare.features import add_out, free_file
+from jax_rcl.cli.prepare.work import whole
+from jax_rcl.cli.shared import exit_status
+from jax_rcl.config.types import ConfigError
+from jax_rcl.data.published.imagenet import IMAGENET_100
+from jax_rcl.evaluate.class_embeddings import Activation, Checksum, FromText, called
+from jax_rcl.train.plan import refusals
+
+LISTS = {"imagenet100": IMAGENET_100}
+"""Classes whose names are known, by what --names calls them."""
+
+DESCRIPTION = """\
+Encodes the names of classes by CLIP's text tower, once, and writes the embeddings to a
+file that `evaluate.zero_shot.FromFile` reads, which needs neither the weights nor the
+tokenizer: `embedding` [k, d] float32 of unit length, `names` [k], what the source calls
+each class, and to be read by people `called` [k] and `templates`. Needs the extra
+`zeroshot`.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status, see `work.status_of`."""
+    arguments = read_arguments(argv)
+    return exit_status(lambda: prepare(arguments))
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="jax-rcl prepare class_embeddings",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--clip", required=True, metavar="FILE", help="weights with both towers"
+    )
+    parser.add_argument(
+        "--names",
+        required=True,
+        metavar="LIST|FILE",
+        help=f"{', '.join(LISTS)}, or a text file with the class names of the source, "
+        f"one a line, each followed by a tab and what it is called where that is not "
+        f"the same with spaces for underscores",
+    )
+    parser.add_argument(
+        "--template",
+        action="append",
+        help="text with {} where the name goes; may be given several times (A photo "
+        "of {})",
+    )
+    parser.add_argument(
+        "--activation",
+        choices=get_args(Activation),
+        default="quick gelu",
+        help="of the text tower; OpenAI's have quick gelu, the default",
+    )
+    parser.add_argument(
+        "--checksum",
+        choices=get_args(Checksum),
+        default="known",
+        help="any: do not compare files of published names with their digests",
+    )
+    add_out(parser)
+    return parser.parse_args(argv)
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Writes the file.
+
+    Raises:
+      ConfigError: the weights or the names cannot work, or the file is there.
+    """
+    out = free_file(arguments)
+    classes, names = names_of(arguments.names)
+    templates = tuple(arguments.template or ("A photo of {}",))
+    with refusals("--template"):
+        rule = FromText(
+            arguments.clip,
+            templates,
+            names,
+            arguments.activation,
+            arguments.checksum,
+        )
+    with refusals("class embeddings"):
+        embedding = rule(classes)
+    arrays = {
+        "embedding": embedding,
+        "names": np.array(classes, dtype=str),
+        "called": np.array(names, dtype=str),
+        "templates": np.array(templates, dtype=str),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    k, d = embedding.shape
+    print(
+        f"{out}: embeddings [{k}, {d}] of {k} classes by {rule}, such as "
+        f"{templates[0].replace('{}', names[0])!r} for {classes[0]!r}."
+    )
+    return 0
+
+
+def names_of(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes of a list or a file, and what each is called.
+
+    Raises:
+      ConfigError: there is no such file, or a class has no name or two.
+    """
+    if given in LISTS:
+        return LISTS[given], called(LISTS[given])
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"--names={given} is neither {' nor '.join(LISTS)} nor a file."
+        )
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    pairs = [line.partition("\t")[::2] for line in lines if line]
+    classes = tuple(name.strip() for name, _ in pairs)
+    if len(set(classes)) < len(classes) or not classes:
+        twice = sorted(name for name in classes if classes.count(name) > 1)
+        problem = f"names {twice[0]!r} twice" if twice else "names no classes"
+        raise ConfigError(f"--names={given} {problem}; write one class on each line.")
+    with refusals("--names"):
+        usual = called(tuple(name for name, other in pairs if not other.strip()))
+    rest = iter(usual)
+    return classes, tuple(other.strip() or next(rest) for _, other in pairs)

@@ -1,0 +1,233 @@
+"""ImageNet-100 out of ImageNet: `jax-rcl prepare imagenet100`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jax_rcl.cli.prepare.trees import Part, copied, linked
+from jax_rcl.cli.prepare.work import folders_in
+from jax_rcl.cli.shared import exit_status
+from jax_rcl.config.types import ConfigError
+from jax_rcl.data.folders import images_in, in_short, missing_classes
+from jax_rcl.data.published.imagenet import (
+    IMAGENET_100,
+    IMAGENET_100_TRAIN,
+    IMAGENET_100B,
+    VALIDATION_IMAGES,
+)
+
+CLASSES = {"100": IMAGENET_100, "100B": IMAGENET_100B}
+"""Lists of classes by the name that --classes gives them."""
+
+TRAINING_IMAGES = {"100": IMAGENET_100_TRAIN}
+"""Training images in all, where a number is published."""
+
+GROUPS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
+}
+"""Folders of ImageNet-C and the corruptions in each; `extra` is often left out."""
+
+SEVERITIES = ("1", "2", "3", "4", "5")
+
+DESCRIPTION = """\
+Makes ImageNet-100 out of ImageNet: <out>/train/<wnid> and <out>/val/<wnid>.
+
+With --corrupted, ImageNet-100-C out of ImageNet-C instead:
+<out>/<group>/<corruption>/<severity>/<wnid>.
+The same command again continues, or says that there is nothing to do.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status, see `work.status_of`."""
+    arguments = read_arguments(argv)
+    return exit_status(lambda: prepare(arguments))
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="jax-rcl prepare imagenet100",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--imagenet", help="folder with train/<wnid> and val/<wnid>")
+    source.add_argument("--corrupted", help="folder of ImageNet-C, with groups or not")
+    parser.add_argument("--out", required=True, help="folder to make or complete")
+    parser.add_argument("--classes", choices=tuple(CLASSES), default="100")
+    parser.add_argument(
+        "--mode",
+        choices=("link", "copy"),
+        default="link",
+        help="link: symbolic links to class folders (default); copy: copies of files",
+    )
+    return parser.parse_args(argv)
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Makes what is missing, after everything has been checked.
+
+    Raises:
+      ConfigError: the source is not what it should be, or `out` holds something else.
+    """
+    root = Path(arguments.corrupted or arguments.imagenet).expanduser()
+    out, classes = Path(arguments.out).expanduser(), CLASSES[arguments.classes]
+    parts = corrupted_parts(root) if arguments.corrupted else clean_parts(root)
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(
+            f"--out {out} lies inside of {root}, which stays as it is; choose a folder "
+            f"elsewhere."
+        )
+    for part in parts:
+        check_classes(part, classes)
+        check_out(part, out, classes)
+    counts = {part.name: counted(part, classes) for part in parts}
+    warn(counts, arguments)
+    make = linked if arguments.mode == "link" else copied
+    made, kept = make(parts, out, classes)
+    total = sum(sum(images.values()) for images in counts.values())
+    things = "links" if arguments.mode == "link" else "files"
+    done = f"{made:,} {things} made, {kept:,} were there" if made else "nothing to do"
+    print(
+        f"{out}: {total:,} images of {len(classes)} classes in {len(parts)} part(s), "
+        f"{', '.join(counts) if len(parts) <= 2 else 'one for each severity'}; {done}."
+    )
+    return 0
+
+
+# What is there.
+
+
+def clean_parts(root: Path) -> tuple[Part, ...]:
+    """Train and val of a folder of ImageNet.
+
+    Raises:
+      ConfigError: they are not there, or val is not sorted into classes.
+    """
+    parts = tuple(Part(name, root / name) for name in ("train", "val"))
+    lacking = [part.name for part in parts if not part.source.is_dir()]
+    if lacking:
+        below = root / "Data" / "CLS-LOC"
+        hint = f" Write --imagenet={below}." if (below / "train").is_dir() else ""
+        raise ConfigError(
+            f"--imagenet {root} is no ImageNet folder: it has no folder "
+            f"{' and no folder '.join(lacking)}.{hint}"
+        )
+    for part in parts:
+        if not folders_in(part.source) and images_in(part.source):
+            raise ConfigError(
+                f"the images of {part.source} lie side by side, not in a folder for "
+                f"each class. Sort them into {part.source}/<wnid>/ first, by the list "
+                f"of labels that comes with ImageNet's development kit."
+            )
+    return parts
+
+
+def corrupted_parts(root: Path) -> tuple[Part, ...]:
+    """Every severity of every corruption of a folder of ImageNet-C.
+
+    Raises:
+      ConfigError: there is none, or a corruption lacks a severity.
+    """
+    parts, absent = [], []
+    for group, names in GROUPS.items():
+        for name in names:
+            places = [root / group / name, root / name]
+            places = [place for place in places if place.is_dir()]
+            if not places:
+                absent.append(name)
+                continue
+            for severity in SEVERITIES:
+                parts.append(Part(f"{group}/{name}/{severity}", places[0] / severity))
+    if not parts:
+        raise ConfigError(
+            f"--corrupted {root} is no folder of ImageNet-C: it has neither "
+            f"noise/gaussian_noise nor gaussian_noise, nor any other corruption."
+        )
+    lacking = [part.name for part in parts if not part.source.is_dir()]
+    if lacking:
+        raise ConfigError(
+            f"--corrupted {root} lacks {in_short(lacking, len(parts), 'severities')}. "
+            f"Unpack the archives again."
+        )
+    standard = [name for name in absent if name not in GROUPS["extra"]]
+    if standard:
+        print(f"note: {root} lacks {in_short(standard, 15, 'standard corruptions')}")
+    return tuple(parts)
+
+
+def check_classes(part: Part, classes: Sequence[str]) -> None:
+    """Makes sure that every class has a folder in the source.
+
+    Raises:
+      ConfigError: naming those that have none.
+    """
+    missing = missing_classes(classes, folders_in(part.source))
+    if missing:
+        raise ConfigError(
+            f"{part.source} lacks {in_short(missing, len(classes), 'class folders')}. "
+            f"Unpack their images there."
+        )
+
+
+def check_out(part: Part, out: Path, classes: Sequence[str]) -> None:
+    """Makes sure that the folder to make holds no other classes.
+
+    Raises:
+      ConfigError: naming those that it holds.
+    """
+    folder = out / part.name
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; delete it, or choose another --out.")
+    others = folders_in(folder) - set(classes) if folder.is_dir() else ()
+    if others:
+        raise ConfigError(
+            f"{folder} has {len(others)} folder(s) of other classes, such as "
+            f"{min(others)}, which would get labels of their own. Choose another --out."
+        )
+
+
+def counted(part: Part, classes: Sequence[str]) -> dict[str, int]:
+    """Images of each class of a part.
+
+    Raises:
+      ConfigError: a class has none.
+    """
+    counts = {name: len(images_in(part.source / name)) for name in classes}
+    empty = [name for name, count in counts.items() if not count]
+    if empty:
+        raise ConfigError(
+            f"{part.source} has no images of "
+            f"{in_short(empty, len(classes), 'classes')}. Unpack them again."
+        )
+    return counts
+
+
+def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> None:
+    """Says where numbers of images are not the published ones."""
+    strange = {}
+    for name, images in counts.items():
+        if name == "train":
+            found, published = sum(images.values()), TRAINING_IMAGES
+            if found != published.get(arguments.classes, found):
+                print(
+                    f"warning: train has {found:,} images of these classes, published "
+                    f"are {published[arguments.classes]:,}."
+                )
+            continue
+        off = [wnid for wnid, count in images.items() if count != VALIDATION_IMAGES]
+        if off:
+            strange[name] = in_short(off, len(images), "classes")
+    if strange:
+        name, classes = next(iter(strange.items()))
+        more = f", and {len(strange) - 1} other parts" if len(strange) > 1 else ""
+        print(
+            f"warning: there should be {VALIDATION_IMAGES} images of each class, but "
+            f"{name} has another number in {classes}{more}."
+        )

@@ -1,0 +1,217 @@
+"""Features computed elsewhere in the order of a source: `jax-rcl prepare join`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from jax_rcl import config as configs
+from jax_rcl.cli.prepare.features import add_out, free_file, source_in, write_prior
+from jax_rcl.cli.shared import exit_status, read_overrides
+from jax_rcl.config.types import ConfigError
+from jax_rcl.data.folders import SUFFIXES, in_short
+from jax_rcl.data.prior_files import check_finite, matrix, read_arrays, texts
+from jax_rcl.data.records import names_of
+from jax_rcl.train.plan import refusals
+
+Key = tuple[str, ...]
+"""The last parts of a path, without the suffix of an image file."""
+
+DESCRIPTION = """\
+Puts features that another program computed in the order of a source of a config, and
+writes them as a file that `data.prior.WithPrior` reads, with labels and names.
+
+FILE.npz holds `prior` or `features` [n, p] and `names` [n] of the images, such as
+n01440764_10026.JPEG or CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg.
+Each record of the source gets the row whose name ends like its own: base names are
+enough where they are unique, else as many folders are compared as it takes. Suffixes of
+images do not count. Rows for which there is no record are left out.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status, see `work.status_of`."""
+    arguments, rest = read_arguments(argv)
+    return exit_status(lambda: prepare(arguments, rest))
+
+
+def read_arguments(
+    argv: Sequence[str] | None,
+) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and what is left for overrides."""
+    parser = argparse.ArgumentParser(
+        prog="jax-rcl prepare join",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--features", required=True, metavar="FILE.npz")
+    parser.add_argument("--config", required=True, help="file.py or file.py:options")
+    parser.add_argument(
+        "--part",
+        default="source",
+        help="path of the source in the config, such as evaluators.probe.test (source)",
+    )
+    parser.add_argument(
+        "--folders",
+        choices=("compared", "ignored"),
+        default="compared",
+        help="those that are not needed to tell files apart: another one is an error, "
+        "or may be (compared)",
+    )
+    add_out(parser)
+    return parser.parse_known_args(argv)
+
+
+def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Writes the rows of one source.
+
+    Raises:
+      ConfigError: the file or the source has no names, they do not fit, or the file to
+        write is there.
+    """
+    out = free_file(arguments)
+    config = configs.load(arguments.config, read_overrides(rest))
+    source = source_in(config, arguments.part)
+    path = Path(arguments.features).expanduser()
+    with refusals("--features"):
+        rows, found = features_in(path)
+    with refusals(arguments.part):
+        own = names_of(source)
+    if not own:
+        raise ConfigError(
+            f"{source!r} has no `names` to join by; sources of files and Emoji have. "
+            f"Put the rows in its order yourself, for WithPrior(source, file)."
+        )
+    places, depth = joined(found, own, path)
+    if arguments.folders == "compared":
+        compare_folders([found[place] for place in places], own, depth)
+    rows = rows[places]
+    with refusals("--features"):
+        check_finite(rows, own, path)
+    print(write_prior(out, source, rows))
+    first = "/".join(key_of(own[0], depth))
+    print(
+        f"{len(own):,} of {len(found):,} rows, by the last {depth} part(s) of their "
+        f"names, such as {first!r}."
+    )
+    return 0
+
+
+def features_in(path: Path) -> tuple[Float32[np.ndarray, "n p"], tuple[str, ...]]:
+    """The rows of a file and their names.
+
+    Raises:
+      ValueError: it lacks one of them, has features twice, or they do not agree.
+      FileNotFoundError: there is no such file.
+    """
+    arrays = read_arrays(path, ("prior", "features", "names"))
+    keys = [key for key in ("prior", "features") if key in arrays]
+    if len(keys) != 1 or "names" not in arrays:
+        raise ValueError(
+            f"{path} has {' and '.join(map(repr, arrays)) or 'none of the arrays'}; "
+            f"write it with names and one of prior and features: numpy.savez(file, "
+            f"features=rows, names=names)."
+        )
+    rows = matrix(arrays[keys[0]], keys[0], path)
+    names = texts(arrays["names"], path)
+    if len(rows) != len(names) or not names:
+        raise ValueError(
+            f"{path} has {len(rows)} rows of {keys[0]} and {len(names)} names; there "
+            f"must be rows, and a name for each."
+        )
+    return rows, names
+
+
+def joined(
+    found: Sequence[str], own: Sequence[str], path: Path
+) -> tuple[Int64[np.ndarray, " m"], int]:
+    """Which row belongs to each record, and how many last parts of the names told it.
+
+    As few parts as tell all records apart, and the rows that they are given.
+
+    Raises:
+      ConfigError: names that are there twice, or records without a row, how many and
+        the first of them.
+    """
+    deepest = max(len(key_of(name)) for name in own)
+    fitting = (d for d in range(1, deepest) if told_apart(found, own, d))
+    depth = next(fitting, deepest)
+    keys = [key_of(name, depth) for name in own]
+    if twice := repeated(keys, own):
+        raise ConfigError(
+            f"names of the source are there more than once: "
+            f"{in_short(twice, len(own), 'records')}. Which row belongs to which of "
+            f"them cannot be told; give a source of records with different names."
+        )
+    theirs = [key_of(name, depth) for name in found]
+    if doubled := repeated(theirs, found, set(keys)):
+        raise ConfigError(
+            f"{path} has more than one row for a record: "
+            f"{in_short(doubled, len(found), 'names')}. Keep one of each."
+        )
+    place_of = {key: place for place, key in enumerate(theirs)}
+    missing = [n for n, key in zip(own, keys, strict=True) if key not in place_of]
+    if missing:
+        raise ConfigError(
+            f"{path} has no row for {in_short(missing, len(own), 'records')}. They are "
+            f"told apart by the last {depth} part(s) of their names; names in the file "
+            f"are such as {found[0]!r}. Compute features of these, too, or correct the "
+            f"names."
+        )
+    return np.array([place_of[key] for key in keys], np.int64), depth
+
+
+def told_apart(found: Sequence[str], own: Sequence[str], depth: int) -> bool:
+    """Whether the last parts of names tell records apart, and the rows for them."""
+    keys = [key_of(name, depth) for name in own]
+    if repeated(keys, own):
+        return False
+    return not repeated([key_of(name, depth) for name in found], found, set(keys))
+
+
+def key_of(name: str, depth: int = 0) -> Key:
+    """The last `depth` parts of a name, all for 0, without the suffix of an image."""
+    parts = [
+        part for part in name.replace("\\", "/").split("/") if part not in ("", ".")
+    ]
+    last = parts.pop() if parts else ""
+    if last.lower().endswith(SUFFIXES):
+        last = last.rpartition(".")[0]
+    return (*parts, last)[-depth:]
+
+
+def repeated(
+    keys: Sequence[Key], names: Sequence[str], asked: set[Key] | None = None
+) -> list[str]:
+    """Names whose key another name has had before, of the keys that are asked for."""
+    seen: set[Key] = set()
+    found = []
+    for key, name in zip(keys, names, strict=True):
+        if key in seen and (asked is None or key in asked):
+            found.append(name)
+        seen.add(key)
+    return found
+
+
+def compare_folders(found: Sequence[str], own: Sequence[str], depth: int) -> None:
+    """Compares the folders that names were not told apart by, where both have them.
+
+    Raises:
+      ConfigError: they differ, so that the files may be others, such as of the other
+        split.
+    """
+    differ = []
+    for theirs, ours in zip(found, own, strict=True):
+        above = [key_of(name)[:-depth] for name in (theirs, ours)]
+        shared = min(map(len, above))
+        if shared and above[0][-shared:] != above[1][-shared:]:
+            differ.append((theirs, ours))
+    if differ:
+        raise ConfigError(
+            f"{len(differ):,} of {len(own):,} rows are of a file in another folder, "
+            f"first {differ[0][0]} in the features and {differ[0][1]} in the source. "
+            f"If they are the same images, write --folders=ignored."
+        )

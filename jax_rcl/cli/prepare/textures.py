@@ -1,0 +1,211 @@
+"""The textures of a folder of photographs: `jax-rcl prepare textures`."""
+
+import argparse
+import functools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jax_rcl.augment.quilting import Quilting
+from jax_rcl.cli.prepare.synthesis import Job, Settings, by_program, by_quilting
+from jax_rcl.cli.prepare.work import folders_in, whole
+from jax_rcl.cli.shared import exit_status
+from jax_rcl.config.types import ConfigError
+from jax_rcl.data.folders import class_folders, images_in
+
+QUILTING = "quilting"
+"""Name of the tool that is part of jax_rcl; any other is a program's."""
+
+SETTINGS = "textures.json"
+"""File in a folder of textures that says how they were made."""
+
+NAMED = 20
+"""Failures that are named; of more, the number is given."""
+
+DESCRIPTION = """\
+Makes the texture of every photograph: <out>/<class>/<stem>.png.
+
+The images are in class folders, or in train/ and val/ with class folders below them,
+which the textures then are in, too. What --tool makes a texture of are two squares of
+the photograph, in its middle and at a random place, drawn by --seed and the names of
+its class and file alone. Textures that are there are kept: the same command again
+continues, or says that there is nothing to do.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status, see `work.status_of`.
+
+    1 also says that some textures could not be made; they are named.
+    """
+    arguments = read_arguments(argv)
+    return exit_status(lambda: prepare(arguments))
+
+
+def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="jax-rcl prepare textures",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--images", required=True, help="folder of the photographs")
+    parser.add_argument("--out", required=True, help="folder of the textures")
+    parser.add_argument("--size", type=int, default=224, help="of textures (224)")
+    parser.add_argument("--patch", type=int, default=96, help="of the squares (96)")
+    parser.add_argument(
+        "--tool",
+        default=QUILTING,
+        help=f"{QUILTING} (default, on the device), or the program texture-synthesis",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="threads that read and write, or programs at a time (CPU cores)",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Makes the textures that are not there; gives the exit status.
+
+    Raises:
+      ConfigError: settings that cannot work, or folders that do not hold what they
+        should.
+    """
+    images, out = (Path(p).expanduser() for p in (arguments.images, arguments.out))
+    settings = Settings(
+        arguments.size, arguments.patch, arguments.seed, arguments.workers
+    )
+    make = synthesis(arguments.tool, settings)
+    jobs = jobs_of(images, out)
+    new = [job for job in jobs if not job.target.exists()]
+    check_settings(out, arguments.tool, settings)
+    for folder in {job.target.parent for job in new}:
+        folder.mkdir(parents=True, exist_ok=True)
+    failures = [reason for reason in make(new) if reason] if new else []
+    kept, made = len(jobs) - len(new), len(new) - len(failures)
+    done = f"{made:,} made, {kept:,} were there" if new else "nothing to do"
+    print(f"{out}: textures of {len(jobs):,} photographs; {done}.", flush=True)
+    if failures:
+        complain_of(failures)
+    return 1 if failures else 0
+
+
+def complain_of(failures: Sequence[str]) -> None:
+    """Names the photographs without a texture, and why."""
+    lines = [f"textures that could not be made: {len(failures):,}", *failures[:NAMED]]
+    if len(failures) > NAMED:
+        lines.append(f"and {len(failures) - NAMED:,} more")
+    print("\n  ".join(lines), file=sys.stderr, flush=True)
+
+
+def synthesis(tool: str, settings: Settings) -> Callable[[Sequence[Job]], list[str]]:
+    """What makes textures of jobs, and gives for each why it failed, or nothing.
+
+    Raises:
+      ConfigError: no such tool, or settings that cannot work.
+    """
+    for name in ("size", "patch", "workers"):
+        if getattr(settings, name) < 1:
+            raise ConfigError(
+                f"--{name} is {getattr(settings, name)}; write 1 or more."
+            )
+    if tool == QUILTING:
+        try:
+            quilting = Quilting(size=settings.size, patch=settings.patch)
+        except ValueError as error:
+            raise ConfigError(f"--size, --patch: {error}") from error
+        return functools.partial(by_quilting, quilting, settings)
+    program = shutil.which(os.path.expanduser(tool))
+    if program is None:
+        raise ConfigError(
+            f"--tool {tool} is no program; write {QUILTING}, or name the path of "
+            f"texture-synthesis (https://github.com/EmbarkStudios/texture-synthesis)."
+        )
+    return functools.partial(by_program, program, settings)
+
+
+def check_settings(out: Path, tool: str, settings: Settings) -> None:
+    """Makes sure that all textures of a folder are made alike; notes how.
+
+    Raises:
+      ConfigError: those that are there were made otherwise.
+    """
+    file, tool = out / SETTINGS, Path(tool).name
+    wanted = {
+        "tool": tool,
+        "size": settings.size,
+        "patch": settings.patch,
+        "seed": settings.seed,
+    }
+    try:
+        found = json.loads(file.read_text()) if file.exists() else wanted
+    except ValueError as error:
+        raise ConfigError(
+            f"{file}, which says how textures were made, is damaged: {error}. Remove "
+            "it if they were made with the flags of this command, or choose another "
+            "--out."
+        ) from error
+    if found != wanted:
+        flags = " ".join(f"--{name}={value}" for name, value in found.items())
+        raise ConfigError(
+            f"the textures of {out} were made with {flags}; complete them with these, "
+            f"or choose another --out."
+        )
+    if not file.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        with whole(file) as partial:
+            partial.write_text(json.dumps(wanted) + "\n")
+
+
+# What there is to do.
+
+
+def jobs_of(images: Path, out: Path) -> list[Job]:
+    """A job for every image, by folder and name.
+
+    Raises:
+      ConfigError: there are no images, two would share a texture, or textures would
+        land among the photographs.
+    """
+    if out.resolve().is_relative_to(images.resolve()):
+        raise ConfigError(
+            f"--out {out} lies inside of --images {images}; choose a folder elsewhere."
+        )
+    jobs: dict[Path, Job] = {}
+    for folder in class_folders_below(images):
+        for path in map(Path, images_in(images / folder)):
+            job = Job(path, out / folder / f"{path.stem}.png")
+            other = jobs.setdefault(job.target, job)
+            if other is not job:
+                raise ConfigError(
+                    f"{other.image} and {path.name} would share the texture "
+                    f"{job.target}; rename one of them."
+                )
+    if not jobs:
+        raise ConfigError(f"--images {images} has no images in its class folders.")
+    return list(jobs.values())
+
+
+def class_folders_below(images: Path) -> list[Path]:
+    """The class folders, or those of train and of val, relative to `images`.
+
+    Raises:
+      ConfigError: there are none.
+    """
+    try:
+        found = class_folders(images, "--images")
+        parts = [name for name in ("train", "val") if name in found]
+        if not any(folders_in(images / part) for part in parts):
+            return [Path(name) for name in found]
+        named = {part: class_folders(images / part, "--images") for part in parts}
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    return [Path(part, name) for part, names in named.items() for name in names]

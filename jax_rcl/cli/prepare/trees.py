@@ -1,0 +1,125 @@
+"""Class folders in a second place: links to them, or copies of what is in them."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jax_rcl.cli.prepare.work import in_threads, whole
+from jax_rcl.config.types import ConfigError
+from jax_rcl.data.folders import images_in
+from jax_rcl.data.records import THREADS
+
+
+class Part(NamedTuple):
+    """Class folders that lie side by side, here and there.
+
+    Attributes:
+      name: such as `train` or `noise/shot_noise/3`, also the path below `out`.
+      source: the folder that holds the class folders now.
+    """
+
+    name: str
+    source: Path
+
+
+def linked(parts: Sequence[Part], out: Path, classes: Sequence[str]) -> tuple[int, int]:
+    """Links class folders; gives how many links were made and how many were there.
+
+    Links are relative, so that both trees can be moved or mounted together.
+
+    Raises:
+      ConfigError: something else has the name of a link.
+    """
+    wanted = {
+        out / part.name / name: part.source / name for part in parts for name in classes
+    }
+    new = [link for link, source in wanted.items() if not is_link(link, source)]
+    for link in new:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target_of(link, wanted[link]), target_is_directory=True)
+    return len(new), len(wanted) - len(new)
+
+
+def target_of(link: Path, source: Path) -> str:
+    """What a link says: the way from its folder, where there is one."""
+    source = source.resolve()
+    try:
+        return os.path.relpath(source, link.parent.resolve())
+    except ValueError:  # another drive
+        return str(source)
+
+
+def is_link(link: Path, source: Path) -> bool:
+    """Whether the link is there already.
+
+    Raises:
+      ConfigError: something else is.
+    """
+    if not os.path.lexists(link):
+        return False
+    if link.is_symlink() and link.resolve() == source.resolve():
+        return True
+    what = f"a link to {os.readlink(link)}" if link.is_symlink() else "no link"
+    raise ConfigError(
+        f"{link} is {what}, where a link to {source} shall be. Delete it, choose "
+        f"another --out, or write --mode=copy to complete copies."
+    )
+
+
+def copied(parts: Sequence[Part], out: Path, classes: Sequence[str]) -> tuple[int, int]:
+    """Copies image files; gives how many were copied and how many were there.
+
+    Raises:
+      ConfigError: something else has the name of a copy.
+    """
+    wanted = {
+        out / part.name / name / Path(path).name: Path(path)
+        for part in parts
+        for name in classes
+        if not is_foreign(out / part.name / name)
+        for path in images_in(part.source / name)
+    }
+    new = [file for file, source in wanted.items() if not is_copy(file, source)]
+    for folder in {file.parent for file in new}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def copy(file: Path) -> None:
+        with whole(file) as partial:
+            shutil.copyfile(wanted[file], partial)
+
+    in_threads(copy, new, threads=THREADS, title="copying")
+    return len(new), len(wanted) - len(new)
+
+
+def is_foreign(folder: Path) -> bool:
+    """False for a folder that may be copied into.
+
+    Raises:
+      ConfigError: it is a link, and copies would land in what it points to, or a file.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = f"a link to {os.readlink(folder)}" if folder.is_symlink() else "a file"
+        raise ConfigError(
+            f"{folder} is {what}, where a folder of copies shall be. Delete it, choose "
+            f"another --out, or write --mode=link."
+        )
+    return False
+
+
+def is_copy(file: Path, source: Path) -> bool:
+    """Whether the copy is there already, by its size.
+
+    Raises:
+      ConfigError: a file of another size is.
+    """
+    if not os.path.lexists(file):
+        return False
+    found, wanted = file.stat().st_size if file.is_file() else -1, source.stat().st_size
+    if found == wanted:
+        return True
+    raise ConfigError(
+        f"{file} is there but no copy of {source}: {found:,} bytes, expected "
+        f"{wanted:,}. Delete it, or choose another --out."
+    )

@@ -1,0 +1,169 @@
+"""Fields of a class: their names and types, and whether a value is of such a type."""
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+
+from jax_rcl import ranges
+
+_TOWER = BeartypeConf(is_pep484_tower=True)  # an int where a float is meant is no error
+
+
+class ConfigError(ValueError):
+    """A config that cannot be what its author meant; the message says what to write."""
+
+
+def fields_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """Fields that a config may set, by name."""
+    if not dataclasses.is_dataclass(cls):
+        raise ConfigError(f"{cls!r} is no dataclass, so a config cannot describe it.")
+    # A linen module's `parent` and `name` belong to flax, not to the config.
+    hidden = {"parent", "name"} if hasattr(cls, "scope") or _is_linen(cls) else set()
+    return {
+        f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in hidden
+    }
+
+
+def _is_linen(cls: type) -> bool:
+    return any(base.__module__.startswith("flax.linen") for base in cls.__mro__)
+
+
+def hint_of(cls: type, field: dataclasses.Field[Any]) -> Any:
+    """The type of a field, also where the class wrote it as text."""
+    if not isinstance(field.type, str):
+        return field.type
+    for base in cls.__mro__:
+        if field.name in inspect.get_annotations(base):
+            return inspect.get_annotations(base, eval_str=True)[field.name]
+    return Any
+
+
+def class_at(path: str, where: str) -> type:
+    """The class at `module:name`; of other modules than jax_rcl only imported ones.
+
+    Raises:
+      ConfigError: starting with `where`: there is no such class, or it is not trusted.
+    """
+    module, _, name = path.partition(":")
+    if module.split(".")[0] == "jax_rcl" and module not in sys.modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{where}: there is no module {module}.") from error
+    if module not in sys.modules:
+        raise ConfigError(
+            f"{where or 'config'}: {path} is neither a class of jax_rcl nor of a "
+            f"module that this program has imported; import {module} first if you "
+            "trust it."
+        )
+    found: Any = sys.modules[module]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        raise ConfigError(f"{where or 'config'}: module {module} has no class {name}.")
+    return found
+
+
+def fitted(value: Any, hint: Any, where: str, *, old: Any = None) -> Any:
+    """`value` as the type `hint` wants it (lists become tuples), or a ConfigError."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if is_a(value, hint):
+        try:
+            ranges.check(value, hint, where)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        whole = (
+            ranges.bare(hint) is float
+            and isinstance(value, int)
+            and not isinstance(value, bool)
+        )
+        return float(value) if whole else value
+    holds = "" if old is None else f"holds {short(old)} and "
+    wanted = name_of(hint)
+    got = f"{short(value)} ({type(value).__name__})"
+    raise ConfigError(f"{where} {holds}takes {wanted}; got {got}.")
+
+
+def name_of(hint: Any) -> str:
+    """A type as a person writes it, without its range."""
+    hint = ranges.bare(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(map(name_of, typing.get_args(hint)))
+    if hint is type(None):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def is_a(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; of a protocol, by looking at names alone.
+
+    Python 3.11's `isinstance` evaluates the properties that a protocol names, and the
+    class names of a source may be in an archive that is not there yet.
+    """
+    hint = ranges.bare(hint)
+    inner = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if getattr(hint, "_is_protocol", False):
+        lacking = object()
+        return all(
+            inspect.getattr_static(value, name, lacking) is not lacking
+            for name, member in vars(hint).items()
+            if isinstance(member, property)
+            or (
+                inspect.isfunction(member)
+                and name not in ("__init__", "__subclasshook__")
+            )
+        )
+    if origin in (typing.Union, types.UnionType):
+        return any(is_a(value, each) for each in inner)
+    if origin is tuple and inner[1:] == (...,):
+        return isinstance(value, tuple) and all(is_a(x, inner[0]) for x in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            is_a(x, inner[1]) for x in value.values()
+        )
+    if isinstance(value, bool) and hint in (int, float):
+        return False  # Python counts with them, but nobody means it here
+    return is_bearable(value, hint, conf=_TOWER)
+
+
+def read(text: str, hint: Any) -> Any:
+    """A flag as a value: itself where a string is meant, else as Python reads it."""
+    if hint is str:
+        return text
+    lowered = {"true": True, "false": False, "none": None}
+    if text.lower() in lowered:
+        return lowered[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def short(value: Any) -> str:
+    """The value as Python writes it, in at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """A question after the nearest of the known names; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def unknown(start: str, name: str, known: Iterable[str]) -> str:
+    """A message about a name that is none of the known ones."""
+    names = ", ".join(known) or "(none)"
+    return f"{start} '{name}'; there are: {names}.{suggest(name, known)}"

@@ -1,0 +1,266 @@
+"""Image files whose examples belong to groups: a label and what it is confounded with.
+
+Such sets ask whether an encoder learned the label or what usually comes with it: water
+behind a water bird, the sex of a person with blond hair. Records have `image`, `label`
+and `group` = label · c + confounder, of c values of the confounder.
+"""
+
+import csv
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Int32
+
+from jax_rcl.core import Source
+from jax_rcl.data.folders import InFiles, check_size
+from jax_rcl.data.records import Record, check_choice, labels_of
+
+Part = Literal["train", "val", "test"]
+PARTS = get_args(Part)
+# As tables write the parts.
+PART_OF = {"0": "train", "1": "val", "2": "test"} | {
+    name: part
+    for part, names in (
+        ("train", ("train", "training")),
+        ("val", ("val", "valid", "validation")),
+        ("test", ("test", "testing")),
+    )
+    for name in names
+}
+
+
+class Table(NamedTuple):
+    """The examples of a data set, of one part or of all.
+
+    Attributes:
+      paths: of the image files.
+      parts: the part that each belongs to.
+      labels: int32 [m].
+      confounders: int32 [m].
+      class_names: what each label means.
+      confounder_names: what each confounder means.
+    """
+
+    paths: tuple[str, ...]
+    parts: tuple[str, ...]
+    labels: np.ndarray
+    confounders: np.ndarray
+    class_names: tuple[str, ...]
+    confounder_names: tuple[str, ...]
+
+
+class InGroups(InFiles):
+    """Random access to the image files of one split of the table of a source."""
+
+    table: Table
+    split: Part
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return self.table.class_names
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """What each group means: its class, and its value of the confounder."""
+        return tuple(
+            f"{label}, {confounder}"
+            for label in self.table.class_names
+            for confounder in self.table.confounder_names
+        )
+
+    @functools.cached_property
+    def files(self) -> tuple[tuple[str, int], ...]:
+        """Path and label of every record."""
+        table = self.table
+        labels = table.labels[self._rows].tolist()
+        return tuple(
+            (table.paths[i], y) for i, y in zip(self._rows, labels, strict=True)
+        )
+
+    @functools.cached_property
+    def all_groups(self) -> Int32[np.ndarray, " m"]:
+        """The groups of all records, without reading an image."""
+        table, count = self.table, np.int32(len(self.table.confounder_names))
+        return (table.labels * count + table.confounders)[self._rows]
+
+    def __getitem__(self, index: int) -> Record:
+        return {**super().__getitem__(index), "group": self.all_groups[index]}
+
+    @functools.cached_property
+    def _rows(self) -> list[int]:
+        rows = [i for i, part in enumerate(self.table.parts) if part == self.split]
+        if not rows:
+            there = ", ".join(sorted(set(self.table.parts)))
+            raise ValueError(
+                f"{self!r} has no examples in its split; there are some in {there}."
+            )
+        return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Grouped(InGroups):
+    """A folder of images and a table of comma-separated values that describes them.
+
+    The defaults read Waterbirds (Sagawa et al. 2020, https://arxiv.org/abs/1911.08731)
+    as it is published. Labels and confounders in the table are numbers from 0, or words
+    that are among the names given; without names every value that occurs is one, in
+    numeric or alphabetic order. Splits are 0, 1, 2 or train, val, test.
+
+    Attributes:
+      folder: path of the folder; image files are named relative to it.
+      split: `train`, `val` or `test`.
+      size: height and width of the images.
+      table_file: name of the table in the folder.
+      image: column with the file.
+      label: column with the label.
+      confounder: column with what the label is confounded with.
+      partition: column with the split.
+      names: of the classes.
+      confounder_names: of the values of the confounder.
+    """
+
+    folder: str
+    split: Part = "train"
+    size: int = 224
+    table_file: str = "metadata.csv"
+    image: str = "img_filename"
+    label: str = "y"
+    confounder: str = "place"
+    partition: str = "split"
+    names: tuple[str, ...] = ("landbird", "waterbird")
+    confounder_names: tuple[str, ...] = ("land", "water")
+
+    def __post_init__(self) -> None:
+        check_choice("Grouped.split", self.split, PARTS)
+        check_size("Grouped.size", self.size)
+
+    @functools.cached_property
+    def table(self) -> Table:
+        """The examples of all splits."""
+        root = Path(self.folder).expanduser()
+        path = root / self.table_file
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} does not exist; Grouped.folder names the folder of the table, "
+                f"Grouped.table_file the table in it."
+            )
+        settings = ("image", "label", "confounder", "partition")
+        columns = tuple((name, getattr(self, name)) for name in settings)
+        return _described(root, path, columns, self.names, self.confounder_names)
+
+
+def _described(
+    root: Path,
+    path: Path,
+    columns: tuple[tuple[str, str], ...],
+    names: tuple[str, ...],
+    confounder_names: tuple[str, ...],
+) -> Table:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        for setting, column in columns:
+            if column not in (reader.fieldnames or ()):
+                raise ValueError(
+                    f"{path} has no column {column!r}; it has "
+                    f"{', '.join(map(repr, reader.fieldnames or ()))}. Name one by "
+                    f"Grouped.{setting}."
+                )
+        rows = [[row[column] or "" for _, column in columns] for row in reader]
+    images, *values, parts = zip(*rows, strict=True) if rows else ((),) * 4
+    (_, label), (_, confounder), (_, partition) = columns[1:]
+    for row, part in enumerate(parts, start=1):
+        if part not in PART_OF:
+            raise ValueError(
+                f"column {partition!r} of {path} holds {part!r} in row {row}; expected "
+                f"{', '.join(PART_OF)}."
+            )
+    labels, names = _coded(values[0], names, f"column {label!r} of {path}")
+    where = f"column {confounder!r} of {path}"
+    confounders, confounder_names = _coded(values[1], confounder_names, where)
+    return Table(
+        tuple(str(root / image) for image in images),
+        tuple(PART_OF[part] for part in parts),
+        labels,
+        confounders,
+        names,
+        confounder_names,
+    )
+
+
+def _coded(
+    values: tuple[str, ...], names: tuple[str, ...], where: str
+) -> tuple[Int32[np.ndarray, " m"], tuple[str, ...]]:
+    """The number of each value, and what the numbers mean."""
+    if not names and all(value.isdecimal() for value in values):
+        names = tuple(str(i) for i in range(1 + max(map(int, values), default=-1)))
+    names = names or tuple(sorted(set(values)))
+    numbers = {str(i): i for i in range(len(names))}
+    numbers |= {name: i for i, name in enumerate(names)}
+    for row, value in enumerate(values, start=1):
+        if value not in numbers:
+            raise ValueError(
+                f"{where} holds {value!r} in row {row}; expected 0 to "
+                f"{len(names) - 1}, or {', '.join(map(repr, names))}. Correct the "
+                f"table or the names."
+            )
+    return np.array([numbers[value] for value in values], np.int32), names
+
+
+@dataclasses.dataclass(frozen=True)
+class WithGroups:
+    """A source with groups that were found by someone, in the place of its own.
+
+    For training that protects groups nobody labelled: save what
+    `evaluate.recovery.inferred_groups` finds, `numpy.save("groups.npy", found)`, and
+    train `GroupDRO` on them.
+
+    Attributes:
+      source: with or without groups.
+      file: `.npy` of the group of each record, whole numbers [m] from 0.
+      group_names: what each group means.
+    """
+
+    source: Source
+    file: str
+    group_names: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return self.source.class_names
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " m"]:
+        """The labels of all records."""
+        return labels_of(self.source)
+
+    @functools.cached_property
+    def all_groups(self) -> Int32[np.ndarray, " m"]:
+        """The groups of all records.
+
+        Raises:
+          ValueError: the file has another number of them, or one that has no name.
+        """
+        found = np.load(Path(self.file).expanduser(), allow_pickle=False)
+        m, k = len(self.source), len(self.group_names)
+        if found.shape != (m,) or not np.issubdtype(found.dtype, np.integer):
+            raise ValueError(
+                f"{self.file} holds {found.dtype} {list(found.shape)}; WithGroups "
+                f"needs a whole number for each of the {m} records of {self.source!r}."
+            )
+        if found.min() < 0 or found.max() >= k:
+            raise ValueError(
+                f"{self.file} has groups from {found.min()} to {found.max()}; they "
+                f"must be in [0, {k}), as there are {k} group_names."
+            )
+        return found.astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        return {**self.source[index], "group": self.all_groups[index]}

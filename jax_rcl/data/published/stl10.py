@@ -1,0 +1,36 @@
+"""STL-10: few labelled colour images of ten classes, 96x96."""
+
+import dataclasses
+import functools
+
+from jax_rcl.data import formats
+from jax_rcl.data.archives import data_folder
+from jax_rcl.data.published.files import STL10
+from jax_rcl.data.records import check_choice
+from jax_rcl.data.sources import SPLITS, InMemory, Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Stl10(InMemory):
+    """STL-10 (Coates et al. 2011): 5,000 + 8,000 labelled colour images, 96x96.
+
+    Read straight out of the published archive, whose checksum is verified and which is
+    downloaded once if it is not there: 2.6 GB, most of it images without labels, which
+    are not read. Where the folder `stl10_binary` of that archive lies unpacked, its
+    files are read instead. A copy that tfds has prepared is `Tfds("stl10", split)`.
+
+    Attributes:
+      split: `train`, 500 images of each class, or `test`, 800 of each.
+      folder: where the archive lies; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
+    """
+
+    split: Split = "train"
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("Stl10.split", self.split, SPLITS)
+
+    @functools.cached_property
+    def arrays(self) -> formats.Arrays:
+        """The images and labels of this split."""
+        return formats.stl10(STL10, data_folder(self.folder), self.split)

@@ -1,0 +1,289 @@
+"""Embeddings of the names of classes, by CLIP's text tower."""
+
+import dataclasses
+import functools
+import html
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from jax_rcl.checkpoint import flat
+from jax_rcl.core import Variables
+from jax_rcl.data.published.imagenet import IMAGENET_100, IMAGENET_100_NAMES
+from jax_rcl.evaluate.zero_shot import ClassEmbeddings
+from jax_rcl.networks.clip_block import Activation
+from jax_rcl.networks.clip_text import ClipText
+from jax_rcl.weights import clip, clip_files
+from jax_rcl.weights.clip_files import Checksum
+from jax_rcl.weights.restore import replace_leaves
+
+CONTEXT = 77
+"""Tokens that CLIP's text towers read, both ends counted."""
+
+VOCABULARY = 49_408
+"""Tokens there are: of bytes and their merges, and the two ends, which come last."""
+
+START, END = VOCABULARY - 2, VOCABULARY - 1
+"""What a text begins and ends with."""
+
+TEXTS = 256
+"""Texts in a call of the text tower."""
+
+KNOWN: dict[str, str] = dict(zip(IMAGENET_100, IMAGENET_100_NAMES, strict=True))
+"""What classes are called that sources know by a WordNet id."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FromText:
+    """Class embeddings that CLIP's text tower gives texts with the names of classes.
+
+    A class is the mean over the templates of the tower's vectors, each of unit length,
+    and that mean in unit length (Radford et al. 2021, https://arxiv.org/abs/2103.00020,
+    section 3.1.4). Computed once in a process for the same classes. Needs the extra
+    `zeroshot`; `prepare.class_embeddings` writes them to a file that does not.
+
+    Attributes:
+      file: CLIP's weights with both towers, in any format and any of the names that
+        `weights.files` and `weights.clip` read.
+      templates: texts in which {} stands for the name. The default is that of Ravula et
+        al. 2021, who put no article before the name.
+      names: what each class is called, by the source's name for it, or in the order of
+        the source's classes. None takes the source's names with spaces for underscores,
+        and for WordNet ids of ImageNet-100 `IMAGENET_100_NAMES`.
+      activation: of the tower; weights do not tell. OpenAI's have `quick gelu`, many
+        others `gelu`.
+      checksum: "known" compares files of the names under which OpenAI published them
+        with their digests; "any" does not.
+
+    Raises:
+      ValueError: without a template, or for one without {}.
+    """
+
+    file: str
+    templates: tuple[str, ...] = ("A photo of {}",)
+    # Not hashed, as a mapping cannot be; equal rules have equal hashes all the same.
+    names: Mapping[str, str] | tuple[str, ...] | None = dataclasses.field(
+        default=None, hash=False
+    )
+    activation: Activation = "quick gelu"
+    checksum: Checksum = "known"
+
+    def __post_init__(self) -> None:
+        """Checks the templates."""
+        bad = [each for each in self.templates if "{}" not in each]
+        if bad or not self.templates:
+            raise ValueError(
+                f"FromText.templates {self.templates} must be one text or more, each "
+                f"with {{}} where the name goes, such as 'A photo of {{}}'."
+            )
+
+    def __str__(self) -> str:
+        """What it is made of, in a few words."""
+        first, more = self.templates[0], len(self.templates) - 1
+        others = f" and {more} more templates" if more else ""
+        return f"{self.file} for {first!r}{others}"
+
+    def __call__(self, class_names: tuple[str, ...]) -> Float32[np.ndarray, "k d"]:
+        """One row of unit length for each of the classes.
+
+        Raises:
+          ImportError: without the extra `zeroshot`, or `torch` where the file needs it.
+          FileNotFoundError: if there is no such file.
+          ValueError: if the weights are not CLIP's or have no text tower, if a class
+            has no name, or for a text of too many tokens.
+        """
+        texts = tuple(
+            template.replace("{}", name)
+            for name in called(class_names, self.names)
+            for template in self.templates
+        )
+        return _embedded(
+            self.file, texts, len(self.templates), self.activation, self.checksum
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FillClasses:
+    """Keeps class embeddings in the run itself: a rule of `init_from` for `Distill`.
+
+    The run then needs neither text tower nor file to be evaluated.
+
+    Attributes:
+      classes: where they are from.
+      names: what the source calls its classes, in the order of its labels.
+      place: which variable they fill, [k, d].
+    """
+
+    classes: ClassEmbeddings
+    names: tuple[str, ...]
+    place: str = "frozen/classes"
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Replaces what is at `place`.
+
+        Raises:
+          ValueError: if nothing is there, or of another number or width.
+        """
+        wanted = flat(variables).get(self.place)
+        if wanted is None:
+            raise ValueError(
+                f"FillClasses: there is no '{self.place}' in this run; write "
+                f"Distill(classes={len(self.names)}), which keeps them."
+            )
+        rows = self.classes(self.names)
+        if rows.shape != wanted.shape:
+            raise ValueError(
+                f"FillClasses: {self.classes} gives {list(rows.shape)} for "
+                f"{len(self.names)} classes, and '{self.place}' holds "
+                f"{list(wanted.shape)}: as many as Distill.classes, as wide as the "
+                f"encoder's features. Give embeddings of the same CLIP."
+            )
+        return replace_leaves(variables, {self.place: rows})
+
+
+def called(
+    class_names: tuple[str, ...],
+    names: Mapping[str, str] | tuple[str, ...] | None = None,
+) -> tuple[str, ...]:
+    """What each class is called in a text; `names` as for `FromText`.
+
+    Raises:
+      ValueError: naming a class that has no name, or if there are not as many.
+    """
+    if isinstance(names, tuple):
+        if len(names) != len(class_names):
+            raise ValueError(
+                f"FromText.names has {len(names)} names for {len(class_names)} "
+                f"classes; give one for each, in the order of the source's."
+            )
+        return names
+    if names is None:
+        names = {
+            name: KNOWN.get(name, name.replace("_", " "))
+            for name in class_names
+            if name in KNOWN or not re.fullmatch(r"n\d{8}", name)
+        }
+    nameless = [name for name in class_names if name not in names]
+    if nameless:
+        raise ValueError(
+            f"{len(nameless)} of {len(class_names)} classes have no name to write in a "
+            f"text, first {nameless[0]!r}; give FromText.names, such as "
+            f"{{{nameless[0]!r}: 'robin'}}."
+        )
+    return tuple(names[name] for name in class_names)
+
+
+def tokens(texts: Sequence[str], *, context: int = CONTEXT) -> Int32[np.ndarray, "n t"]:
+    """Token ids of texts: `START`, the text's, `END`, then zeros.
+
+    Byte-pair codes of lower-cased text, as CLIP was trained (Radford et al. 2021,
+    section 2.4); HTML's names of characters are replaced first.
+
+    Args:
+      texts: any; white space counts for nothing.
+      context: length of the rows.
+
+    Raises:
+      ImportError: without the extra `zeroshot`.
+      ValueError: naming the first text that has more than `context` tokens.
+    """
+    tokenizer = _tokenizer()
+    rows = np.zeros((len(texts), context), np.int32)
+    for row, text in zip(rows, texts, strict=True):
+        found = [START, *tokenizer.encode(html.unescape(html.unescape(text))), END]
+        if len(found) > context:
+            raise ValueError(
+                f"the text {text!r} has {len(found)} tokens, its two ends counted; the "
+                f"text tower reads {context} at most. Shorten the name or the template."
+            )
+        row[: len(found)] = found
+    return rows
+
+
+def _tokenizer() -> Any:
+    try:
+        library = importlib.import_module("instant_clip_tokenizer")
+    except ImportError as error:
+        raise ImportError(
+            "tokens of text need CLIP's vocabulary: pip install 'jax_rcl[zeroshot]'; "
+            "or make a file of class embeddings where that is installed, by python -m "
+            "jax-rcl prepare class_embeddings, and use FromFile."
+        ) from error
+    return library.Tokenizer()
+
+
+@functools.lru_cache(maxsize=8)
+def _embedded(
+    file: str,
+    texts: tuple[str, ...],
+    templates: int,
+    activation: Activation,
+    checksum: Checksum,
+) -> Float32[np.ndarray, "k d"]:
+    """Unit means of the unit vectors of each `templates` texts, read-only."""
+    vectors = _unit(
+        text_features(file, texts, activation=activation, checksum=checksum)
+    )
+    means = _unit(vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1))
+    means.flags.writeable = False
+    return means
+
+
+def text_features(
+    file: str,
+    texts: Sequence[str],
+    *,
+    activation: Activation = "quick gelu",
+    checksum: Checksum = "known",
+) -> Float32[np.ndarray, "n d"]:
+    """What CLIP's text tower makes of texts; not normalised.
+
+    Args:
+      file: as for `FromText`.
+      texts: one or more.
+      activation: as for `FromText`.
+      checksum: as for `FromText`.
+
+    Raises:
+      ImportError, FileNotFoundError, ValueError: as `FromText` does.
+    """
+    state = clip_files.read(Path(file).expanduser(), checksum)
+    fields = clip.architecture(state).text
+    if fields is None:
+        raise ValueError(f"{file} has no text tower; take weights of all of CLIP.")
+    if fields["vocabulary"] != VOCABULARY:
+        raise ValueError(
+            f"the text tower of {file} has {fields['vocabulary']} tokens, CLIP's "
+            f"vocabulary {VOCABULARY}; make class embeddings with its own and use "
+            f"FromFile."
+        )
+    tower = ClipText(**fields, activation=activation)
+    ids = tokens(texts, context=tower.context)
+    # What follows the end has no influence, so that nobody needs to compute it.
+    ids = ids[:, : int(ids.argmax(axis=1).max()) + 1]
+    shapes = jax.eval_shape(
+        functools.partial(tower.init, train=False), jax.random.key(0), ids[:1]
+    )
+    variables = clip.to_variables(state, {"text": shapes})["text"]
+    variables = jax.tree.map(jnp.asarray, variables)
+    apply = jax.jit(functools.partial(tower.apply, train=False))
+    size = min(TEXTS, len(ids))
+    found = []
+    for first in range(0, len(ids), size):
+        rows = ids[first : first + size]
+        filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
+        found.append(np.asarray(apply(variables, jnp.asarray(filled)))[: len(rows)])
+    return np.concatenate(found)
+
+
+def _unit(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    """Rows of length 1; one of zeros stays as it is."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(lengths, np.finfo(np.float32).tiny)

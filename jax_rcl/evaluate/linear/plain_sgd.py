@@ -1,0 +1,243 @@
+"""A linear classifier trained by plain SGD, for many weight decays all at once."""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Integer
+
+from jax_rcl.evaluate.linear.folds import Solutions
+
+PATIENCE, FACTOR, BETTER = 10, 0.1, 1e-4
+"""The learning rate is multiplied by `FACTOR` after more than `PATIENCE` epochs in a
+row without a loss that is lower than the lowest so far by the share `BETTER`; these are
+the defaults of PyTorch's ReduceLROnPlateau."""
+
+WINDOW, FEWEST, FLAT = 10, 20, 1e-4
+"""Training ends after more than `FEWEST` epochs when none of the last `WINDOW` losses
+is as far as `FLAT` from their mean."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainSgd:
+    """Settings of the training; the defaults are those of Dufumier et al. 2023.
+
+    https://arxiv.org/abs/2206.01646, the linear evaluation of the released code.
+
+    Attributes:
+      learning_rate: at the start; lower after each plateau of the loss.
+      momentum: share of the last update that is kept, in [0, 1).
+      batch: rows in each update; the last of an epoch has what is left.
+      epochs: passes over the rows, at most.
+
+    Raises:
+      ValueError: if a value is out of its range.
+    """
+
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    batch: int = 512
+    epochs: int = 300
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        if not self.learning_rate > 0 or not 0 <= self.momentum < 1:
+            raise ValueError(
+                f"{self} must have a positive learning_rate and a momentum in [0, 1)."
+            )
+        if self.batch < 1 or self.epochs < 1:
+            raise ValueError(f"{self} must have a batch and epochs of at least 1.")
+
+
+def sgd_grid(
+    x: Float[Array, "m f"],
+    labels: Integer[np.ndarray, " m"],
+    parts: Bool[np.ndarray, "p m"],
+    *,
+    classes: int,
+    weight_decays: tuple[float, ...],
+    settings: PlainSgd | None = None,
+    seed: int = 0,
+) -> Solutions:
+    """Trains a classifier on every part of the rows with every weight decay.
+
+    A velocity follows the gradient of the cross-entropy of W^T x + b, to which weight
+    decay times W and b is added: v' = momentum v + gradient, W' = W - learning rate v'.
+    The rule for the learning rate reads the mean over the batches of an epoch of their
+    mean losses, and so does the one that ends the training.
+
+    All are one program. Those of one part share the order of the rows, which is drawn
+    again for every epoch, and the start, which is PyTorch's: uniform in ±1/sqrt(f). In
+    a part with fewer rows than another an epoch has idle updates at its end.
+
+    Args:
+      x: features on the device.
+      labels: classes in [0, classes).
+      parts: which rows each part has.
+      classes: how many there are, k.
+      weight_decays: of weights and bias.
+      settings: of the training; None for the defaults.
+      seed: decides starts and orders.
+
+    Returns:
+      The classifiers; converged where the losses became flat before the last epoch was
+      over. Weights that are not finite are from a training that diverged.
+    """
+    settings = settings or PlainSgd()
+    keys = jax.random.split(jax.random.key(seed), len(parts))
+    decays = np.array(weight_decays, np.float32)
+    most = np.int32(math.ceil(parts.sum(axis=1).max() / settings.batch))
+    data = x, labels.astype(np.int32), parts, keys, decays, most
+    found = _train_all(*data, settings=settings, classes=classes)
+    return Solutions(*jax.device_get(found))
+
+
+def starts(
+    key: Array, features: int, classes: int
+) -> tuple[Float[Array, "f k"], Float[Array, " k"]]:
+    """Weights and bias before the first update of a part."""
+    bound = features**-0.5
+    first, second = jax.random.split(jax.random.fold_in(key, 0))
+    weights = jax.random.uniform(
+        first, (features, classes), minval=-bound, maxval=bound
+    )
+    bias = jax.random.uniform(second, (classes,), minval=-bound, maxval=bound)
+    return weights, bias
+
+
+def epoch_order(
+    key: Array, epoch: Int[Array, ""] | int, rows: Bool[Array, " m"]
+) -> Int[Array, " m"]:
+    """All rows, first those of the part, in the order of an epoch, from 0."""
+    places = jax.random.uniform(jax.random.fold_in(key, epoch + 1), rows.shape)
+    return jnp.argsort(jnp.where(rows, places, 2.0))
+
+
+class _Training(NamedTuple):
+    """Where the trainings of one part stand, one for each weight decay."""
+
+    weights: tuple[Array, Array]  # [s, f, k] and [s, k]
+    velocity: tuple[Array, Array]
+    learning_rate: Array  # [s]
+    lowest: Array  # loss so far [s]
+    waited: Array  # epochs since it was so [s]
+    losses: Array  # the last ones [s, WINDOW]
+    going: Array  # whether it goes on [s]
+    flat: Array  # whether it ended since the losses were flat [s]
+
+
+@functools.partial(jax.jit, static_argnames=("settings", "classes"))
+def _train_all(
+    x: Float[Array, "m f"],
+    labels: Integer[Array, " m"],
+    parts: Bool[Array, "p m"],
+    keys: Array,
+    decays: Float[Array, " s"],
+    most: Integer[Array, ""],
+    *,
+    settings: PlainSgd,
+    classes: int,
+) -> tuple[Float[Array, "p s f k"], Float[Array, "p s k"], Bool[Array, "p s"]]:
+    def train(rows: Array, key: Array) -> tuple[Array, Array, Array]:
+        one = starts(key, x.shape[1], classes)
+        many = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(decays), *a.shape)), one)
+        of_all = functools.partial(jnp.full, len(decays))
+        training = _Training(
+            *(many, jax.tree.map(jnp.zeros_like, many)),
+            *(of_all(settings.learning_rate), of_all(jnp.inf), of_all(0)),
+            *(jnp.zeros((len(decays), WINDOW)), of_all(True), of_all(False)),
+        )
+
+        def unfinished(carry: tuple[Array, _Training]) -> Array:
+            return (carry[0] < settings.epochs) & carry[1].going.any()
+
+        def pass_over(carry: tuple[Array, _Training]) -> tuple[Array, _Training]:
+            epoch, before = carry
+            order = epoch_order(key, epoch, rows)
+            batches = x, labels, order, rows.sum(), most
+            moved, loss = _epoch(before, batches, decays, settings)
+            after = _judged(moved, loss, epoch + 1)
+            # What has ended stays as it is.
+            kept = jax.tree.map(functools.partial(_where, before.going), after, before)
+            return epoch + 1, kept
+
+        _, training = lax.while_loop(unfinished, pass_over, (jnp.int32(0), training))
+        return *training.weights, training.flat
+
+    return jax.vmap(train)(parts, keys)
+
+
+def _where(mask: Bool[Array, " s"], a: Array, b: Array) -> Array:
+    return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+
+def _epoch(
+    training: _Training,
+    batches: tuple[Array, Array, Array, Array, Array],
+    decays: Float[Array, " s"],
+    settings: PlainSgd,
+) -> tuple[_Training, Float[Array, " s"]]:
+    """One pass, and the mean of its batches' losses."""
+    x, labels, order, count, most = batches
+    own = -(-count // settings.batch)
+    order = jnp.pad(order, (0, -len(order) % settings.batch))
+
+    def loss(weights: tuple[Array, Array], rows: Array, mask: Array) -> Array:
+        scores = jnp.matmul(x[rows], weights[0], precision="highest") + weights[1][None]
+        entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels[rows])
+        return (entropy * mask).sum() / jnp.maximum(mask.sum(), 1.0)
+
+    value_and_grad = jax.vmap(jax.value_and_grad(loss), (0, None, None))
+
+    def update(step: Array, carry: tuple[_Training, Array]) -> tuple[_Training, Array]:
+        now, total = carry
+        first = step * settings.batch
+        rows = lax.dynamic_slice_in_dim(order, first, settings.batch)
+        mask = (first + jnp.arange(settings.batch) < count).astype(jnp.float32)
+        value, gradient = value_and_grad(now.weights, rows, mask)
+
+        def follow(v: Array, g: Array, w: Array) -> Array:
+            shape = (-1, *[1] * (w.ndim - 1))
+            return settings.momentum * v + g + decays.reshape(shape) * w
+
+        velocity = jax.tree.map(follow, now.velocity, gradient, now.weights)
+        weights = jax.tree.map(
+            lambda w, v: w - now.learning_rate.reshape(-1, *[1] * (w.ndim - 1)) * v,
+            *(now.weights, velocity),
+        )
+        moved = now._replace(weights=weights, velocity=velocity)
+        keep = jnp.broadcast_to(step < own, decays.shape)
+        now = jax.tree.map(functools.partial(_where, keep), moved, now)
+        return now, total + jnp.where(keep, value, 0.0)
+
+    start = training, jnp.zeros(len(decays))
+    training, total = lax.fori_loop(0, most, update, start)
+    return training, total / own.astype(jnp.float32)
+
+
+def _judged(
+    training: _Training, loss: Float[Array, " s"], done: Int[Array, ""]
+) -> _Training:
+    """What the loss of an epoch means for the next, `done` epochs being over."""
+    better = loss < training.lowest * (1 - BETTER)
+    waited = jnp.where(better, 0, training.waited + 1)
+    lower = FACTOR * training.learning_rate
+    # PyTorch does not move by less than 1e-8.
+    drop = (waited > PATIENCE) & (training.learning_rate - lower > 1e-8)
+    losses = jnp.concatenate([training.losses[:, 1:], loss[:, None]], axis=1)
+    spread = jnp.abs(losses - losses.mean(axis=1, keepdims=True)).max(axis=1)
+    flat = (done > FEWEST) & (spread < FLAT)
+    return training._replace(
+        learning_rate=jnp.where(drop, lower, training.learning_rate),
+        lowest=jnp.where(better, loss, training.lowest),
+        waited=jnp.where(waited > PATIENCE, 0, waited),
+        losses=losses,
+        going=jnp.isfinite(loss) & ~flat,
+        flat=flat,
+    )

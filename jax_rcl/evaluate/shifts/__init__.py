@@ -1,0 +1,1 @@
+"""Classifiers on images that are corrupted, drawn, restyled or distorted."""

@@ -1,0 +1,181 @@
+"""A test set in corruptions of rising severity, computed while it is evaluated."""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int32, UInt32
+
+from jax_rcl import parallel
+from jax_rcl.augment.compose import prepare
+from jax_rcl.augment.corruptions.table import SEVERITIES, STANDARD, Corruption
+from jax_rcl.core import Operation, Source
+from jax_rcl.data import stream
+from jax_rcl.data.records import check_choice
+
+Batch = tuple[tuple[int, int], Float32[np.ndarray, "n h w c"], Int32[np.ndarray, " m"]]
+"""The cell, its images as the network sees them, and the labels of the first m ≤ n;
+what follows them fills up the batch."""
+
+
+@runtime_checkable
+class Graded(Protocol):
+    """An operation that comes in severities, such as `augment.corruptions.Corruption`.
+
+    Attributes:
+      name: of its numbers.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(
+        self, key: jax.Array, image: jax.Array, severity: jax.Array
+    ) -> jax.Array:
+        """The image [h, w, c] in [0, 1] changed; `severity` is an int32 scalar."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrupted:
+    """A source in corruptions that are computed on the device while it is evaluated.
+
+    Each image is read once, prepared as the classifier asks, then corrupted in every
+    way, each with a key of its own: a function of seed, corruption, severity and the
+    place of the image in the source, hence not of the batch size. There is a program
+    for each corruption, not for each severity.
+
+    Attributes:
+      source: the clean images.
+      corruptions: by different names.
+      severities: which of them, as the corruptions understand them.
+      seed: of what is random in a corruption, from 0.
+      stored: images on disk have "8 bits", so what a corruption gives is rounded to
+        these as the clean images were; "exact" leaves it as it is. (The published
+        ImageNet-C cuts off the fraction, and compresses each image once more, as JPEG.)
+
+    Raises:
+      ValueError: for what is empty, twice the same or out of its range.
+    """
+
+    source: Source
+    corruptions: tuple[Graded, ...]
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    seed: int = 0
+    stored: Literal["8 bits", "exact"] = "8 bits"
+
+    def __post_init__(self) -> None:
+        """Checks names and numbers."""
+        check_different("Corrupted.corruptions", self.names)
+        check_different("Corrupted.severities", self.severities)
+        check_choice("Corrupted.stored", self.stored, ("8 bits", "exact"))
+        strange = sorted({*self.severities} - {*SEVERITIES})
+        if strange and any(isinstance(x, Corruption) for x in self.corruptions):
+            raise ValueError(
+                f"Corrupted.severities {self.severities}: {strange[0]} is none of the "
+                f"severities {SEVERITIES} of Corruption."
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"Corrupted.seed {self.seed} must lie in [0, 2^32).")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The corruptions."""
+        return tuple(corruption.name for corruption in self.corruptions)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return self.source.class_names
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where its images come from."""
+        return (self.source,)
+
+    @property
+    def protocol(self) -> str:
+        """What is shown, in a few words."""
+        rounded = " rounded to 8 bits" if self.stored == "8 bits" else ""
+        return (
+            f"{counts(self.names, self.severities)} computed on {len(self.source)} "
+            f"prepared images{rounded}, seed {self.seed}"
+        )
+
+    def check(self) -> None:
+        """Nothing can be missing that the source has not looked for itself."""
+
+    def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
+        """All images in all cells.
+
+        Args:
+          preprocess: what is done to clean images before they are corrupted.
+          batch_size: images in a batch; the last one is filled up.
+        """
+        mesh = parallel.make_mesh()
+        for step, (rows, mask) in enumerate(
+            stream.eval_batches(self.source, batch_size)
+        ):
+            labels = np.asarray(rows["label"][mask], np.int32)
+            places = np.arange(batch_size, dtype=np.int32) + step * batch_size
+            given = parallel.spread({"image": rows["image"], "place": places}, mesh)
+            clean = prepared(preprocess, given["image"])
+            for i, corruption in enumerate(self.corruptions):
+                words = np.array([self.seed, zlib.crc32(corruption.name.encode())])
+                for j, severity in enumerate(self.severities):
+                    whole = words.astype(np.uint32), np.int32(severity)
+                    made = _corrupted(
+                        corruption, self.stored, *whole, given["place"], clean
+                    )
+                    yield (i, j), parallel.fetch(made)[:batch_size], labels
+
+
+def counted(names: Sequence[str]) -> list[int]:
+    """Places of the corruptions that a mean is over: the standard ones, or else all.
+
+    Where all fifteen standard ones are there, others are reported on their own.
+    """
+    standard = [place for place, name in enumerate(names) if name in STANDARD]
+    return standard if len(standard) == len(STANDARD) else list(range(len(names)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _corrupted(
+    corruption: Graded,
+    stored: str,
+    words: UInt32[Array, " 2"],
+    severity: Int32[Array, ""],
+    places: Int32[Array, " n"],
+    images: Float[Array, "n h w c"],
+) -> Float[Array, "n ..."]:
+    key = jax.random.key(words[0])
+    for number in (words[1], severity):
+        key = jax.random.fold_in(key, number)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+    made = jax.vmap(corruption, (0, 0, None))(keys, images, severity)
+    if stored == "8 bits":
+        made = jnp.round(255 * jnp.clip(made, 0, 1)) / 255
+    return made
+
+
+prepared = jax.jit(prepare, static_argnums=0)
+"""`augment.compose.prepare`, compiled."""
+
+
+def check_different(setting: str, values: Sequence[object]) -> None:
+    """Raises ValueError if there are none, or one is there twice."""
+    if not values or len({*values}) < len(values):
+        raise ValueError(f"{setting} must be different and not none; got {values}.")
+
+
+def counts(names: Sequence[str], severities: Sequence[int]) -> str:
+    """How many there are, and what the mean is over, in words."""
+    most = len(counted(names))
+    told = f" (the mean is over {most})" if most < len(names) else ""
+    many = "corruptions" if len(names) > 1 else "corruption"
+    return f"{len(names)} {many}{told} in {len(severities)} severities"

@@ -1,0 +1,171 @@
+"""A corrupted copy of a test set on disk, in the layout of ImageNet-C."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from jax_rcl.augment.corruptions.table import EXTRA, STANDARD
+from jax_rcl.core import Operation, Source
+from jax_rcl.data import stream
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.evaluate.shifts.corrupted import Batch, check_different, counts, prepared
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class CorruptedFolders:
+    """A corrupted copy of a test set on disk, in the layout of ImageNet-C.
+
+    Images are at `<corruption>/<severity>/<class>/*`, or one level deeper, as they are
+    published: `<group>/<corruption>/<severity>/<class>/*` with the groups noise, blur,
+    weather, digital and extra (Hendrycks and Dietterich 2019,
+    https://arxiv.org/abs/1903.12261). Which of the 15 standard and 4 extra corruptions
+    there are is found by looking.
+
+    Attributes:
+      folder: with the corruptions.
+      size: height and width of the images; published ones have 224 already.
+      classes: as for `ImageFolder`, such as `data.imagenet.IMAGENET_100`.
+      missing: what to do about a class without a folder, as for `ImageFolder`.
+      severities: which of them; each corruption must have them all.
+      preprocess: deterministic operation on each image. None by default: corrupted
+        images are published as crops, which are not resized again.
+
+    Raises:
+      ValueError: for severities that are none or twice the same.
+    """
+
+    folder: str
+    size: int = 224
+    classes: tuple[str, ...] = ()
+    missing: Literal["error", "skip"] = "error"
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    preprocess: Operation | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the numbers; what needs the folder is in `check`."""
+        check_different("CorruptedFolders.severities", self.severities)
+
+    @functools.cached_property
+    def paths(self) -> dict[str, Path]:
+        """The folder of each corruption, standard ones first.
+
+        Raises:
+          FileNotFoundError: if there is no such folder.
+          ValueError: for a folder that is no corruption, or one that is there twice.
+        """
+        root = Path(self.folder).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(f"CorruptedFolders.folder {root} is not a folder.")
+        order, found = (*STANDARD, *EXTRA), {}
+        for path in _folders(root):
+            inner = _folders(path)
+            group = path.name not in order and any(p.name in order for p in inner)
+            for each in inner if group else [path]:
+                if each.name not in order:
+                    raise ValueError(
+                        f"{each} is none of the corruptions {', '.join(order)}; move "
+                        f"it out of {root}."
+                    )
+                if each.name in found:
+                    raise ValueError(
+                        f"{each} and {found[each.name]} are the same corruption; "
+                        f"remove one."
+                    )
+                found[each.name] = each
+        if not found:
+            raise ValueError(f"{root} holds no folder of a corruption: {STANDARD[0]}…")
+        return {name: found[name] for name in order if name in found}
+
+    @functools.cached_property
+    def cells(self) -> dict[tuple[int, int], ImageFolder]:
+        """The images by place of the corruption and of the severity."""
+        settings: Any = {"classes": self.classes, "missing": self.missing}
+        return {
+            (i, j): ImageFolder(str(path / str(severity)), self.size, **settings)
+            for i, path in enumerate(self.paths.values())
+            for j, severity in enumerate(self.severities)
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The corruptions."""
+        return tuple(self.paths)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label means."""
+        return self.cells[0, 0].class_names
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where its images come from."""
+        return cast(tuple[Source, ...], tuple(self.cells.values()))
+
+    @property
+    def protocol(self) -> str:
+        """What is shown, in a few words."""
+        prepared = f"by {self.preprocess}" if self.preprocess else "no further"
+        return (
+            f"{counts(self.names, self.severities)} of {self.folder} at {self.size} "
+            f"pixels, prepared {prepared}"
+        )
+
+    def check(self) -> None:
+        """Looks for the folder of every severity and class; reads names only.
+
+        Says so where some of the standard corruptions are not there, as the mean is
+        then not the published one.
+
+        Raises:
+          FileNotFoundError: without the folder.
+          ValueError: for one that is missing, empty, or too much.
+        """
+        for path in self.paths.values():
+            for severity in self.severities:
+                if not (path / str(severity)).is_dir():
+                    raise ValueError(
+                        f"{path} has no severity {severity}; complete it, or leave "
+                        "the severity out of CorruptedFolders.severities."
+                    )
+        for source in self.cells.values():
+            if source.class_names != self.class_names:
+                raise ValueError(
+                    f"{source.folder} has other classes than "
+                    f"{self.cells[0, 0].folder}; name them by CorruptedFolders.classes."
+                )
+            len(source)  # lists the images of every class
+        lacking = [name for name in STANDARD if name not in self.names]
+        if lacking and len(lacking) < len(STANDARD):
+            logger.warning(
+                "%s has %d of the %d standard corruptions, without %s; their mean "
+                "cannot be compared with published ones.",
+                self.folder,
+                len(STANDARD) - len(lacking),
+                len(STANDARD),
+                ", ".join(lacking),
+            )
+
+    def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
+        """All images of all cells.
+
+        Args:
+          preprocess: of clean images, which is not for these.
+          batch_size: images in a batch; the last one is filled up.
+        """
+        del preprocess
+        for cell, source in zip(self.cells, self.sources, strict=True):
+            for rows, mask in stream.eval_batches(source, batch_size):
+                images = np.asarray(prepared(self.preprocess, rows["image"]))
+                yield cell, images, np.asarray(rows["label"][mask], np.int32)
+
+
+def _folders(path: Path) -> list[Path]:
+    inside = sorted(path.iterdir())
+    return [each for each in inside if each.is_dir() and each.name[0] != "."]

@@ -1,0 +1,160 @@
+"""Test images on the devices: prepared there, distorted there, and left there."""
+
+import functools
+from typing import Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Float32, Int32, Num, UInt32
+
+from jax_rcl import parallel
+from jax_rcl.augment.compose import prepare
+from jax_rcl.augment.distortions.levels import Leveled
+from jax_rcl.core import Operation
+
+Placed = dict[str, jax.Array]
+"""A batch, rows split over the devices: `image` [n, h, w, c] as it is prepared, and
+`place` [n], where in its source each image is. Rows beyond those asked for fill up."""
+
+
+@runtime_checkable
+class Masking(Leveled, Protocol):
+    """A distortion that hides some pixels and leaves the others."""
+
+    def known(
+        self, key: jax.Array, image: jax.Array, level: jax.Array
+    ) -> Bool[Array, "h w 1"]:
+        """True where `at`, called with the same, leaves the pixel."""
+        ...
+
+
+def placed(
+    preprocess: Operation | None, images: Num[np.ndarray, "n h w c"], first: int
+) -> Placed:
+    """A batch of a source, prepared on all devices.
+
+    Args:
+      preprocess: a deterministic operation on each image, or None.
+      images: uint8, or floats in [0, 1].
+      first: the place of the first of them in the source.
+
+    Returns:
+      At least n rows, a multiple of the number of devices.
+    """
+    mesh = parallel.make_mesh()
+    places = np.arange(first, first + len(images), dtype=np.int32)
+    given = parallel.spread({"image": images, "place": places}, mesh)
+    return given | {"image": _prepared(preprocess, mesh, given["image"])}
+
+
+def distorted(
+    distortion: Operation, seed: int, batch: Placed
+) -> Float[Array, "n h w c"]:
+    """Each image distorted by itself, a function of the seed and its place alone.
+
+    Hence not of the batch size, nor of the number of devices.
+    """
+    words = np.array([seed], np.uint32)
+    return _distorted(distortion, parallel.make_mesh(), words, batch)
+
+
+def at_level(
+    distortion: Leveled,
+    words: UInt32[np.ndarray, " s"],
+    level: Float32[np.ndarray, " p"],
+    batch: Placed,
+) -> Float[Array, "n h w c"]:
+    """Each image distorted at a level; there is one program for all of these.
+
+    Args:
+      distortion: says what a level is.
+      words: what decides the draws, besides the place of the image.
+      level: of `distortion.checked`.
+      batch: what is distorted.
+    """
+    return _at_level(distortion, parallel.make_mesh(), words, level, batch)
+
+
+def with_visible(
+    distortion: Masking,
+    words: UInt32[np.ndarray, " s"],
+    level: Float32[np.ndarray, " p"],
+    batch: Placed,
+) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"]]:
+    """What `at_level` gives for a mask, and where each image is still visible."""
+    return _with_visible(distortion, parallel.make_mesh(), words, level, batch)
+
+
+def first_of(
+    images: Float[Array, "n h w c"] | Float[np.ndarray, "n h w c"], count: int
+) -> Float32[np.ndarray, "m h w c"]:
+    """The first `count` of some images, on the host."""
+    if isinstance(images, np.ndarray):
+        return images[:count]
+    return parallel.fetch(_first(parallel.make_mesh(), count, images))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _first(mesh: Mesh, count: int, images: Float[Array, "n h w c"]) -> Array:
+    sharding = parallel.replicated(mesh)
+    return jax.lax.with_sharding_constraint(images[:count], sharding)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _prepared(
+    preprocess: Operation | None, mesh: Mesh, images: Num[Array, "n h w c"]
+) -> Float[Array, "n ..."]:
+    own = functools.partial(prepare, preprocess)
+    return parallel.over_shares(own, mesh, whole=0)(images)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _distorted(
+    distortion: Operation, mesh: Mesh, words: UInt32[Array, " s"], batch: Placed
+) -> Float[Array, "n h w c"]:
+    def share(words: Array, batch: Placed) -> Array:
+        return jax.vmap(distortion)(_keys(words, batch["place"]), batch["image"])
+
+    return parallel.over_shares(share, mesh)(words, batch)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _at_level(
+    distortion: Leveled,
+    mesh: Mesh,
+    words: UInt32[Array, " s"],
+    level: Float[Array, " p"],
+    batch: Placed,
+) -> Float[Array, "n h w c"]:
+    def share(words: Array, level: Array, batch: Placed) -> Array:
+        keys = _keys(words, batch["place"])
+        return jax.vmap(distortion.at, (0, 0, None))(keys, batch["image"], level)
+
+    return parallel.over_shares(share, mesh, whole=2)(words, level, batch)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _with_visible(
+    distortion: Masking,
+    mesh: Mesh,
+    words: UInt32[Array, " s"],
+    level: Float[Array, " p"],
+    batch: Placed,
+) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"]]:
+    def share(words: Array, level: Array, batch: Placed) -> tuple[Array, Array]:
+        def one(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+            made = distortion.at(key, image, level)
+            return made, distortion.known(key, image, level)
+
+        return jax.vmap(one)(_keys(words, batch["place"]), batch["image"])
+
+    return parallel.over_shares(share, mesh, whole=2)(words, level, batch)
+
+
+def _keys(words: UInt32[Array, " s"], places: Int32[Array, " n"]) -> Array:
+    """A random key for each image, of all words and its place."""
+    key = jax.random.key(words[0])
+    for word in words[1:]:
+        key = jax.random.fold_in(key, word)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, places)

@@ -1,0 +1,296 @@
+"""How a classifier holds as a distortion grows: accuracy at fixed levels of it."""
+
+import dataclasses
+import functools
+import zlib
+
+import jax
+import numpy as np
+import tqdm
+from jaxtyping import Bool, Float, Float32, Int32
+
+from jax_rcl import parallel
+from jax_rcl.artifacts import Finding, Pictures
+from jax_rcl.augment.compose import prepare
+from jax_rcl.augment.distortions.levels import Level, Leveled
+from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.data import stream
+from jax_rcl.evaluate.classifier import Classifier, Restorer
+from jax_rcl.evaluate.features import once
+from jax_rcl.evaluate.shifts.distorted import (
+    Masking,
+    Placed,
+    at_level,
+    first_of,
+    placed,
+    with_visible,
+)
+from jax_rcl.evaluate.shifts.level_numbers import (
+    CLEAN,
+    Results,
+    level_name,
+    outcome,
+    shares,
+)
+from jax_rcl.evaluate.when import AtEnd
+
+SHOWN = 8
+"""How many images the sheet shows at every level."""
+
+Seen = Float[jax.Array, "n h w c"] | Float[np.ndarray, "n h w c"]
+"""What the encoder is given: on the devices, or of a restorer on the host."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelSweep:
+    """Accuracy of one classifier on clean images, and on them at levels of distortion.
+
+    The classifier learns nothing here: it is the head that was trained, or a probe, of
+    clean images or of distorted ones as it says itself. Every image is read once and
+    prepared as the classifier asks. At each level it is distorted several times, each
+    time anew: a function of the seed, the repeat, the level and the place of the image
+    in its source, not of the other levels, the batch size or the number of devices. The
+    level is data, so that one program serves all of them, and images stay on the
+    devices unless a restorer reads them, all but the few that are shown.
+
+    Attributes:
+      classifier: whose accuracy; says how images are prepared, and how many are encoded
+        at a time.
+      distortion: which; one whose `deterministic` is True draws nothing, so it is
+        computed once for all repeats, which deviate by 0.
+      levels: of the distortion, one number or several for each, such as (0.5, 0.9) or
+        ((21, 5.0), (37, 9.0)).
+      repeats: how often all images are seen at each level.
+      seed: of what the distortion draws, in [0, 2^32).
+      source: the images; those of the classifier's test set by default. Their classes
+        are named as those of the test set, though not each needs to have an image.
+      restorer: what is done to distorted images before they are classified, or None;
+        clean images are classified as they are.
+      when: when it is measured.
+
+    Raises:
+      ValueError: for a level out of its range or twice the same, a number out of its
+        range, or a restorer that reads a mask where the distortion is none.
+    """
+
+    classifier: Classifier
+    distortion: Leveled
+    levels: tuple[Level, ...]
+    repeats: int = 10
+    seed: int = 42
+    source: Source | None = None
+    restorer: Restorer | None = None
+    when: When = dataclasses.field(default=AtEnd())
+
+    def __post_init__(self) -> None:
+        """Checks levels and numbers; what needs the data is in `check`."""
+        names = [level_name(level) for level in self.levels]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice or not names:
+            told = f"{twice[0]} is there twice" if twice else "there are none"
+            raise ValueError(
+                f"LevelSweep.levels {self.levels} must be different: {told}."
+            )
+        for level in self.levels:
+            self.distortion.checked(level)
+        if self.repeats < 1:
+            raise ValueError(f"LevelSweep.repeats {self.repeats} must be at least 1.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"LevelSweep.seed {self.seed} must lie in [0, 2^32).")
+        if self._reads_mask and not isinstance(self.distortion, Masking):
+            raise ValueError(
+                f"LevelSweep.restorer {self.restorer} reads a mask, and "
+                f"{self.distortion} has none; sweep over a distortion with `known`, "
+                f"such as RandomMask, or give a restorer that reads images alone."
+            )
+
+    @property
+    def preprocess(self) -> Operation | None:
+        """How images are prepared before they are distorted."""
+        return self.classifier.preprocess
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.classifier.layer})
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        drawn = f"drawn {self.repeats} times" if self.repeats > 1 else "drawn once"
+        if not self._random:
+            drawn = "which draws nothing"
+        restored = f", restored by {self.restorer.protocol}" if self.restorer else ""
+        told = ", mean, std and stderr over these" if self.repeats > 1 else ""
+        return (
+            f"{self.classifier.protocol}; here of {len(self._images)} images under "
+            f"{self.distortion.name} at {len(self.levels)} levels, {drawn}, seed "
+            f"{self.seed}{restored}{told}"
+        )
+
+    def check(self) -> None:
+        """Compares the images with what the classifier knows and the levels need.
+
+        Raises:
+          ValueError: if the classifier cannot work, there is no image, the images are
+            of other classes, or an image is too small for a level.
+        """
+        self.classifier.check()
+        own, names = self._images.class_names, self.classifier.test.class_names
+        if own != names:
+            raise ValueError(
+                f"{self._images} names {len(own)} classes and the test set of the "
+                f"classifier {len(names)}, or the same in another order; a label must "
+                f"mean the same in both."
+            )
+        if not len(self._images):
+            raise ValueError(f"{self._images} is empty; there is nothing to evaluate.")
+        image = np.asarray(self._images[0]["image"])
+        shown = jax.eval_shape(functools.partial(prepare, self.preprocess), image[None])
+        for level in self.levels:
+            self.distortion.checked(level, shown.shape[1:3])
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """Accuracies of the clean images and at each level; `check` comes first.
+
+        Returns:
+          `clean/top1`, and for each level `<level>/top1`, the mean over repeats,
+          `<level>/top1_std`, their deviation sqrt(Σ (x - mean)² / (repeats - 1)), and
+          `<level>/top1_stderr`, that divided by sqrt(repeats); a single repeat has
+          neither. `top5` likewise beyond five classes, `auroc` for two. A level is
+          named by its numbers, such as `0.9` or `21x5`.
+
+        Raises:
+          ValueError: if an image has no label that the source names, or what the
+            encoder gives is not finite.
+        """
+        return self._results(encode).numbers()
+
+    def findings(self, encode: Encode) -> dict[str, Finding]:
+        """Accuracy over the level, and a few images at every level.
+
+        After `run` with the same `encode`, which is not called again.
+        """
+        found, name = self._results(encode), self.distortion.name
+        few, total = len(found.labels), len(self._images)
+        restored = ", restored" if self.restorer else ""
+        over = f"; bars: deviation over {self.repeats} repeats" * (self.repeats > 1)
+        sheet = Pictures(
+            images=np.clip(found.shown, 0, 1),
+            row_names=(CLEAN, *found.level_names),
+            labels=found.labels,
+            class_names=self._images.class_names,
+            method=f"the first {few} of {total} images as the encoder sees them"
+            f"{restored}; values beyond black and white are cut off here alone",
+        )
+        curves = found.curves(
+            f"level of {name}",
+            f"shares of {total} images by level of {name}{restored}{over}; dashed: "
+            f"clean images",
+        )
+        return {f"accuracy under {name}": curves, f"images under {name}": sheet}
+
+    @property
+    def _images(self) -> Source:
+        return self.classifier.test if self.source is None else self.source
+
+    @property
+    def _random(self) -> bool:
+        return not getattr(self.distortion, "deterministic", False)
+
+    @property
+    def _reads_mask(self) -> bool:
+        return self.restorer is not None and self.restorer.reads == "images and mask"
+
+    def _results(self, encode: Encode) -> Results:
+        """Everything there is to know; measured once for each `encode`."""
+        return once(encode, self, lambda: self._measured(encode))
+
+    def _measured(self, encode: Encode) -> Results:
+        self.check()
+        own, images = self.classifier, self._images
+        drawn = range(self.repeats if self._random else 1)
+        cells = [(CLEAN, 0), *((level, k) for level in self.levels for k in drawn)]
+        outcomes: list[list[np.ndarray]] = [[] for _ in cells]
+        every, shown = [], []
+        told = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
+        with tqdm.tqdm(
+            total=len(images) * len(cells), desc=self.distortion.name, **told
+        ) as bar:
+            batches = stream.eval_batches(images, own.batch_size)
+            for step, (rows, mask) in enumerate(batches):
+                labels = _labels(images, rows, mask)
+                every.append(labels)
+                batch = placed(own.preprocess, rows["image"], step * own.batch_size)
+                for (level, repeat), parts in zip(cells, outcomes, strict=True):
+                    seen = self._seen(level, repeat, batch, len(labels))
+                    if step == repeat == 0:
+                        shown.append(first_of(seen, min(SHOWN, len(labels))))
+                    scores = self._scores(encode, level, seen, len(labels))
+                    parts.append(outcome(scores, labels))
+                    bar.update(len(labels))
+        return self._counted(outcomes, np.concatenate(every), np.stack(shown))
+
+    def _seen(self, level: Level | str, repeat: int, batch: Placed, count: int) -> Seen:
+        """What the encoder is given of a batch whose first `count` images matter."""
+        if isinstance(level, str):
+            return batch["image"]
+        taken = self.distortion.checked(level)
+        # Of the level itself, so that other levels may come and go.
+        number = zlib.crc32(taken.tobytes())
+        words = np.array([self.seed, repeat, number], np.uint32)
+        known = None
+        if self._reads_mask and isinstance(self.distortion, Masking):
+            made = with_visible(self.distortion, words, taken, batch)
+            images, known = parallel.fetch(made)
+            known = known[:count]
+        else:
+            images = at_level(self.distortion, words, taken, batch)
+        if self.restorer is None:
+            return images
+        images = parallel.fetch(images)
+        restored = self.restorer(images[:count], known)
+        # Filled up again: the encoder is compiled for one number of images.
+        return np.concatenate([restored.astype(np.float32), images[count:]])
+
+    def _scores(
+        self, encode: Encode, level: Level | str, seen: Seen, count: int
+    ) -> Float[np.ndarray, "_ k"]:
+        layer = self.classifier.layer
+        given = np.asarray(encode(seen)[layer], np.float32)[:count]
+        if not np.isfinite(given).all():
+            raise ValueError(
+                f"layer {layer!r} is not finite for images under "
+                f"{self.distortion.name} at {level}; the encoder has diverged."
+            )
+        return self.classifier.scored(encode, given)
+
+    def _counted(
+        self,
+        outcomes: list[list[Float[np.ndarray, "_ 2"]]],
+        labels: Int32[np.ndarray, " m"],
+        shown: Float32[np.ndarray, "r _ h w c"],
+    ) -> Results:
+        """Shares of the clean images, and of each level and repeat."""
+        k = len(self._images.class_names)
+        clean, *others = (shares(np.concatenate(x), labels, k) for x in outcomes)
+        cells = {}
+        for kind in clean:
+            drawn = np.array([x[kind] for x in others]).reshape(len(self.levels), -1)
+            cells[kind] = np.broadcast_to(drawn, (len(self.levels), self.repeats))
+        return Results(clean, self.levels, cells, shown, labels[: shown.shape[1]])
+
+
+def _labels(
+    source: Source, rows: stream.Rows, mask: Bool[np.ndarray, " b"]
+) -> Int32[np.ndarray, " n"]:
+    """The labels of a batch, each one that the source names."""
+    if "label" not in rows:
+        raise ValueError(f"{source} has no 'label'. Evaluate on a source with labels.")
+    labels = rows["label"][mask].astype(np.int32)
+    if labels.min() < 0 or labels.max() >= len(source.class_names):
+        raise ValueError(
+            f"{source} has labels from {labels.min()} to {labels.max()}, but names "
+            f"{len(source.class_names)} classes; labels count its names from 0."
+        )
+    return labels

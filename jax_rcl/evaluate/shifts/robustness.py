@@ -1,0 +1,256 @@
+"""How a classifier holds on images that are corrupted, drawn, or of another style."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import tqdm
+from jaxtyping import Bool, Float, Int
+
+from jax_rcl import parallel
+from jax_rcl.artifacts import Finding, Grid
+from jax_rcl.augment.corruptions.table import FAMILIES
+from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.data.records import labels_of
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.classifier import Classifier, undistorted
+from jax_rcl.evaluate.features import once
+from jax_rcl.evaluate.shifts.corrupted import Corrupted, Graded, counted
+from jax_rcl.evaluate.shifts.corrupted_folders import CorruptedFolders
+from jax_rcl.evaluate.when import AtEnd
+
+__all__ = ["Corrupted", "CorruptedFolders", "Graded", "Robustness", "counted"]
+
+FEW = 5
+"""Beyond so many classes it is said how often the right one is among the best five."""
+
+CLEAN = "clean"
+"""What the test set of the classifier is called among the sets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Robustness:
+    """Accuracy of one classifier on its test set, and on sets that are shifted from it.
+
+    The classifier learns nothing of the shift: it is the head that was trained, or the
+    linear probe of training images, which is fitted once and shared with a
+    `LinearProbe` that is equal to it. Where it has a distortion, that is of its own
+    test images and of what it is fitted on, not of the sets here. Ge et al. 2021 (https://arxiv.org/abs/2110.14189)
+    report such numbers for ImageNet-C, -Sketch, -Stylized and -R on a hundred classes.
+
+    Attributes:
+      classifier: `HeadAccuracy` of the trained head, a `LinearProbe`, or the like; says
+        what is clean, how images are prepared and how many are encoded at a time.
+      sets: by name. A source is prepared as the clean images are, and so are the images
+        of `Corrupted` before they are corrupted; `CorruptedFolders` says for itself.
+        The classes of every set are named as those of the test set, in the same order,
+        though not every class needs to have an image.
+      when: when it is measured.
+
+    Raises:
+      ValueError: without a set, or for a name that is not one.
+    """
+
+    classifier: Classifier
+    sets: Mapping[str, Source | Corrupted | CorruptedFolders]
+    when: When = dataclasses.field(default=AtEnd())
+
+    def __post_init__(self) -> None:
+        """Checks the names; what needs the data is in `check`."""
+        if not self.sets:
+            raise ValueError("Robustness.sets must hold at least one set.")
+        for name in self.sets:
+            if not name or name == CLEAN or "/" in name:
+                raise ValueError(
+                    f"Robustness.sets: a set cannot be called {name!r}; the name "
+                    f"begins that of its numbers, has no '/' and is not {CLEAN!r}."
+                )
+
+    @property
+    def preprocess(self) -> Operation | None:
+        """How images are prepared, of sets that do not say so themselves."""
+        return self.classifier.preprocess
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.classifier.layer})
+
+    @property
+    def protocol(self) -> str:
+        """One line that says what the numbers mean."""
+        told = [
+            f"{name}: {part.protocol}"
+            if isinstance(part, Corrupted | CorruptedFolders)
+            else f"{name}: {len(part)} images"
+            for name, part in self.sets.items()
+        ]
+        return "; ".join([self.classifier.protocol, *told])
+
+    def check(self) -> None:
+        """Compares the classes of all sets; reads names of folders, but no image.
+
+        Raises:
+          ValueError: if the classifier cannot work, a folder lacks something, or a set
+            has other classes than the test set.
+        """
+        self.classifier.check()
+        names = self.classifier.test.class_names
+        for name, part in self.sets.items():
+            if isinstance(part, Corrupted | CorruptedFolders):
+                part.check()
+            own = part.class_names
+            if own != names:
+                raise ValueError(_other_classes(name, part, own, names))
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """Accuracies, as shares of the images; what is asked for is checked first.
+
+        Returns:
+          `clean/top1` and `<set>/top1`. For corrupted sets this is the mean over all
+          cells of corruption and severity, each of the same weight; where all fifteen
+          standard corruptions of ImageNet-C are there, over these alone. The mean over
+          severities is `<set>/<corruption>/top1`, that over the same corruptions
+          `<set>/severity<k>/top1`, that over a family of `corruptions.FAMILIES` of
+          which two or more are there `<set>/<family>/top1`, and that over all, where it
+          is another one, `<set>/all/top1`. Beyond five classes there is a `top5` beside
+          each `top1`, except by severity. Where some classes have no image, as 81 of
+          100 in ImageNet-R, predictions may be any class all the same; beside that,
+          `<set>/top1_present` is of the highest score among the classes that have one.
+        """
+        self.check()
+        numbers: dict[str, float] = {}
+        for name, part in {CLEAN: self.classifier.test, **self.sets}.items():
+            if isinstance(part, Corrupted | CorruptedFolders):
+                shares, present = self._cells(encode, name, part)
+                numbers |= _of_cells(name, part, "top1", shares[0])
+                if len(present) > FEW:
+                    numbers |= _of_cells(name, part, "top5", shares[2])
+                rows = counted(part.names)
+                among_present = float(shares[1, rows].mean())
+            else:
+                scores, labels = undistorted(self.classifier, encode, part)
+                present = _present(labels, scores.shape[1])
+                right = _right(scores, labels, present) / len(labels)
+                numbers[f"{name}/top1"], among_present, top5 = map(float, right)
+                if len(present) > FEW:
+                    numbers[f"{name}/top5"] = top5
+            if not present.all():
+                numbers[f"{name}/top1_present"] = among_present
+        return numbers
+
+    def findings(self, encode: Encode) -> dict[str, Finding]:
+        """The accuracy for every corruption and severity of each corrupted set.
+
+        After `run` with the same `encode`, which is not called again.
+        """
+        found: dict[str, Finding] = {}
+        for name, part in self.sets.items():
+            if isinstance(part, Corrupted | CorruptedFolders):
+                shares, _ = self._cells(encode, name, part)
+                columns = tuple(f"severity {k}" for k in part.severities)
+                method = (
+                    f"accuracy in percent on {name!r}, {part.protocol}; beside each "
+                    "row its mean"
+                )
+                found[f"{name} by severity"] = Grid(
+                    shares[0], part.names, columns, method
+                )
+        return found
+
+    def _cells(
+        self, encode: Encode, name: str, part: Corrupted | CorruptedFolders
+    ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
+        """Shares of right answers, as `_right` counts them; the classes present."""
+        key = (self.classifier, part)
+        return once(encode, key, lambda: self._measured(encode, name, part))
+
+    def _measured(
+        self, encode: Encode, name: str, part: Corrupted | CorruptedFolders
+    ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
+        own = self.classifier
+        every = np.concatenate([labels_of(source) for source in part.sources])
+        present = _present(every, len(part.class_names))
+        right = np.zeros((3, len(part.names), len(part.severities)))
+        seen = np.zeros(right.shape[1:])
+        # A source that is corrupted here is seen once for each cell.
+        total = len(every) * (seen.size // len(part.sources))
+        shown = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
+        with tqdm.tqdm(total=total, desc=name, **shown) as bar:
+            for cell, images, labels in part.batches(own.preprocess, own.batch_size):
+                given = np.asarray(encode(images)[own.layer], np.float32)[: len(labels)]
+                if not np.isfinite(given).all():
+                    where = f"{part.names[cell[0]]} {part.severities[cell[1]]}"
+                    raise ValueError(
+                        f"layer {own.layer!r} is not finite for images of {name!r}, "
+                        f"{where}; the encoder has diverged."
+                    )
+                answers = _right(own.scored(encode, given), labels, present)
+                right[:, *cell] += answers
+                seen[cell] += len(labels)
+                bar.update(len(labels))
+        return right / seen, present
+
+
+def _present(labels: Int[np.ndarray, " m"], classes: int) -> Bool[np.ndarray, " k"]:
+    """Which of the classes have an image."""
+    return np.bincount(labels, minlength=classes) > 0
+
+
+def _right(
+    scores: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, " n"],
+    present: Bool[np.ndarray, " k"],
+) -> Int[np.ndarray, " 3"]:
+    """How many are right of all classes, of those present, and among the best five."""
+    among = np.where(present, scores, -np.inf)
+    best = [(x.argmax(axis=1) == labels).sum() for x in (scores, among)]
+    return np.array([*best, (metrics.ranks(scores, labels) < FEW).sum()])
+
+
+def _of_cells(
+    name: str,
+    part: Corrupted | CorruptedFolders,
+    kind: Literal["top1", "top5"],
+    shares: Float[np.ndarray, "r c"],
+) -> dict[str, float]:
+    """The means over cells, severities, corruptions and families of these."""
+    rows = shares[counted(part.names)]
+    numbers = {f"{name}/{kind}": rows.mean()}
+    if len(rows) < len(shares):
+        numbers[f"{name}/all/{kind}"] = shares.mean()
+    for corruption, of_row in zip(part.names, shares, strict=True):
+        numbers[f"{name}/{corruption}/{kind}"] = of_row.mean()
+    for family, members in FAMILIES.items():
+        own = [place for place, each in enumerate(part.names) if each in members]
+        if len(own) > 1:
+            numbers[f"{name}/{family}/{kind}"] = shares[own].mean()
+    if kind == "top1":
+        for severity, of_column in zip(part.severities, rows.T, strict=True):
+            numbers[f"{name}/severity{severity}/top1"] = of_column.mean()
+    return {key: float(value) for key, value in numbers.items()}
+
+
+def _other_classes(
+    name: str,
+    part: Source | Corrupted | CorruptedFolders,
+    own: tuple[str, ...],
+    names: tuple[str, ...],
+) -> str:
+    """What is wrong with classes that are not those of the test set."""
+    source = part.source if isinstance(part, Corrupted) else part
+    kind = type(source).__name__ if hasattr(source, "classes") else "ImageFolder"
+    unknown = [each for each in own if each not in names]
+    if unknown:
+        return (
+            f'"{unknown[0]}" is a class of the set {name!r}, but not of the test set; '
+            f"restrict the folder with {kind}.classes=IMAGENET_100, or what the "
+            "classes of the test set are."
+        )
+    return (
+        f"the set {name!r} names {len(own)} classes and the test set {len(names)}, or "
+        f"the same in another order; a label must mean the same in both: write "
+        f"{kind}.classes=IMAGENET_100, or what the classes of the test set are, and "
+        "missing='skip' where some have no folder."
+    )

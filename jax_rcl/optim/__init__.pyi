@@ -1,0 +1,14 @@
+from . import optimizers as optimizers
+from . import schedules as schedules
+from .optimizers import Adam as Adam
+from .optimizers import AdamW as AdamW
+from .optimizers import Descent as Descent
+from .optimizers import Group as Group
+from .optimizers import Lars as Lars
+from .optimizers import Sgd as Sgd
+from .schedules import Constant as Constant
+from .schedules import Cosine as Cosine
+from .schedules import EpochCosine as EpochCosine
+from .schedules import MultiStep as MultiStep
+from .schedules import Plateau as Plateau
+from .schedules import Schedule as Schedule

@@ -1,0 +1,383 @@
+"""Optimizers and groups of parameters, as values.
+
+An optimizer is a frozen dataclass of hyperparameters; `build` makes an optax
+transformation of it, once the parameters and the length of the run are known. Schedules
+count updates in optax's own state, so that they resume with it.
+"""
+
+import abc
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jax_rcl.core import Tree
+from jax_rcl.optim.schedules import Constant, Plateau, Rate, Schedule, require
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What holds for the parameters of a kind, in place of what holds for all.
+
+    Several groups may match a parameter, such as one for a learning rate and one for a
+    weight decay, as long as no two of them set the same thing.
+
+    Attributes:
+      pattern: regular expression for a whole path such as `encoder/stem_norm/scale`.
+      learning_rate_scale: multiplies the learning rate; None leaves it.
+      weight_decay: replaces the optimizer's; None leaves it.
+    """
+
+    pattern: str
+    learning_rate_scale: float | None = None
+    weight_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(
+                f"Group.pattern {self.pattern!r} is not a regular expression: {error}."
+            ) from error
+        scale, decay = self.learning_rate_scale, self.weight_decay
+        if scale is None and decay is None:
+            raise ValueError(
+                f"Group {self.pattern!r} changes nothing; set learning_rate_scale, "
+                "weight_decay or both."
+            )
+        require(self, "at least 0", learning_rate_scale=scale is None or scale >= 0)
+        require(self, "at least 0", weight_decay=decay is None or decay >= 0)
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _check_patterns(groups: tuple[Group, ...], paths: list[str]) -> None:
+    for group in groups:
+        if not any(re.fullmatch(group.pattern, path) for path in paths):
+            near = difflib.get_close_matches(group.pattern, paths, n=5, cutoff=0.0)
+            raise ValueError(
+                f"Group.pattern {group.pattern!r} matches no parameter's whole path. "
+                f"The nearest of {len(paths)} paths: {', '.join(near)}."
+            )
+
+
+def _of_group(
+    groups: tuple[Group, ...], field: str, path: str, otherwise: float
+) -> float:
+    """What the groups say of one field for one parameter."""
+    said = [
+        group
+        for group in groups
+        if getattr(group, field) is not None and re.fullmatch(group.pattern, path)
+    ]
+    if len(said) > 1:
+        patterns = " and ".join(repr(group.pattern) for group in said)
+        raise ValueError(
+            f"the groups {patterns} both set {field} of {path}; narrow one of them."
+        )
+    return getattr(said[0], field) if said else otherwise
+
+
+def _by_value(
+    values: Tree, make: Callable[[float], optax.GradientTransformation], neutral: float
+) -> optax.GradientTransformation:
+    """For each parameter `make` of its value; nothing where that is `neutral`."""
+    parts = [
+        optax.masked(
+            make(value), jax.tree.map(lambda x, value=value: x == value, values)
+        )
+        for value in sorted(set(jax.tree.leaves(values)) - {neutral})
+    ]
+    return optax.chain(*parts) if parts else optax.identity()
+
+
+def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`inner`, also in a program that asks for strict promotion of types.
+
+    Such a program refuses what optax does with its whole-number count of updates.
+    """
+    inner = optax.with_extra_args_support(inner)
+
+    def update(
+        updates: Tree, state: Any, params: Tree | None = None, **told: Any
+    ) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return inner.update(updates, state, params, **told)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _accumulating(
+    inner: optax.GradientTransformation, every: int
+) -> optax.GradientTransformation:
+    """`inner` once in `every` calls, of the means of their gradients and losses."""
+    told = optax.with_extra_args_support(inner)
+
+    # The loss travels with the gradient to be averaged with it: by itself optax gives
+    # `inner` that of the last call.
+    def init_inner(params: Any) -> Any:
+        return told.init(params[0])
+
+    def update_inner(updates: Any, state: Any, params: Tree | None = None) -> Any:
+        gradient, loss = updates
+        moved, state = told.update(gradient, state, params, value=loss)
+        return (moved, loss), state
+
+    pair = optax.GradientTransformation(init_inner, update_inner)
+    means = optax.MultiSteps(pair, every)
+
+    def init(params: Tree) -> Any:
+        return means.init((params, jnp.zeros((), jnp.float32)))
+
+    def update(
+        updates: Tree, state: Any, params: Tree | None = None, *, value: Any = 0.0
+    ) -> Any:
+        both: Any = (updates, jnp.asarray(value, jnp.float32))
+        (moved, _), state = means.update(both, state, params)  # pyright: ignore[reportGeneralTypeIssues] of the structure it is given
+        return moved, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent(abc.ABC):
+    """What all optimizers here have in common.
+
+    Attributes:
+      learning_rate: the peak of the schedule.
+      schedule: how the learning rate goes from update to update.
+      weight_decay: pulls parameters to zero; how, the optimizer says.
+      decayed: "weights" spares parameters named `bias` or `scale` (offsets and
+        normalisation), "all" none, as PyTorch does when it is not told otherwise.
+      groups: exceptions for parameters by their paths.
+      reference_batch: the batch size that `learning_rate` is meant for; another one
+        multiplies it by batch size / reference_batch (Goyal et al. 2017,
+        https://arxiv.org/abs/1706.02677). None takes it as it is.
+      clip_norm: the largest length of the gradient over all parameters; longer ones are
+        shortened before anything else. None for no limit.
+      accumulate: how many steps make one update, of the mean of their gradients;
+        schedules go by steps, an update at the rate of its first. It is *not*
+        equivalent to a batch so many times larger where a loss compares examples, as
+        contrastive ones do: each step compares those of its own batch, with its own
+        batch statistics. Nor where the method itself carries memory, which advances at
+        every step. `reference_batch` counts the examples of an update; steps at the end
+        of the run that do not fill one are lost.
+      plateau: lowers the learning rate further where the loss stops falling.
+    """
+
+    learning_rate: float
+    schedule: Schedule = dataclasses.field(default=Constant())
+    weight_decay: float = 0.0
+    decayed: Literal["weights", "all"] = "weights"
+    groups: tuple[Group, ...] = ()
+    reference_batch: int | None = None
+    clip_norm: float | None = None
+    accumulate: int = 1
+    plateau: Plateau | None = None
+
+    def __post_init__(self) -> None:
+        batch, norm = self.reference_batch, self.clip_norm
+        require(self, "above 0", learning_rate=self.learning_rate > 0)
+        require(self, "at least 0", weight_decay=self.weight_decay >= 0)
+        require(self, "above 0, or None", reference_batch=batch is None or batch > 0)
+        require(self, "above 0, or None", clip_norm=norm is None or norm > 0)
+        require(self, "at least 1", accumulate=self.accumulate >= 1)
+
+    def build(
+        self, params: Tree, *, total_steps: int, steps_per_epoch: int, batch_size: int
+    ) -> optax.GradientTransformation:
+        """The optax transformation for these parameters (arrays, or just shapes).
+
+        Raises:
+          ValueError: for a group that matches no parameter, two groups that set the
+            same thing of one, a warm-up as long as the run, or a run without an update.
+        """
+        every = self.accumulate
+        if every > max(total_steps, 1):
+            raise ValueError(
+                f"{type(self).__name__}.accumulate {every} is more than the "
+                f"{total_steps} steps of the run: nothing would ever move."
+            )
+        paths = jax.tree_util.tree_map_with_path(lambda path, _: _path(path), params)
+        _check_patterns(self.groups, jax.tree.leaves(paths))
+
+        def each(field: str, otherwise: Callable[[str], float]) -> Tree:
+            def one(path: str) -> float:
+                return _of_group(self.groups, field, path, otherwise(path))
+
+            return jax.tree.map(one, paths)
+
+        decays = each("weight_decay", lambda p: self.weight_decay * self._decays(p))
+        scales = each("learning_rate_scale", lambda _: 1.0)
+        of_step = self._rate(total_steps, steps_per_epoch, batch_size)
+        rate = optax.chain(
+            optax.scale_by_learning_rate(lambda count: of_step(count * every)),
+            _by_value(scales, optax.scale, neutral=1.0),
+        )
+        if self.plateau is not None:
+            updates_per_epoch = max(1, round(steps_per_epoch / every))
+            rate = optax.chain(rate, self.plateau.build(updates_per_epoch))
+        decay = _by_value(decays, optax.add_decayed_weights, neutral=0.0)
+        rule = self._rule(paths, decay, rate)
+        if self.clip_norm is not None:
+            rule = optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
+        return _promoting(_accumulating(rule, every) if every > 1 else rule)
+
+    def learning_rate_at(
+        self, step: int, *, total_steps: int, steps_per_epoch: int, batch_size: int
+    ) -> float:
+        """The learning rate of step `step`, from 0, where no group scales it.
+
+        Where several steps make one update, that of their update; without what a
+        plateau makes of it, which only the loss can tell.
+        """
+        rate = self._rate(total_steps, steps_per_epoch, batch_size)
+        return float(rate(step - step % self.accumulate))
+
+    def _rate(self, total_steps: int, steps_per_epoch: int, batch_size: int) -> Rate:
+        """The learning rate by the number of steps made."""
+        seen = batch_size * self.accumulate
+        peak = self.learning_rate * seen / (self.reference_batch or seen)
+        return self.schedule.build(
+            peak, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+        )
+
+    def _decays(self, path: str) -> bool:
+        """Whether a parameter is one of those that `decayed` means."""
+        offset_or_scale = path.rpartition("/")[2] in ("bias", "scale")
+        return self.decayed == "all" or not offset_or_scale
+
+    @abc.abstractmethod
+    def _rule(
+        self,
+        paths: Tree,
+        decay: optax.GradientTransformation,
+        rate: optax.GradientTransformation,
+    ) -> optax.GradientTransformation:
+        """From gradients to updates, with `decay` and `rate` in their places."""
+
+
+def _momentum(decay: float, nesterov: bool = False) -> optax.GradientTransformation:
+    """A running sum of updates; without momentum, no memory for it either."""
+    return optax.trace(decay, nesterov) if decay else optax.identity()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sgd(Descent):
+    """Stochastic gradient descent as PyTorch defines it.
+
+        g ← g + weight_decay·w,   v ← momentum·v + g,   w ← w - learning_rate·v
+
+    or, with Nesterov's momentum, w ← w - learning_rate·(g + momentum·v).
+
+    Attributes:
+      momentum: how much of the last step is kept, in [0, 1).
+      nesterov: whether to look ahead.
+    """
+
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "in [0, 1)", momentum=0 <= self.momentum < 1)
+        require(
+            self,
+            "off without momentum",
+            nesterov=self.momentum > 0 or not self.nesterov,
+        )
+
+    def _rule(self, paths, decay, rate):
+        return optax.chain(decay, _momentum(self.momentum, self.nesterov), rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam(Descent):
+    """Adam, Kingma and Ba 2015 (https://arxiv.org/abs/1412.6980), algorithm 1.
+
+    Weight decay is added to the gradient, as in PyTorch's Adam; for the other, `AdamW`.
+
+    Attributes:
+      beta1: decay of the mean of gradients, in [0, 1).
+      beta2: decay of the mean of their squares, in [0, 1).
+      epsilon: added to the root of that mean; above 0.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        beta1, beta2 = self.beta1, self.beta2
+        require(self, "in [0, 1)", beta1=0 <= beta1 < 1, beta2=0 <= beta2 < 1)
+        require(self, "above 0", epsilon=self.epsilon > 0)
+
+    def _rule(self, paths, decay, rate):
+        return optax.chain(decay, self._adam(), rate)
+
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(self.beta1, self.beta2, self.epsilon)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w ← w - learning_rate·(step + weight_decay·w).
+
+    Loshchilov and Hutter 2019 (https://arxiv.org/abs/1711.05101), in PyTorch's form,
+    where the learning rate multiplies the decay, and with PyTorch's default of it.
+    """
+
+    weight_decay: float = 0.01
+
+    def _rule(self, paths, decay, rate):
+        return optax.chain(self._adam(), decay, rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lars(Descent):
+    """Layer-wise adaptive rates, You et al. 2017 (https://arxiv.org/abs/1708.03888).
+
+        g ← g + weight_decay·w,   r = trust_coefficient·‖w‖ / ‖g‖
+        v ← momentum·v + learning_rate·r·g,   w ← w - v
+
+    with one norm for each parameter array. `decayed` decides which parameters have a
+    trust ratio r, too; the others take r = 1, as is usual since SimCLR for "weights".
+
+    Attributes:
+      momentum: how much of the last step is kept, in [0, 1).
+      trust_coefficient: length of a step relative to that of the parameter; above 0.
+      at_zero: what an array does while all of it is zero: "step" takes r = 1; "stay"
+        takes r = 0 and never moves, as in the released code of decoupled uniformity
+        (with `decayed="all"`).
+    """
+
+    momentum: float = 0.9
+    trust_coefficient: float = 0.001
+    at_zero: Literal["step", "stay"] = "step"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "in [0, 1)", momentum=0 <= self.momentum < 1)
+        require(self, "above 0", trust_coefficient=self.trust_coefficient > 0)
+
+    def _rule(self, paths, decay, rate):
+        adapted = jax.tree.map(self._decays, paths)
+        trust = optax.scale_by_trust_ratio(trust_coefficient=self.trust_coefficient)
+        if self.at_zero == "stay":
+            trust = optax.chain(optax.stateless_with_tree_map(_still_at_zero), trust)
+        return optax.chain(
+            decay, optax.masked(trust, adapted), rate, _momentum(self.momentum)
+        )
+
+
+def _still_at_zero(update: Any, parameter: Any) -> jax.Array:
+    """No update for a parameter array that is zero."""
+    return jnp.where(jnp.any(parameter != 0), update, jnp.zeros_like(update))

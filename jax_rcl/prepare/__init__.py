@@ -1,1 +1,0 @@
-"""Commands that prepare data once: `python -m jax_rcl.prepare.<name> --help`."""

@@ -1,0 +1,205 @@
+"""Ranges of fields, said once: as annotations that every constructor checks.
+
+    @dataclasses.dataclass(frozen=True)
+    @ranged
+    class Sgd:
+        learning_rate: Annotated[float, Above(0)]
+        momentum: Annotated[float, Within(0, 1, open="high")] = 0.9
+
+`Sgd(0.1, momentum=1.0)` then raises "Sgd.momentum 1.0 must be in [0, 1)", and so does
+the config node of the class, at the line where it is written.
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+import types
+import typing
+from typing import Annotated, Any, Literal, TypeVar
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """Finite numbers between two bounds, both included unless `open` names an end.
+
+    Attributes:
+      low: the lower bound; -inf for none.
+      high: the upper bound; inf for none.
+      open: which of the bounds are excluded.
+      hint: what to write instead or why, after the message.
+    """
+
+    low: int | float
+    high: int | float
+    open: Literal["", "low", "high", "both"] = ""
+    hint: str = ""
+
+    def holds(self, value: Any) -> bool:
+        """Whether a number lies between the bounds; never for NaN and infinities."""
+        above = value > self.low if self.open in ("low", "both") else value >= self.low
+        below = (
+            value < self.high if self.open in ("high", "both") else value <= self.high
+        )
+        return math.isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        """The constraint as it follows "must be"."""
+        if self.high == math.inf:
+            words = "above" if self.open in ("low", "both") else "at least"
+            return f"{words} {self.low:g}"
+        left = "(" if self.open in ("low", "both") else "["
+        right = ")" if self.open in ("high", "both") else "]"
+        return f"in {left}{self.low:g}, {self.high:g}{right}"
+
+
+def AtLeast(low: int | float, hint: str = "") -> Within:
+    """Finite numbers from `low` on."""
+    return Within(low, math.inf, hint=hint)
+
+
+def Above(low: int | float, hint: str = "") -> Within:
+    """Finite numbers above `low`."""
+    return Within(low, math.inf, "low", hint)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rising:
+    """Two numbers of a range, the second not below the first.
+
+    Attributes:
+      bounds: of both numbers.
+      what: they are, such as "shares of the pixels".
+      example: of two that fit.
+    """
+
+    bounds: Within
+    what: str = "numbers"
+    example: tuple[int | float, int | float] | None = None
+
+    def holds(self, value: Any) -> bool:
+        """Whether both lie in the range, in order."""
+        return all(map(self.bounds.holds, value)) and value[0] <= value[1]
+
+    @property
+    def hint(self) -> str:
+        """Two that fit."""
+        return "" if self.example is None else f"such as {self.example}"
+
+    def __str__(self) -> str:
+        """The constraint as it follows "must be"."""
+        low = "<" if self.bounds.open in ("low", "both") else "<="
+        high = "<" if self.bounds.open in ("high", "both") else "<="
+        top = f" {high} {self.bounds.high:g}" if self.bounds.high < math.inf else ""
+        return f"two {self.what}, {self.bounds.low:g} {low} low <= high{top}"
+
+
+Count = Annotated[int, AtLeast(1)]
+"""A whole number of things, 1 or more."""
+
+Share = Annotated[float, Within(0, 1)]
+"""A share or a probability, in [0, 1]."""
+
+Positive = Annotated[float, Above(0)]
+"""A finite number above 0."""
+
+NotNegative = Annotated[float, AtLeast(0)]
+"""A finite number, 0 or above."""
+
+
+def ranged(cls: Class) -> Class:
+    """Makes the constructor of a dataclass check the ranges in its annotations.
+
+    Stands below `@dataclasses.dataclass`, and above nothing else of a linen module.
+    """
+    after = getattr(cls, "__post_init__", None)
+
+    @functools.wraps(after or ranged)
+    def checked(self: Any) -> None:
+        check_fields(self)
+        if after is not None:
+            after(self)
+
+    checked.__doc__ = "Checks the ranges of the fields, and what else has to hold."
+    setattr(cls, "__post_init__", checked)  # noqa: B010, pyright knows no such attribute
+    return cls
+
+
+def check_fields(made: Any) -> None:
+    """Raises ValueError for the first field whose value is out of its range."""
+    cls = type(made)
+    for name, hint in _annotated(cls).items():
+        check(getattr(made, name), hint, f"{cls.__name__}.{name}")
+
+
+def check(value: Any, hint: Any, where: str) -> None:
+    """Raises ValueError if a value is out of the range that its annotation says.
+
+    Args:
+      value: of the right type already; what is not is left to those who check types.
+      hint: an annotation, in which `Annotated` may stand anywhere.
+      where: begins the message, such as `Sgd.momentum`.
+    """
+    broken = _broken(value, hint)
+    if broken is not None:
+        hint_text = f", {broken.hint}" if broken.hint else ""
+        raise ValueError(f"{where} {value} must be {broken}{hint_text}.")
+
+
+def bare(hint: Any) -> Any:
+    """An annotation without what `Annotated` adds to it."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+@functools.cache
+def _annotated(cls: type) -> dict[str, Any]:
+    """Annotations with ranges, by the names of fields."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        own = inspect.get_annotations(base)
+        if any(isinstance(hint, str) for hint in own.values()):
+            try:
+                own = inspect.get_annotations(base, eval_str=True)
+            except NameError:  # linen's own annotations name what it does not import
+                own = {n: h for n, h in own.items() if not isinstance(h, str)}
+        found |= own
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {n: h for n, h in found.items() if n in names and "Annotated[" in repr(h)}
+
+
+def _broken(value: Any, hint: Any) -> Within | Rising | None:
+    """The constraint that a value does not meet; None if it meets all."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        for constraint in inner[1:]:
+            known = isinstance(constraint, Within | Rising)
+            if known and _fits(value, inner[0]) and not constraint.holds(value):
+                return constraint
+        return _broken(value, inner[0])
+    if origin in (typing.Union, types.UnionType):
+        arms = [arm for arm in inner if _fits(value, bare(arm))]
+        broken = [_broken(value, arm) for arm in arms]
+        return None if not broken or None in broken else broken[0]
+    if origin is tuple and isinstance(value, tuple | list):
+        each = [inner[0]] * len(value) if inner[1:] == (...,) else inner
+        for item, item_hint in zip(value, each, strict=False):
+            broken = _broken(item, item_hint)
+            if broken is not None:
+                return broken
+    return None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the kind that a constraint on `hint` speaks of."""
+    origin = typing.get_origin(hint) or hint
+    if origin is Annotated:
+        return _fits(value, bare(hint))
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, arm) for arm in typing.get_args(hint))
+    if origin in (int, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, tuple | list)
+    return isinstance(origin, type) and isinstance(value, origin)

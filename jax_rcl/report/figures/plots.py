@@ -1,0 +1,292 @@
+"""Pictures of what went into a network and of what came out."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb, to_rgba
+from matplotlib.figure import Figure
+
+from jax_rcl.artifacts import (
+    ClassPlane,
+    Confusion,
+    Curves,
+    Embedding,
+    Finding,
+    Grid,
+    MeanCosines,
+    Pictures,
+    Spectra,
+    Spreads,
+)
+from jax_rcl.report.figures import drawing, geometry, levels
+from jax_rcl.report.figures.drawing import LINE, PALETTE, TEXT, named
+from jax_rcl.report.figures.robustness import grid
+from jax_rcl.report.figures.sheets import GAP, HEAD, pictures, tile_of
+from jax_rcl.report.results import written
+
+_COUNTED = 20  # Classes up to which a confusion matrix holds counts,
+_NAMED = 40  # and names beside rows and columns;
+_LISTED = 14  # else so many lines about the most frequent errors.
+
+
+def draw(finding: Finding) -> tuple[str, Figure]:
+    """The picture of what an evaluator found, and a caption that explains it."""
+    match finding:
+        case Confusion():
+            text = "rows are true classes, columns predicted ones; colour is the row's"
+            figure = confusion(finding.matrix, finding.class_names)
+            return f"{text} share", figure
+        case Embedding():
+            figure = embedding(finding.points, finding.labels, finding.class_names)
+            return finding.method, figure
+        case MeanCosines():
+            text = "cosines of subclass means with each other; classes are framed"
+            return text, geometry.cosines(finding)
+        case ClassPlane():
+            return finding.method, geometry.plane(finding)
+        case Spectra():
+            text = "singular values of unit features around the mean of their class"
+            return text, geometry.spectra(finding)
+        case Spreads():
+            text = (
+                "dots are subclasses around their own means, lines classes around "
+                "theirs; dots left of the line are what subclasses explain"
+            )
+            return text, geometry.spreads(finding)
+        case Pictures():
+            return finding.method, pictures(finding)
+        case Grid():
+            return finding.method, grid(finding)
+        case Curves():
+            return finding.method, levels.draw({"": finding})
+
+
+def views(
+    views: Float[np.ndarray, "n v h w c"],
+    labels: Integer[np.ndarray, " n"] | None = None,
+    class_names: Sequence[str] = (),
+    titles: Sequence[str] = (),
+) -> Figure:
+    """A contact sheet: one row per example, one column per view.
+
+    Rows go on in a second block to the right where that fills the sheet better. Small
+    images are enlarged by a whole factor without smoothing, so that a pixel stays one.
+
+    Args:
+      views: images in [0, 1], gray (c of 1) or colour (c of 3).
+      labels: class of each example, written beside its row.
+      class_names: names of the classes.
+      titles: of the columns; "view 1", "view 2", … by default.
+
+    Raises:
+      ValueError: without examples, or for another number of channels.
+    """
+    n, v, h, w, c = views.shape
+    if not n * v or c not in (1, 3):
+        raise ValueError(
+            f"views has shape {views.shape}; write [n, v, h, w, c] with at least one "
+            f"image and c of 1 or 3."
+        )
+    names = [] if labels is None else [named(int(k), class_names) for k in labels]
+    titles = titles or [f"view {j + 1}" for j in range(v)]
+    margin = 6.2 * max(map(len, names), default=0) + (10 if names else 0)
+    tile, smoothing = tile_of(h, w)
+    cell = tile + GAP
+    block = margin + v * cell[0] + 5 * GAP
+    rows = _rows(n, block, cell[1])
+    size = (-(-n // rows) * block - 5 * GAP, HEAD + rows * cell[1])
+
+    sheet = drawing.figure(*size, layout=None)
+    axes = sheet.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    colour = np.clip(np.broadcast_to(views, (n, v, h, w, 3)), 0, 1)
+    text: dict[str, Any] = {"color": TEXT, "va": "center"}
+    for i, j in np.ndindex(n, v):
+        left = i // rows * block + margin + j * cell[0]
+        top = HEAD + i % rows * cell[1]
+        extent = (left, left + tile[0], top + tile[1], top)
+        axes.imshow(colour[i, j], extent=extent, interpolation=smoothing)
+        if names and j == 0:
+            axes.text(left - 8, top + tile[1] / 2, names[i], ha="right", size=9, **text)
+        if i % rows == 0:
+            place = (left + tile[0] / 2, HEAD / 2)
+            axes.text(*place, titles[j], ha="center", size=8, **text)
+    axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="auto")
+    return sheet
+
+
+def confusion(
+    matrix: Integer[np.ndarray, "k k"], class_names: Sequence[str] = ()
+) -> Figure:
+    """Which class (row) was taken for which (column).
+
+    Colour is the share of the row, blue where right and orange where wrong, with small
+    shares lifted so that rare errors show. Up to twenty classes, cells hold counts and
+    the margin the recall of each class; beyond forty, names are too small to read, and
+    the most frequent confusions are listed instead.
+
+    Args:
+      matrix: `matrix[i, j]` examples of class i were predicted to be of class j.
+      class_names: names of the classes.
+    """
+    k = len(matrix)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(190 + max(34 * k, 240), 560 if k > _NAMED else drawing.WIDTH)
+    figure = drawing.figure(drawing.WIDTH if k > _NAMED else side + 40, side)
+    axes = figure.add_subplot()
+    drawing.style(axes, x="predicted", y="true")
+    axes.grid(False)
+    axes.spines["bottom"].set_visible(False)
+    right = np.eye(k, dtype=bool)
+    for colour, cells in ((PALETTE[0], right), (PALETTE[1], ~right)):
+        ends = [to_rgba(colour, 0), to_rgba(colour, 1)]
+        fade = LinearSegmentedColormap.from_list("", ends)
+        values = np.ma.masked_array(share, ~cells)
+        axes.imshow(values, cmap=fade, norm=PowerNorm(0.5, 0, 1), interpolation="none")
+    names = [named(label, class_names) for label in range(k)]
+    if k > _NAMED:
+        axes.grid(True, color=LINE, linewidth=0.5)
+        _worst(axes, share, names)
+        return figure
+    size = float(np.clip(330 / k, 6, 9))
+    axes.set_xticks(range(k), names, rotation=90 if k > 5 else 0, fontsize=size)
+    axes.set_yticks(range(k), names, fontsize=size)
+    axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+    axes.grid(True, which="minor", color=LINE, linewidth=0.8)
+    axes.tick_params(which="minor", length=0)
+    if k <= _COUNTED:
+        _counts(axes, matrix, share)
+    return figure
+
+
+def embedding(
+    points: Float[np.ndarray, "m 2"],
+    labels: Integer[np.ndarray, " m"],
+    class_names: Sequence[str] = (),
+) -> Figure:
+    """Examples as points, coloured by class; neighbours are alike to the encoder.
+
+    Up to twenty classes are named where their medians lie (the second ten as
+    triangles); of more, the colour only orders the classes by number.
+
+    Raises:
+      ValueError: without points.
+    """
+    if not len(points):
+        raise ValueError("embedding draws at least one point; got none.")
+    classes = np.unique(labels)
+    figure = drawing.figure(drawing.WIDTH, 540)
+    axes = figure.add_subplot()
+    drawing.style(axes)
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines["bottom"].set_visible(False)
+    # In a fixed random order, so that no class lies on top of another.
+    order = np.random.default_rng(0).permutation(len(points))
+    points, labels = points[order], labels[order]
+    dots = {"s": float(np.clip(30_000 / len(points), 5, 30)), "linewidths": 0}
+    if len(classes) > 2 * len(PALETTE):
+        drawn = axes.scatter(*points.T, c=labels, cmap="viridis", alpha=0.7, **dots)
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.5, aspect=30, pad=0.01)
+        bar.set_label("number of the class", color=TEXT, fontsize=9)
+        bar.ax.tick_params(colors=TEXT, labelsize=8.5, length=0)
+        bar.outline.set_visible(False)
+        return figure
+    rank = np.searchsorted(classes, labels)
+    colours = np.array([to_rgb(colour) for colour in PALETTE])
+    for marker, part in (("o", rank < 10), ("^", rank >= 10)):
+        face = colours[rank[part] % 10]
+        axes.scatter(*points[part].T, c=face, marker=marker, alpha=0.65, **dots)
+    axes.margins(0.04)
+    medians = np.stack([np.median(points[labels == k], axis=0) for k in classes])
+    _name_at(axes, medians, [named(int(k), class_names) for k in classes])
+    return figure
+
+
+def _rows(n: int, block: float, cell: float) -> int:
+    """Rows of the sheet: no wider than the page, near 16:9, the last block filled."""
+
+    def misfit(rows: int) -> tuple[bool, float]:
+        blocks = -(-n // rows)
+        width, height = blocks * block, rows * cell
+        empty = (blocks * rows - n) / n
+        shape = abs(math.log(width / height * 9 / 16))
+        return bool(width > drawing.WIDTH), float(shape + empty)
+
+    return min(range(1, n + 1), key=misfit)
+
+
+def _counts(axes: Axes, matrix: np.ndarray, share: np.ndarray) -> None:
+    """Counts in the cells, empty ones left empty, and recall right of each row."""
+    k = len(matrix)
+    for i, j in np.argwhere(matrix > 0):
+        # White where the cell is dark enough to carry it.
+        colour = "white" if share[i, j] > 0.3 else TEXT
+        count = str(matrix[i, j])
+        axes.text(j, i, count, ha="center", va="center", size=8.5, color=colour)
+    margin = {"textcoords": "offset points", "size": 8.5, "color": TEXT}
+    for i in range(k):
+        recall = written("recall", float(share[i, i])) if matrix[i].sum() else "–"
+        axes.annotate(recall, (k - 0.5, i), xytext=(6, 0), va="center", **margin)
+    axes.annotate("recall", (k - 0.5, -0.5), xytext=(6, 6), **margin)
+
+
+def _worst(axes: Axes, share: np.ndarray, names: Sequence[str]) -> None:
+    """The most frequent confusions as lines of text, right of the matrix."""
+    wrong = np.where(np.eye(len(share), dtype=bool), 0.0, share)
+    ranked = np.argsort(-wrong, axis=None, kind="stable")[:_LISTED]
+    pairs = np.stack(np.unravel_index(ranked, wrong.shape), axis=1)
+    lines = [
+        f"{written('recall', float(share[i, j]))}  {names[i]} → {names[j]}"
+        for i, j in pairs
+        if wrong[i, j]
+    ]
+    text = axes.annotate(
+        "\n".join(["Taken most often for another class", *lines]),
+        (1, 1),
+        xytext=(14, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="top",
+    )
+    text.set(size=8.5, color=TEXT, linespacing=1.7)
+
+
+def _name_at(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
+    """Labels in the classes' colours, moved up or down until none hides another."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()  # Fixes the axes, hence pixels per unit.
+    pixels = axes.transData.transform(places)
+    sizes = np.array([(6.2 * len(name) + 14, 21.0) for name in names])
+    moved = axes.transData.inverted().transform(_apart(pixels, sizes))
+    for index, (place, text) in enumerate(zip(moved, names, strict=True)):
+        colour = PALETTE[index % len(PALETTE)]
+        axes.plot(*np.stack([places[index], place]).T, color=colour, linewidth=0.8)
+        bright = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) > 0.55
+        box = {"boxstyle": "round,pad=0.3", "facecolor": colour, "edgecolor": "none"}
+        style = {"ha": "center", "va": "center", "size": 8.5, "bbox": box}
+        axes.text(
+            place[0], place[1], text, color="black" if bright else "white", **style
+        )
+
+
+def _apart(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Boxes of `sizes` [k, 2] at `centres` [k, 2], pushed apart vertically."""
+    centres = centres.astype(float)
+    need = (sizes[:, None] + sizes[None]) / 2
+    above = np.sign(np.arange(len(centres))[:, None] - np.arange(len(centres)))
+    for _ in range(300):
+        gap = centres[:, None] - centres[None]
+        overlap = need - np.abs(gap)
+        hit = (overlap > 0).all(axis=-1) & (above != 0)
+        if not hit.any():
+            break
+        way = np.where(gap[..., 1] == 0, above, np.sign(gap[..., 1]))
+        centres[:, 1] += 0.3 * np.where(hit, way * (overlap[..., 1] + 1), 0).sum(axis=1)
+    return centres

@@ -1,0 +1,251 @@
+"""The runs of a results table, one for each seed: where they are, what they found."""
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jax_rcl import config as configs
+from jax_rcl.config.experiment import OF_BEST
+from jax_rcl.config.types import ConfigError, suggest, unknown
+from jax_rcl.config.workdir import CONFIG, stored_config
+from jax_rcl.report.figures.comparison import Cell, Line
+from jax_rcl.results.table import BRACES, SEED, Run, Table
+from jax_rcl.train import run as runs
+
+RESULTS = "results.json"
+"""File of a workdir that only a finished run has."""
+
+FACTS = "trained.json"
+"""File of a workdir that says where, when, with what and how long it was trained."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One run of one seed.
+
+    Attributes:
+      name: of the run.
+      seed: of the run.
+      workdir: where it is, or will be.
+      config: `file.py:options`, nothing left to fill in.
+      overrides: pairs of path and text.
+      needs: workdirs of other runs that it mentions.
+    """
+
+    name: str
+    seed: int
+    workdir: Path
+    config: str
+    overrides: tuple[tuple[str, str], ...]
+    needs: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        """Name and seed."""
+        return f"{self.name}, seed {self.seed}"
+
+    def ready(self) -> bool:
+        """Whether all runs that it needs are finished."""
+        return all((workdir / RESULTS).exists() for workdir in self.needs)
+
+    def finished(self) -> bool:
+        """Whether there are results."""
+        return (self.workdir / RESULTS).exists()
+
+    def results(self) -> dict[str, float]:
+        """Numbers by name, `<evaluator>/<number>`; empty for a run not finished.
+
+        Raises:
+          ConfigError: the file is damaged.
+        """
+        return dict(_json(self.workdir / RESULTS).get("results", {}))
+
+    def facts(self) -> dict[str, Any]:
+        """What FACTS says; empty where nothing was written, as by other commands."""
+        return _json(self.workdir / FACTS)
+
+    def load(self) -> ConfigDict:
+        """The config: what the workdir holds already, if that is no other.
+
+        Raises:
+          ConfigError: with the name of the run: what loading raises, a seed that is not
+            the trial's, or a workdir that holds the run of another config.
+        """
+        with named(self):
+            return self._loaded()
+
+    def plan(self) -> None:
+        """Builds the experiment and plans it; nothing is compiled or written.
+
+        Raises:
+          ConfigError: what cannot work, with the name of the run.
+        """
+        config = self.load()
+        with named(self):
+            runs.Run.prepare(config, self.workdir)
+
+    def _loaded(self) -> ConfigDict:
+        config = configs.load(self.config, self.overrides)
+        if not isinstance(config, ConfigDict) or "evaluators" not in config:
+            raise ConfigError("get_config must return node(Experiment, ...).")
+        if config.seed != self.seed:
+            raise ConfigError(
+                f"the config has the seed {config.seed}; write {{seed}} among its "
+                "options, or overrides={'seed': '{seed}'}."
+            )
+        if not (self.workdir / CONFIG).exists():
+            return config
+        stored = stored_config(self.workdir)
+        lines = configs.differences(self._portable(stored), self._portable(config))
+        if lines:
+            raise ConfigError(
+                f"{self.workdir} holds the run of another config; these fields differ "
+                "(there -> now):\n  "
+                + "\n  ".join(lines)
+                + "\nChoose another --workdir, or remove that folder to train it again."
+            )
+        return stored
+
+    def _portable(self, config: ConfigDict) -> ConfigDict:
+        """The config with names in the place of the workdirs of other runs.
+
+        The table may have been trained from another directory, or on another machine.
+        """
+        text = configs.to_json(config)
+        for workdir in self.needs:
+            place = "/".join(workdir.parts[-2:])
+            text = re.sub(rf'"[^"]*{re.escape(place)}"', f'"{place}"', text)
+        return configs.from_json(text)
+
+
+@contextlib.contextmanager
+def named(trial: Trial) -> Iterator[None]:
+    """Makes an error of a config say which run it is of."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"run {trial}: {error}") from error
+
+
+def trials(table: Table, workdir: Path, file: str) -> list[Trial]:
+    """All runs of all seeds, in the order in which they are trained.
+
+    Seed after seed, so that the first numbers of every row are there early.
+
+    Args:
+      table: the table.
+      workdir: holds the folders of all, `<name of the run>/seed<k>`.
+      file: that the table was loaded from.
+
+    Raises:
+      ConfigError: the config file of a run is nowhere.
+    """
+    found = []
+    for seed in table.seeds:
+        folders = {run.name: workdir / run.name / f"seed{seed}" for run in table.runs}
+        names = {name: str(folder) for name, folder in folders.items()}
+        names[SEED] = str(seed)
+        for run in table.runs:
+            overrides = [
+                (path, _filled(value, names) if isinstance(value, str) else repr(value))
+                for path, value in run.overrides.items()
+            ]
+            others = dict.fromkeys(name for name in run.mentions() if name != SEED)
+            trial = Trial(
+                run.name,
+                seed,
+                folders[run.name],
+                _filled(_found(run, Path(file)), names),
+                tuple(overrides),
+                tuple(folders[name] for name in others),
+            )
+            found.append(trial)
+    return found
+
+
+def lines(table: Table, done: Iterable[Trial]) -> list[Line]:
+    """The rows of the table, with the numbers of the trials that are finished.
+
+    Raises:
+      ConfigError: a finished run does not have a number that a cell asks for.
+    """
+    done = [trial for trial in done if trial.finished()]
+    for trial in done:
+        check_numbers(table, trial)
+    numbers = {trial: trial.results() for trial in done}
+    columns = {column.name: column for column in table.columns}
+    found = []
+    for row in table.rows:
+        cells = {}
+        for column, (run, metric) in row.cells.items():
+            of_run = [
+                own[metric] for trial, own in numbers.items() if trial.name == run
+            ]
+            shown = tuple(columns[column].shown(value) for value in of_run)
+            cells[column] = Cell(shown, len(table.seeds), row.paper.get(column))
+        found.append(Line(row.title or row.name, cells))
+    return found
+
+
+def check_numbers(table: Table, trial: Trial) -> None:
+    """Raises ConfigError for a cell that asks a finished run for what it has not."""
+    numbers = trial.results()
+    for row in table.rows:
+        for column, (run, metric) in row.cells.items():
+            if run == trial.name and metric not in numbers:
+                start = (
+                    f"row {row.name!r}, column {column!r}: run {trial} has no number"
+                )
+                raise ConfigError(unknown(start, metric, numbers))
+
+
+def check_evaluators(table: Table, trial: Trial, config: ConfigDict) -> None:
+    """Raises ConfigError for a cell whose number no evaluator of the config makes."""
+    known = config.to_dict()
+    names = list(known["evaluators"])
+    if known["best"] is not None:
+        names += [f"{OF_BEST}{name}" for name in names]
+    for row in table.rows:
+        for column, (run, metric) in row.cells.items():
+            made = any(metric.startswith(f"{name}/") for name in names)
+            if run == trial.name and not made:
+                start = (
+                    f"row {row.name!r}, column {column!r}: no evaluator of run {trial}"
+                )
+                raise ConfigError(unknown(f"{start} makes", metric, names))
+
+
+# What the functions above share.
+
+
+def _filled(text: str, names: Mapping[str, str]) -> str:
+    return BRACES.sub(lambda match: names[match[1]], text)
+
+
+def _found(run: Run, table_file: Path) -> str:
+    """The config of a run with the path of its file."""
+    file, colon, options = run.config.partition(":")
+    folders = [Path(), *table_file.resolve().parents]
+    for folder in folders:
+        if (folder / file).is_file():
+            return f"{folder / file}{colon}{options}"
+    near = [str(path) for path in Path(file).parent.glob("*.py")]
+    raise ConfigError(
+        f"run {run.name!r}: there is no config file {file}, neither here nor in the "
+        f"folders above {table_file}.{suggest(file, near)}"
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+    return found if isinstance(found, dict) else {}

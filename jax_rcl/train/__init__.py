@@ -1,0 +1,5 @@
+"""Training: the loop, the step, and the state of a run."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

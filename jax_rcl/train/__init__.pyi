@@ -1,0 +1,16 @@
+from . import batches as batches
+from . import cost as cost
+from . import evaluation as evaluation
+from . import features as features
+from . import loop as loop
+from . import plan as plan
+from . import run as run
+from . import signals as signals
+from . import state as state
+from . import step as step
+from .evaluation import evaluate as evaluate
+from .evaluation import make_encoder as make_encoder
+from .evaluation import trained as trained
+from .loop import Diverged as Diverged
+from .loop import train as train
+from .state import fresh_state as fresh_state

@@ -1,0 +1,110 @@
+"""What a step costs, known from its compiled program before a long run is started."""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jax_rcl import parallel
+from jax_rcl.report import tables
+from jax_rcl.train.batches import compiled_step, laid_out
+from jax_rcl.train.run import Run
+from jax_rcl.train.state import fresh_state
+
+PEAK_FLOPS = {
+    "A100": 312e12,
+    "H100": 989e12,
+    "H100 PCIe": 756e12,
+    "H200": 989e12,
+    "L4": 121e12,
+    "L40S": 362e12,
+    "RTX A6000": 155e12,
+    "T4": 65e12,
+    "TPU v3": 61.5e12,  # a device is one of the two cores of a chip
+    "TPU v4": 275e12,
+    "TPU v5": 459e12,  # what JAX calls a v5p
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "V100": 125e12,
+}
+"""Dense bfloat16 or float16 operations per second of one device, from data sheets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What XLA says of the compiled step, for one device.
+
+    Attributes:
+      compile_seconds: how long compilation took.
+      flops: floating-point operations of one update; None where XLA does not say.
+      temporary_bytes: memory for intermediate results.
+      argument_bytes: memory for the state, the data set if it is laid out, and a batch.
+    """
+
+    compile_seconds: float
+    flops: float | None
+    temporary_bytes: int
+    argument_bytes: int
+
+
+def cost_of(compiled: Any, seconds: float) -> Cost:
+    """Reads the cost of a compiled step."""
+    analysis = compiled.cost_analysis() or {}
+    flops = analysis.get("flops")
+    memory = compiled.memory_analysis()
+    return Cost(
+        compile_seconds=seconds,
+        flops=flops if flops and flops > 0 else None,
+        temporary_bytes=memory.temp_size_in_bytes,
+        argument_bytes=memory.argument_size_in_bytes,
+    )
+
+
+def peak_flops() -> float | None:
+    """Operations per second that one device can do at best; None if not known."""
+    name = parallel.device_name()
+    # Whole words, as an L40S is no L4; the longest, as a TPU v5 lite is no TPU v5.
+    fitting = [known for known in PEAK_FLOPS if re.search(rf"\b{known}\b", name, re.I)]
+    return PEAK_FLOPS[max(fitting, key=len)] if fitting else None
+
+
+def describe(config: ConfigDict) -> str:
+    """Builds, checks and compiles everything, and says what it would cost.
+
+    Nothing is trained and nothing is written.
+
+    Raises:
+      ConfigError: what is wrong with the config.
+    """
+    run = Run.prepare(config, "unused")
+    state = fresh_state(run)
+    data = laid_out(run)
+    compiled, seconds = compiled_step(run, state, data)
+    cost, made = cost_of(compiled, seconds), run.plan
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(data))
+    batch = ", ".join(
+        f"{key} {list(x.shape)} {x.dtype}" for key, x in made.augmented.items()
+    )
+    rows = {
+        "devices": f"{run.mesh.size} × {parallel.device_name()}",
+        "examples": f"{len(run.experiment.source):,}",
+        "steps": f"{made.total_steps:,} ({made.steps_per_epoch:,} in an epoch)",
+        "batch": batch,
+        "data set": f"laid out, {size(held)}" if made.resident else "streamed",
+        "compile time": f"{cost.compile_seconds:.1f} s",
+        "FLOPs of a step": "not known" if cost.flops is None else f"{cost.flops:.4g}",
+        "memory of a step": f"{size(cost.temporary_bytes)} of temporaries, "
+        f"{size(cost.argument_bytes)} of arguments on each device",
+    }
+    lines = [f"{name + ':':<18}{text}" for name, text in rows.items()]
+    return "\n".join([tables.overview(state.variables), *lines])
+
+
+def size(count: int) -> str:
+    """Bytes in a readable unit, such as `1.5 GiB`."""
+    exponent = min(int(math.log2(max(count, 1)) // 10), 4)
+    return f"{count / 1024**exponent:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[exponent]}"

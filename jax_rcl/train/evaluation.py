@@ -1,0 +1,312 @@
+"""Looking at an encoder: evaluators, results.json and the report page."""
+
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import jax_rcl
+from jax_rcl import config as configs
+from jax_rcl import parallel
+from jax_rcl.checkpoint import Which
+from jax_rcl.config.experiment import OF_BEST
+from jax_rcl.config.types import ConfigError
+from jax_rcl.config.workdir import stored_config
+from jax_rcl.core import Encode, Variables
+from jax_rcl.report import log, page, tables
+from jax_rcl.report.figures import plots
+from jax_rcl.train import batches
+from jax_rcl.train.run import Run, has_checkpoint
+from jax_rcl.train.state import restore_variables
+from jax_rcl.train.step import TrainState
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = 8
+"""How many examples the picture of the views shows."""
+
+
+def make_encoder(run: Run) -> Callable[[Variables], Encode]:
+    """Returns `encoder(variables) -> encode`; a program per image shape and layers."""
+
+    def asked(
+        variables: Variables, images: jax.Array, layers: tuple[str, ...] | None
+    ) -> dict[str, jax.Array]:
+        outputs = run.experiment.objective.encode(variables, images)
+        vectors = tuple(name for name, x in outputs.items() if x.ndim == 2)
+        return {name: outputs[name] for name in layers or vectors}
+
+    # The compiler leaves out what the result does not need, such as a decoder.
+    apply = jax.jit(asked, static_argnums=2)
+
+    def encoder(variables: Variables) -> Encode:
+        def encode(images: Any, layers: tuple[str, ...] | None = None) -> dict:
+            rows = parallel.on_devices(images, run.mesh)
+            outputs = apply(variables, rows, layers)
+            return {k: x[: len(images)] for k, x in parallel.fetch(outputs).items()}
+
+        return encode
+
+    return encoder
+
+
+def run_evaluators(
+    run: Run, encode: Encode, step: int, names: list[str]
+) -> dict[str, float]:
+    """Numbers of the named evaluators, as `<evaluator>/<number>`.
+
+    Raises:
+      RuntimeError: one of them failed; the message names it and the step.
+    """
+    numbers: dict[str, float] = {}
+    for name in names:
+        try:
+            own = run.experiment.evaluators[name].run(encode)
+        except Exception as error:
+            raise RuntimeError(
+                f"evaluator '{name}' failed at step {step}: {error}"
+            ) from error
+        numbers |= {f"{name}/{key}": float(value) for key, value in own.items()}
+    return numbers
+
+
+def numbers_of_best(
+    run: Run,
+    encoder: Callable[[Variables], Encode],
+    names: list[str],
+    newest: tuple[int, Mapping[str, float]],
+) -> dict[str, float]:
+    """Numbers of evaluators on the best state, as `best/<evaluator>/<number>`.
+
+    Args:
+      run: the run.
+      encoder: of `make_encoder`.
+      names: of the evaluators.
+      newest: step of the newest state, and what they found of it.
+
+    Returns:
+      The numbers, and the step as `best/step`; nothing, with a warning, where no state
+      has had a number to be chosen by.
+    """
+    if not has_checkpoint(run.workdir, "best"):
+        logger.warning("%s has no best state yet.", run.workdir)
+        return {}
+    step, variables = restore_variables(run, "best")
+    own = newest[1]
+    if step != newest[0]:
+        own = run_evaluators(run, encoder(variables), step, names)
+    numbers = {f"{OF_BEST}{name}": value for name, value in own.items()}
+    return {f"{OF_BEST}step": float(step)} | numbers
+
+
+def evaluate(
+    config: ConfigDict, workdir: str | os.PathLike[str], *, mesh: Mesh | None = None
+) -> dict[str, float]:
+    """Runs every evaluator of `config` on the newest checkpoint of `workdir`.
+
+    On that of the best state, too, if `config.best` is not None. The objective must be
+    the one that was trained; the evaluators may be others.
+
+    Args:
+      config: a node of `config.Experiment`.
+      workdir: of a run of `train.train`; evaluation.json is written there.
+      mesh: the devices; all of them by default.
+
+    Returns:
+      Numbers as `<evaluator>/<number>`, and `best/<evaluator>/<number>`.
+
+    Raises:
+      ConfigError: there is no run in `workdir`, or it trained another objective.
+    """
+    old = stored_config(Path(workdir))
+    lines = configs.differences(old["objective"], config["objective"], "objective")
+    if lines:
+        raise ConfigError(
+            f"{workdir} was trained with another objective (there -> now):\n  "
+            + "\n  ".join(lines)
+        )
+    run = Run.prepare(config, workdir, mesh)
+    step, variables = restore_variables(run)
+    encoder, names = make_encoder(run), list(run.experiment.evaluators)
+    numbers = run_evaluators(run, encoder(variables), step, names)
+    if run.experiment.best is not None:
+        numbers |= numbers_of_best(run, encoder, names, (step, dict(numbers)))
+    write_results(run, step, numbers, "evaluation.json")
+    return numbers
+
+
+def trained(
+    workdir: str | os.PathLike[str], which: Which = "newest"
+) -> tuple[Run, Encode]:
+    """The run that a workdir holds, and the encoder of its newest or best checkpoint.
+
+    `encode(images)` takes images [n, h, w, c] in [0, 1] and gives named features
+    [n, f]; evaluators take it, too.
+
+    Raises:
+      ConfigError: there is no run, or no checkpoint yet.
+    """
+    run = Run.prepare(stored_config(Path(workdir)), workdir)
+    return run, make_encoder(run)(restore_variables(run, which)[1])
+
+
+def latest(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
+    """The last number of every evaluator in the lines of metrics.jsonl.
+
+    Those of the best state are among them, as `best/<evaluator>/<number>`.
+    """
+    names = (*(f"{name}/" for name in run.experiment.evaluators), OF_BEST)
+    found: dict[str, float] = {}
+    for line in history:
+        found |= {key: value for key, value in line.items() if key.startswith(names)}
+    return found
+
+
+def write_results(
+    run: Run, step: int, numbers: Mapping[str, float], file: str = "results.json"
+) -> None:
+    """Prints the closing table and writes it as JSON, on the main process."""
+    if not parallel.is_main():
+        return
+    protocols = run.protocols()
+    record = {"step": step, "results": dict(numbers), "protocols": protocols}
+    text = json.dumps(record, indent=2, sort_keys=True)
+    (run.workdir / file).write_text(text + "\n")
+    print(tables.closing(numbers, protocols), flush=True)
+
+
+# The page.
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """The first examples of a run as its objective saw them.
+
+    Attributes:
+      images: [m, v, h, w, c] in [0, 1].
+      labels: their classes, or None.
+      titles: of the v columns: the views, then the negatives made of the examples.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    titles: tuple[str, ...]
+
+    def sheet(self) -> np.ndarray:
+        """All views in one image, a row for each example."""
+        m, v, h, w, c = self.images.shape
+        return self.images.transpose(0, 2, 1, 3, 4).reshape(m * h, v * w, c)
+
+
+def first_views(run: Run, key: jax.Array) -> Views | None:
+    """What step 0 showed the network; None for a method that sees no views.
+
+    Args:
+      run: the run.
+      key: of its `TrainState`.
+    """
+    if not {"views", "clean"} & set(run.plan.augmented):
+        return None
+    batch = batches.first_batch(run, key)
+    labels = batch["label"][:EXAMPLES] if "label" in batch else None
+    if "views" not in batch:
+        sides = ("clean", "distorted")
+        pairs = np.stack([batch[side][:EXAMPLES] for side in sides], axis=1)
+        return Views(np.clip(pairs, 0, 1), labels, sides)  # noise goes beyond
+    kinds = {"view": batch["views"]}
+    negatives = batch.get("negatives")
+    # Of the size of the views: they can stand beside what they were made of.
+    if negatives is not None and negatives.shape[2:] == batch["views"].shape[2:]:
+        kinds["negative"] = negatives
+    titles = [f"{kind} {i + 1}" for kind, x in kinds.items() for i in range(x.shape[1])]
+    images = np.concatenate([x[:EXAMPLES] for x in kinds.values()], axis=1)
+    return Views(np.clip(images, 0, 1), labels, tuple(titles))
+
+
+def write_page(
+    run: Run, state: TrainState, encode: Encode, views: Views | None, seconds: float
+) -> Path:
+    """Writes report/index.html: numbers, pictures, facts and the config of a run.
+
+    Args:
+      run: the run.
+      state: at its end.
+      encode: of that state; evaluators that it has served need not encode again.
+      views: what the network saw.
+      seconds: how long it all took.
+
+    Returns:
+      Where it is.
+    """
+    drawn = {}
+    if views is not None:
+        names = run.experiment.source.class_names
+        sheet = plots.views(views.images, views.labels, names, views.titles)
+        drawn["Views: examples (rows) as the network saw them at step 0"] = sheet
+    for name, evaluator in run.experiment.evaluators.items():
+        findings = getattr(evaluator, "findings", None)
+        for title, finding in findings(encode).items() if findings else ():
+            caption, figure = plots.draw(finding)
+            drawn[f"{title.capitalize()} ({name}): {caption}"] = figure
+    if not parallel.is_main():
+        return page_of(run)
+    history = log.read(run.workdir)
+    page.write_page(
+        page_of(run),
+        title=run.workdir.name,
+        config_json=configs.to_json(run.config),
+        results=latest(run, history),
+        protocols=run.protocols(),
+        history=history,
+        figures=drawn,
+        facts=facts(run, state, seconds),
+        command=f"python -m jax_rcl.main --workdir={os.path.relpath(run.workdir)}",
+        steps_per_epoch=run.plan.steps_per_epoch,
+    )
+    return page_of(run)
+
+
+def page_of(run: Run) -> Path:
+    """Where the report of a run is."""
+    return run.workdir / "report" / "index.html"
+
+
+def facts(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
+    """What a reader of the numbers asks: where, when, with what, how long."""
+    sizes = [x.size for x in jax.tree.leaves(state.variables.params)]
+    minutes, rest = divmod(round(seconds), 60)
+    return {
+        "trained": f"{run.plan.total_steps:,} steps of {run.experiment.batch_size:,} "
+        f"examples, {run.plan.total_steps / run.plan.steps_per_epoch:g} epochs",
+        "time": f"{minutes} min {rest} s, evaluation included",
+        "devices": f"{run.mesh.size} × {parallel.device_name()}",
+        "parameters": f"{sum(sizes):,}",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "versions": f"jax_rcl {jax_rcl.__version__}, jax {jax.__version__}",
+    }
+
+
+def commit() -> str:
+    """The commit of the code that runs, with + where files were changed; or unknown."""
+    folder = Path(jax_rcl.__file__).parent
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty=+"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()

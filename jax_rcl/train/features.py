@@ -1,0 +1,243 @@
+"""Features that the encoder of another run gives, as a prior of a source."""
+
+import dataclasses
+import functools
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+import tqdm
+from jaxtyping import Float32
+from ml_collections import ConfigDict
+
+from jax_rcl import parallel
+from jax_rcl.augment import compose
+from jax_rcl.checkpoint import Which, folder_of, progress
+from jax_rcl.config.types import ConfigError, unknown
+from jax_rcl.config.workdir import stored_config
+from jax_rcl.core import Encode, Operation, Source
+from jax_rcl.data import stream
+from jax_rcl.data.prior import Informed
+from jax_rcl.data.records import check_choice, names_of
+from jax_rcl.train.evaluation import make_encoder
+from jax_rcl.train.run import Run, has_checkpoint
+from jax_rcl.train.state import restore_variables
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithFeatures(Informed):
+    """A source, each record with what the encoder of another run gives for it.
+
+    `prior` is float32 [f]. The images are encoded once, on first use, without
+    augmentation and in inference mode; equal sources in one program share the result.
+    The run may be an autoencoder's, say, as the stand-in for a generative model; of one
+    that is not at its end, or that was trained with labels, a warning says so. For
+    many programs, or a source of millions, write the features to a file once:
+    `jax-rcl prepare features`, then `WithPrior`.
+
+    Attributes:
+      source: all of it; choose among its records around this one.
+      workdir: of the other run; the data that it was trained on must be there, too.
+      layer: which of the features that its objective gives.
+      preprocess: a deterministic operation on each image, such as a resize and a
+        central crop; None where the images have a size that the encoder takes.
+      which: the newest checkpoint, or that of the best state of a run that keeps it.
+      batch_size: images in a call; a matter of memory, speed and rounding only.
+    """
+
+    source: Source
+    workdir: str
+    layer: str = "features"
+    preprocess: Operation | None = None
+    which: Which = "newest"
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        check_choice("WithFeatures.which", self.which, ("newest", "best"))
+        if self.batch_size < 1:
+            raise ValueError(
+                f"WithFeatures.batch_size is {self.batch_size}; write 1 or more."
+            )
+
+    @functools.cached_property
+    def priors(self) -> Float32[np.ndarray, "m f"]:
+        """The features of all records, [m, f], read-only.
+
+        Raises:
+          ConfigError: there is no such run or checkpoint, or it cannot be built.
+          ValueError: it has no such layer of vectors, cannot take the images, or has
+            diverged.
+        """
+        workdir = Path(self.workdir).expanduser().absolute()
+        try:
+            state = state_of(workdir, self.which)
+        except ConfigError as error:
+            raise ConfigError(f"WithFeatures.workdir: {error}") from error
+        return _features(
+            self.source,
+            workdir,
+            state,
+            self.layer,
+            self.preprocess,
+            self.which,
+            self.batch_size,
+        )
+
+
+# `state` is in the key, as a run may have gone on since.
+@functools.lru_cache(maxsize=4)
+def _features(
+    source: Source,
+    workdir: Path,
+    state: tuple[str, int],
+    layer: str,
+    preprocess: Operation | None,
+    which: Which,
+    batch_size: int,
+) -> Float32[np.ndarray, "m f"]:
+    run, encode = encoder_of(workdir, which)
+    return encoded(
+        run, encode, source, layer=layer, preprocess=preprocess, batch_size=batch_size
+    )
+
+
+def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
+    """The step of a run's checkpoint and when it was written, which tell it apart.
+
+    Raises:
+      ConfigError: there is no run, or no such checkpoint.
+    """
+    stored_config(workdir)
+    if not has_checkpoint(workdir, which):
+        hint = (
+            'its config has no `best`. Take which="newest", or train it with '
+            'best=node(Best, "<evaluator>/<number>").'
+            if which == "best" and has_checkpoint(workdir)
+            else "train it first, at least up to its first checkpoint."
+        )
+        raise ConfigError(f"{workdir} holds no {which} checkpoint: {hint}")
+    saved = [p for p in (workdir / folder_of(which)).iterdir() if p.name.isdigit()]
+    newest = max(saved, key=lambda path: int(path.name))
+    return newest.name, newest.stat().st_mtime_ns
+
+
+def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
+    """The run that a workdir holds, without its evaluators, and its encoder.
+
+    Says in a warning if the run is not at its end, or was trained with labels.
+
+    Raises:
+      ConfigError: there is no run, its source is not there, or it has no checkpoint.
+    """
+    config = stored_config(workdir)
+    with config.unlocked():
+        # Their data need not be there, and the best state may be chosen by one of them.
+        config.evaluators = ConfigDict({}, type_safe=False).lock()
+        config.best = None
+    run = Run.prepare(config, workdir)
+    made, planned = progress(workdir)
+    if planned is not None and made < planned:
+        logger.warning(
+            "the run of %s, whose features are a prior here, is unfinished: it was "
+            "saved at step %d of %d.",
+            workdir,
+            made,
+            planned,
+        )
+    if "label" in run.experiment.objective.needs:
+        logger.warning(
+            "the run of %s was trained with labels: its features tell of them, and "
+            "what takes them as a prior is not unsupervised.",
+            workdir,
+        )
+    return run, make_encoder(run)(restore_variables(run, which)[1])
+
+
+def encoded(
+    run: Run,
+    encode: Encode,
+    source: Source,
+    *,
+    layer: str = "features",
+    preprocess: Operation | None = None,
+    batch_size: int = 256,
+) -> Float32[np.ndarray, "m f"]:
+    """One layer of the features of every image of a source, with or without labels.
+
+    Args:
+      run: of the encoder.
+      encode: of `encoder_of`.
+      source: records of `image`.
+      layer: which of the named features.
+      preprocess: a deterministic operation on each image; None for none.
+      batch_size: images in a call.
+
+    Returns:
+      Row i is of record i; read-only.
+
+    Raises:
+      ValueError: the source is empty, the network cannot take its images, there is no
+        such layer of one vector for each image, or the encoder has diverged.
+    """
+    width = _width(run, source, layer, preprocess)
+    rows, first = np.empty((len(source), width), np.float32), 0
+    hidden = not parallel.is_main()
+    with tqdm.tqdm(
+        total=len(rows), desc="encoding", unit="image", delay=2, disable=hidden
+    ) as bar:
+        for batch, mask in stream.eval_batches(source, batch_size):
+            found = encode(_prepared(preprocess, batch["image"]), (layer,))[layer]
+            count = int(mask.sum())
+            rows[first : first + count] = np.asarray(found, np.float32)[mask]
+            first += count
+            bar.update(count)
+    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(broken):
+        i, names = int(broken[0]), names_of(source)
+        raise ValueError(
+            f"layer {layer!r} of the run of {run.workdir} is not finite for "
+            f"{len(broken)} of {len(rows)} images of {source!r}, first record {i}"
+            f"{f' ({names[i]})' if names else ''}; the encoder has diverged. Train it "
+            f"with a lower learning rate, or take another checkpoint."
+        )
+    rows.flags.writeable = False
+    return rows
+
+
+def _width(run: Run, source: Source, layer: str, preprocess: Operation | None) -> int:
+    """The length f of the vectors of a layer; nothing is computed."""
+    if not len(source):
+        raise ValueError(f"{source!r} is empty; there is nothing to encode.")
+    shape = np.shape(source[0]["image"])
+    images = jax.ShapeDtypeStruct((1, *shape), np.uint8)
+    shown = jax.eval_shape(functools.partial(compose.prepare, preprocess), images)
+    try:
+        layers = jax.eval_shape(
+            run.experiment.objective.encode, run.plan.variables, shown
+        )
+    except Exception as error:  # a network raises what it likes
+        raise ValueError(
+            f"the network of the run of {run.workdir} cannot take images "
+            f"{list(shown.shape[1:])} of {source!r}: {error} Set `preprocess`, or give "
+            f"a source of the size that it was trained on."
+        ) from error
+    if layer not in layers:
+        raise ValueError(
+            unknown(f"the run of {run.workdir} gives no layer", layer, layers)
+        )
+    if layers[layer].ndim != 2:
+        vectors = [name for name, x in layers.items() if x.ndim == 2]
+        raise ValueError(
+            f"layer {layer!r} of the run of {run.workdir} gives "
+            f"{list(layers[layer].shape[1:])} for each image; a prior is one vector. "
+            f"There are: {', '.join(vectors)}."
+        )
+    return layers[layer].shape[1]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prepared(preprocess: Operation | None, images: jax.Array) -> jax.Array:
+    return compose.prepare(preprocess, images)

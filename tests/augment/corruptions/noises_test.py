@@ -1,0 +1,110 @@
+"""Noises are distributed as those of the scripts that made the two public sets.
+
+`golden/corruptions_noise_blur.npz` holds what `imagecorruptions` 1.1.2 (224) and
+`make_cifar_c.py` of hendrycks/robustness (32) make of two pictures:
+
+- `image224` [64, 48, 3], `image32` [32, 32, 3]: parts of scikit-image's `chelsea`.
+- `<blur><calibration>` [5, h, w, 3]: results, one for each severity, cut to 8 bits.
+- `motion_blur<calibration>_angle` [5]: the angle that was drawn, in degrees.
+- `glass_blur<calibration>_offsets` [5, 3, 2, h, w]: rows and columns drawn for up to
+  three rounds.
+- `<noise><calibration>_quantiles` [5, 41]: of the values of 400 (224) or 600 (32)
+  results, 150 for `glass_blur`, in 0 ... 255.
+- `<noise><calibration>_numbers` [5, 5]: their mean, the deviation from the mean of each
+  pixel, in [0, 1], and the correlation of that with the next column, row and channel.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jax_rcl.augment.corruptions.noises import FUNCTIONS, LEVELS, poisson
+
+GOLDEN = np.load(
+    pathlib.Path(__file__).parents[2] / "golden" / "corruptions_noise_blur.npz"
+)
+KEY = jax.random.key(0)
+CASES = [(name, side) for name in FUNCTIONS for side in (224, 32)]
+
+draws = jax.jit(jax.random.split, static_argnums=1)
+
+
+def five(name, side, count):
+    """Results [5, count, h, w, 3] for all severities by one compiled program."""
+    image = jnp.asarray(GOLDEN[f"image{side}"], jnp.float32) / 255.0
+    program = jax.jit(jax.vmap(FUNCTIONS[name], (0, None, None)))
+    levels = jnp.asarray(LEVELS[name][side], jnp.float32)
+    keys = draws(KEY, 5 * count).reshape(5, count)
+    results = [program(keys[s], image, levels[s]) for s in range(5)]
+    assert program._cache_size() == 1
+    return np.stack(results)
+
+
+def numbers(results):
+    mean = results.mean(axis=0)
+    error = results.astype(np.float64) - mean
+    variance = np.square(error).mean()
+    pairs = (
+        (error[:, :, 1:], error[:, :, :-1]),
+        (error[:, 1:], error[:, :-1]),
+        (error[..., 0], error[..., 1]),
+    )
+    related = [(a * b).mean() / variance for a, b in pairs]
+    return np.array([results.mean(), np.sqrt(variance), *related])
+
+
+@pytest.mark.parametrize(("name", "side"), CASES)
+def test_noise_is_distributed_as_the_published_one(name, side):
+    count = 40 if side == 224 else 120
+    for s, results in enumerate(five(name, side, count)):
+        assert results.dtype == np.float32
+        assert results.min() >= 0 and results.max() <= 1
+        # The reference is cut to 8 bits; a little more, so that whole levels stay.
+        levels = np.floor(results * 255 + 1e-3)
+        mean, deviation, *related = GOLDEN[f"{name}{side}_numbers"][s]
+        found = numbers(levels / 255)
+        assert abs(found[0] - mean) < 5e-4 + 4 * deviation / np.sqrt(levels.size)
+        # The mean of so many takes a part of the deviation away.
+        found[1] *= np.sqrt(count / (count - 1))
+        tolerance = 0.03 if name == "impulse_noise" else 0.01  # rare and great
+        assert found[1] == pytest.approx(deviation, rel=tolerance)
+        np.testing.assert_allclose(found[2:], related, rtol=0, atol=0.015)
+        # A quantile may lie in the gap between two numbers of photons or at the jump
+        # to 0 and 1: by probabilities, not by values.
+        expected, places = GOLDEN[f"{name}{side}_quantiles"][s], np.linspace(0, 1, 41)
+        ordered = np.sort(levels, axis=None)
+        below = np.searchsorted(ordered, expected, "left") / levels.size
+        up_to = np.searchsorted(ordered, expected, "right") / levels.size
+        assert (below < places + 0.01).all() and (up_to > places - 0.01).all()
+
+
+@pytest.mark.parametrize("mean", [0.3, 9.99, 10.01, 60.0, 500.0])
+def test_photons_are_poisson_distributed(mean):
+    counts = np.asarray(jax.jit(poisson)(KEY, jnp.full(100_000, mean, jnp.float32)))
+    assert (counts == np.round(counts)).all() and counts.min() >= 0
+    top = int(mean + 3 * np.sqrt(mean) + 2)
+    probability = stats.poisson.pmf(np.arange(top), mean)
+    probability = np.append(probability, max(1 - probability.sum(), 0))
+    found = np.bincount(np.minimum(counts, top).astype(int), minlength=top + 1)
+    seen = probability * counts.size > 5
+    assert found[~seen].sum() < 100
+    expected = probability[seen] / probability[seen].sum() * found[seen].sum()
+    assert stats.chisquare(found[seen], expected).pvalue > 1e-3
+
+
+def test_where_nothing_is_expected_nothing_is_counted():
+    assert not jax.jit(poisson)(KEY, jnp.zeros(1000)).any()
+
+
+def test_impulses_are_black_and_white_alike_and_leave_the_rest():
+    image = jnp.full((100, 100, 3), 0.4)
+    result = np.asarray(
+        jax.jit(FUNCTIONS["impulse_noise"])(KEY, image, jnp.array([0.2]))
+    )
+    values, counts = np.unique(result, return_counts=True)
+    np.testing.assert_allclose(values, [0, 0.4, 1])
+    assert stats.chisquare(counts, [3000, 24000, 3000]).pvalue > 1e-3

@@ -1,0 +1,88 @@
+"""What the commands share: files that are whole or not there, work in threads."""
+
+import threading
+
+import pytest
+
+from jax_rcl.cli.prepare.work import folders_in, in_threads, whole
+from jax_rcl.cli.shared import exit_status
+from jax_rcl.config.types import ConfigError
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "image.png"
+    with whole(path) as partial:
+        partial.write_text("half")
+        assert not path.exists()
+        partial.write_text("whole")
+    assert path.read_text() == "whole"
+    with pytest.raises(ValueError), whole(path) as partial:
+        partial.write_text("half")
+        raise ValueError
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_call_left_is_overwritten(tmp_path):
+    path = tmp_path / "image.png"
+    with whole(path) as partial:
+        partial.write_text("whole")
+        left = partial
+    left.write_text("left")
+    with whole(path) as partial:
+        assert partial == left and not partial.name.endswith(".png")
+        partial.write_text("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_give_results_in_order():
+    def double(item: int) -> int:
+        return 2 * item
+
+    found = in_threads(double, range(50), threads=4, title="doubling")
+    assert found == [2 * i for i in range(50)]
+
+
+def test_an_error_ends_the_work_of_all_threads():
+    done, gate = [], threading.Event()
+
+    def work(item: int) -> None:
+        if item == 0:
+            gate.set()
+            raise OSError("disk full")
+        gate.wait(10)
+        done.append(item)
+
+    with pytest.raises(OSError, match="disk full"):
+        in_threads(work, range(10_000), threads=2, title="working")
+    assert len(done) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ConfigError("write this"), 2, "ConfigError: write this"),
+        (PermissionError("not yours"), 1, "PermissionError: not yours"),
+        (KeyboardInterrupt(), 130, "the same command continues"),
+    ],
+)
+def test_what_stops_a_command_is_said_in_a_line(error, status, said, capsys):
+    def work() -> int:
+        raise error
+
+    assert exit_status(work) == status
+    assert said in capsys.readouterr().err
+
+
+def test_mistakes_in_the_program_are_not_hidden():
+    def work() -> int:
+        raise KeyError("forgotten")
+
+    with pytest.raises(KeyError):
+        exit_status(work)
+
+
+def test_hidden_folders_and_files_are_no_classes(tmp_path):
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "notes.txt").write_text("none")
+    assert folders_in(tmp_path) == {"cat"}

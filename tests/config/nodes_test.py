@@ -1,0 +1,300 @@
+"""Config nodes: what they hold, how they change, what they refuse."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+import pytest
+from ml_collections import ConfigDict
+
+from jax_rcl import config
+from jax_rcl.augment.compose import Views
+from jax_rcl.augment.geometry import Flip
+from jax_rcl.config.experiment import Best, Experiment
+from jax_rcl.config.nodes import build, node, override
+from jax_rcl.config.types import ConfigError
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.networks.resnet import ResNet
+from jax_rcl.objectives.supcon import SupCon
+from jax_rcl.optim.optimizers import Sgd
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    size: int = 3
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1; got {self.size}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    parts: tuple[Part, ...]
+    rate: float = 0.1
+    mode: Literal["fast", "slow"] = "fast"
+    name: str = "whole"
+    limit: int | None = None
+    deep: bool = False
+    widths: tuple[int, ...] = (1, 2)
+    table: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: Part = Part(7)
+
+
+def whole():
+    return node(Whole, (node(Part, 4), node(Part)), table={"a/b": "c"})
+
+
+def supcon(**fields):
+    encoder = node(ResNet, depth=10, width=4, stem="small")
+    return node(SupCon, encoder, node(Mlp, (8, 8)), **fields)
+
+
+def experiment(**fields):
+    source, augment = node(Synthetic), node(Views, node(Flip))
+    return node(Experiment, supcon(), source, augment, node(Sgd, 0.1), **fields)
+
+
+def test_an_option_that_would_do_nothing_is_refused():
+    options = config.parse("rate=1.0", rate=0.5, name="a")
+    assert options.given == {"rate"}
+    config.only_with(options, True, "name=b", "rate")
+    config.only_with(options, False, "name=b", "name")
+    with pytest.raises(ConfigError, match=r"'rate' does nothing here: .* for name=b"):
+        config.only_with(options, False, "name=b", "rate", "name")
+
+
+def test_a_node_holds_every_field_with_its_default():
+    assert supcon()["temperature"] == 0.1
+    assert supcon().encoder.width == 4
+    assert whole().extra.size == 7
+
+
+def test_build_makes_the_object_that_the_class_would_have_made():
+    assert build(whole()) == Whole((Part(4), Part()), table={"a/b": "c"})
+    encoder = ResNet(depth=10, width=4, stem="small")
+    assert build(supcon()) == SupCon(encoder, Mlp((8, 8)))
+
+
+def test_json_gives_an_equal_object_back():
+    for made in (whole(), supcon(temperature=0.5)):
+        again = config.from_json(config.to_json(made))
+        assert build(again) == build(made)
+        assert config.to_json(again) == config.to_json(made)
+        assert config.differences(made, again) == []
+
+
+def test_a_mistyped_field_fails_where_it_is_written_with_a_suggestion():
+    with pytest.raises(
+        ConfigError, match=r"SupCon has no field 'temperatur'.*"
+    ) as told:
+        supcon(temperatur=0.2)
+    assert "encoder, projector, temperature, positives, block" in str(told.value)
+    assert "Did you mean 'temperature'?" in str(told.value)
+
+
+def test_a_wrong_type_fails_where_it_is_written():
+    with pytest.raises(ConfigError, match=r"SupCon.temperature takes float; got 'hot'"):
+        supcon(temperature="hot")
+    with pytest.raises(ConfigError, match="needs a value for 'depth'"):
+        node(ResNet)
+
+
+def test_a_value_that_the_class_refuses_is_named_by_its_path():
+    made = whole()
+    override(made, "parts[1].size", "0")
+    with pytest.raises(
+        ConfigError, match=r"parts\[1\]: size must be at least 1; got 0"
+    ):
+        build(made)
+
+
+def test_an_object_of_the_wrong_kind_is_refused():
+    fields = {"source": node(Flip), "augment": node(Flip), "optimizer": node(Flip)}
+    made = node(Experiment, node(Flip), **fields, batch_size=1, epochs=1)
+    with pytest.raises(ConfigError, match=r"objective takes .*Objective"):
+        build(made)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("rate", "1", 1.0),
+        ("rate", "1e-3", 1e-3),
+        ("mode", "slow", "slow"),
+        ("name", "3", "3"),
+        ("limit", "5", 5),
+        ("limit", "None", None),
+        ("deep", "true", True),
+        ("widths", "(4,5,6)", (4, 5, 6)),
+        ("widths", "[4]", (4,)),
+    ],
+)
+def test_an_override_takes_the_type_of_its_field(path, text, value):
+    made = whole()
+    override(made, path, text)
+    assert made[path] == value
+    assert type(made[path]) is type(value)
+    assert getattr(build(made), path) == value
+
+
+def test_an_override_reaches_into_lists_and_parts():
+    made = whole()
+    override(made, "parts[0].size", "64")
+    override(made, "extra.size", "9")
+    assert build(made).parts[0].size == 64
+    assert build(made).extra.size == 9
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("rat", "1", "there is no 'rat'.*Did you mean 'rate'"),
+        ("rate", "hot", r"rate holds 0.1 and takes float; got 'hot' \(str\)"),
+        ("mode", "medium", "mode holds 'fast' and takes Literal"),
+        ("widths", "(1,'a')", "widths holds"),
+        ("parts[7].size", "1", r"there is no \[7\]"),
+        ("parts[0].siz", "1", "Did you mean 'size'"),
+        ("rate.x", "1", "there is no 'x'"),
+        ("class", "os:system", "there is no 'class'"),
+    ],
+)
+def test_an_override_that_cannot_be_says_why(path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        override(whole(), path, text)
+
+
+def test_a_notebook_changes_fields_as_attributes():
+    made = supcon()
+    made.temperature = 0.5
+    assert build(made).temperature == 0.5
+    with pytest.raises((AttributeError, KeyError)):
+        made.temperatur = 0.5
+    made.temperature = "hot"
+    with pytest.raises(ConfigError, match="temperature takes float"):
+        build(made)
+
+
+def test_only_known_classes_are_built():
+    with pytest.raises(ConfigError, match="neither a class of jax_rcl nor of a module"):
+        build({"class": "antigravity:fly"})
+    assert "antigravity" not in sys.modules
+    with pytest.raises(ConfigError, match="has no class nothing"):
+        build({"class": "jax_rcl.config.nodes:nothing"})
+    with pytest.raises(ConfigError, match="has no class"):
+        build({"class": "subprocess:run", "args": "true"})
+    assert subprocess.run is not None
+
+
+def test_a_field_that_the_class_lost_is_named():
+    old = config.from_json(config.to_json(whole()).replace('"rate"', '"pace"'))
+    with pytest.raises(ConfigError, match=r"Whole has no field 'pace'"):
+        build(old)
+
+
+def test_differences_name_the_fields():
+    old, new = whole(), whole()
+    override(new, "rate", "0.5")
+    override(new, "parts[1].size", "9")
+    assert config.differences(old, new) == ["parts[1].size: 3 -> 9", "rate: 0.1 -> 0.5"]
+
+
+def test_options_of_a_file_are_typed():
+    options = config.parse("classes=100,rate=1", classes=10, rate=0.5, name="a")
+    assert (options.classes, options.rate, options.name) == (100, 1.0, "a")
+    with pytest.raises(
+        ConfigError, match=r"no option 'clases'.*Did you mean 'classes'"
+    ):
+        config.parse("clases=3", classes=10)
+    with pytest.raises(ConfigError, match="option 'classes' takes int; got 'ten'"):
+        config.parse("classes=ten", classes=10)
+    with pytest.raises(ConfigError, match="needs a value"):
+        config.parse("classes", classes=10)
+
+
+def test_load_reads_a_file_with_options_and_overrides(tmp_path):
+    file = tmp_path / "made.py"
+    file.write_text(
+        "from jax_rcl.config import node, parse\n"
+        "from jax_rcl.networks.heads import Linear\n"
+        "def get_config(arg=''):\n"
+        "    return node(Linear, parse(arg, width=3).width)\n"
+    )
+    made = config.load(f"{file}:width=5")
+    assert isinstance(made, ConfigDict)
+    assert build(made) == Linear(5)
+    assert build(config.load(str(file), [("features", "8")])) == Linear(8)
+    with pytest.raises(ConfigError, match=r"no config file .*mode\.py.*Did you mean"):
+        config.load(str(tmp_path / "mode.py"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "either epochs or steps"),
+        ({"epochs": 1, "steps": 1}, "either epochs or steps"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"epochs": 1, "batch_size": 0}, "batch_size must be at least 1"),
+        ({"epochs": 1, "seed": -1}, "seed must not be negative"),
+    ],
+)
+def test_an_experiment_checks_its_numbers(fields, words):
+    with pytest.raises(ConfigError, match=words):
+        build(experiment(**{"batch_size": 8, **fields}))
+
+
+def test_options_with_choices_take_one_of_them():
+    assert config.parse("", source=("archive", "tfds")).source == "archive"
+    assert config.parse("source=tfds", source=("archive", "tfds")).source == "tfds"
+    with pytest.raises(ConfigError, match=r"no value 'tdfs'.*Did you mean 'tfds'"):
+        config.parse("source=tdfs", source=("archive", "tfds"))
+
+
+def test_a_truth_value_is_no_number():
+    with pytest.raises(ConfigError, match=r"rate holds 0.1 and takes float"):
+        override(whole(), "rate", "true")
+    with pytest.raises(ConfigError, match=r"limit takes int"):
+        override(whole(), "limit", "false")
+
+
+def test_an_old_config_is_completed_by_what_its_class_has_gained():
+    text = config.to_json(whole()).replace('"rate": 0.1,', "")
+    assert "rate" not in text
+    old = config.completed(config.from_json(text))
+    assert config.differences(old, whole()) == []
+
+
+def test_the_best_is_the_first_of_the_highest_or_the_lowest():
+    highest, lowest = Best("probe/top1"), Best("probe/loss", "min")
+    assert highest.is_better(0.1, None) and lowest.is_better(0.1, None)
+    assert highest.is_better(0.2, 0.1) and not lowest.is_better(0.2, 0.1)
+    assert lowest.is_better(0.1, 0.2) and not highest.is_better(0.1, 0.2)
+    for best in (highest, lowest):
+        assert not best.is_better(0.1, 0.1)
+        for value in (float("nan"), float("inf"), float("-inf")):
+            assert not best.is_better(value, None)
+            assert not best.is_better(value, 0.1)
+
+
+def test_what_says_the_best_is_a_number_of_an_evaluator():
+    names = ("test", "test/knn", "probe")
+    assert Best("test/top1").evaluator(names) == "test"
+    assert Best("test/knn/top1").evaluator(names) == "test/knn"
+    words = (
+        r"'prob/top1', but there is no evaluator 'prob'; there are: test, test/knn, "
+    )
+    with pytest.raises(ConfigError, match=rf"{words}probe\. Did you mean 'probe'"):
+        Best("prob/top1").evaluator(names)
+    for monitor in ("loss", "/loss", "probe/"):
+        with pytest.raises(ConfigError, match=r"must be <evaluator>/<number>, such as"):
+            build(node(Best, monitor))
+
+
+def test_a_file_that_a_config_looks_into_and_is_not_there_is_one_error(tmp_path):
+    file = tmp_path / "reads.py"
+    file.write_text("def get_config(arg=''):\n    open('missing.npz')\n")
+    with pytest.raises(ConfigError, match=r"reads\.py: .*No such file.*missing\.npz"):
+        config.load(str(file))

@@ -1,0 +1,92 @@
+"""What was elsewhere in 0.1: old imports, commands and stored configs go on working."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from jax_rcl import config as configs
+from jax_rcl import moved
+
+STORED = sorted((Path(__file__).parent / "golden" / "stored").glob("*.json"))
+
+
+PACKAGES = {
+    "augment.corruptions",
+    "augment.distortions",
+    "data.published",
+    "optim",
+    "results",
+}
+"""Modules that are packages of the same name now."""
+
+
+@pytest.mark.parametrize("name", sorted(moved.MODULES))
+def test_the_names_of_an_old_module_are_found_with_a_warning(name):
+    old = importlib.import_module(f"jax_rcl.{name}")
+    place = moved.new_places(f"jax_rcl.{name}")[0]
+    new = importlib.import_module(place)
+    public = [n for n, x in vars(new).items() if getattr(x, "__module__", "") == place]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for each in public:
+            if name not in PACKAGES:
+                assert getattr(old, each) is getattr(new, each)
+    if name not in PACKAGES:
+        assert len(caught) == len(public)
+        assert all(f"is in {place} now" in str(each.message) for each in caught)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("augment.corruptions", "Corruption"),
+        ("augment.distortions", "RandomMask"),
+        ("config", "node"),
+        ("config", "Experiment"),
+        ("optim", "Sgd"),
+        ("train", "train"),
+    ],
+)
+def test_a_module_that_became_a_package_still_has_its_names(module, name):
+    assert getattr(importlib.import_module(f"jax_rcl.{module}"), name) is not None
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("core", "Pictures"), ("results", "trained")]
+)
+def test_names_that_left_a_module_are_found_with_a_warning(module, name):
+    with pytest.warns(DeprecationWarning, match=f"jax_rcl.{module}.{name} is in"):
+        getattr(importlib.import_module(f"jax_rcl.{module}"), name)
+    with pytest.raises(AttributeError, match="'nothing'"):
+        _ = importlib.import_module(f"jax_rcl.{module}").nothing
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_a_config_that_was_stored_before_the_move_is_read(path):
+    """The classes are those of the config that the same file gives today."""
+    old = json.loads(configs.to_json(configs.from_json(path.read_text())))
+    today = json.loads((path.parents[1] / "configs" / path.name).read_text())
+    assert classes_of(old) == classes_of(today)
+
+
+def classes_of(config):
+    return re.findall(r'"class": "([^"]+)"', json.dumps(config, sort_keys=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "command"), moved.COMMANDS.items())
+def test_an_old_command_is_forwarded(module, command):
+    found = subprocess.run(
+        [sys.executable, "-m", f"jax_rcl.{module}", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0
+    assert f"jax-rcl {command}" in found.stderr
+    assert found.stdout.startswith(f"usage: jax-rcl {command}")

@@ -1,0 +1,34 @@
+"""Figures become files and arrays of the size they claim."""
+
+import struct
+
+import numpy as np
+
+from jax_rcl.report.figures import drawing
+
+
+def test_a_png_has_twice_the_pixels_of_the_page():
+    png = drawing.to_png(drawing.figure(200, 100))
+    assert png.startswith(b"\x89PNG")
+    assert struct.unpack(">II", png[16:24]) == (400, 200)
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    one, two = (drawing.to_png(drawing.figure(50, 40)) for _ in range(2))
+    assert one == two
+
+
+def test_pixels_show_the_figure_on_white():
+    figure = drawing.figure(60, 40, layout=None)
+    figure.add_axes((0, 0, 0.5, 1), facecolor="black").set(xticks=[], yticks=[])
+    array = drawing.pixels(figure)
+    assert array.shape == (40, 60, 3) and array.dtype == np.uint8
+    assert (array[5:-5, 40:] == 255).all()
+    assert (array[5:-5, 5:25] == 0).all()
+
+
+def test_labels_are_shortened_and_keep_their_dollars():
+    assert drawing.plain("a$b$") == r"a\$b\$"
+    assert drawing.plain("x" * 30, 10) == "x" * 9 + "…"
+    assert drawing.named(1, ["cat", "dog"]) == "dog"
+    assert drawing.named(2, ["cat", "dog"]) == "2"

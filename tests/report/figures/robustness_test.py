@@ -1,0 +1,142 @@
+"""Robustness in tables and pictures: means, differences, errors against a baseline."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jax_rcl.artifacts import Grid
+from jax_rcl.report.figures import plots
+from jax_rcl.report.figures.comparison import markdown
+from jax_rcl.report.figures.drawing import to_png
+from jax_rcl.report.figures.robustness import (
+    Accuracies,
+    Difference,
+    against,
+    by_corruption,
+    draw,
+    overall,
+    relative_error,
+    tables,
+)
+
+
+def run(clean, fog, snow, extra=0.5):
+    """One run with a corrupted set of two corruptions that count, and one more."""
+    return Accuracies(
+        {"clean": clean, "c": (fog + snow) / 2},
+        {"c": {"fog": fog, "jpeg_snow": snow, "extra": extra}},
+        {"c": {"1": 0.75, "5": 0.25}},
+        {"c": ("fog", "jpeg_snow")},
+    )
+
+
+BASE = [run(0.80, 0.4, 0.2), run(0.82, 0.6, 0.4)]
+METHODS = {"moco": BASE, "patch": [run(0.85, 0.75, 0.475), run(0.87, 0.5, 0.3)]}
+
+
+def cells(rows):
+    """Texts of a table by row."""
+    lines = [line[1:-1].split("|") for line in markdown(*rows).splitlines()]
+    return {line[0].strip(): [x.strip() for x in line[1:]] for line in lines}
+
+
+def test_each_method_has_its_mean_and_deviation_on_each_set():
+    found = cells(overall(METHODS))
+    assert found[""] == ["clean (%)", "c (%)"]
+    assert found["moco"] == ["81.00 ± 1.41", "40.00 ± 14.14"]
+    assert found["patch"][0] == "86.00 ± 1.41"
+
+
+def test_corruptions_stand_below_each_other_and_methods_side_by_side():
+    found = cells(by_corruption(METHODS, "c"))
+    assert found[""] == ["moco (%)", "patch (%)"]
+    names = ["fog", "jpeg snow", "extra", "mean of 2", "severity 1", "severity 5"]
+    assert list(found)[2:] == names
+    assert found["fog"] == ["50.0 ± 14.1", "62.5 ± 17.7"]
+    assert found["mean of 2"][0] == "40.0 ± 14.1"
+    assert found["severity 5"] == ["25.0 ± 0.0"] * 2
+
+
+def test_the_relative_error_is_the_mean_of_ratios_of_errors():
+    # The baseline errs on 0.5 of fog and 0.7 of snow.
+    found = relative_error(METHODS["patch"][0], BASE, "c")
+    assert found == pytest.approx((0.25 / 0.5 + 0.525 / 0.7) / 2)
+    own = [relative_error(each, BASE, "c") for each in BASE]
+    assert np.mean(own) == pytest.approx(1)
+
+
+def test_a_baseline_without_an_error_divides_by_zero_without_a_warning():
+    perfect = [run(1.0, 1.0, 1.0)]
+    assert math.isinf(relative_error(BASE[0], perfect, "c"))
+    assert math.isnan(relative_error(perfect[0], perfect, "c"))
+
+
+def test_methods_are_compared_with_the_mean_of_the_baseline():
+    found = cells(against(METHODS, "moco"))
+    assert found[""][0] == "clean (points)"
+    assert found[""][-1] == "c: relative mean corruption error (%)"
+    assert found["patch"][0] == "+5.00 ± 1.41"
+    errors = [relative_error(each, BASE, "c") for each in METHODS["patch"]]
+    mean, deviation = 100 * np.mean(errors), 100 * np.std(errors, ddof=1)
+    assert found["patch"][2] == f"{mean:.1f} ± {deviation:.1f}"
+    assert found["moco"][0] == "0.00 ± 1.41"
+    assert found["moco"][2].startswith("100.0 ± ")
+    assert cells(against(METHODS, "patch"))["moco"][0] == "-5.00 ± 1.41"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [((1.25,), "+1.25"), ((-1.0,), "-1.00"), ((-0.001,), "0.00"), ((0.0,), "0.00")],
+)
+def test_a_difference_has_a_sign_unless_it_is_none(values, text):
+    assert Difference(values, 1).text(2) == text
+
+
+def test_there_is_a_table_for_each_question():
+    titles = ["Top-1 accuracy", "Top-1 accuracy on c"]
+    assert list(tables(METHODS, None)) == titles
+    titles.insert(1, "Difference from the mean of moco")
+    assert list(tables(METHODS, "moco")) == titles
+
+
+def test_the_picture_shows_means_and_every_run():
+    figure = draw(METHODS)
+    top, below = figure.axes
+    heights = [[bar.get_height() for bar in bars] for bars in top.containers[:1]]
+    assert heights == [pytest.approx([81, 40])]
+    names = [label.get_text() for label in top.get_xticklabels()]
+    assert names == ["clean", "c"]
+    dots = np.concatenate(
+        [
+            dots.get_offsets()
+            for dots in top.collections
+            if hasattr(dots, "get_offsets") and len(dots.get_offsets())
+        ]
+    )
+    assert {80.0, 82.0, 85.0, 87.0} <= {round(float(y), 6) for _, y in dots}
+    rows = [label.get_text() for label in below.get_yticklabels()]
+    assert rows == ["fog", "jpeg snow", "extra", "mean of 2"]
+    assert below.get_title(loc="left") == "c"
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["moco", "patch"]
+
+
+def test_methods_of_one_run_and_sets_without_corruptions_are_drawn():
+    plain = Accuracies({"clean": 0.5, "r, classes present": 0.0}, {}, {}, {})
+    figure = draw({"$one": [plain]})
+    assert len(figure.axes) == 1 and to_png(figure, scale=1)
+    assert to_png(draw({f"m{k}": [run(0.5, 0.4, 0.3)] for k in range(12)}), scale=1)
+
+
+def test_a_grid_shows_every_share_in_percent_and_the_mean_of_each_row():
+    values = np.array([[0.5, 0.25], [1.0, 0.125]])
+    finding = Grid(values, ("jpeg_fog", "b"), ("severity 1", "2"), "how")
+    caption, figure = plots.draw(finding)
+    (axes,) = figure.axes
+    assert caption == "how"
+    found = [text.get_text() for text in axes.texts]
+    assert found == ["50.0", "25.0", "100.0", "12.5", "37.5", "56.2", "mean"]
+    assert [x.get_text() for x in axes.get_yticklabels()] == ["jpeg fog", "b"]
+    np.testing.assert_array_equal(axes.images[0].get_array(), values)
+    assert to_png(figure, scale=1)

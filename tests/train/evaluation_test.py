@@ -1,0 +1,86 @@
+"""The encoder of a run takes images from where they are, and is compiled once."""
+
+import logging
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_rcl import config as configs
+from jax_rcl import parallel
+from jax_rcl.augment.distortions.pixelwise import GaussianNoise
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.evaluate.linear.probe import LinearProbe
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
+from jax_rcl.train.evaluation import make_encoder
+from jax_rcl.train.run import Run
+
+TINY = Path(__file__).parents[1] / "tiny.py"
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """Makes the encoder of an untrained run on so many devices."""
+    config = configs.load(f"{TINY}:count=32")
+
+    def make(devices):
+        mesh = parallel.make_mesh(jax.devices()[:devices])
+        run = Run.prepare(config, tmp_path_factory.mktemp("run"), mesh)
+        zeros = jax.tree.map(
+            lambda x: np.full(x.shape, 0.1, x.dtype), run.plan.variables
+        )
+        return make_encoder(run)(parallel.replicate(zeros, mesh))
+
+    return make
+
+
+@pytest.fixture
+def images():
+    """Twelve images, as many as are no multiple of eight devices."""
+    return np.random.default_rng(0).random((12, 8, 8, 3), np.float32)
+
+
+def placed(images):
+    """The same images in the host's memory, on one device, and spread over all."""
+    return images, jnp.asarray(images), parallel.spread(images, parallel.make_mesh())
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_where_images_are_makes_no_difference(encoder, images, devices):
+    encode = encoder(devices)
+    whole, single, split = (encode(given)["features"] for given in placed(images))
+    assert whole.shape[0] == single.shape[0] == 12
+    np.testing.assert_array_equal(whole, single)
+    np.testing.assert_array_equal(whole, split[:12])
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_images_on_a_device_do_not_come_to_the_host(images, devices, monkeypatch):
+    mesh = parallel.make_mesh(jax.devices()[:devices])
+    monkeypatch.setattr(parallel, "spread", None)
+    for given in (jnp.asarray(images), jax.device_put(images, jax.devices()[-1])):
+        rows = parallel.on_devices(given, mesh)
+        assert len(rows) == -(-12 // devices) * devices
+        assert rows.sharding.device_set == {*jax.devices()[:devices]}
+        np.testing.assert_array_equal(rows[:12], images)
+
+
+def test_a_sweep_compiles_its_distortion_and_the_encoder_once(encoder, caplog):
+    train, test = (
+        Synthetic(classes=4, size=8, count=count, seed=seed)
+        for count, seed in ((32, 0), (20, 1))
+    )
+    probe = LinearProbe(train, test, strengths=(0.1,), mapped=0, batch_size=16)
+    encode = encoder(8)
+    levels = tuple(k / 16 for k in range(1, 11))
+    sweep = LevelSweep(probe, GaussianNoise((0.1, 0.3)), levels, repeats=10)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        probe.run(encode)
+        found = sweep.run(encode)
+    told = [x.getMessage() for x in caplog.records]
+    programs = [x.split()[1] for x in told if x.startswith("Compiling ")]
+    assert programs.count("jit(_at_level)") == 1
+    assert programs.count("jit(asked)") == 1  # the encoder's
+    assert len(found) == 1 + 3 * 10

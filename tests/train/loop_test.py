@@ -1,0 +1,712 @@
+"""The loop: what a run leaves, how it stops, and that it continues as if it had not."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jax_rcl import config as configs
+from jax_rcl import parallel
+from jax_rcl.augment.compose import Pair, Views
+from jax_rcl.augment.distortions.pixelwise import GaussianNoise
+from jax_rcl.augment.geometry import CenterCrop
+from jax_rcl.augment.negatives import Negatives, PatchMosaic
+from jax_rcl.checkpoint import (
+    BEST,
+    FROZEN,
+    STATES,
+    Checkpoints,
+    DamagedCheckpoint,
+    checksums,
+    flat,
+    progress,
+)
+from jax_rcl.config.experiment import Best
+from jax_rcl.config.nodes import node, override
+from jax_rcl.config.types import ConfigError
+from jax_rcl.data.sources import Npz, Synthetic
+from jax_rcl.data.stream import Order
+from jax_rcl.evaluate.head import HeadAccuracy
+from jax_rcl.evaluate.when import Every
+from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.distill import Distill
+from jax_rcl.objectives.moco import MoCo
+from jax_rcl.optim.optimizers import Sgd
+from jax_rcl.optim.schedules import Cosine, Plateau
+from jax_rcl.report import log
+from jax_rcl.train import batches
+from jax_rcl.train.batches import SourceError
+from jax_rcl.train.evaluation import evaluate, first_views, trained
+from jax_rcl.train.loop import Diverged, Loop, train
+from jax_rcl.train.run import Run
+from jax_rcl.train.signals import Interrupted
+from jax_rcl.train.state import BestSoFar
+from jax_rcl.weights.restore import Restore
+
+# Reads that are still under way when another one fails end in a closed event loop.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+TINY = str(Path(__file__).parents[1] / "tiny.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Once:
+    """When a given number of updates have been made."""
+
+    step: int
+
+    def due(self, step, *, total_steps, steps_per_epoch):
+        return step == self.step
+
+
+@dataclasses.dataclass(frozen=True)
+class Pull:
+    """An evaluator that does something to the run it looks at."""
+
+    when: Once
+    action: str
+
+    protocol = "none"
+    needs = frozenset()
+
+    def check(self):
+        pass
+
+    def run(self, encode):
+        if self.action == "fail" and not Path(os.environ["MENDED"]).exists():
+            raise ZeroDivisionError("broken")
+        if self.action == "terminate":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"done": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wave:
+    """An evaluator whose number goes up and down as the encoder changes."""
+
+    when: Every
+    protocol = "the features, chopped"
+    needs = frozenset({"features"})
+
+    def check(self):
+        pass
+
+    def run(self, encode):
+        images = np.linspace(0, 1, 8 * 8 * 3, dtype=np.float32).reshape(1, 8, 8, 3)
+        mean = float(np.abs(np.asarray(encode(images)["features"])).mean())
+        return {"height": 1e4 * mean % 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Torn:
+    """A source with one record that cannot be read until it is mended."""
+
+    bad: int
+    inner: Synthetic
+
+    @property
+    def class_names(self):
+        return self.inner.class_names
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        if index == self.bad and not Path(os.environ["MENDED"]).exists():
+            raise ValueError(f"image{index}.png does not decode")
+        return self.inner[index]
+
+
+@pytest.fixture(autouse=True)
+def mended(tmp_path, monkeypatch):
+    """A file whose existence mends what is broken."""
+    monkeypatch.setenv("MENDED", str(tmp_path / "mended"))
+    return tmp_path / "mended"
+
+
+def tiny(arg="", **fields):
+    made = configs.load(f"{TINY}:{arg}")
+    for path, text in fields.items():
+        override(made, path, str(text))
+    return made
+
+
+def pulled(action, step=6):
+    made = tiny()
+    with made.unlocked():
+        made.evaluators["pull"] = node(Pull, node(Once, step), action)
+    return made
+
+
+def mesh(devices=1):
+    return parallel.make_mesh(jax.devices()[:devices])
+
+
+def numbers(workdir):
+    """Every logged number that does not depend on the clock."""
+    lines = log.read(workdir)
+    return [{k: v for k, v in x.items() if not k.startswith("time/")} for x in lines]
+
+
+def arrays(workdir):
+    """Every array of the newest checkpoint."""
+    with Checkpoints(workdir / STATES) as saved:
+        last = saved.steps()[-1]
+        found = {item: saved.newest(item) for item in ("variables", "training")}
+    return last, {path: np.asarray(x) for path, x in flat(found).items()}
+
+
+def assert_same_run(one, other):
+    (step, a), (other_step, b) = arrays(one), arrays(other)
+    assert step == other_step and a.keys() == b.keys()
+    for path in a:
+        np.testing.assert_array_equal(a[path], b[path], err_msg=path)
+    assert numbers(one) == numbers(other)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The workdir of a run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(tiny(), workdir, mesh=mesh())
+    return workdir
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "report",
+        "results.json",
+        "tensorboard",
+    }
+    stored = configs.from_json((whole / "config.json").read_text())
+    assert configs.build(stored) == configs.build(tiny())
+    results = json.loads((whole / "results.json").read_text())
+    assert results["step"] == 12 and 0 <= results["results"]["knn/top1"] <= 1
+    assert "k=5" in results["protocols"]["knn"]
+    page = (whole / "report" / "index.html").read_text()
+    assert page.count("<img") >= 2 and "knn" in page
+    steps = [line["step"] for line in numbers(whole) if "train/loss" in line]
+    assert steps == list(range(1, 13))
+    evaluated = [line["step"] for line in numbers(whole) if "knn/top1" in line]
+    assert evaluated == [4, 8, 12]
+    with Checkpoints(whole / STATES) as saved:
+        assert saved.steps() == [10, 12]
+
+
+def test_a_finished_run_says_so_and_changes_nothing(whole, capsys):
+    before = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()}
+    found = train(tiny(), whole, mesh=mesh())
+    assert "finished: 12 steps" in capsys.readouterr().out
+    assert (
+        found["knn/top1"]
+        == json.loads((whole / "results.json").read_text())["results"]["knn/top1"]
+    )
+    after = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()}
+    assert before == after
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+def test_a_terminated_run_continues_as_if_it_had_not_been(tmp_path, steps_per_call):
+    fields = {"steps_per_call": steps_per_call}
+    train(tiny(**fields), tmp_path / "whole", mesh=mesh())
+    stopped = pulled("terminate")
+    override(stopped, "steps_per_call", str(steps_per_call))
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 6"):
+        train(stopped, tmp_path / "run", mesh=mesh())
+    plain = configs.to_json(tiny(**fields))
+    (tmp_path / "run" / "config.json").write_text(plain)
+    record = tmp_path / "run" / "metrics.jsonl"
+    kept = [x for x in record.read_text().splitlines() if "pull" not in x]
+    record.write_text("\n".join(kept) + "\n")
+    train(tiny(**fields), tmp_path / "run", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    whole, tmp_path, caplog
+):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for file in (run / "checkpoints" / "12" / "variables").rglob("d/*"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    shutil.rmtree(run / "report")
+    train(tiny(), run, mesh=mesh())
+    assert re.search(r"checkpoints/12 is damaged", caplog.text)
+    assert (run / "checkpoints" / "damaged-12").exists()
+    assert_same_run(whole, run)
+
+
+def test_a_half_written_checkpoint_is_named_and_ignored(whole, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    states = run / "checkpoints"
+    (states / "12").rename(states / "12.orbax-checkpoint-tmp")
+    shutil.rmtree(run / "report")
+    train(tiny(), run, mesh=mesh())
+    assert "12.orbax-checkpoint-tmp was not finished" in caplog.text
+    assert_same_run(whole, run)
+
+
+def test_streamed_and_resident_data_give_the_same_run(whole, tmp_path):
+    train(tiny(resident="never"), tmp_path / "run", mesh=mesh())
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_steps_in_one_call_give_the_same_run(whole, tmp_path):
+    train(tiny(steps_per_call=3), tmp_path / "run", mesh=mesh())
+    (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
+    for path in a:
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def test_one_device_and_many_give_the_same_run(whole, tmp_path):
+    train(tiny(), tmp_path / "run", mesh=mesh(2))
+    (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
+    for path in a:
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def test_a_run_saved_on_many_devices_continues_on_one(whole, tmp_path):
+    with pytest.raises(Interrupted):
+        train(pulled("terminate"), tmp_path / "run", mesh=mesh(2))
+    train(pulled("terminate"), tmp_path / "run", mesh=mesh(1))
+    (_, a), (_, b) = arrays(whole), arrays(tmp_path / "run")
+    for path in a:
+        np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_what_is_left(tmp_path):
+    made = tiny()
+    override(made, "optimizer.learning_rate", "1e30")
+    override(made, "save_every", "1")
+    with pytest.raises(
+        Diverged, match=r"loss of step \d+ is nan.*last good checkpoint"
+    ):
+        train(made, tmp_path / "run", mesh=mesh())
+    last, saved = arrays(tmp_path / "run")
+    assert all(np.isfinite(x).all() for x in saved.values() if x.dtype.kind == "f")
+    lines = [x for x in numbers(tmp_path / "run") if "train/loss" in x]
+    assert lines[-1]["step"] == last
+    assert all(np.isfinite(x["train/loss"]) for x in lines)
+
+
+def test_a_failing_evaluator_is_named_and_nothing_is_lost(tmp_path, mended):
+    made = pulled("fail")
+    with pytest.raises(RuntimeError, match="evaluator 'pull' failed at step 6: broken"):
+        train(made, tmp_path / "run", mesh=mesh())
+    assert arrays(tmp_path / "run")[0] == 6
+    mended.touch()
+    assert train(made, tmp_path / "run", mesh=mesh())["pull/done"] == 1.0
+
+
+def test_an_image_that_does_not_decode_is_named_and_nothing_is_lost(
+    whole, tmp_path, mended
+):
+    made = tiny(resident="never")
+    bad = int(Order(64, 16, 0).indices(3)[5])  # needed by the fourth step, not before
+    with made.unlocked():
+        made.source = node(Torn, bad, tiny().source)
+    with pytest.raises(SourceError, match=f"step 3.*image{bad}.png does not decode"):
+        train(made, tmp_path / "run", mesh=mesh())
+    assert arrays(tmp_path / "run")[0] == 3
+    mended.touch()
+    train(made, tmp_path / "run", mesh=mesh())
+    assert_same_run(whole, tmp_path / "run")
+
+
+def test_a_workdir_of_another_config_is_left_alone(whole):
+    with pytest.raises(ConfigError, match=r"batch_size: 16 -> 32") as told:
+        train(tiny("batch_size=32"), whole, mesh=mesh())
+    assert "another config" in str(told.value)
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        train(tiny(), tmp_path / "file" / "run", mesh=mesh())
+
+
+def test_evaluation_alone_gives_the_numbers_of_the_run(whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    before = json.loads((run / "results.json").read_text())
+    assert evaluate(tiny(), run, mesh=mesh()) == before["results"]
+    made = tiny()
+    override(made, "evaluators.knn.k", "3")
+    evaluate(made, run, mesh=mesh())
+    assert "k=3" in (run / "evaluation.json").read_text()
+    assert json.loads((run / "results.json").read_text()) == before
+
+
+def test_evaluation_of_another_objective_is_refused(whole, tmp_path):
+    made = tiny()
+    override(made, "objective.temperature", "0.5")
+    with pytest.raises(ConfigError, match=r"objective.temperature: 0.1 -> 0.5"):
+        evaluate(made, whole, mesh=mesh())
+    with pytest.raises(ConfigError, match="holds no run"):
+        evaluate(tiny(), tmp_path / "nothing", mesh=mesh())
+
+
+def test_a_run_goes_on_when_what_it_started_from_is_gone(whole, tmp_path):
+    other = shutil.copytree(whole, tmp_path / "other")
+    made = tiny()
+    with made.unlocked():
+        made.init_from = (node(Restore, str(other), {"params": "params"}),)
+    train(made, tmp_path / "run", mesh=mesh())
+    shutil.rmtree(other)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "12")
+    shutil.rmtree(tmp_path / "run" / "report")
+    train(made, tmp_path / "run", mesh=mesh())
+    assert arrays(tmp_path / "run")[0] == 12
+    evaluate(made, tmp_path / "run", mesh=mesh())
+
+
+def test_a_run_of_no_steps_looks_at_what_it_starts_from(whole, tmp_path, capsys):
+    made = tiny()
+    with made.unlocked():
+        made.init_from = (
+            node(Restore, str(whole), {x: x for x in ("params", "memory")}),
+        )
+        made.epochs, made.steps = None, 0
+    found = train(made, tmp_path / "run", mesh=mesh())
+    assert found == json.loads((whole / "results.json").read_text())["results"]
+    step, kept = arrays(tmp_path / "run")
+    theirs = arrays(whole)[1]
+    assert step == 0 and kept
+    for path in theirs.keys() & kept.keys():
+        if path.startswith(("params/", "memory/")):
+            np.testing.assert_array_equal(kept[path], theirs[path])
+    assert (tmp_path / "run" / "report" / "index.html").exists()
+    assert train(made, tmp_path / "run", mesh=mesh()) == found
+    assert "finished: 0 steps" in capsys.readouterr().out
+
+
+def test_a_frozen_network_that_nothing_fills_is_told(tmp_path, caplog):
+    made = probing()
+    with made.unlocked():
+        made.epochs, made.steps = None, 0
+    train(made, tmp_path / "run", mesh=mesh())
+    assert "frozen/encoder" in caplog.text and "random" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"a": 1}', "{", '{"class": "os:system"}'])
+def test_a_file_that_is_no_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json is not"):
+        evaluate(tiny(), tmp_path, mesh=mesh())
+
+
+def test_a_label_that_is_no_class_is_an_error_when_streamed_too(tmp_path):
+    images = np.zeros((64, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "bad.npz", image=images, label=np.arange(64) % 5)
+    made = tiny(resident="never")
+    with made.unlocked():
+        names = ("a", "b", "c", "d")
+        made.source = node(Npz, str(tmp_path / "bad.npz"), names=names)
+    with pytest.raises(SourceError, match=r"label 4; labels must be in \[0, 4\)"):
+        train(made, tmp_path / "run", mesh=mesh())
+
+
+# Frozen arrays.
+
+
+def probing():
+    """The tiny config with a frozen encoder and a head on it."""
+    made = tiny("epochs=1")
+    encoder, test = made.objective.encoder, made.evaluators["knn"].test
+    with made.unlocked():
+        made.augment = node(Views, made.augment.operation, count=1)
+        made.objective = node(Classify, encoder, node(Linear, 4), encoder_is="frozen")
+        made.evaluators = {"test": node(HeadAccuracy, test, mapped=0)}
+    return made
+
+
+def test_a_run_says_at_its_end_that_no_frozen_array_has_moved(tmp_path, capsys):
+    train(probing(), tmp_path / "run", mesh=mesh())
+    count = len(checksums(Checkpoints(tmp_path / "run" / FROZEN).newest(FROZEN)))
+    told = f"frozen: {count} arrays, at the end as at the start, bit by bit"
+    assert count > 10 and told in capsys.readouterr().out
+
+
+def test_a_run_without_frozen_arrays_says_nothing_of_them(tmp_path, capsys):
+    train(tiny("epochs=1"), tmp_path / "run", mesh=mesh())
+    assert "frozen:" not in capsys.readouterr().out
+
+
+def test_a_frozen_array_that_moved_is_an_error_in_place_of_results(
+    tmp_path, monkeypatch
+):
+    def compiled(*given):
+        step, cost = batches.compiled_step(*given)
+
+        def moving(*arguments):
+            state, metrics = step(*arguments)
+            variables = state.variables
+            head, *others = jax.tree.leaves(variables.frozen)
+            tree = jax.tree.structure(variables.frozen)
+            frozen = jax.tree.unflatten(tree, [head * 2 + 1, *others])
+            variables = dataclasses.replace(variables, frozen=frozen)
+            return dataclasses.replace(state, variables=variables), metrics
+
+        return moving, cost
+
+    monkeypatch.setattr("jax_rcl.train.loop.compiled_step", compiled)
+    with pytest.raises(DamagedCheckpoint, match=r"1 of \d+ frozen arrays.*encoder/"):
+        train(probing(), tmp_path / "run", mesh=mesh())
+    assert not (tmp_path / "run" / "results.json").exists()
+    monkeypatch.undo()
+    with pytest.raises(DamagedCheckpoint, match="not what this run was trained with"):
+        train(probing(), tmp_path / "run", mesh=mesh())
+
+
+# The best state.
+
+
+def waving(monitor="wave/height"):
+    """The tiny config, looked at after every step, with a best state."""
+    made = tiny()
+    with made.unlocked():
+        made.evaluators["wave"] = node(Wave, node(Every, steps=1))
+        made.best = node(Best, monitor)
+    return made
+
+
+@pytest.fixture(scope="module")
+def waved(tmp_path_factory):
+    """The workdir of a run with a best state that was never stopped."""
+    workdir = tmp_path_factory.mktemp("waved") / "run"
+    train(waving(), workdir, mesh=mesh())
+    return workdir
+
+
+def best_arrays(workdir):
+    """Step and arrays of the best state."""
+    with Checkpoints(workdir / BEST) as saved:
+        (step,) = saved.steps()
+        return step, flat(saved.newest("variables"))
+
+
+def heights(workdir):
+    return {x["step"]: x["wave/height"] for x in numbers(workdir) if "wave/height" in x}
+
+
+def results_of(workdir):
+    return json.loads((workdir / "results.json").read_text())["results"]
+
+
+def test_the_best_state_is_kept_and_looked_at_in_the_end(waved):
+    seen, found = heights(waved), results_of(waved)
+    step = max(seen, key=seen.__getitem__)
+    assert 1 < step < 12 and len(set(seen.values())) == 12  # else this shows nothing
+    assert best_arrays(waved)[0] == found["best/step"] == step
+    assert found["best/wave/height"] == seen[step] > found["wave/height"] == seen[12]
+    own = {name for name in found if not name.startswith("best/")}
+    assert own == {"knn/top1", "knn/balanced", "wave/height"}
+    assert found.keys() - own == {"best/step"} | {f"best/{name}" for name in own}
+    protocols = json.loads((waved / "results.json").read_text())["protocols"]
+    assert protocols["best"] == "the state of the highest wave/height"
+    assert protocols["best/knn"] == protocols["knn"]
+    assert "best/wave" in (waved / "report" / "index.html").read_text()
+    assert [x["step"] for x in numbers(waved) if "best/step" in x] == [12]
+
+
+def test_evaluation_alone_looks_at_the_best_state_too_unless_told_not_to(
+    waved, tmp_path
+):
+    run = shutil.copytree(waved, tmp_path / "run")
+    assert evaluate(waving(), run, mesh=mesh()) == results_of(run)
+    made = waving()
+    override(made, "best", "none")
+    found = evaluate(made, run, mesh=mesh())
+    assert found.keys() == {"knn/top1", "knn/balanced", "wave/height"}
+
+
+def test_a_notebook_takes_the_best_state(waved):
+    wave, found = Wave(Every(steps=1)), results_of(waved)
+    for which, start in (("newest", ""), ("best", "best/")):
+        _, encode = trained(waved, which)
+        np.testing.assert_allclose(
+            wave.run(encode)["height"], found[f"{start}wave/height"], atol=0.02
+        )
+
+
+class Killed(BaseException):
+    """Nothing that a run may catch."""
+
+
+def kill(monkeypatch, moment, last):
+    """Kills the next run after checkpoint 5, at a moment of its step `last` or 10."""
+    offer, save = BestSoFar.offer, Loop.save
+
+    def offered(self, variables, step, names, numbers):
+        if moment == "evaluated" and step == last:
+            raise Killed
+        better = offer(self, variables, step, names, numbers)
+        if moment == "kept" and step == last:
+            assert better
+            raise Killed
+        return better
+
+    def saved(self, state, step):
+        if moment == "logged" and step == 10:
+            raise Killed
+        save(self, state, step)
+        if moment == "saved" and step == 10:
+            raise Killed
+
+    monkeypatch.setattr(BestSoFar, "offer", offered)
+    monkeypatch.setattr(Loop, "save", saved)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "evaluated",
+        pytest.param("kept", marks=pytest.mark.slow),
+        pytest.param("logged", marks=pytest.mark.slow),
+        pytest.param("saved", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_killed_around_its_best_state_comes_to_the_same_one(
+    waved, tmp_path, monkeypatch, moment
+):
+    best = best_arrays(waved)[0]
+    assert best > 5  # so that a run killed there goes back behind it
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill(patch, moment, best)
+        train(waving(), tmp_path / "run", mesh=mesh())
+    train(waving(), tmp_path / "run", mesh=mesh())
+    assert_same_run(waved, tmp_path / "run")
+    (step, a), (other, b) = best_arrays(waved), best_arrays(tmp_path / "run")
+    assert step == other and a.keys() == b.keys()
+    for path in a:
+        np.testing.assert_array_equal(a[path], b[path], err_msg=path)
+    assert results_of(waved) == results_of(tmp_path / "run")
+
+
+def test_a_run_killed_before_it_looked_at_the_best_state_looks_at_it(waved, tmp_path):
+    run = shutil.copytree(waved, tmp_path / "run")
+    shutil.rmtree(run / "report")
+    record = run / "metrics.jsonl"
+    kept = [x for x in record.read_text().splitlines() if "best/" not in x]
+    record.write_text("\n".join(kept) + "\n")
+    train(waving(), run, mesh=mesh())
+    assert_same_run(waved, run)
+    assert results_of(waved) == results_of(run)
+
+
+def test_a_number_that_the_evaluator_does_not_give_is_named_at_its_first(tmp_path):
+    words = (
+        r"no number 'wave/heights'; there are: wave/height\. Did you mean 'wave/height'"
+    )
+    with pytest.raises(ConfigError, match=words):
+        train(waving("wave/heights"), tmp_path, mesh=mesh())
+    assert heights(tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_numbers_that_are_none_make_no_best_state(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(Wave, "run", lambda self, encode: {"height": float("nan")})
+    found = train(waving(), tmp_path, mesh=mesh())
+    assert not any(name.startswith("best/") for name in found)
+    assert "has no best state" in caplog.text
+
+
+# Optimizers that carry more.
+
+
+@pytest.mark.slow
+def test_an_optimizer_that_accumulates_and_waits_resumes_in_the_midst(tmp_path):
+    plateau = node(Plateau, 0.5, patience=0, threshold=0.9)
+    sgd = node(Sgd, 0.02, schedule=node(Cosine), accumulate=2, plateau=plateau)
+    runs = {}
+    for name, action in (("whole", "nothing"), ("run", "terminate")):
+        runs[name] = pulled(action, step=7)
+        with runs[name].unlocked():
+            runs[name].optimizer = sgd
+    train(runs["whole"], tmp_path / "whole", mesh=mesh())
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 7"):
+        train(runs["run"], tmp_path / "run", mesh=mesh())
+    assert progress(tmp_path / "run") == (7, 12)
+    train(runs["run"], tmp_path / "run", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    lines = [x for x in numbers(tmp_path / "whole") if "train/loss" in x]
+    scales = [x["train/plateau"] for x in lines]
+    assert scales == [1.0] * 7 + [0.5] * 4 + [0.25]
+    for line in lines:
+        done = (line["step"] - 1) // 2 * 2 / 12
+        expected = 0.02 * (1 + np.cos(np.pi * done)) / 2 * line["train/plateau"]
+        np.testing.assert_allclose(line["train/learning_rate"], expected, rtol=1e-5)
+
+
+# Negatives and a queue.
+
+
+def queueing(action):
+    """MoCo with mosaics on the tiny data; the queue holds three of the four batches."""
+    made = pulled(action)
+    views, encoder = made.augment, made.objective.encoder
+    with made.unlocked():
+        made.augment = node(Negatives, views, node(PatchMosaic, (2, 4)))
+        made.objective = node(
+            MoCo, encoder, node(Mlp, (8, 8)), queue_size=48, negatives=1, alpha=2.0
+        )
+    return made
+
+
+@pytest.mark.slow
+def test_a_queue_is_the_same_after_a_resume_and_on_many_devices(tmp_path):
+    train(queueing("nothing"), tmp_path / "whole", mesh=mesh())
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 6"):
+        train(queueing("terminate"), tmp_path / "run", mesh=mesh())
+    train(queueing("terminate"), tmp_path / "run", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    train(queueing("nothing"), tmp_path / "many", mesh=mesh(8))
+    memories = {}
+    for name in ("whole", "run", "many"):
+        states = Checkpoints(tmp_path / name / STATES)
+        memories[name] = states.newest("variables")["memory"]
+    np.testing.assert_array_equal(memories["whole"]["queue"], memories["run"]["queue"])
+    assert memories["many"]["cursor"] == 12 * 16 % 48
+    np.testing.assert_allclose(
+        memories["whole"]["queue"], memories["many"]["queue"], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_the_picture_of_a_pair_shows_the_clean_image_beside_the_distorted_one(tmp_path):
+    made = tiny()
+    with made.unlocked():
+        made.augment = node(Pair, node(CenterCrop, 8), node(GaussianNoise, (0.5, 0.5)))
+        made.objective = node(Distill, made.objective.encoder)
+    run = Run.prepare(made, tmp_path / "run", mesh())
+    shown = first_views(run, jax.random.key(0))
+    assert shown.titles == ("clean", "distorted")
+    assert shown.images.shape == (8, 2, 8, 8, 3)
+    assert shown.images.min() >= 0 and shown.images.max() <= 1
+    assert (shown.images[:, 0] != shown.images[:, 1]).mean() > 0.5
+
+
+def test_the_picture_of_the_views_shows_the_negatives_beside_them(tmp_path):
+    run = Run.prepare(queueing("nothing"), tmp_path / "run", mesh())
+    shown = first_views(run, jax.random.key(0))
+    assert shown.titles == ("view 1", "view 2", "negative 1")
+    assert shown.images.shape == (8, 3, 8, 8, 3)
+    # Nothing but pixels of the query is in a mosaic of it.
+    for query, mosaic in zip(shown.images[:, 0], shown.images[:, 2], strict=True):
+        colours = {tuple(pixel) for pixel in query.reshape(-1, 3)}
+        assert {tuple(pixel) for pixel in mosaic.reshape(-1, 3)} <= colours
