@@ -97,7 +97,7 @@ MODULES = {
     "swept": "results.sweeps",
     "table": "cli.table",
     "train_step": "train.step",
-    "transfer": "weights.restore",
+    "transfer": "weights.restore weights.imports",
     "trials": "results.trials",
     "weights.export": "cli.export",
 }
