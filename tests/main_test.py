@@ -101,7 +101,9 @@ def test_importing_the_library_touches_neither_jax_nor_numpy():
 
 
 @pytest.mark.parametrize(
-    "stub", sorted(Path(jax_rcl.__file__).parent.rglob("__init__.pyi")), ids=str
+    "stub",
+    sorted(Path(jax_rcl.__file__).parent.rglob("__init__.pyi")),
+    ids=lambda p: p.parent.name,
 )
 def test_what_a_package_exports_is_there_and_hides_no_module(stub):
     """A function of the name of its module would take the module's place."""
