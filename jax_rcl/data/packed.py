@@ -59,7 +59,7 @@ class Packed:
 
         Raises:
           FileNotFoundError: there is no such folder, or no such file in it.
-          ValueError: the file is not one that `prepare.pack` wrote.
+          ValueError: the file was not written by `jax-rcl prepare pack`.
         """
         path = self._root / RECORDS
         if not path.is_file():

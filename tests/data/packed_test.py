@@ -146,6 +146,6 @@ def test_a_folder_of_something_else_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"records\.json was not written by this"):
         len(Packed(str(folder)))
     with pytest.raises(
-        FileNotFoundError, match=r"holds no records\.json.*prepare\.pack"
+        FileNotFoundError, match=r"holds no records\.json.*prepare pack"
     ):
         len(Packed(str(tmp_path / "gone")))

@@ -195,7 +195,7 @@ def test_what_the_source_says_is_passed_on(folder, path):
 
 
 def test_a_missing_file_says_how_to_make_one(path):
-    with pytest.raises(FileNotFoundError, match=r"prior\.npz; .*prepare\.features"):
+    with pytest.raises(FileNotFoundError, match=r"prior\.npz; .*prepare features"):
         WithPrior(SOURCE, str(path))[0]
 
 
@@ -446,8 +446,6 @@ def test_sources_without_words_and_words_too_rare_are_refused():
     said = refusal(WithKeywords(Objects(), least=3))
     assert "least is 3, but no word has more than 2 of the 5 records" in said
     assert "write 2 or less" in said
-    with pytest.raises(ValueError, match=r"WithKeywords\.least is 0"):
-        WithKeywords(Objects(), least=0)
 
 
 # Random bits.
@@ -487,17 +485,3 @@ def test_random_bits_do_not_depend_on_labels():
         total = ((observed - expected) ** 2 / spread).sum()
         # Chi-square of 576 degrees of freedom: above 686 once in a thousand seeds.
         assert 470 < total < 686
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"bits": 0}, r"WithRandomBits\.bits is 0; write 1 or more"),
-        ({"share": 1.0}, r"WithRandomBits\.share is 1\.0; .* between 0 and 1"),
-        ({"share": 0.0}, r"WithRandomBits\.share is 0\.0"),
-        ({"seed": -1}, r"WithRandomBits\.seed is -1; write 0 or more"),
-    ],
-)
-def test_settings_of_random_bits_are_checked(settings, message):
-    with pytest.raises(ValueError, match=message):
-        WithRandomBits(SOURCE, **settings)

@@ -93,7 +93,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path, capsys
     out = tmp_path / "names.npz"
     out.write_bytes(b"something")
     assert run("imagenet100", out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == b"something"
     assert run("imagenet100", out, "--overwrite") == 0
     assert len(FromFile(str(out))(IMAGENET_100)) == 100

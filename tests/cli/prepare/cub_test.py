@@ -26,7 +26,6 @@ def folder(tmp_path):
     lists = {
         "classes": enumerate(BIRDS, start=1),
         "images": ((i, f"{of[i]}/{9 - i}.jpg") for i in numbers),
-        "image_class_labels": ((i, i % 2 + 1) for i in numbers),
         "train_test_split": ((i, int(i % 3 > 0)) for i in numbers),
     }
     for name, rows in lists.items():
@@ -93,7 +92,7 @@ def test_numbers_that_are_not_the_published_ones_are_a_warning(
     assert "warning: train has 4 images, published are 5,994." in said
     assert "warning: test has 2 images, published are 5,794." in said
     assert "warning: there are 2 classes, published are 200." in said
-    assert "there is no attributes.txt; attributes are named by numbers." in said
+    assert "there is no attributes.txt; attributes are numbered." in said
 
 
 def test_bits_can_be_asked_to_be_certain(folder, tmp_path, capsys):
@@ -112,7 +111,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(
     out = tmp_path / "cub.npz"
     out.write_bytes(b"something")
     assert run(folder, out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == b"something"
     assert run(folder, out, "--overwrite") == 0
     with np.load(out) as found:

@@ -180,7 +180,7 @@ def test_a_file_is_not_written_over_unless_it_is_asked_for(workdir, out, capsys)
     out.parent.mkdir()
     out.write_text("mine")
     assert run(workdir, out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_text() == "mine"
     assert run(workdir, out, "--overwrite") == 0
     WithPrior(SOURCE, str(out))[0]
@@ -191,11 +191,11 @@ def test_a_file_is_not_written_over_unless_it_is_asked_for(workdir, out, capsys)
     [
         (["--layer=feature"], "gives no layer 'feature'; there are: "),
         (["--which=best"], "no best checkpoint: its config has no `best`"),
-        (["--batch_size=0"], "--batch_size is 0; write 1 or more"),
+        (["--batch_size=0"], "batch_size 0 must be at least 1"),
         (["--split=test"], "the source at source has no field `split`"),
         (["--part=sources"], "--part=sources: there is no 'sources'"),
         (["--part=optimizer"], "is Sgd, not a source"),
-        (["--config.source.size=8"], "goes with --config"),
+        (["--config.source.size=8"], "needs --config"),
     ],
 )
 def test_what_cannot_be_done_is_said(workdir, out, capsys, flags, said):

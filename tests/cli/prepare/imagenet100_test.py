@@ -170,7 +170,7 @@ def test_the_source_stays_as_it_is(imagenet, capsys):
     before = files(imagenet)
     for out in (imagenet, imagenet / "train" / "new"):
         assert run(imagenet, out) == 2
-        assert f"--out {out} lies inside of {imagenet}" in capsys.readouterr().err
+        assert f"--out {out} lies inside {imagenet}" in capsys.readouterr().err
     assert files(imagenet) == before
 
 
@@ -188,7 +188,7 @@ def test_nothing_that_is_there_is_replaced(imagenet, tmp_path, capsys):
     folder.unlink()
     folder.mkdir()
     assert run(imagenet, out) == 2
-    assert f"{folder} is no link, where a link to" in capsys.readouterr().err
+    assert f"{folder} is not a link, where a link to" in capsys.readouterr().err
     (folder / f"{wnid}_0.JPEG").write_bytes(b"of another size")
     assert run(imagenet, out, "--mode=copy") == 2
     assert "15 bytes, expected 5" in capsys.readouterr().err
@@ -221,7 +221,7 @@ def test_imagenet_c_has_all_severities_or_is_refused(corrupted, tmp_path, capsys
     assert run(corrupted, tmp_path / "out", source="corrupted") == 2
     assert "lacks 1 of 10 severities: weather/fog/3" in capsys.readouterr().err
     assert run(tmp_path / "3", tmp_path / "out", source="corrupted") == 2
-    assert "is no folder of ImageNet-C" in capsys.readouterr().err
+    assert "is not a folder of ImageNet-C" in capsys.readouterr().err
 
 
 def test_imagenet_c_has_fifteen_standard_corruptions_and_four_extra_ones():

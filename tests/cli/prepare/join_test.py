@@ -130,7 +130,7 @@ def test_records_without_a_row_are_counted_and_named(images, join, capsys):
     assert status == 2 and not out.exists()
     said = capsys.readouterr().err
     assert "has no row for 2 of 4 records: n01/n01_7.JPEG, n02/n02_5.JPEG" in said
-    assert "the last 1 part(s)" in said and "such as 'n02_8.JPEG'" in said
+    assert "The last 1 part(s)" in said and "look like 'n02_8.JPEG'" in said
 
 
 def test_base_names_do_not_tell_folders_apart(images, join, capsys):
@@ -138,7 +138,7 @@ def test_base_names_do_not_tell_folders_apart(images, join, capsys):
     status, _ = join(["view1.png", "view2.png"])
     assert status == 2
     said = capsys.readouterr().err
-    assert "4 of 4 records: p1/view1.png" in said and "the last 2 part(s)" in said
+    assert "4 of 4 records: p1/view1.png" in said and "The last 2 part(s)" in said
 
 
 def test_rows_that_are_there_twice_are_counted_and_named(images, join, capsys):
@@ -201,6 +201,6 @@ def test_a_file_is_not_written_over_unless_it_is_asked_for(images, join, capsys)
     source = images(IMAGENET)
     assert join(IMAGENET)[0] == 0
     assert join(IMAGENET[::-1])[0] == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     status, out = join(IMAGENET[::-1], "--overwrite")
     assert status == 0 and order(source, out) == [2, 3, 1, 0]

@@ -117,11 +117,11 @@ def test_a_folder_of_something_else_is_not_replaced(config, tmp_path, capsys):
 def test_what_fails_or_is_stopped_leaves_no_folder(
     config, tmp_path, monkeypatch, capsys
 ):
-    def stopped(source, rows):
+    def stopped(source, **settings):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "fill_all", stopped)
+        patch.setattr(pack, "load", stopped)
         assert run(config, tmp_path / "out") == 130
     assert "the same command continues" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["config.py"]

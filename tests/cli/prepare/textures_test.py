@@ -227,7 +227,7 @@ def test_a_program_that_does_not_exist_is_said_before_anything_is_done(
     photos, tmp_path, capsys
 ):
     assert run(photos, tmp_path / "out", "--tool=texture-sinthesis") == 2
-    assert "--tool texture-sinthesis is no program" in capsys.readouterr().err
+    assert "--tool texture-sinthesis is not a program" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -262,7 +262,7 @@ def test_settings_that_cannot_work_are_refused(photos, tmp_path, capsys, flags, 
 
 def test_folders_that_do_not_fit_are_refused(photos, tmp_path, capsys):
     assert run(photos, photos / "textures") == 2
-    assert "lies inside of --images" in capsys.readouterr().err
+    assert "lies inside --images" in capsys.readouterr().err
     assert run(tmp_path / "gone", tmp_path / "out") == 2
     assert "--images " in capsys.readouterr().err
     assert run(photos / "a", tmp_path / "out") == 2

@@ -65,7 +65,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(
     assert run(folder, out) == 0
     before = out.read_bytes()
     assert run(folder, out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert run(folder, out, "--overwrite") == 0
 

@@ -107,23 +107,27 @@ def test_any_table_can_be_read(folder):
         (
             "img_filename",
             "file",
-            r"no column 'img_filename'.* Name one by Grouped.image",
+            r"no column 'img_filename'.* Name .* by Grouped\.image",
         ),
         (
             "1,birds/0.png,0,0",
             "1,birds/0.png,2,0",
-            "'y' of .* holds '2' in row 1; .* 1",
+            "line 2 of .* '2' in column 'y'; .* '1', 'landbird'",
         ),
         (
             "birds/0.png,0,0,0",
             "birds/0.png,0,0,air",
-            "'place' of .* holds 'air' in row",
+            "line 2 of .* has 'air' in column 'place'",
         ),
-        ("birds/0.png,0,0,0", "birds/0.png,0,7,0", "'split' of .* holds '7' in row 1"),
+        (
+            "birds/0.png,0,0,0",
+            "birds/0.png,0,7,0",
+            "line 2 of .* has '7' in column 'split'",
+        ),
         (
             'birds/6.png,1,2,1,"/o/ocean, 6.jpg"',
             "birds/6.png,1",
-            "'split' of .* holds '' in row 7",
+            "line 8 of .* has 3 values, expected 6",
         ),
     ],
 )
