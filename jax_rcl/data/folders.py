@@ -15,7 +15,7 @@ from jaxtyping import Int32
 from PIL import Image
 
 from jax_rcl.data import host_ops
-from jax_rcl.data.records import THREADS, Record, check_choice
+from jax_rcl.data.records import THREADS, Record, check_choices
 from jax_rcl.ranges import Count, ranged
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
@@ -29,6 +29,9 @@ class InFiles:
     files: tuple[tuple[str, int], ...]
     size: int
     remedy = "Replace it, or unpack the archive again."
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     @property
     def root(self) -> Path:
@@ -97,8 +100,7 @@ class ImageFolder(InFiles):
     remedy = "Delete or replace it, or omit such files: ImageFolder(unreadable='skip')."
 
     def __post_init__(self) -> None:
-        check_choice("ImageFolder.unreadable", self.unreadable, ("error", "skip"))
-        check_choice("ImageFolder.missing", self.missing, ("error", "skip"))
+        super().__post_init__()
         if len(set(self.classes)) != len(self.classes):
             twice = sorted(n for n in self.classes if self.classes.count(n) > 1)[0]
             raise ValueError(

@@ -42,11 +42,7 @@ class FewLabels(Chosen):
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
-        """Which records of the source these are, in ascending order.
-
-        Raises:
-          ValueError: naming the class that has the fewest records, if they are too few.
-        """
+        """Which records of the source these are, in ascending order."""
         check_labels(self.source)
         labels = labels_of(self.source)
         counts = np.bincount(labels, minlength=len(self.class_names))

@@ -24,7 +24,7 @@ from jax_rcl.data.prior_files import (
     read_arrays,
     texts,
 )
-from jax_rcl.data.records import Held, Record, Seed, check_choice, labels_of, names_of
+from jax_rcl.data.records import Held, Record, Seed, labels_of, names_of
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
 
@@ -78,9 +78,6 @@ class WithPrior(Informed):
     source: Source
     file: str
     labels: Literal["refused", "meant"] = "refused"
-
-    def __post_init__(self) -> None:
-        check_choice("WithPrior.labels", self.labels, ("refused", "meant"))
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -78,25 +78,24 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
         )
 
 
+def check_choices(made: Any) -> None:
+    """Raises ValueError unless every `Literal` field has one of its values."""
+    for field in dataclasses.fields(made):
+        if get_origin(field.type) is Literal:
+            name = f"{type(made).__name__}.{field.name}"
+            check_choice(name, getattr(made, field.name), get_args(field.type))
+
+
 def labels_of(source: Source) -> Int32[np.ndarray, " m"]:
-    """The label of every record, without decoding images where the source can.
+    """The label of every record; ValueError if there are none.
 
     Sources of this package give them as `all_labels`; of others every record is read.
-
-    Raises:
-      ValueError: if the records have no labels.
     """
     return _of_every_record(source, "label")
 
 
 def groups_of(source: Source) -> Int32[np.ndarray, " m"]:
-    """The group of every record, without decoding images where the source can.
-
-    Sources of this package give them as `all_groups`; of others every record is read.
-
-    Raises:
-      ValueError: if the records have no groups.
-    """
+    """The group of every record, like `labels_of`."""
     return _of_every_record(source, "group")
 
 
@@ -153,11 +152,7 @@ def fill(
     into: dict[str, Shaped[np.ndarray, "..."]],
     first: int = 0,
 ) -> None:
-    """Reads records into rows `first`, `first` + 1, … of arrays.
-
-    Raises:
-      ValueError: naming the record whose shape or type is not that of the arrays.
-    """
+    """Reads records into rows `first`, `first` + 1, … of arrays that they must fit."""
     for place, index in enumerate(indices.tolist(), start=first):
         record = source[index]
         for key, rows in into.items():

@@ -11,7 +11,7 @@ from jaxtyping import Int32
 from jax_rcl.data import formats
 from jax_rcl.data.archives import data_folder, fetch
 from jax_rcl.data.published.files import CIFAR, IDX
-from jax_rcl.data.records import Held, Record, Seed, balanced_share, check_choice
+from jax_rcl.data.records import Held, Record, Seed, balanced_share, check_choices
 from jax_rcl.ranges import Count, ranged
 
 Split = Literal["train", "test"]
@@ -25,6 +25,9 @@ class InMemory:
     """Random access to the arrays that a source calls `arrays`."""
 
     arrays: formats.Arrays
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -63,9 +66,6 @@ class Digits(InMemory):
     held_out: Held = 0.2
     seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        check_choice("Digits.split", self.split, SPLITS)
-
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
         """The images and labels of this split."""
@@ -103,9 +103,7 @@ class Cifar(InMemory):
     labels: Literal["fine", "coarse"] = "fine"
 
     def __post_init__(self) -> None:
-        check_choice("Cifar.classes", self.classes, tuple(CIFAR))
-        check_choice("Cifar.split", self.split, SPLITS)
-        check_choice("Cifar.labels", self.labels, ("fine", "coarse"))
+        super().__post_init__()
         if self.classes == 10 and self.labels == "coarse":
             raise ValueError(
                 "Cifar(classes=10) has no coarse labels; write classes=100, or group "
@@ -144,9 +142,6 @@ class Idx(InMemory):
     name: str = "fashion-mnist"
     split: Split = "train"
     folder: str | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("Idx.split", self.split, SPLITS)
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:

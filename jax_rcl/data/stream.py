@@ -96,16 +96,13 @@ def train_stream(
       start_step: first step.
       stop_step: the step after the last.
       process_index: p, from 0.
-      process_count: P.
+      process_count: P, which divides n.
       threads: how many batches are read at the same time and ahead, and so kept in
         memory.
 
     Returns:
       An iterator of arrays [n/P, ...] by key, with a method `close` that stops its
-      threads. What `source` raises comes out of `next` at the step it belongs to.
-
-    Raises:
-      ValueError: if the order is not of this source, or n is not a multiple of P.
+      threads. What `source` raises is raised by `next` at the step it belongs to.
     """
     if order.count != len(source):
         raise ValueError(
@@ -130,20 +127,11 @@ def eval_batches(
 ) -> Iterator[tuple[Rows, Bool[np.ndarray, " b"]]]:
     """Every record once, in order, in batches of one shape.
 
-    The last batch is filled up by repeating the last record.
-
-    Args:
-      source: what to read.
-      batch_size: n.
-      process_index: p, from 0.
-      process_count: P; this process reads places p·n/P to (p + 1)·n/P of each batch.
-      threads: how many batches are read at the same time and ahead.
+    The last batch is padded by repeating the last record.
+    The other arguments are those of `train_stream`.
 
     Yields:
       Arrays [n/P, ...] by key, and which of their rows count.
-
-    Raises:
-      ValueError: if n is not a positive multiple of P.
     """
     share = share_of(batch_size, process_index, process_count)
     count = len(source)
@@ -164,11 +152,7 @@ def eval_batches(
 
 
 def share_of(batch_size: int, process_index: int, process_count: int) -> slice:
-    """The places of a global batch that process `process_index` reads.
-
-    Raises:
-      ValueError: if the batch is not a positive multiple of the number of processes.
-    """
+    """The places of a global batch that process `process_index` reads."""
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
             f"a batch of {batch_size} cannot be split evenly over {process_count} "

@@ -52,11 +52,7 @@ class WithTexture(AllOf):
 
     @functools.cached_property
     def textures(self) -> tuple[str, ...]:
-        """The path of the texture of every record; only folders are read for it.
-
-        Raises:
-          FileNotFoundError: photographs without a texture, the first ones by name.
-        """
+        """The path of the texture of every record; only folders are read for it."""
         root = Path(self.folder).expanduser()
         photographs = [Path(path) for path, _ in _files_of(self.source)]
         found = {

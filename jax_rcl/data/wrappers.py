@@ -15,7 +15,7 @@ from jax_rcl.data.records import (
     Record,
     Seed,
     balanced_share,
-    check_choice,
+    check_choices,
     group_names_of,
     labels_of,
     names_of,
@@ -32,6 +32,9 @@ class Around:
     """
 
     source: Source
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     @property
     def all_labels(self) -> Int32[np.ndarray, " s"]:
@@ -144,9 +147,6 @@ class Split(Chosen):
     val_share: Held = 0.1
     seed: Annotated[int, Within(0, 2**32, "high")] = 42
 
-    def __post_init__(self) -> None:
-        check_choice("Split.part", self.part, ("train", "val"))
-
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
         """Which records of the source these are."""
@@ -187,7 +187,7 @@ class Unbalanced(Chosen):
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        check_choice("Unbalanced.draw", self.draw, ("distinct", "replaced"))
+        super().__post_init__()
         for name, fine in zip(
             self.coarse.class_names, self.coarse.members, strict=True
         ):

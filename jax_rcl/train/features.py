@@ -19,7 +19,7 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.prior import Informed
-from jax_rcl.data.records import check_choice, names_of
+from jax_rcl.data.records import names_of
 from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.run import Run, has_checkpoint
@@ -56,9 +56,6 @@ class WithFeatures(Informed):
     preprocess: Operation | None = None
     which: Which = "newest"
     batch_size: Count = 256
-
-    def __post_init__(self) -> None:
-        check_choice("WithFeatures.which", self.which, ("newest", "best"))
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m f"]:

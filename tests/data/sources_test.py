@@ -242,7 +242,7 @@ def test_npz_says_that_a_file_is_missing_or_damaged(tmp_path):
     data = (tmp_path / "set.npz").read_bytes()
     for name, content in (("half.npz", data[: len(data) // 2]), ("text.npz", b"hello")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name} is damaged or no \.npz"):
+        with pytest.raises(ValueError, match=rf"{name} is damaged or not a \.npz"):
             len(Npz(str(tmp_path / name)))
     (tmp_path / "flip.npz").write_bytes(data.replace(bytes(32), b"\1" * 32, 1))
     with pytest.raises(ValueError, match=r"flip\.npz is damaged .*CRC"):

@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from jax_rcl.data import host_ops
-from jax_rcl.data.published.grouped import PART_OF, PARTS, InGroups, Part, Table
+from jax_rcl.data.published.grouped import PART_OF, InGroups, Part, Table
 from jax_rcl.data.published.tables import bad_line, read_lines
-from jax_rcl.data.records import check_choice
 from jax_rcl.ranges import Count, ranged
 
 MISSING = (
@@ -47,10 +46,6 @@ class CelebA(InGroups):
     frame: Literal["square", "whole"] = "square"
     # Deviation: the released code of Fu et al. 2022 crops to a height of 178 and a
     # width of 218, which is wider than the images; `whole` is what it meant.
-
-    def __post_init__(self) -> None:
-        check_choice("CelebA.split", self.split, PARTS)
-        check_choice("CelebA.frame", self.frame, ("square", "whole"))
 
     @functools.cached_property
     def table(self) -> Table:

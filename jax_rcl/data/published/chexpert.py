@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -11,7 +11,7 @@ from PIL import Image
 
 from jax_rcl.data.folders import InFiles, read_image
 from jax_rcl.data.published.tables import read_csv
-from jax_rcl.data.records import Record, check_choice
+from jax_rcl.data.records import Record, check_choices
 from jax_rcl.ranges import Count, ranged
 
 PATHOLOGIES = (
@@ -69,7 +69,7 @@ class CheXpert:
       size: height and width that images are resized to, whatever their proportions.
       uncertain: what a target is where the report is uncertain: `missing` (NaN),
         `zeros` or `ones`.
-      views: which radiographs: `all`, `frontal` or `lateral`.
+      views: which radiographs.
     """
 
     folder: str
@@ -81,9 +81,7 @@ class CheXpert:
     views: Views = "all"
 
     def __post_init__(self) -> None:
-        check_choice("CheXpert.split", self.split, get_args(Part))
-        check_choice("CheXpert.uncertain", self.uncertain, get_args(Uncertain))
-        check_choice("CheXpert.views", self.views, get_args(Views))
+        check_choices(self)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -140,13 +138,7 @@ class CheXpert:
 
 
 class Table(NamedTuple):
-    """A table of the release.
-
-    Attributes:
-      names: paths of the images, relative to the folder.
-      frontal: whether each is taken from the front or the back, or from the side.
-      targets: as in the records, but -1 where it is uncertain.
-    """
+    """A table of the release; targets are -1 where they are uncertain."""
 
     names: tuple[str, ...]
     frontal: Bool[np.ndarray, " m"]

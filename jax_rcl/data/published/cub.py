@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int, Int32
 from jax_rcl.data.folders import InFiles
 from jax_rcl.data.published.tables import bad_line, check_exists, read_lines
 from jax_rcl.data.records import check_choice
-from jax_rcl.data.sources import SPLITS, Split
+from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, ranged
 
 PUBLISHED = {"train": 5_994, "test": 5_794}
@@ -52,9 +52,6 @@ class Cub200(InFiles):
     folder: str
     split: Split = "train"
     size: Count = 256
-
-    def __post_init__(self) -> None:
-        check_choice("Cub200.split", self.split, SPLITS)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -130,6 +127,7 @@ def _annotations(path: Path, ids: Int[np.ndarray, " m"]) -> Int32[np.ndarray, "4
             f"{path} does not hold rows of image, attribute, presence and certainty: "
             f"{error} Unpack the archive again."
         ) from error
+    rows = rows.reshape(-1, 4)  # an empty file has other axes
     image, attribute, present, certainty = rows.T
     right = np.isin(image, ids) & (1 <= attribute) & (attribute <= ATTRIBUTES)
     right &= np.isin(present, (0, 1)) & np.isin(certainty, CERTAINTIES)

@@ -16,8 +16,8 @@ from PIL import Image
 from jax_rcl.data import formats, host_ops
 from jax_rcl.data.archives import data_folder, fetch
 from jax_rcl.data.published.files import EMOJI
-from jax_rcl.data.records import Held, Seed, balanced_share, check_choice
-from jax_rcl.data.sources import SPLITS, InMemory, Split
+from jax_rcl.data.records import Held, Seed, balanced_share
+from jax_rcl.data.sources import InMemory, Split
 from jax_rcl.ranges import Count, Share, ranged
 
 LEAST = 10
@@ -94,12 +94,6 @@ class Emoji(InMemory):
     seed: Seed = 0
     background: tuple[Share, Share, Share] = (1.0, 1.0, 1.0)
     variants: Literal["none", "train"] = "none"
-
-    def __post_init__(self) -> None:
-        check_choice("Emoji.vendor", self.vendor, tuple(EMOJI))
-        check_choice("Emoji.split", self.split, SPLITS)
-        check_choice("Emoji.labels", self.labels, ("group", "subgroup"))
-        check_choice("Emoji.variants", self.variants, ("none", "train"))
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:

@@ -16,7 +16,7 @@ from jaxtyping import Int32
 from jax_rcl.core import Source
 from jax_rcl.data.folders import InFiles
 from jax_rcl.data.published.tables import Csv, read_csv
-from jax_rcl.data.records import Record, check_choice
+from jax_rcl.data.records import Record
 from jax_rcl.data.wrappers import Around
 from jax_rcl.ranges import Count, ranged
 
@@ -35,16 +35,7 @@ PART_OF = {"0": "train", "1": "val", "2": "test"} | {
 
 
 class Table(NamedTuple):
-    """The examples of a data set, of one part or of all.
-
-    Attributes:
-      paths: of the image files.
-      parts: the part that each belongs to.
-      labels: int32 [m].
-      confounders: int32 [m].
-      class_names: what each label means.
-      confounder_names: what each confounder means.
-    """
+    """The examples of a data set: of each its file, its part, label and confounder."""
 
     paths: tuple[str, ...]
     parts: tuple[str, ...]
@@ -135,9 +126,6 @@ class Grouped(InGroups):
     partition: str = "split"
     names: tuple[str, ...] = ("landbird", "waterbird")
     confounder_names: tuple[str, ...] = ("land", "water")
-
-    def __post_init__(self) -> None:
-        check_choice("Grouped.split", self.split, PARTS)
 
     @functools.cached_property
     def table(self) -> Table:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from jax_rcl.data.folders import InFiles, class_folders, images_in
 from jax_rcl.data.published.tables import bad_line, read_lines
-from jax_rcl.data.records import check_choice
-from jax_rcl.data.sources import SPLITS, Split
+from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, ranged
 
 
@@ -37,9 +36,6 @@ class TinyImageNet(InFiles):
     folder: str
     split: Split = "train"
     size: Count = 64
-
-    def __post_init__(self) -> None:
-        check_choice("TinyImageNet.split", self.split, SPLITS)
 
     @functools.cached_property
     def wnids(self) -> tuple[str, ...]:

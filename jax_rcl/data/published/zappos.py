@@ -13,8 +13,7 @@ from PIL import Image
 from jax_rcl.data import host_ops
 from jax_rcl.data.folders import InFiles, in_short
 from jax_rcl.data.published.tables import Csv, check_exists, read_csv
-from jax_rcl.data.records import check_choice
-from jax_rcl.data.sources import SPLITS, Split
+from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, ranged
 
 CLASSES = (
@@ -84,10 +83,6 @@ class Zappos(InFiles):
     split: Split = "train"
     size: Count = 32
     frame: Literal["whole", "square"] = "whole"
-
-    def __post_init__(self) -> None:
-        check_choice("Zappos.split", self.split, SPLITS)
-        check_choice("Zappos.frame", self.frame, ("whole", "square"))
 
     @property
     def class_names(self) -> tuple[str, ...]:
