@@ -111,8 +111,8 @@ class WithPrior(Informed):
                 *(path, self.source),
             )
         check_finite(found, names_of(self.source), path)
-        refused = labels is not None and self.labels == "refused"
-        if refused and _are_labels(found, labels):
+        checked = None if self.labels == "meant" else labels
+        if checked is not None and _are_labels(found, checked):
             raise ValueError(
                 f"the prior of {path} is the labels of {self.source!r} in another "
                 f"form: its rows, or columns of two values, determine the label of a "

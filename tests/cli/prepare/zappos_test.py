@@ -58,18 +58,6 @@ def test_the_prior_is_that_of_the_training_images_in_their_order(
     assert "warning: test has 3 images, published are 15,008." in said
 
 
-def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(
-    folder, tmp_path, capsys
-):
-    out = tmp_path / "zappos.npz"
-    assert run(folder, out) == 0
-    before = out.read_bytes()
-    assert run(folder, out) == 2
-    assert "exists already; write --overwrite" in capsys.readouterr().err
-    assert out.read_bytes() == before
-    assert run(folder, out, "--overwrite") == 0
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [

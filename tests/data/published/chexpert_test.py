@@ -224,18 +224,3 @@ def test_a_damaged_image_is_named(folder):
     (folder / source.names[0]).write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"view1_frontal\.jpg does not decode"):
         source[0]
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"split": "test"}, r"CheXpert\.split is 'test'; write one of 'train', 'valid"),
-        ({"uncertain": "drop"}, r"CheXpert\.uncertain is 'drop'; write one of 'miss"),
-        ({"views": "AP"}, r"CheXpert\.views is 'AP'; write one of 'all', 'frontal"),
-    ],
-)
-def test_settings_are_checked(monkeypatch, fields, message):
-    # The tests' type checker would refuse them first, and in its own words.
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    with pytest.raises(ValueError, match=message):
-        CheXpert("folder", **{"split": "train", **fields})

@@ -215,10 +215,3 @@ def test_a_damaged_image_is_named(folder):
     (folder / "images" / BIRDS[0] / "a.jpg").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"a\.jpg does not decode .* unpack"):
         Cub200(str(folder))[0]
-
-
-def test_settings_that_mean_nothing_are_named():
-    with pytest.raises(ValueError, match=r"Cub200\.size 0 must be at least 1"):
-        Cub200("", size=0)
-    with pytest.raises(Exception, match="split"):
-        Cub200("", "val")

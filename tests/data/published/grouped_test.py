@@ -6,7 +6,7 @@ from PIL import Image
 
 from jax_rcl.core import Source
 from jax_rcl.data.published.grouped import Grouped, WithGroups
-from jax_rcl.data.records import check_labels, groups_of, labels_of
+from jax_rcl.data.records import check_labels, groups_of, labels_of, names_of
 from jax_rcl.data.stream import Order, load, train_stream
 from jax_rcl.data.wrappers import Relabel, Subset
 
@@ -158,6 +158,8 @@ def test_groups_that_were_found_stand_in_for_those_of_the_source(folder, tmp_pat
     assert isinstance(found, Source) and found.class_names == source.class_names
     np.testing.assert_array_equal(groups_of(found), [1, 0, 1])
     np.testing.assert_array_equal(labels_of(found), labels_of(source))
+    assert names_of(found) == names_of(source)
+    assert found.group_names == ("one", "other")
     rows = load(found)
     np.testing.assert_array_equal(rows["group"], [1, 0, 1])
     np.testing.assert_array_equal(rows["image"], load(source)["image"])

@@ -222,10 +222,3 @@ def test_what_is_missing_is_named(folder, name):
     (folder / name).rename(folder / "ut-zap50k-images-square")
     with pytest.raises(FileNotFoundError, match=rf"{name} does not exist; .* https:"):
         len(Zappos(str(folder)))
-
-
-def test_settings_that_mean_nothing_are_named():
-    with pytest.raises(ValueError, match=r"Zappos\.size 0 must be"):
-        Zappos("", size=0)
-    with pytest.raises(Exception, match="frame"):
-        Zappos("", frame="half")
