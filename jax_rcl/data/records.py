@@ -21,7 +21,7 @@ Held = Annotated[float, Within(0, 1, "both", "such as 0.2 for a fifth")]
 """How much of something goes to one side of a split; both sides get some."""
 
 Seed = Annotated[int, AtLeast(0)]
-"""Of a draw that happens once."""
+"""The seed of a draw."""
 
 THREADS = 16
 """Threads that read records: they mostly wait for disks, or decode without the GIL."""
@@ -33,7 +33,6 @@ def permutation(count: int, seed: int, number: int) -> Int64[np.ndarray, " count
     It sorts raw bits of the Philox generator, a function of key and counter alone. Bits
     of numpy's bit generators never change between versions; what its `Generator` makes
     of them (shuffles, normal numbers) may.
-
     """
     bits = np.random.Philox(key=seed, counter=[0, 0, 0, number]).random_raw(count)
     return np.argsort(bits, kind="stable")

@@ -113,7 +113,7 @@ def match(
 ) -> tuple[Int64[np.ndarray, " m"], int]:
     """Which row belongs to each record, and by how many last parts of the names.
 
-    As few parts are compared as tell all records, and the rows for them, apart.
+    As few parts are compared as distinguish all records and the rows for them.
 
     Raises:
       ConfigError: names repeat, or records have no row; how many and the first of them.
@@ -146,7 +146,7 @@ def match(
 
 
 def are_distinct(found: Sequence[str], own: Sequence[str], depth: int) -> bool:
-    """Whether the last parts of names tell records apart, and the rows for them."""
+    """Whether the last parts of names distinguish records, and the rows for them."""
     keys = [key_of(name, depth) for name in own]
     if repeated(keys, own):
         return False

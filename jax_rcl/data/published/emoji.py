@@ -75,7 +75,7 @@ class Emoji(InMemory):
       split: `train`, or `test` for what is held out.
       size: height and width; other than 64 by bicubic resizing.
       labels: the 9 groups, such as Food & Drink, or the 58 `subgroup`s that have 10
-        objects or more, such as food-fruit; objects of the others are left out.
+        objects or more, such as food-fruit; others are omitted.
       folder: where the archive or the package lies; None for $JAX_RCL_DATA or
         ~/.cache/jax_rcl.
       held_out: fraction of every subgroup in `test`.
@@ -117,7 +117,7 @@ class Emoji(InMemory):
         """Words of the Unicode name and of the short names of each record's object.
 
         Lower-case, each once, sorted: ("face", "grinning"). Names of classes are not
-        added, but a name may tell its class: every flag's has the word "flag".
+        added, but a name may reveal its class: every flag's has the word "flag".
         """
         return tuple(row.keywords for row in self._rows[0])
 
@@ -153,13 +153,13 @@ class _Drawing(NamedTuple):
 
 
 class _Package(NamedTuple):
-    """What is needed of a vendor's package: its objects, and its images, encoded."""
+    """The objects of a vendor's package and its encoded images, by file name."""
 
     objects: tuple[_Drawing, ...]
     images: dict[str, bytes]
 
 
-def _drawing(entry: dict[str, Any]) -> _Drawing:
+def _read_drawing(entry: dict[str, Any]) -> _Drawing:
     words = " ".join((entry["name"], *entry["short_names"])).lower()
     code = _GENDER_SIGN.sub("", entry.get("obsoleted_by") or entry["unified"])
     figures = "-".join(_ONE_FIGURE.get(point, point) for point in code.split("-"))
@@ -206,7 +206,7 @@ def _package(vendor: str, root: Path) -> _Package:
         for entry in json.loads(files["emoji.json"])
         if entry["category"] != _NO_OBJECT and _drawn_by_both(entry)
     ]
-    objects = tuple(map(_drawing, entries))
+    objects = tuple(map(_read_drawing, entries))
     wanted = [file for x in objects for file in (x.file, *x.variants)]
     if missing := [x for x in wanted if f"{folder}/{x}" not in files]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Zappos: rows, images and attributes find each other; the label is no attribute."""
+"""Zappos: rows, images and attributes match; the label is not an attribute."""
 
 import csv
 import shutil
@@ -125,7 +125,7 @@ def test_attributes_are_in_the_order_of_the_source(folder):
     assert attribute_names(Zappos(str(folder))) == tuple(BITS)
 
 
-def test_the_label_is_no_attribute(folder):
+def test_the_label_is_not_an_attribute(folder):
     source = Zappos(str(folder))
     assert not [name for name in attribute_names(source) if "category" in name.lower()]
     path = folder / "ut-zap50k-data" / "meta-data-bin.csv"
