@@ -1,4 +1,4 @@
-"""Data files on disk: where they lie, whether they are whole, where they come from."""
+"""Published files: where they lie, downloading them, comparing their checksums."""
 
 import dataclasses
 import hashlib
@@ -12,14 +12,7 @@ import tqdm
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A published file, told apart from every other by its checksum.
-
-    Attributes:
-      name: of the file.
-      url: where its authors, or a mirror of theirs, give it out.
-      sha256: of its content, 64 hexadecimal digits.
-      size: in bytes.
-    """
+    """A published file, identified by its sha256; its size is in bytes."""
 
     name: str
     url: str
@@ -36,19 +29,12 @@ def data_folder(folder: str | None = None) -> Path:
 def fetch(archive: Archive, folder: Path) -> Path:
     """The path of `archive` in `folder`, downloaded if it is not there, and verified.
 
-    A download goes to a temporary name and gets its own when the checksum is right, so
-    that neither an interruption nor a second process leaves half a file behind.
-
-    Args:
-      archive: which file.
-      folder: where it lies or shall lie; made if missing.
-
-    Returns:
-      `folder / archive.name`, whose content has the checksum.
+    A download has a temporary name until its checksum is right, so that neither an
+    interruption nor a second process leaves half a file behind.
 
     Raises:
-      FileNotFoundError: if the file is missing and cannot be downloaded.
-      ValueError: if what is there, or what came, has another checksum.
+      FileNotFoundError: the file is missing and cannot be downloaded.
+      ValueError: what is there, or what came, has another checksum.
     """
     path = folder / archive.name
     if not path.exists():
@@ -64,7 +50,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 def _difference(archive: Archive, path: Path) -> str:
-    """What tells the file from the archive, in words; empty if nothing does."""
+    """How the file differs from the archive, in words; empty if it does not."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found == archive.sha256:

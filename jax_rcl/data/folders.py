@@ -15,7 +15,8 @@ from jaxtyping import Int32
 from PIL import Image
 
 from jax_rcl.data import host_ops
-from jax_rcl.data.records import THREADS, Record, check_choice
+from jax_rcl.data.records import THREADS, Record, check_choices
+from jax_rcl.ranges import Count, ranged
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
 """Files that `ImageFolder` takes for images, in any case."""
@@ -24,8 +25,18 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
 class InFiles:
     """Random access to the files that a source calls `files`: paths, and labels."""
 
+    folder: str
     files: tuple[tuple[str, int], ...]
     size: int
+    remedy = "Replace it, or unpack the archive again."
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return Path(self.folder).expanduser()
 
     @property
     def all_labels(self) -> Int32[np.ndarray, " m"]:
@@ -42,15 +53,24 @@ class InFiles:
 
     def __getitem__(self, index: int) -> Record:
         path, label = self.files[index]
-        image = self.shaped(host_ops.decode(path))
+        image = self.resized(read_image(path, self.remedy))
         return {"image": np.asarray(image), "label": np.int32(label)}
 
-    def shaped(self, image: Image.Image) -> Image.Image:
+    def resized(self, image: Image.Image) -> Image.Image:
         """A decoded image in the size of the records."""
         return host_ops.center_square(image, self.size)
 
 
+def read_image(path: str | Path, remedy: str) -> Image.Image:
+    """Decodes a file; of one that is missing or damaged the error says what to do."""
+    try:
+        return host_ops.decode(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {remedy}") from error
+
+
 @dataclasses.dataclass(frozen=True)
+@ranged
 class ImageFolder(InFiles):
     """A folder with one sub-folder of image files for each class, in sorted order.
 
@@ -58,13 +78,12 @@ class ImageFolder(InFiles):
     `host_ops.decode`.
 
     Attributes:
-      folder: path of the folder.
       size: height and width of the images.
       unreadable: what to do about a file that does not decode: an `error` that names
         it when its turn comes, or `skip`, which decodes every file once when the
-        source is first used, leaves the damaged ones out and names them in a warning.
+        source is first used, omits the damaged ones and names them in a warning.
       classes: names of the sub-folders that are read, label i for the i-th, whatever
-        others there are, such as `data.imagenet.IMAGENET_100`; empty for all of them.
+        others there are, such as `published.imagenet.IMAGENET_100`; empty for all.
       missing: what to do about a name in `classes` without a sub-folder: an `error`, or
         `skip`, which leaves the class without images; the others keep their labels.
       resize: "bicubic", by `host_ops.center_square`; or "as torchvision", by
@@ -73,16 +92,15 @@ class ImageFolder(InFiles):
     """
 
     folder: str
-    size: int
+    size: Count
     unreadable: Literal["error", "skip"] = "error"
     classes: tuple[str, ...] = ()
     missing: Literal["error", "skip"] = "error"
     resize: Literal["bicubic", "as torchvision"] = "bicubic"
+    remedy = "Delete or replace it, or omit such files: ImageFolder(unreadable='skip')."
 
     def __post_init__(self) -> None:
-        check_choice("ImageFolder.unreadable", self.unreadable, ("error", "skip"))
-        check_choice("ImageFolder.missing", self.missing, ("error", "skip"))
-        check_size("ImageFolder.size", self.size)
+        super().__post_init__()
         if len(set(self.classes)) != len(self.classes):
             twice = sorted(n for n in self.classes if self.classes.count(n) > 1)[0]
             raise ValueError(
@@ -92,32 +110,28 @@ class ImageFolder(InFiles):
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """The names of the sub-folders, or `classes` where they are given."""
-        found = class_folders(self._root, "ImageFolder.folder")
+        found = class_folders(self.root, "ImageFolder.folder")
         if not self.classes:
             return found
         missing = missing_classes(self.classes, found)
         if len(missing) == len(self.classes) or (missing and self.missing == "error"):
             raise ValueError(
-                f"ImageFolder.folder {self._root} lacks "
+                f"ImageFolder.folder {self.root} lacks "
                 f"{in_short(missing, len(self.classes), 'classes')}. Correct the "
                 f"folder or `classes`; missing='skip' goes without some of them."
             )
         return self.classes
 
-    def shaped(self, image: Image.Image) -> Image.Image:
+    def resized(self, image: Image.Image) -> Image.Image:
         """A decoded image in the size of the records."""
         if self.resize == "bicubic":
             return host_ops.center_square(image, self.size)
         return host_ops.shorter_side(image, self.size)
 
-    @property
-    def _root(self) -> Path:
-        return Path(self.folder).expanduser()
-
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
         """Path and label of every record."""
-        root, files = self._root, []
+        root, files = self.root, []
         for label, name in enumerate(self.class_names):
             if self.missing == "skip" and not (root / name).is_dir():
                 continue
@@ -127,39 +141,15 @@ class ImageFolder(InFiles):
             if not kept:
                 raise ValueError(
                     f"the class folder {root / name} has no readable image "
-                    f"({', '.join(SUFFIXES)}) directly in it; fill it, or leave the "
-                    f"class out."
+                    f"({', '.join(SUFFIXES)}) directly in it; fill it, or omit "
+                    f"the class."
                 )
             files += [(path, label) for path in kept]
         return tuple(files)
 
-    def __getitem__(self, index: int) -> Record:
-        len(self)  # lists the files, whose errors are not those of one image
-        try:
-            return super().__getitem__(index)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}. Delete or replace it, or write "
-                f"ImageFolder(unreadable='skip') to leave such files out."
-            ) from error
-
-
-def check_size(name: str, size: int) -> None:
-    """Makes sure that images have at least one pixel; `name` is of the setting."""
-    if size < 1:
-        raise ValueError(
-            f"{name} is {size}; it is the height and width of the images in pixels, "
-            f"such as 224."
-        )
-
 
 def class_folders(root: Path, setting: str) -> tuple[str, ...]:
-    """Names of the sub-folders of `root`, sorted; hidden ones are left out.
-
-    Raises:
-      FileNotFoundError: naming the setting, if there is no such folder.
-      ValueError: if it has no sub-folders.
-    """
+    """Names of the sub-folders of `root`, sorted, without hidden ones."""
     if not root.is_dir():
         raise FileNotFoundError(f"{setting} {root} is not a folder.")
     with os.scandir(root) as entries:
@@ -209,11 +199,12 @@ def _damaged(paths: tuple[str, ...]) -> frozenset[str]:
         bar = tqdm.tqdm(found, total=len(paths), desc="checking images", delay=2)
         problems = {path: why for path, why in zip(paths, bar, strict=True) if why}
     for why in problems.values():
-        logging.getLogger(__name__).warning("left out: %s", why)
+        logging.getLogger(__name__).warning("omitted: %s", why)
     return frozenset(problems)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Tfds:
     """A data set of tensorflow_datasets that is prepared for random access.
 
@@ -233,7 +224,7 @@ class Tfds:
 
     name: str
     split: str = "train"
-    size: int | None = None
+    size: Count | None = None
     data_dir: str | None = None
     image: str = "image"
     label: str | None = "label"
@@ -300,8 +291,8 @@ class Tfds:
     def _records(self) -> Any:
         if self.size is None and None in self._feature(self.image).shape:
             raise ValueError(
-                f"images of {self.name} differ in size; say which size they shall get, "
-                f"such as Tfds({self.name!r}, size=224)."
+                f"images of {self.name} differ in size; give them one size, such as "
+                f" Tfds({self.name!r}, size=224)."
             )
         try:
             return self._builder.as_data_source(split=self.split)

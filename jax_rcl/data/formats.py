@@ -31,7 +31,7 @@ class Arrays(NamedTuple):
 def shared(
     images: np.ndarray, labels: np.ndarray | None, class_names: tuple[str, ...]
 ) -> Arrays:
-    """`Arrays` of contiguous uint8 images and int32 labels that nobody can write to."""
+    """`Arrays` of contiguous uint8 images and int32 labels that are read-only."""
     images = np.ascontiguousarray(images, np.uint8)
     images.flags.writeable = False
     if labels is not None:
@@ -51,8 +51,8 @@ def cifar(
 ) -> Arrays:
     """CIFAR's binary version (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-    A record is `label_bytes` labels, then 3,072 bytes: red, green and blue planes of
-    32 x 32, row by row.
+    A record is `label_bytes` labels, of which number `label_byte` is taken, then 3,072
+    bytes: red, green and blue planes of 32 x 32, row by row.
 
     Args:
       archive: the published tar.gz; downloaded into `folder` if it is not there.
@@ -61,11 +61,6 @@ def cifar(
       names: its member with one class name a line.
       label_bytes: how many labels a record has.
       label_byte: which of them is the label, from 0.
-
-    Raises:
-      FileNotFoundError: if the archive is missing and cannot be downloaded.
-      ValueError: if it is not the published one, or lacks a member, or a member is not
-        whole records.
     """
     path = fetch(archive, folder)
     members = _members(path, {*batches, names})
@@ -90,16 +85,8 @@ def stl10(archive: Archive, folder: Path, split: str) -> Arrays:
     `<split>_X.bin` holds 27,648 bytes for each image: red, green and blue planes of
     96 x 96, column by column; `<split>_y.bin` one label for each, from 1.
 
-    Args:
-      archive: the published tar.gz; downloaded into `folder` if it is not there.
-      folder: where it lies, or the folder `stl10_binary` that is unpacked from it,
-        which is read instead.
-      split: `train` or `test`.
-
-    Raises:
-      FileNotFoundError: if the archive is missing and cannot be downloaded.
-      ValueError: if it is not the published one, or lacks a member, or the members do
-        not hold as many images as labels, each of a class that has a name.
+    The archive is downloaded into `folder` if neither it nor the folder `stl10_binary`
+    that is unpacked from it lies there.
     """
     pixels, classes, names = f"{split}_X.bin", f"{split}_y.bin", "class_names.txt"
     unpacked = folder / "stl10_binary"
@@ -129,7 +116,7 @@ def stl10(archive: Archive, folder: Path, split: str) -> Arrays:
 
 
 def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
-    """Content of the files of these names, whatever folder of the archive has them."""
+    """Content of the files of these names, in whatever folder of the archive."""
     found = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
@@ -147,14 +134,8 @@ def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
 def idx(images: Path, labels: Path, class_names: tuple[str, ...]) -> Arrays:
     """MNIST's format (http://yann.lecun.com/exdb/mnist), gzip-compressed or not.
 
-    Args:
-      images: idx file of unsigned bytes [m, h, w].
-      labels: idx file of unsigned bytes [m].
-      class_names: of the labels; empty calls them 0, 1, … up to the highest.
-
-    Raises:
-      ValueError: naming the file that is not in this format, is damaged or truncated,
-        or has not as many entries as the other.
+    `images` are unsigned bytes [m, h, w], `labels` unsigned bytes [m]; without
+    `class_names` they are called 0, 1, … up to the highest.
     """
     pixels, classes = _idx(images, rank=3), _idx(labels, rank=1)
     if len(pixels) != len(classes):
@@ -177,8 +158,8 @@ def _idx(path: Path, rank: int) -> np.ndarray:
     magic, header = bytes((0, 0, 8, rank)), 4 + 4 * rank
     if data[:4] != magic or len(data) < header:
         raise ValueError(
-            f"{path} is no idx file of unsigned bytes with {rank} axes: it begins with "
-            f"0x{data[:4].hex()}, expected 0x{magic.hex()}."
+            f"{path} is not an idx file of unsigned bytes with {rank} axes: it begins "
+            f"with 0x{data[:4].hex()}, expected 0x{magic.hex()}."
         )
     shape = [int(n) for n in np.frombuffer(data, ">u4", rank, offset=4)]
     expected = header + int(np.prod(shape))
@@ -198,17 +179,12 @@ def _numbers(labels: np.ndarray) -> tuple[str, ...]:
 def npz(
     path: Path, image: str, label: str | None, class_names: tuple[str, ...]
 ) -> Arrays:
-    """Arrays of a .npz file, which holds images under one key and labels under another.
-
-    Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: naming the file, the key and what is wrong with it.
-    """
+    """Arrays of a .npz file: images under one key, labels under another or none."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; Npz.file names a .npz file.")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is damaged or no .npz file; save it again.")
-    # numpy leaves a file that it cannot read open, so that the opening is done here.
+        raise ValueError(f"{path} is damaged or not a .npz file; save it again.")
+    # numpy does not close a file that it cannot read, so it is opened here.
     with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
         keys = [key for key in (image, label) if key is not None]
         if missing := [key for key in keys if key not in file]:

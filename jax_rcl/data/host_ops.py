@@ -1,4 +1,4 @@
-"""Images on the host: decoding, and fitting to a fixed shape; nothing is random."""
+"""Images on the host: decoding, and fitting to a fixed shape, without randomness."""
 
 import io
 from pathlib import Path
@@ -13,9 +13,9 @@ _WHITE = (255, 255, 255, 255)
 def decode(file: str | Path | bytes) -> Image.Image:
     """An RGB image from an encoded one, of any format that PIL reads.
 
-    Transparent images are laid on white. Gray becomes RGB; 16 bits become 8 by leaving
-    out the lower ones. Of several frames the first is taken. A camera's orientation tag
-    is ignored, as the pipelines behind the published ImageNet numbers ignore it.
+    Transparent images are laid on white. Gray becomes RGB; of 16 bits the lower 8 are
+    dropped. Of several frames the first is taken. A camera's orientation tag is
+    ignored, as the pipelines behind the published ImageNet numbers ignore it.
 
     Args:
       file: a path, or the bytes of a file.

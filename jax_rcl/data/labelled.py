@@ -9,48 +9,44 @@ import numpy as np
 from jaxtyping import Int64
 
 from jax_rcl.core import Source
-from jax_rcl.data.records import check_labels, labels_of, permutation
+from jax_rcl.data.records import (
+    Fraction,
+    Seed,
+    check_labels,
+    labels_of,
+    permutation,
+)
 from jax_rcl.data.wrappers import Chosen
+from jax_rcl.ranges import ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class FewLabels(Chosen):
     """The same number of records of every class, drawn once by `seed`.
 
     Of N records in k classes every class gives ceil(N · fraction / k): 127 where a
     tenth is left of 126,689 images in 100 classes, 13 at one percent (Ravula et al.
-    2021, https://arxiv.org/abs/2110.07439). So they are balanced where the source is
-    not; `Subset` takes of each class its share. Records keep their order, and larger
+    2021, https://arxiv.org/abs/2110.07439). They are balanced even where the source is
+    not; `Subset` takes a share of each class. Records keep their order, and larger
     fractions contain what smaller ones of the same seed contain.
 
     Attributes:
       source: with labels, and with names for its k classes.
-      fraction: in (0, 1], counted as the decimal number that is written.
-      seed: from 0.
+      fraction: counted as the decimal number that is written.
     """
 
     source: Source
-    fraction: float
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ValueError(
-                f"FewLabels.fraction is {self.fraction}; it must lie in (0, 1], such "
-                f"as 0.1 for a tenth of the labels."
-            )
+    fraction: Fraction
+    seed: Seed = 0
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
-        """Which records of the source these are, in ascending order.
-
-        Raises:
-          ValueError: naming the class that has the fewest records, if they are too few.
-        """
+        """Which records of the source these are, in ascending order."""
         check_labels(self.source)
         labels = labels_of(self.source)
         counts = np.bincount(labels, minlength=len(self.class_names))
-        # As a float 0.07 is a little more than seven hundredths, which ceil would show.
+        # As a float 0.07 is a little above seven hundredths; ceil would round it up.
         wanted = fractions.Fraction(str(self.fraction)) * len(labels)
         each = math.ceil(wanted / len(counts))
         rarest = int(counts.argmin())
@@ -61,7 +57,7 @@ class FewLabels(Chosen):
                 f"FewLabels.fraction {self.fraction} of {len(labels)} records in "
                 f"{len(counts)} classes takes {each} of each, but "
                 f"{self.class_names[rarest]!r} has {counts[rarest]}; write {less}"
-                f"Subset, which takes of each class its share."
+                f"Subset, which takes a share of each class."
             )
         parts = []
         for label in range(len(counts)):

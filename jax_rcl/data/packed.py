@@ -26,9 +26,6 @@ class Packed:
     Nothing is loaded: the system reads the pages of the records that are asked for, and
     keeps what there is room for. Sizes, shapes and types are checked on first use; the
     contents by `jax-rcl prepare pack --verify=<folder>`.
-
-    Attributes:
-      folder: path of the folder.
     """
 
     folder: str
@@ -55,12 +52,7 @@ class Packed:
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
-        """What `records.json` says.
-
-        Raises:
-          FileNotFoundError: there is no such folder, or no such file in it.
-          ValueError: the file is not one that `prepare.pack` wrote.
-        """
+        """What `records.json` says."""
         path = self._root / RECORDS
         if not path.is_file():
             raise FileNotFoundError(
@@ -84,14 +76,10 @@ class Packed:
 
     @functools.cached_property
     def arrays(self) -> dict[str, Shaped[np.ndarray, "m ..."]]:
-        """The records by key, mapped from their files and not read.
-
-        Raises:
-          ValueError: a file is missing, cut short, or not the one that was written.
-        """
+        """The records by key, mapped from their files and not read."""
         return {
-            key: self._mapped(self._root / said["file"], said)
-            for key, said in self.description["arrays"].items()
+            key: self._map(self._root / described["file"], described)
+            for key, described in self.description["arrays"].items()
         }
 
     def __len__(self) -> int:
@@ -112,8 +100,10 @@ class Packed:
     def _whole(self, key: str) -> Int32[np.ndarray, " m"] | None:
         return np.array(self.arrays[key]) if key in self.arrays else None
 
-    def _mapped(self, path: Path, said: dict[str, Any]) -> Shaped[np.ndarray, "m ..."]:
-        wanted = (tuple(said["shape"]), said["dtype"])
+    def _map(
+        self, path: Path, described: dict[str, Any]
+    ) -> Shaped[np.ndarray, "m ..."]:
+        wanted = (tuple(described["shape"]), described["dtype"])
         try:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
             found = (rows.shape, rows.dtype.name)
@@ -122,11 +112,11 @@ class Packed:
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
         else:
-            if found == wanted and size == said["bytes"]:
+            if found == wanted and size == described["bytes"]:
                 return rows
             problem = (
                 f"it holds {found[1]} {list(found[0])} in {size:,} bytes, expected "
-                f"{wanted[1]} {list(wanted[0])} in {said['bytes']:,}"
+                f"{wanted[1]} {list(wanted[0])} in {described['bytes']:,}"
             )
         raise ValueError(
             f"{path} is damaged or belongs to other records: {problem}. Pack the "

@@ -1,8 +1,8 @@
-"""Sources whose records say what is known of them beside their images: priors.
+"""Sources whose records carry prior knowledge beside their images.
 
-A prior is a vector that is alike for images that are alike: attributes, or features of
+A prior is a vector that is similar for similar images: attributes, or features of
 another model. Kernels on it smooth what is learned (Dufumier et al. 2023,
-https://arxiv.org/abs/2206.01646); how large p is and what it means is free.
+https://arxiv.org/abs/2206.01646); its length p and its meaning are free.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, Integer, Shaped
+from jaxtyping import Float32, Integer, Shaped
 
 from jax_rcl.core import Source
 from jax_rcl.data.prior_files import (
@@ -24,26 +24,23 @@ from jax_rcl.data.prior_files import (
     read_arrays,
     texts,
 )
-from jax_rcl.data.records import Record, check_choice, labels_of, names_of
-from jax_rcl.data.wrappers import Chosen
+from jax_rcl.data.records import Held, Record, Seed, labels_of, names_of
+from jax_rcl.data.wrappers import AllOf
+from jax_rcl.ranges import Count, ranged
 
 logger = logging.getLogger(__name__)
 
 
-class Informed(Chosen):
+class Informed(AllOf):
     """Random access to the records of `source`, each with its row of `priors`.
 
-    What takes only some of the records goes around this, `Subset(WithPrior(...), 0.1)`,
-    what looks for files goes inside, `WithPrior(WithTexture(...), ...)`.
+    Wrappers that take only some of the records go around this,
+    `Subset(WithPrior(...), 0.1)`; those that look for files go inside,
+    `WithPrior(WithTexture(...), ...)`.
     """
 
     source: Source
     priors: Float32[np.ndarray, "m p"]
-
-    @functools.cached_property
-    def indices(self) -> Int64[np.ndarray, " m"]:
-        """All records of the source, in its order."""
-        return np.arange(len(self.source))
 
     def __getitem__(self, index: int) -> Record:
         # A copy: of a mapped file the row is read here, by the thread that asks for it.
@@ -59,19 +56,18 @@ class Informed(Chosen):
 class WithPrior(Informed):
     """A source, each record with its row of a file: `prior`, float32 [p].
 
-    The file is `.npz` with `prior` [m, p] (or [m, 1, p]), row i for record i, and where
-    they are there `labels`, those of the source, [m], or its targets, [m, t], and
-    `names`, the source's, [m], by which a wrong order is found; or `.npy` with nothing
-    but the rows. `jax-rcl prepare features` writes such a file,
-    `jax-rcl prepare join` puts one in the order of a source. Everything is
-    checked once, on first use. An `.npz` that is not compressed and an `.npy` are
-    mapped, not loaded.
+    The file is `.npz` with `prior` [m, p] (or [m, 1, p]), row i for record i; optional
+    `labels`, those of the source, [m], or its targets, [m, t]; and optional `names`,
+    the source's, [m], by which a wrong order is found. Or it is `.npy` with nothing but
+    the rows. `jax-rcl prepare features` writes such a file, `jax-rcl prepare join` puts
+    one in the order of a source. Everything is checked once, on first use. An
+    uncompressed `.npz` and an `.npy` are mapped, not loaded.
 
-    A prior that is the label in another form makes an unsupervised method a supervised
-    one: it is refused unless it is meant. So are rows that are equal, to a thousandth,
-    where labels are; rows that two records or more have in the mean and that are of one
-    label each, such as finer labels; and one-hot columns among others. The outputs of a
-    classifier cannot be told from honest features: do not take them.
+    A prior that encodes the label makes an unsupervised method a supervised one, so it
+    is refused unless it is meant: rows that are equal, to a thousandth, exactly where
+    labels are; rows that belong to one label each and are shared by two records or more
+    on average, such as finer labels; and one-hot columns among others. The outputs of a
+    classifier cannot be distinguished from honest features: do not use them.
 
     Attributes:
       source: all of it; choose among its records around this one.
@@ -83,23 +79,14 @@ class WithPrior(Informed):
     file: str
     labels: Literal["refused", "meant"] = "refused"
 
-    def __post_init__(self) -> None:
-        check_choice("WithPrior.labels", self.labels, ("refused", "meant"))
-
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:
-        """The priors of all records, [m, p]; read-only where the file is mapped.
-
-        Raises:
-          FileNotFoundError: there is no such file.
-          ValueError: it holds no rows of finite numbers for the records of the source
-            in their order, or they are its labels.
-        """
+        """The priors of all records, [m, p]; read-only where the file is mapped."""
         path = Path(self.file).expanduser()
         arrays = read_arrays(path, ("prior", "labels", "names"))
         if "prior" not in arrays:
             raise ValueError(
-                f"{path} has no array 'prior'; it has {keys_in(path)}. Save it so: "
+                f"{path} has no array 'prior'; it has {keys_in(path)}. Save it by "
                 f"numpy.savez(file, prior=rows, names=names)."
             )
         found = matrix(arrays["prior"], "prior", path)
@@ -109,14 +96,14 @@ class WithPrior(Informed):
                 f"{path} has {len(found)} rows of prior for {m} records of "
                 f"{self.source!r}; there must be one for each. Wrap the whole source, "
                 f"then choose among its records: Subset(WithPrior(source, file), 0.1). "
-                f"Rows of more files than the source has are put in its order by "
-                f"jax-rcl prepare join, if the file has their names."
+                f"If the file has rows of other images, too, and their names, "
+                f"jax-rcl prepare join picks those of the source."
             )
         if "names" in arrays:
             _check_names(self.source, texts(arrays["names"], path), path)
-        told = _told(self.source)
-        if told is not None and "labels" in arrays:
-            _check_labels(self.source, arrays["labels"], told, path)
+        labels = _labels_or_targets(self.source)
+        if labels is not None and "labels" in arrays:
+            _check_labels(self.source, arrays["labels"], labels, path)
         elif not ("names" in arrays and names_of(self.source)):
             logger.warning(
                 "the order of %s cannot be checked: it has neither names nor labels to "
@@ -124,47 +111,39 @@ class WithPrior(Informed):
                 *(path, self.source),
             )
         check_finite(found, names_of(self.source), path)
-        if told is not None and self.labels == "refused" and _are_labels(found, told):
+        checked = None if self.labels == "meant" else labels
+        if checked is not None and _are_labels(found, checked):
             raise ValueError(
                 f"the prior of {path} is the labels of {self.source!r} in another "
-                f"form: its rows, or columns of two values, tell which label a record "
-                f"has, and little else. Training on it is supervised. Take another "
-                f"prior, or write WithPrior(..., labels='meant') if this is meant."
+                f"form: its rows, or columns of two values, determine the label of a "
+                f"record. Training on it is supervised. Use another prior, or write "
+                f"WithPrior(..., labels='meant') if this is meant."
             )
         return found
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class WithKeywords(Informed):
     """A source that gives words for its records, such as Emoji, each word as one bit.
 
     `prior` is float32 [p] of zeros and ones, one for each word that at least `least`
     records have, in alphabetic order (`words`). A record with none of them has a row of
-    zeros, and all such records are equal to a kernel; with `least` 1 there are none.
-    Words are not the class, but may tell it: every flag of Emoji has the word "flag",
-    and all flags are one class. So this is weak supervision, not none.
+    zeros, and a kernel sees all such records as equal; `least` 1 leaves none.
+    Words are not the class, but may reveal it: every flag of Emoji has the word "flag",
+    and all flags are one class. So this is weak supervision.
 
     Attributes:
       source: with `keywords`, all of it, as other records have other words.
-      least: records that a word must have, 1 or more.
+      least: records that a word must have.
     """
 
     source: Source
-    least: int = 2
-
-    def __post_init__(self) -> None:
-        if self.least < 1:
-            raise ValueError(
-                f"WithKeywords.least is {self.least}; write 1 or more records."
-            )
+    least: Count = 2
 
     @functools.cached_property
     def words(self) -> tuple[str, ...]:
-        """What each bit of the prior stands for.
-
-        Raises:
-          ValueError: the source gives no words, or none of them often enough.
-        """
+        """What each bit of the prior stands for."""
         keywords = self.keywords
         if not keywords:
             raise ValueError(
@@ -193,41 +172,30 @@ class WithKeywords(Informed):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class WithRandomBits(Informed):
-    """A source, each record with bits that tell nothing of it: a control.
+    """A source, each record with random bits that say nothing about it: a control.
 
-    What a method gains with this prior it gains by chance or by mistake. Bit j of
+    Whatever a method gains from this prior, it gains by chance or by mistake. Bit j of
     record i is 1 if word i · bits + j of a Philox generator, uniform in [0, 2^64), lies
-    below share · 2^64: for ever the same, whatever the source and its size.
+    below share · 2^64: the same for ever, whatever the source and its size.
 
     Attributes:
       source: of any records.
-      bits: for each record, 1 or more.
-      share: of ones, in (0, 1).
-      seed: from 0.
+      bits: for each record.
+      share: of ones.
     """
 
     source: Source
-    bits: int = 64
-    share: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.bits < 1:
-            raise ValueError(f"WithRandomBits.bits is {self.bits}; write 1 or more.")
-        if not 0 < self.share < 1:
-            raise ValueError(
-                f"WithRandomBits.share is {self.share}; it must lie between 0 and 1, "
-                f"such as 0.5 for as many ones as zeros."
-            )
-        if self.seed < 0:
-            raise ValueError(f"WithRandomBits.seed is {self.seed}; write 0 or more.")
+    bits: Count = 64
+    share: Held = 0.5
+    seed: Seed = 0
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:
         """The bits of all records, [m, bits]."""
-        # Counters that `records.permutation` never comes to: bits of a record must not
-        # tell when it is seen.
+        # `records.permutation` never reaches these counters: the bits of a record must
+        # not depend on when it is seen.
         words = np.random.Philox(key=self.seed, counter=[0, 0, 1, 0])
         limit = np.uint64(int(self.share * 2**64))
         drawn = np.empty((len(self), self.bits), np.float32)
@@ -240,7 +208,7 @@ class WithRandomBits(Informed):
 # What is compared with the source.
 
 
-def _told(source: Source) -> Shaped[np.ndarray, "m ..."] | None:
+def _labels_or_targets(source: Source) -> Shaped[np.ndarray, "m ..."] | None:
     """The labels [m] of a source, or its targets [m, t]; None where it has neither."""
     if not len(source):
         return None
@@ -261,7 +229,7 @@ def _check_names(source: Source, found: tuple[str, ...], path: Path) -> None:
     raise ValueError(
         f"the names in {path} are {order} than those of {source!r}: the first to "
         f"differ is record {first}, {theirs!r} in the file and {own[first]!r} in the "
-        f"source. Put the rows in the order of the source: python -m "
+        f"source. Put the rows in the order of the source: "
         f"jax-rcl prepare join --features={path} --config=FILE.py --out=FILE.npz"
     )
 
@@ -294,20 +262,18 @@ def _check_labels(
 
 
 def _are_labels(
-    rows: Float32[np.ndarray, "m p"], told: Shaped[np.ndarray, "m ..."]
+    rows: Float32[np.ndarray, "m p"], labels: Shaped[np.ndarray, "m ..."]
 ) -> bool:
-    """Whether a prior is the labels, or targets where they are given, in another form.
-
-    Labels that differ for all records, or for none, are no classes to be told.
-    """
-    if told.ndim == 2:
-        if rows.shape == told.shape:
-            missing = np.isnan(told)
-            if not missing.all() and ((rows == told) | missing).all():
+    """Whether a prior is the labels, or targets, in another form."""
+    if labels.ndim == 2:
+        if rows.shape == labels.shape:
+            missing = np.isnan(labels)
+            if not missing.all() and ((rows == labels) | missing).all():
                 return True
-        told = np.unique(np.nan_to_num(told, nan=-1), axis=0, return_inverse=True)[1]
-    _, first, codes = np.unique(told, return_index=True, return_inverse=True)
-    if not 1 < len(first) < len(rows):
+        filled = np.nan_to_num(labels, nan=-1)
+        labels = np.unique(filled, axis=0, return_inverse=True)[1]
+    _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
+    if not 1 < len(first) < len(rows):  # no two records share a label, or all do
         return False
     forms = (_one_row_for_each_class, _few_rows_of_one_class_each, _column_for_each)
     return any(form(rows, first, codes) for form in forms)
@@ -321,7 +287,7 @@ def _one_row_for_each_class(
     """Whether rows are equal, to a thousandth, in a class and differ between them."""
     like = rows[first]
     near = 1e-3 * np.abs(like).max(initial=0)
-    # First what ends early: two records of one class that have different rows.
+    # The check that ends early comes first: two records of a class differ.
     for part in chunks(len(rows)):
         if (np.abs(rows[part] - like[codes[part]]) > near).any():
             return False
@@ -336,7 +302,7 @@ def _few_rows_of_one_class_each(
 ) -> bool:
     """Whether the rows are those of a finer label.
 
-    In the mean two records or more have each row, and all that have it are of a class.
+    On average two records or more share a row, and all that share it are of one class.
     """
     del first
     class_of: dict[bytes, int] = {}

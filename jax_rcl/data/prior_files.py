@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 
 CHUNK = 4096
-"""Rows of a prior that are looked at in one go, as all of them may take gigabytes."""
+"""Rows of a prior that are checked at a time, as all of them may take gigabytes."""
 
 
 def read_arrays(
@@ -18,15 +18,11 @@ def read_arrays(
     """Those of the arrays of an .npz file that are there; an .npy file's as the first.
 
     What is not compressed is mapped and not read.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is no file of arrays, is damaged, or holds Python objects.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no prior file {path}; make one by python -m "
-            f"jax-rcl prepare features, or correct the path."
+            f"there is no prior file {path}; make one by jax-rcl prepare features, or "
+            f"correct the path."
         )
     try:
         if not zipfile.is_zipfile(path):
@@ -50,11 +46,7 @@ def read_arrays(
 def matrix(
     rows: Shaped[np.ndarray, "..."], key: str, path: Path
 ) -> Float32[np.ndarray, "m p"]:
-    """An array of a file as float32 [m, p]; [m, 1, p] is one, too. Copies if it must.
-
-    Raises:
-      ValueError: it has another shape, or does not hold numbers.
-    """
+    """An array of a file as float32 [m, p]; [m, 1, p] counts, too. Copies if needed."""
     if rows.ndim == 3 and rows.shape[1] == 1:
         rows = rows[:, 0]
     if rows.ndim != 2 or not rows.shape[1] or rows.dtype.kind not in "biuf":
@@ -68,11 +60,7 @@ def matrix(
 
 
 def texts(names: Shaped[np.ndarray, "..."], path: Path) -> tuple[str, ...]:
-    """The array `names` of a file, texts or bytes [m].
-
-    Raises:
-      ValueError: it is something else.
-    """
+    """The array `names` of a file, texts or bytes [m]."""
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise ValueError(
             f"'names' of {path} is {names.dtype} {list(names.shape)}; it must be texts "
@@ -84,11 +72,7 @@ def texts(names: Shaped[np.ndarray, "..."], path: Path) -> tuple[str, ...]:
 def check_finite(
     rows: Float32[np.ndarray, "m p"], names: tuple[str, ...], path: Path
 ) -> None:
-    """Makes sure that every number of a prior is one.
-
-    Raises:
-      ValueError: counting the rows with NaN or inf and naming the first.
-    """
+    """Raises ValueError if a prior has NaN or inf, with the first row that does."""
     finite = np.ones(len(rows), bool)
     for part in chunks(len(rows)):
         finite[part] = np.isfinite(rows[part]).all(axis=1)
@@ -143,6 +127,6 @@ def keys_in(path: Path) -> str:
 
 
 def chunks(count: int) -> Iterator[slice]:
-    """Slices of so many rows, CHUNK at a time."""
+    """Slices that cover `count` rows, CHUNK at a time."""
     for first in range(0, count, CHUNK):
         yield slice(first, first + CHUNK)

@@ -1,33 +1,38 @@
-"""What holds of every source: its records, its labels, its size, shares of it."""
+"""What every source has: records, labels, a size, shares."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
 
 from jax_rcl.core import Source
+from jax_rcl.ranges import AtLeast, Within
 
 Record = dict[str, Any]
 """One example: `image` uint8 [h, w, c]; where there are labels, `label` np.int32; where
-they are confounded with something, `group` np.int32, which tells both."""
+they are confounded with something, `group` np.int32, which encodes both."""
+
+Fraction = Annotated[float, Within(0, 1, "low", "such as 0.1 for a tenth")]
+"""How much of something is kept, at least a little of it and at most all."""
+
+Held = Annotated[float, Within(0, 1, "both", "such as 0.2 for a fifth")]
+"""How much of something goes to one side of a split; both sides get some."""
+
+Seed = Annotated[int, AtLeast(0)]
+"""The seed of a draw."""
 
 THREADS = 16
 """Threads that read records: they mostly wait for disks, or decode without the GIL."""
 
 
 def permutation(count: int, seed: int, number: int) -> Int64[np.ndarray, " count"]:
-    """The permutation of 0 .. count - 1 that belongs to (seed, number), for ever.
+    """Permutation `number` of 0 .. count - 1 under a seed; the same for ever.
 
     It sorts raw bits of the Philox generator, a function of key and counter alone. Bits
     of numpy's bit generators never change between versions; what its `Generator` makes
     of them (shuffles, normal numbers) may.
-
-    Args:
-      count: how many numbers to permute.
-      seed: from 0.
-      number: which one of the permutations of this seed, from 0.
     """
     bits = np.random.Philox(key=seed, counter=[0, 0, 0, number]).random_raw(count)
     return np.argsort(bits, kind="stable")
@@ -36,13 +41,9 @@ def permutation(count: int, seed: int, number: int) -> Int64[np.ndarray, " count
 def torch_permutation(count: int, seed: int) -> Int64[np.ndarray, " count"]:
     """What `torch.randperm(count)` gives on a CPU after `torch.manual_seed(seed)`.
 
-    Fisher and Yates's shuffle from the front: place i changes with i + (w_i mod
-    (count - i)), w_i being raw words of the Mersenne twister. The splits of many
-    PyTorch repositories are drawn this way.
-
-    Args:
-      count: how many numbers to permute, fewer than 2e8.
-      seed: in [0, 2^32).
+    Fisher and Yates's shuffle from the front: place i is swapped with i + (w_i mod
+    (count - i)), w_i being raw words of the Mersenne twister seeded in [0, 2^32). The
+    splits of many PyTorch repositories are drawn this way. Below 2e8 numbers only.
     """
     words = np.random.RandomState(seed).randint(0, 2**32, count, np.uint32)
     jumps = words % (count - np.arange(count))
@@ -59,11 +60,6 @@ def balanced_share(
     """Places of a random share of every class, in ascending order.
 
     A class of c examples gives round(fraction · c) of them, but at least one.
-
-    Args:
-      labels: class of each example.
-      fraction: in (0, 1].
-      seed: from 0.
     """
     parts = []
     for label in np.unique(labels):
@@ -74,36 +70,31 @@ def balanced_share(
 
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Makes sure that a setting is one of its possible values.
-
-    Raises:
-      ValueError: naming the setting, the value and the choices.
-    """
+    """Raises ValueError unless a setting is one of its possible values."""
     if value not in choices:
         raise ValueError(
             f"{name} is {value!r}; write one of {', '.join(map(repr, choices))}."
         )
 
 
+def check_choices(made: Any) -> None:
+    """Raises ValueError unless every `Literal` field has one of its values."""
+    for field in dataclasses.fields(made):
+        if get_origin(field.type) is Literal:
+            name = f"{type(made).__name__}.{field.name}"
+            check_choice(name, getattr(made, field.name), get_args(field.type))
+
+
 def labels_of(source: Source) -> Int32[np.ndarray, " m"]:
-    """The label of every record, without decoding images where the source can.
+    """The label of every record; ValueError if there are none.
 
     Sources of this package give them as `all_labels`; of others every record is read.
-
-    Raises:
-      ValueError: if the records have no labels.
     """
     return _of_every_record(source, "label")
 
 
 def groups_of(source: Source) -> Int32[np.ndarray, " m"]:
-    """The group of every record, without decoding images where the source can.
-
-    Sources of this package give them as `all_groups`; of others every record is read.
-
-    Raises:
-      ValueError: if the records have no groups.
-    """
+    """The group of every record, like `labels_of`."""
     return _of_every_record(source, "group")
 
 
@@ -136,12 +127,7 @@ def _of_every_record(source: Source, key: str) -> Int32[np.ndarray, " m"]:
 
 
 def check_labels(source: Source) -> None:
-    """Makes sure that every label is one of the classes that the source names.
-
-    Raises:
-      ValueError: naming the first record whose label is not in [0, k), k being the
-        number of class names.
-    """
+    """Raises ValueError unless every label is one of the classes that are named."""
     labels, k = labels_of(source), len(source.class_names)
     wrong = np.flatnonzero((labels < 0) | (labels >= k))
     if len(wrong):
@@ -153,7 +139,7 @@ def check_labels(source: Source) -> None:
 
 
 def nbytes(source: Source) -> int:
-    """Bytes that all records take as arrays: those of record 0, times their number."""
+    """Bytes of all records as arrays: those of record 0, times their number."""
     if not len(source):
         return 0
     return len(source) * sum(np.asarray(value).nbytes for value in source[0].values())
@@ -165,11 +151,7 @@ def fill(
     into: dict[str, Shaped[np.ndarray, "..."]],
     first: int = 0,
 ) -> None:
-    """Reads records into rows `first`, `first` + 1, … of arrays.
-
-    Raises:
-      ValueError: naming the record whose shape or type is not that of the arrays.
-    """
+    """Reads records into rows `first`, `first` + 1, … of arrays that they must fit."""
     for place, index in enumerate(indices.tolist(), start=first):
         record = source[index]
         for key, rows in into.items():

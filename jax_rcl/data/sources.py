@@ -1,4 +1,4 @@
-"""Data sets held in memory: digits, CIFAR, idx files, npz files, made images."""
+"""Data sets in memory: digits, CIFAR, idx files, npz files, synthetic images."""
 
 import dataclasses
 import functools
@@ -11,7 +11,8 @@ from jaxtyping import Int32
 from jax_rcl.data import formats
 from jax_rcl.data.archives import data_folder, fetch
 from jax_rcl.data.published.files import CIFAR, IDX
-from jax_rcl.data.records import Record, balanced_share, check_choice
+from jax_rcl.data.records import Held, Record, Seed, balanced_share, check_choices
+from jax_rcl.ranges import Count, ranged
 
 Split = Literal["train", "test"]
 SPLITS = get_args(Split)
@@ -24,6 +25,9 @@ class InMemory:
     """Random access to the arrays that a source calls `arrays`."""
 
     arrays: formats.Arrays
+
+    def __post_init__(self) -> None:
+        check_choices(self)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -45,8 +49,9 @@ class InMemory:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Digits(InMemory):
-    """1,797 handwritten digits, gray, 8x8, that scikit-learn brings along.
+    """1,797 handwritten digits, gray, 8x8, that come with scikit-learn.
 
     The test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin
     and Kaynak 1998). It has no split of its own: a share of every class, drawn by
@@ -54,21 +59,12 @@ class Digits(InMemory):
 
     Attributes:
       split: `train`, or `test` for what is held out.
-      held_out: fraction of every class in `test`, in (0, 1).
-      seed: of the draw.
+      held_out: fraction of every class in `test`.
     """
 
     split: Split = "train"
-    held_out: float = 0.2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_choice("Digits.split", self.split, SPLITS)
-        if not 0 < self.held_out < 1:
-            raise ValueError(
-                f"Digits.held_out is {self.held_out}; it must lie between 0 and 1, "
-                f"such as 0.2 for a fifth of every class."
-            )
+    held_out: Held = 0.2
+    seed: Seed = 0
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
@@ -97,8 +93,6 @@ class Cifar(InMemory):
     downloaded once if it is not there.
 
     Attributes:
-      classes: 10 or 100.
-      split: `train` or `test`.
       folder: where the archive lies; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
       labels: of CIFAR-100: the 100 `fine` classes, or the 20 `coarse` ones.
     """
@@ -109,9 +103,7 @@ class Cifar(InMemory):
     labels: Literal["fine", "coarse"] = "fine"
 
     def __post_init__(self) -> None:
-        check_choice("Cifar.classes", self.classes, tuple(CIFAR))
-        check_choice("Cifar.split", self.split, SPLITS)
-        check_choice("Cifar.labels", self.labels, ("fine", "coarse"))
+        super().__post_init__()
         if self.classes == 10 and self.labels == "coarse":
             raise ValueError(
                 "Cifar(classes=10) has no coarse labels; write classes=100, or group "
@@ -135,25 +127,21 @@ class Cifar(InMemory):
 
 @dataclasses.dataclass(frozen=True)
 class Idx(InMemory):
-    """Gray images in MNIST's format: MNIST, Fashion-MNIST, or files of one's own.
+    """Gray images in MNIST's format: MNIST, Fashion-MNIST, or your own files.
 
     The files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`, each as it
     is or with `.gz`, are looked for in `<data folder>/<name>`, then where Debian's
-    packages (`dataset-fashion-mnist`) put them; those of `IDX` are downloaded
-    otherwise, and only then compared with the published checksum.
+    packages (`dataset-fashion-mnist`) put them. Otherwise those of `IDX` are
+    downloaded, and only then compared with the published checksum.
 
     Attributes:
       name: of the data set and of its folder.
-      split: `train` or `test`.
       folder: the data folder; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
     """
 
     name: str = "fashion-mnist"
     split: Split = "train"
     folder: str | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("Idx.split", self.split, SPLITS)
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
@@ -184,7 +172,7 @@ class Idx(InMemory):
 
 @dataclasses.dataclass(frozen=True)
 class Npz(InMemory):
-    """Arrays of one's own, saved by `numpy.savez`.
+    """Your own arrays, saved by `numpy.savez`.
 
     Attributes:
       file: path of the .npz file.
@@ -206,33 +194,25 @@ class Npz(InMemory):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Synthetic:
-    """Coloured gratings that tell their class: endless, free, for tests and benchmarks.
+    """Coloured gratings that show their class: endless, free, for tests and benchmarks.
 
     Record i is of class i mod `classes`. The class sets the direction of the waves and
     their colour; wavelength, phase and noise are drawn from (seed, i). The same classes
     look alike under every seed, so that another seed is a test set.
 
     Attributes:
-      classes: how many.
       size: height and width.
       channels: 3 for colour, 1 for gray.
       count: number of records.
-      seed: from 0.
     """
 
-    classes: int = 10
-    size: int = 32
-    channels: int = 3
-    count: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("classes", "size", "channels", "count"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Synthetic.{name} is {getattr(self, name)}; it must be 1 or more."
-                )
+    classes: Count = 10
+    size: Count = 32
+    channels: Count = 3
+    count: Count = 1000
+    seed: Seed = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Batches for training and evaluation, in an order that nothing but three numbers sets.
+"""Batches for training and evaluation, in an order that three numbers determine.
 
-The order is a function of (number of examples, batch size, seed): not of the number of
+The order is a function of (number of examples, batch size, seed), not of the number of
 processes, threads or devices, nor of where a run was interrupted. The position in the
 data is the step.
 """
@@ -16,13 +16,22 @@ import tqdm
 from jaxtyping import Bool, Int64, Shaped
 
 from jax_rcl.core import Source
-from jax_rcl.data.records import THREADS, Record, empty_rows, fill, permutation
+from jax_rcl.data.records import (
+    THREADS,
+    Record,
+    Seed,
+    empty_rows,
+    fill,
+    permutation,
+)
+from jax_rcl.ranges import Count, ranged
 
 Rows = dict[str, Shaped[np.ndarray, "_ ..."]]
 """Records stacked: `image` [n, h, w, c] and, where there are labels, `label` [n]."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Order:
     """Which examples each training step sees.
 
@@ -32,19 +41,13 @@ class Order:
     Attributes:
       count: number of examples.
       batch_size: n, of the global batch.
-      seed: from 0.
     """
 
     count: int
-    batch_size: int
-    seed: int = 0
+    batch_size: Count
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.seed < 0:
-            raise ValueError(
-                f"Order has batch_size {self.batch_size} and seed {self.seed}; the "
-                f"first must be 1 or more, the second 0 or more."
-            )
         if not self.steps_per_epoch:
             raise ValueError(
                 f"a batch of {self.batch_size} cannot be filled from {self.count} "
@@ -58,10 +61,7 @@ class Order:
         return self.count // self.batch_size
 
     def indices(self, step: int) -> Int64[np.ndarray, " n"]:
-        """The examples of the global batch of `step`, counted from 0.
-
-        Takes time in proportion to the batch, and once an epoch to all examples.
-        """
+        """The examples of the global batch of `step`, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
         first = place * self.batch_size
         permuted = _epoch(self.count, self.seed, epoch)
@@ -96,16 +96,13 @@ def train_stream(
       start_step: first step.
       stop_step: the step after the last.
       process_index: p, from 0.
-      process_count: P.
-      threads: how many batches are read at the same time and ahead; that many are in
+      process_count: P, which divides n.
+      threads: how many batches are read at the same time and ahead, and so kept in
         memory.
 
     Returns:
       An iterator of arrays [n/P, ...] by key, with a method `close` that stops its
-      threads. What `source` raises comes out of `next` at the step it belongs to.
-
-    Raises:
-      ValueError: if the order is not of this source, or n is not a multiple of P.
+      threads. What `source` raises is raised by `next` at the step it belongs to.
     """
     if order.count != len(source):
         raise ValueError(
@@ -130,20 +127,11 @@ def eval_batches(
 ) -> Iterator[tuple[Rows, Bool[np.ndarray, " b"]]]:
     """Every record once, in order, in batches of one shape.
 
-    The last batch is filled up by repeating the last record.
-
-    Args:
-      source: what to read.
-      batch_size: n.
-      process_index: p, from 0.
-      process_count: P; this process reads places p·n/P to (p + 1)·n/P of each batch.
-      threads: how many batches are read at the same time and ahead.
+    The last batch is padded by repeating the last record.
+    The other arguments are those of `train_stream`.
 
     Yields:
       Arrays [n/P, ...] by key, and which of their rows count.
-
-    Raises:
-      ValueError: if n is not a positive multiple of P.
     """
     share = share_of(batch_size, process_index, process_count)
     count = len(source)
@@ -164,11 +152,7 @@ def eval_batches(
 
 
 def share_of(batch_size: int, process_index: int, process_count: int) -> slice:
-    """The places of a global batch that process `process_index` reads.
-
-    Raises:
-      ValueError: if the batch is not a positive multiple of the number of processes.
-    """
+    """The places of a global batch that process `process_index` reads."""
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
             f"a batch of {batch_size} cannot be split evenly over {process_count} "
@@ -178,7 +162,13 @@ def share_of(batch_size: int, process_index: int, process_count: int) -> slice:
     return slice(process_index * share, (process_index + 1) * share)
 
 
-def load(source: Source, *, progress: str | None = None) -> Rows:
+def load(
+    source: Source,
+    *,
+    progress: str | None = None,
+    into: Rows | None = None,
+    chunk: int = 256,
+) -> Rows:
     """The whole source as arrays, [m, ...] by key, read by many threads.
 
     Row i is record i: `load(source)["image"][order.indices(step)]` are the images that
@@ -187,9 +177,11 @@ def load(source: Source, *, progress: str | None = None) -> Rows:
     Args:
       source: what to read; see `records.nbytes` for how much memory it takes.
       progress: title of a bar that shows after two seconds; None for no bar.
+      into: arrays to fill, such as mapped files; None for new ones.
+      chunk: records that a thread reads in a row.
     """
-    count, chunk = len(source), 256
-    rows = empty_rows(source[0], count)
+    count = len(source)
+    rows = empty_rows(source[0], count) if into is None else into
     bar = tqdm.tqdm(total=count, desc=progress, disable=progress is None, delay=2)
 
     def read(first: int) -> int:

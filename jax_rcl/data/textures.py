@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
 
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
-from jax_rcl.data.folders import check_size
-from jax_rcl.data.records import Record, group_names_of, labels_of, names_of
+from jax_rcl.data.records import Record
+from jax_rcl.data.wrappers import AllOf
+from jax_rcl.ranges import Count, ranged
 
 TEXTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Files that are taken for textures, in any case; of several the first of these."""
+"""Suffixes of textures, in any case; of several files the first of these is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
-class WithTexture:
+@ranged
+class WithTexture(AllOf):
     """A source of files, each record with the texture synthesised from its photograph.
 
     The photograph `<anywhere>/<class>/<stem>.<any>` belongs to the texture
@@ -38,10 +39,9 @@ class WithTexture:
 
     source: Source
     folder: str
-    size: int
+    size: Count
 
     def __post_init__(self) -> None:
-        check_size("WithTexture.size", self.size)
         # Without looking at the files: the folder may not be there yet.
         if inspect.getattr_static(self.source, "files", None) is None:
             raise ValueError(
@@ -50,38 +50,9 @@ class WithTexture:
                 f"Subset(WithTexture(ImageFolder(...), ...), 0.1)."
             )
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
-        return self.source.class_names
-
-    @property
-    def group_names(self) -> tuple[str, ...]:
-        """What each group means; empty where there are none."""
-        return group_names_of(self.source)
-
-    @property
-    def all_labels(self) -> Int32[np.ndarray, " m"]:
-        """The labels of all records."""
-        return labels_of(self.source)
-
-    @property
-    def all_groups(self) -> Int32[np.ndarray, " m"] | None:
-        """The groups of all records; None where the source does not list them."""
-        return getattr(self.source, "all_groups", None)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all records; empty where the source does not say."""
-        return names_of(self.source)
-
     @functools.cached_property
     def textures(self) -> tuple[str, ...]:
-        """The path of the texture of every record; only folders are read for it.
-
-        Raises:
-          FileNotFoundError: photographs without a texture, the first ones by name.
-        """
+        """The path of the texture of every record; only folders are read for it."""
         root = Path(self.folder).expanduser()
         photographs = [Path(path) for path, _ in _files_of(self.source)]
         found = {

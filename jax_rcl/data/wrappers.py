@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -10,22 +10,80 @@ from jaxtyping import Float32, Int32, Int64
 from jax_rcl.core import Source
 from jax_rcl.data.published.coarse import CoarseMap
 from jax_rcl.data.records import (
+    Fraction,
+    Held,
     Record,
+    Seed,
     balanced_share,
-    check_choice,
+    check_choices,
     group_names_of,
     labels_of,
     names_of,
     permutation,
     torch_permutation,
 )
+from jax_rcl.ranges import Count, Within, ranged
 
 
-class Chosen:
-    """Random access to those records of `source` whose places are `indices`."""
+class Around:
+    """A source made of another, `source`: what is known of its records is passed on.
+
+    Names of classes and groups are not, as in some sources they are fields.
+    """
 
     source: Source
-    indices: Int64[np.ndarray, " s"]
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    @property
+    def all_labels(self) -> Int32[np.ndarray, " s"]:
+        """The labels of all records."""
+        return self._pick(labels_of(self.source))
+
+    @property
+    def all_groups(self) -> Int32[np.ndarray, " s"] | None:
+        """The groups of all records; None where the source does not list them."""
+        return self._pick(getattr(self.source, "all_groups", None))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all records; empty where the source does not say."""
+        return self._pick(names_of(self.source))
+
+    @property
+    def keywords(self) -> tuple[tuple[str, ...], ...]:
+        """Words that describe each record; empty where the source does not say."""
+        return self._pick(getattr(self.source, "keywords", ()))
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """What each target means; empty where there are none."""
+        return getattr(self.source, "target_names", ())
+
+    @property
+    def all_targets(self) -> Float32[np.ndarray, "s t"] | None:
+        """The targets of all records; None where the source does not list them."""
+        return self._pick(getattr(self.source, "all_targets", None))
+
+    @property
+    def priors(self) -> Float32[np.ndarray, "s p"] | None:
+        """The priors of all records; None where the source does not list them."""
+        return self._pick(getattr(self.source, "priors", None))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[index]
+
+    def _pick(self, rows: Any) -> Any:
+        """Of something known of each record of `source`, what belongs to these."""
+        return rows
+
+
+class AllOf(Around):
+    """All records of `source`, in its order, with its classes and groups."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -37,46 +95,11 @@ class Chosen:
         """What each group means; empty where there are none."""
         return group_names_of(self.source)
 
-    @property
-    def all_labels(self) -> Int32[np.ndarray, " s"]:
-        """The labels of all records."""
-        return labels_of(self.source)[self.indices]
 
-    @property
-    def all_groups(self) -> Int32[np.ndarray, " s"] | None:
-        """The groups of all records; None where the source does not list them."""
-        return self._rows_of("all_groups")
+class Chosen(AllOf):
+    """Random access to those records of `source` whose places are `indices`."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all records; empty where the source does not say."""
-        names = names_of(self.source)
-        return tuple(names[i] for i in self.indices) if names else ()
-
-    @property
-    def keywords(self) -> tuple[tuple[str, ...], ...]:
-        """Words that describe each record; empty where the source does not say."""
-        words = getattr(self.source, "keywords", ())
-        return tuple(words[i] for i in self.indices) if words else ()
-
-    @property
-    def target_names(self) -> tuple[str, ...]:
-        """What each target means; empty where there are none."""
-        return getattr(self.source, "target_names", ())
-
-    @property
-    def all_targets(self) -> Float32[np.ndarray, "s t"] | None:
-        """The targets of all records; None where the source does not list them."""
-        return self._rows_of("all_targets")
-
-    @property
-    def priors(self) -> Float32[np.ndarray, "s p"] | None:
-        """The priors of all records; None where the source does not list them."""
-        return self._rows_of("priors")
-
-    def _rows_of(self, name: str) -> np.ndarray | None:
-        rows = getattr(self.source, name, None)
-        return None if rows is None else rows[self.indices]
+    indices: Int64[np.ndarray, " s"]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -84,30 +107,24 @@ class Chosen:
     def __getitem__(self, index: int) -> Record:
         return self.source[int(self.indices[index])]
 
+    def _pick(self, rows: Any) -> Any:
+        if isinstance(rows, tuple):
+            return tuple(rows[i] for i in self.indices) if rows else ()
+        return None if rows is None else rows[self.indices]
+
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Subset(Chosen):
-    """A random share of every class of a source, drawn once by `seed`.
+    """A random share of every class of a source with labels, drawn once by `seed`.
 
     A class of c examples gives round(fraction · c) of them, but at least one; they keep
     their order. Larger fractions contain what smaller ones of the same seed contain.
-
-    Attributes:
-      source: with labels.
-      fraction: in (0, 1].
-      seed: from 0.
     """
 
     source: Source
-    fraction: float
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ValueError(
-                f"Subset.fraction is {self.fraction}; it must lie in (0, 1], such as "
-                f"0.1 for a tenth of every class."
-            )
+    fraction: Fraction
+    seed: Seed = 0
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
@@ -116,33 +133,19 @@ class Subset(Chosen):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Split(Chosen):
     """A part of a source for training, or what is held out of it for validation.
 
     Of the permutation that PyTorch draws from `seed` the first int(n · (1 - val_share))
     records are `train`, the others `val`, in its order. The defaults are the split of
     Fu et al. 2022 (https://arxiv.org/abs/2204.07596). Classes are not balanced.
-
-    Attributes:
-      source: of any records.
-      part: `train` or `val`.
-      val_share: fraction of the records in `val`, in (0, 1).
-      seed: in [0, 2^32).
     """
 
     source: Source
     part: Literal["train", "val"] = "train"
-    val_share: float = 0.1
-    seed: int = 42
-
-    def __post_init__(self) -> None:
-        check_choice("Split.part", self.part, ("train", "val"))
-        if not 0 < self.val_share < 1:
-            raise ValueError(
-                f"Split.val_share is {self.val_share}; write one between 0 and 1."
-            )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"Split.seed is {self.seed}; it must be in [0, 2^32).")
+    val_share: Held = 0.1
+    seed: Annotated[int, Within(0, 2**32, "high")] = 42
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
@@ -160,8 +163,9 @@ class Split(Chosen):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Unbalanced(Chosen):
-    """Of the fine classes inside each coarse one some are frequent and some are rare.
+    """Makes some of the fine classes inside each coarse one frequent and others rare.
 
     The j-th fine class of every coarse class, by label, keeps `counts[j]` examples. The
     defaults with the map CIFAR100 make CIFAR100-U (Fu et al. 2022), 950 examples of
@@ -170,25 +174,20 @@ class Unbalanced(Chosen):
 
     Attributes:
       source: with fine labels.
-      coarse: which fine classes belong together.
-      counts: examples of the fine classes of each coarse class.
       draw: `distinct` takes every example at most once; `replaced` puts it back after
         each draw.
-      seed: from 0.
     """
 
     source: Source
     coarse: CoarseMap
-    counts: tuple[int, ...] = (500, 250, 100, 50, 50)
+    counts: tuple[Count, ...] = (500, 250, 100, 50, 50)
     # Deviation: the released code draws with replacement, without a seed, and thins and
     # repeats the test images alike. Its draw is `draw="replaced"`.
     draw: Literal["distinct", "replaced"] = "distinct"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        check_choice("Unbalanced.draw", self.draw, ("distinct", "replaced"))
-        if min(self.counts, default=0) < 1:
-            raise ValueError(f"Unbalanced.counts is {self.counts}; keep 1 or more.")
+        super().__post_init__()
         for name, fine in zip(
             self.coarse.class_names, self.coarse.members, strict=True
         ):
@@ -205,16 +204,16 @@ class Unbalanced(Chosen):
         self.coarse.check(self.source)
         labels = labels_of(self.source)
         drawn = [
-            self._drawn(np.flatnonzero(labels == fine), fine, count)
+            self._draw(np.flatnonzero(labels == fine), fine, count)
             for members in self.coarse.members
             for fine, count in zip(members, self.counts, strict=False)
         ]
         return np.sort(np.concatenate(drawn))
 
-    def _drawn(
+    def _draw(
         self, places: Int64[np.ndarray, " c"], fine: int, count: int
     ) -> Int64[np.ndarray, " s"]:
-        """`count` of the places of one fine class."""
+        """Chooses `count` of the places of one fine class."""
         needed = count if self.draw == "distinct" else 1
         if len(places) < needed:
             raise ValueError(
@@ -228,7 +227,7 @@ class Unbalanced(Chosen):
 
 
 @dataclasses.dataclass(frozen=True)
-class Relabel:
+class Relabel(Around):
     """A source under other labels, such as coarse ones: label y becomes mapping[y].
 
     On first use, before a run compiles, the mapping is checked to have one entry for
@@ -263,36 +262,6 @@ class Relabel:
             self._refuse(int(outside[0]), int(labels[outside[0]]))
         return np.array(self.mapping, np.int32)[labels]
 
-    @property
-    def all_groups(self) -> Int32[np.ndarray, " m"] | None:
-        """The groups of all records; None where the source does not list them."""
-        return getattr(self.source, "all_groups", None)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of all records; empty where the source does not say."""
-        return names_of(self.source)
-
-    @property
-    def keywords(self) -> tuple[tuple[str, ...], ...]:
-        """Words that describe each record; empty where the source does not say."""
-        return getattr(self.source, "keywords", ())
-
-    @property
-    def target_names(self) -> tuple[str, ...]:
-        """What each target means; empty where there are none."""
-        return getattr(self.source, "target_names", ())
-
-    @property
-    def all_targets(self) -> Float32[np.ndarray, "m t"] | None:
-        """The targets of all records; None where the source does not list them."""
-        return getattr(self.source, "all_targets", None)
-
-    @property
-    def priors(self) -> Float32[np.ndarray, "m p"] | None:
-        """The priors of all records; None where the source does not list them."""
-        return getattr(self.source, "priors", None)
-
     def __len__(self) -> int:
         return len(self._checked)
 
@@ -325,25 +294,12 @@ def coarsened(source: Source, coarse: CoarseMap) -> Relabel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Channels(Chosen):
-    """Gray images with their one channel repeated, for networks that expect colour.
-
-    Attributes:
-      source: of images with one channel.
-      count: of channels.
-    """
+@ranged
+class Channels(AllOf):
+    """Gray images with their one channel repeated `count` times, as if in colour."""
 
     source: Source
-    count: int = 3
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"Channels.count is {self.count}; it must be 1 or more.")
-
-    @functools.cached_property
-    def indices(self) -> Int64[np.ndarray, " s"]:
-        """All records of the source, in its order."""
-        return np.arange(len(self.source))
+    count: Count = 3
 
     def __getitem__(self, index: int) -> Record:
         record = super().__getitem__(index)
@@ -351,6 +307,6 @@ class Channels(Chosen):
         if channels != 1:
             raise ValueError(
                 f"Channels repeats one channel, but images of {self.source!r} have "
-                f"{channels}; leave Channels away."
+                f"{channels}; omit Channels."
             )
         return {**record, "image": np.repeat(record["image"], self.count, axis=-1)}

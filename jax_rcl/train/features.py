@@ -19,7 +19,8 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.prior import Informed
-from jax_rcl.data.records import check_choice, names_of
+from jax_rcl.data.records import names_of
+from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.run import Run, has_checkpoint
 from jax_rcl.train.state import restore_variables
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class WithFeatures(Informed):
     """A source, each record with what the encoder of another run gives for it.
 
@@ -53,14 +55,7 @@ class WithFeatures(Informed):
     layer: str = "features"
     preprocess: Operation | None = None
     which: Which = "newest"
-    batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        check_choice("WithFeatures.which", self.which, ("newest", "best"))
-        if self.batch_size < 1:
-            raise ValueError(
-                f"WithFeatures.batch_size is {self.batch_size}; write 1 or more."
-            )
+    batch_size: Count = 256
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m f"]:

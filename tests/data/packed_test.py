@@ -24,11 +24,11 @@ def folder(tmp_path):
         "label": np.arange(COUNT, dtype=np.int32) % 2,
         "group": np.arange(COUNT, dtype=np.int32) % 3,
     }
-    said = {}
+    entries = {}
     for key, array in arrays.items():
         path = tmp_path / f"{key}.npy"
         np.save(path, array)
-        said[key] = {
+        entries[key] = {
             "file": path.name,
             "shape": list(array.shape),
             "dtype": array.dtype.name,
@@ -38,7 +38,7 @@ def folder(tmp_path):
     described = {
         "format": FORMAT,
         "count": COUNT,
-        "arrays": said,
+        "arrays": entries,
         "class_names": ["a", "b"],
         "group_names": ["x", "y", "z"],
         "source": {},
@@ -146,6 +146,6 @@ def test_a_folder_of_something_else_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"records\.json was not written by this"):
         len(Packed(str(folder)))
     with pytest.raises(
-        FileNotFoundError, match=r"holds no records\.json.*prepare\.pack"
+        FileNotFoundError, match=r"holds no records\.json.*prepare pack"
     ):
         len(Packed(str(tmp_path / "gone")))

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jax_rcl import data
+from jax_rcl.data.published import coarse
 from jax_rcl.data.records import (
     balanced_share,
     check_choice,
@@ -127,3 +129,45 @@ def test_a_setting_that_does_not_exist_is_refused():
     check_choice("Digits.split", "test", ("train", "test"))
     with pytest.raises(ValueError, match="is 'val'; write one of 'train', 'test'"):
         check_choice("Digits.split", "val", ("train", "test"))
+
+
+@pytest.mark.parametrize(
+    ("cls", "field"),
+    [
+        (data.Digits, "split"),
+        (data.Idx, "split"),
+        (data.Stl10, "split"),
+        (data.Cifar, "labels"),
+        (data.ImageFolder, "missing"),
+        (data.Cub200, "split"),
+        (data.Zappos, "frame"),
+        (data.CelebA, "frame"),
+        (data.Grouped, "split"),
+        (data.TinyImageNet, "split"),
+        (data.Emoji, "variants"),
+        (data.CheXpert, "uncertain"),
+        (data.Split, "part"),
+        (data.Unbalanced, "draw"),
+        (data.WithPrior, "labels"),
+    ],
+)
+def test_sources_refuse_a_setting_that_does_not_exist(monkeypatch, cls, field):
+    # The tests' type checker would refuse it first, and in its own words.
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    usual = {
+        "folder": "f",
+        "file": "f",
+        "size": 4,
+        "vendor": "google",
+        "split": "train",
+        "source": Synthetic(),
+        "coarse": coarse.CIFAR100,
+    }
+    required = {
+        x.name: usual[x.name]
+        for x in dataclasses.fields(cls)
+        if x.default is dataclasses.MISSING
+    }
+    name = rf"{cls.__name__}\.{field} is 'other'; write one of"
+    with pytest.raises(ValueError, match=name):
+        cls(**{**required, field: "other"})

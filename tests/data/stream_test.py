@@ -74,7 +74,7 @@ def test_indices_may_be_changed_without_changing_the_order():
 def test_a_batch_larger_than_the_source_is_refused():
     with pytest.raises(ValueError, match=r"batch of 23 .* 22 examples.* at most 22"):
         Order(22, 23)
-    with pytest.raises(ValueError, match="batch_size 0"):
+    with pytest.raises(ValueError, match=r"Order\.batch_size 0 must be at least 1"):
         Order(22, 0)
 
 

@@ -93,5 +93,3 @@ def test_only_files_have_textures(source):
         WithTexture(Digits(), source.folder, 6)
     with pytest.raises(ValueError, match=r"Wrap the files first.*Subset\(WithTexture"):
         WithTexture(Subset(source.source, 0.5), source.folder, 6)
-    with pytest.raises(ValueError, match=r"WithTexture\.size is 0"):
-        WithTexture(source.source, source.folder, 0)

@@ -74,7 +74,7 @@ def test_larger_subsets_contain_smaller_ones_and_other_seeds_draw_others():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.5])
 def test_a_subset_is_more_than_nothing_and_at_most_all(fraction):
-    with pytest.raises(ValueError, match=r"Subset\.fraction is .* \(0, 1\]"):
+    with pytest.raises(ValueError, match=rf"Subset\.fraction {fraction} .* \(0, 1\]"):
         Subset(Synthetic(), fraction)
 
 
@@ -111,18 +111,6 @@ def test_the_parts_of_a_split_are_the_whole():
     assert (
         labels_of(val)[3] == val[3]["label"] and val.class_names == source.class_names
     )
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"val_share": 1.0}, r"Split\.val_share is 1\.0; .* between 0 and 1"),
-        ({"seed": -1}, r"Split\.seed is -1; .*\[0, 2\^32\)"),
-    ],
-)
-def test_a_split_has_two_parts(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Split(Synthetic(), **settings)
 
 
 def test_a_split_with_nothing_in_a_part_is_refused():
@@ -166,16 +154,11 @@ def test_a_class_that_is_too_small_is_named():
         len(Unbalanced(source, PAIRS, (21, 3)))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"counts": (1, 2, 3)}, "has 3 numbers, but 'even' of the map 'pairs' has 2"),
-        ({"counts": (1, 0)}, r"Unbalanced\.counts is \(1, 0\)"),
-    ],
-)
-def test_counts_fit_the_map(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Unbalanced(Synthetic(4), PAIRS, **settings)
+def test_counts_fit_the_map():
+    with pytest.raises(
+        ValueError, match="3 numbers, but 'even' of the map 'pairs' has"
+    ):
+        Unbalanced(Synthetic(4), PAIRS, (1, 2, 3))
 
 
 def test_a_map_of_other_classes_cannot_unbalance():
@@ -257,10 +240,8 @@ def test_a_gray_channel_is_repeated():
 
 
 def test_colour_is_not_repeated():
-    with pytest.raises(ValueError, match=r"Synthetic\(.* have 3; leave Channels away"):
+    with pytest.raises(ValueError, match=r"Synthetic\(.* have 3; omit Channels"):
         Channels(Synthetic())[0]
-    with pytest.raises(ValueError, match=r"Channels\.count is 0"):
-        Channels(Synthetic(), 0)
 
 
 # All of them.

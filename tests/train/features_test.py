@@ -179,7 +179,7 @@ def test_layers_that_are_not_there_are_listed(workdir):
 
 
 def test_settings_are_checked():
-    with pytest.raises(ValueError, match=r"WithFeatures\.batch_size is 0"):
+    with pytest.raises(ValueError, match=r"WithFeatures\.batch_size 0"):
         WithFeatures(SOURCE, "run", batch_size=0)
 
 

@@ -7,40 +7,33 @@ from typing import get_args
 
 import numpy as np
 
-from jax_rcl.cli.prepare.features import add_out, free_file
-from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import exit_status
+from jax_rcl.cli.prepare.shared import add_out, free_file, save_arrays
+from jax_rcl.cli.shared import exit_status, make_parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.class_embeddings import Activation, Checksum, FromText, called
 from jax_rcl.train.plan import refusals
 
 LISTS = {"imagenet100": IMAGENET_100}
-"""Classes whose names are known, by what --names calls them."""
+"""Lists of classes with known names, by what --names calls them."""
 
 DESCRIPTION = """\
 Encodes the names of classes by CLIP's text tower, once, and writes the embeddings to a
-file that `evaluate.zero_shot.FromFile` reads, which needs neither the weights nor the
-tokenizer: `embedding` [k, d] float32 of unit length, `names` [k], what the source calls
-each class, and to be read by people `called` [k] and `templates`. Needs the extra
-`zeroshot`.
+file that `evaluate.zero_shot.FromFile` reads without the weights or the tokenizer:
+`embedding` [k, d] float32 of unit length, `names` [k], what the source calls each
+class, and for people to read `called` [k] and `templates`. Needs the extra `zeroshot`.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status, see `work.status_of`."""
+    """Runs the command; gives the exit status."""
     arguments = read_arguments(argv)
     return exit_status(lambda: prepare(arguments))
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="jax-rcl prepare class_embeddings",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("prepare class_embeddings", DESCRIPTION)
     parser.add_argument(
         "--clip", required=True, metavar="FILE", help="weights with both towers"
     )
@@ -48,40 +41,37 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--names",
         required=True,
         metavar="LIST|FILE",
-        help=f"{', '.join(LISTS)}, or a text file with the class names of the source, "
-        f"one a line, each followed by a tab and what it is called where that is not "
-        f"the same with spaces for underscores",
+        help=f"{', '.join(LISTS)}, or a text file with one class name of the source a "
+        f"line, followed by a tab and what to call the class unless that is the name "
+        f"with spaces for underscores",
     )
     parser.add_argument(
         "--template",
         action="append",
-        help="text with {} where the name goes; may be given several times (A photo "
-        "of {})",
+        help="text with {} where the name goes; may be repeated (default: A photo of "
+        "{})",
     )
     parser.add_argument(
         "--activation",
         choices=get_args(Activation),
         default="quick gelu",
-        help="of the text tower; OpenAI's have quick gelu, the default",
+        help="of the text tower; OpenAI's have quick gelu (default: %(default)s)",
     )
     parser.add_argument(
         "--checksum",
         choices=get_args(Checksum),
         default="known",
-        help="any: do not compare files of published names with their digests",
+        help="any does not compare files of published names with their digests "
+        "(default: %(default)s)",
     )
     add_out(parser)
     return parser.parse_args(argv)
 
 
-def prepare(arguments: argparse.Namespace) -> int:
-    """Writes the file.
-
-    Raises:
-      ConfigError: the weights or the names cannot work, or the file is there.
-    """
+def prepare(arguments: argparse.Namespace) -> None:
+    """Writes the file."""
     out = free_file(arguments)
-    classes, names = names_of(arguments.names)
+    classes, names = read_names(arguments.names)
     templates = tuple(arguments.template or ("A photo of {}",))
     with refusals("--template"):
         rule = FromText(
@@ -99,18 +89,15 @@ def prepare(arguments: argparse.Namespace) -> int:
         "called": np.array(names, dtype=str),
         "templates": np.array(templates, dtype=str),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with whole(out) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    save_arrays(out, arrays)
     k, d = embedding.shape
     print(
         f"{out}: embeddings [{k}, {d}] of {k} classes by {rule}, such as "
         f"{templates[0].replace('{}', names[0])!r} for {classes[0]!r}."
     )
-    return 0
 
 
-def names_of(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def read_names(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The classes of a list or a file, and what each is called.
 
     Raises:

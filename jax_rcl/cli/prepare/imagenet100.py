@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from jax_rcl.cli.prepare.trees import Part, copied, linked
+from jax_rcl.cli.prepare.trees import Part, copy_classes, link_classes
 from jax_rcl.cli.prepare.work import folders_in
-from jax_rcl.cli.shared import exit_status
+from jax_rcl.cli.shared import exit_status, make_parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import images_in, in_short, missing_classes
 from jax_rcl.data.published.imagenet import (
@@ -20,7 +20,7 @@ CLASSES = {"100": IMAGENET_100, "100B": IMAGENET_100B}
 """Lists of classes by the name that --classes gives them."""
 
 TRAINING_IMAGES = {"100": IMAGENET_100_TRAIN}
-"""Training images in all, where a number is published."""
+"""Training images in total, where a number is published."""
 
 GROUPS = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -29,7 +29,7 @@ GROUPS = {
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
     "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
 }
-"""Folders of ImageNet-C and the corruptions in each; `extra` is often left out."""
+"""Folders of ImageNet-C and the corruptions in each; `extra` is often omitted."""
 
 SEVERITIES = ("1", "2", "3", "4", "5")
 
@@ -43,53 +43,56 @@ The same command again continues, or says that there is nothing to do.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status, see `work.status_of`."""
+    """Runs the command; gives the exit status."""
     arguments = read_arguments(argv)
     return exit_status(lambda: prepare(arguments))
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="jax-rcl prepare imagenet100",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("prepare imagenet100", DESCRIPTION)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--imagenet", help="folder with train/<wnid> and val/<wnid>")
-    source.add_argument("--corrupted", help="folder of ImageNet-C, with groups or not")
-    parser.add_argument("--out", required=True, help="folder to make or complete")
-    parser.add_argument("--classes", choices=tuple(CLASSES), default="100")
+    source.add_argument(
+        "--imagenet", metavar="DIR", help="folder with train/<wnid> and val/<wnid>"
+    )
+    source.add_argument(
+        "--corrupted", metavar="DIR", help="folder of ImageNet-C, with groups or not"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to make or complete"
+    )
+    parser.add_argument(
+        "--classes",
+        choices=tuple(CLASSES),
+        default="100",
+        help="ImageNet-100 or ImageNet-100B (default: %(default)s)",
+    )
     parser.add_argument(
         "--mode",
         choices=("link", "copy"),
         default="link",
-        help="link: symbolic links to class folders (default); copy: copies of files",
+        help="symbolic links to class folders, or copies of files (default: "
+        "%(default)s)",
     )
     return parser.parse_args(argv)
 
 
-def prepare(arguments: argparse.Namespace) -> int:
-    """Makes what is missing, after everything has been checked.
-
-    Raises:
-      ConfigError: the source is not what it should be, or `out` holds something else.
-    """
+def prepare(arguments: argparse.Namespace) -> None:
+    """Makes what is missing, after everything has been checked."""
     root = Path(arguments.corrupted or arguments.imagenet).expanduser()
     out, classes = Path(arguments.out).expanduser(), CLASSES[arguments.classes]
     parts = corrupted_parts(root) if arguments.corrupted else clean_parts(root)
     if out.resolve().is_relative_to(root.resolve()):
         raise ConfigError(
-            f"--out {out} lies inside of {root}, which stays as it is; choose a folder "
+            f"--out {out} lies inside {root}, which must not change; choose a folder "
             f"elsewhere."
         )
     for part in parts:
         check_classes(part, classes)
         check_out(part, out, classes)
-    counts = {part.name: counted(part, classes) for part in parts}
+    counts = {part.name: count_images(part, classes) for part in parts}
     warn(counts, arguments)
-    make = linked if arguments.mode == "link" else copied
+    make = link_classes if arguments.mode == "link" else copy_classes
     made, kept = make(parts, out, classes)
     total = sum(sum(images.values()) for images in counts.values())
     things = "links" if arguments.mode == "link" else "files"
@@ -98,7 +101,6 @@ def prepare(arguments: argparse.Namespace) -> int:
         f"{out}: {total:,} images of {len(classes)} classes in {len(parts)} part(s), "
         f"{', '.join(counts) if len(parts) <= 2 else 'one for each severity'}; {done}."
     )
-    return 0
 
 
 # What is there.
@@ -116,7 +118,7 @@ def clean_parts(root: Path) -> tuple[Part, ...]:
         below = root / "Data" / "CLS-LOC"
         hint = f" Write --imagenet={below}." if (below / "train").is_dir() else ""
         raise ConfigError(
-            f"--imagenet {root} is no ImageNet folder: it has no folder "
+            f"--imagenet {root} is not an ImageNet folder: it has no folder "
             f"{' and no folder '.join(lacking)}.{hint}"
         )
     for part in parts:
@@ -147,7 +149,7 @@ def corrupted_parts(root: Path) -> tuple[Part, ...]:
                 parts.append(Part(f"{group}/{name}/{severity}", places[0] / severity))
     if not parts:
         raise ConfigError(
-            f"--corrupted {root} is no folder of ImageNet-C: it has neither "
+            f"--corrupted {root} is not a folder of ImageNet-C: it has neither "
             f"noise/gaussian_noise nor gaussian_noise, nor any other corruption."
         )
     lacking = [part.name for part in parts if not part.source.is_dir()]
@@ -163,11 +165,7 @@ def corrupted_parts(root: Path) -> tuple[Part, ...]:
 
 
 def check_classes(part: Part, classes: Sequence[str]) -> None:
-    """Makes sure that every class has a folder in the source.
-
-    Raises:
-      ConfigError: naming those that have none.
-    """
+    """Raises ConfigError if a class has no folder in the source."""
     missing = missing_classes(classes, folders_in(part.source))
     if missing:
         raise ConfigError(
@@ -177,11 +175,7 @@ def check_classes(part: Part, classes: Sequence[str]) -> None:
 
 
 def check_out(part: Part, out: Path, classes: Sequence[str]) -> None:
-    """Makes sure that the folder to make holds no other classes.
-
-    Raises:
-      ConfigError: naming those that it holds.
-    """
+    """Raises ConfigError if the folder to make holds other classes."""
     folder = out / part.name
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; delete it, or choose another --out.")
@@ -193,12 +187,8 @@ def check_out(part: Part, out: Path, classes: Sequence[str]) -> None:
         )
 
 
-def counted(part: Part, classes: Sequence[str]) -> dict[str, int]:
-    """Images of each class of a part.
-
-    Raises:
-      ConfigError: a class has none.
-    """
+def count_images(part: Part, classes: Sequence[str]) -> dict[str, int]:
+    """Images of each class of a part; raises ConfigError if a class has none."""
     counts = {name: len(images_in(part.source / name)) for name in classes}
     empty = [name for name, count in counts.items() if not count]
     if empty:
@@ -210,7 +200,7 @@ def counted(part: Part, classes: Sequence[str]) -> dict[str, int]:
 
 
 def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> None:
-    """Says where numbers of images are not the published ones."""
+    """Prints where numbers of images are not the published ones."""
     strange = {}
     for name, images in counts.items():
         if name == "train":

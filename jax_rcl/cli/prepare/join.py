@@ -1,4 +1,4 @@
-"""Features computed elsewhere in the order of a source: `jax-rcl prepare join`."""
+"""Features of other programs in the order of a source: `jax-rcl prepare join`."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from jax_rcl import config as configs
-from jax_rcl.cli.prepare.features import add_out, free_file, source_in, write_prior
-from jax_rcl.cli.shared import exit_status, read_overrides
+from jax_rcl.cli.prepare.features import source_in
+from jax_rcl.cli.prepare.shared import add_out, add_part, free_file, write_prior
+from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import SUFFIXES, in_short
 from jax_rcl.data.prior_files import check_finite, matrix, read_arrays, texts
@@ -26,13 +27,13 @@ writes them as a file that `data.prior.WithPrior` reads, with labels and names.
 FILE.npz holds `prior` or `features` [n, p] and `names` [n] of the images, such as
 n01440764_10026.JPEG or CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg.
 Each record of the source gets the row whose name ends like its own: base names are
-enough where they are unique, else as many folders are compared as it takes. Suffixes of
-images do not count. Rows for which there is no record are left out.
+enough where they are unique, otherwise as many folders are compared as it takes.
+Suffixes of images do not count. Rows without a record are omitted.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status, see `work.status_of`."""
+    """Runs the command; gives the exit status."""
     arguments, rest = read_arguments(argv)
     return exit_status(lambda: prepare(arguments, rest))
 
@@ -41,43 +42,31 @@ def read_arguments(
     argv: Sequence[str] | None,
 ) -> tuple[argparse.Namespace, list[str]]:
     """The flags, and what is left for overrides."""
-    parser = argparse.ArgumentParser(
-        prog="jax-rcl prepare join",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--features", required=True, metavar="FILE.npz")
-    parser.add_argument("--config", required=True, help="file.py or file.py:options")
+    parser = make_parser("prepare join", DESCRIPTION)
     parser.add_argument(
-        "--part",
-        default="source",
-        help="path of the source in the config, such as evaluators.probe.test (source)",
+        "--features", required=True, metavar="FILE.npz", help="rows and their names"
     )
+    parser.add_argument("--config", required=True, help="file.py or file.py:options")
+    add_part(parser)
     parser.add_argument(
         "--folders",
         choices=("compared", "ignored"),
         default="compared",
-        help="those that are not needed to tell files apart: another one is an error, "
-        "or may be (compared)",
+        help="whether another folder is an error where file names alone are unique "
+        "(default: %(default)s)",
     )
     add_out(parser)
     return parser.parse_known_args(argv)
 
 
-def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Writes the rows of one source.
-
-    Raises:
-      ConfigError: the file or the source has no names, they do not fit, or the file to
-        write is there.
-    """
+def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Writes the rows of one source."""
     out = free_file(arguments)
     config = configs.load(arguments.config, read_overrides(rest))
     source = source_in(config, arguments.part)
     path = Path(arguments.features).expanduser()
     with refusals("--features"):
-        rows, found = features_in(path)
+        rows, found = read_features(path)
     with refusals(arguments.part):
         own = names_of(source)
     if not own:
@@ -85,28 +74,22 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
             f"{source!r} has no `names` to join by; sources of files and Emoji have. "
             f"Put the rows in its order yourself, for WithPrior(source, file)."
         )
-    places, depth = joined(found, own, path)
+    places, depth = match(found, own, path)
     if arguments.folders == "compared":
         compare_folders([found[place] for place in places], own, depth)
     rows = rows[places]
     with refusals("--features"):
         check_finite(rows, own, path)
-    print(write_prior(out, source, rows))
+    write_prior(out, source, rows)
     first = "/".join(key_of(own[0], depth))
     print(
         f"{len(own):,} of {len(found):,} rows, by the last {depth} part(s) of their "
         f"names, such as {first!r}."
     )
-    return 0
 
 
-def features_in(path: Path) -> tuple[Float32[np.ndarray, "n p"], tuple[str, ...]]:
-    """The rows of a file and their names.
-
-    Raises:
-      ValueError: it lacks one of them, has features twice, or they do not agree.
-      FileNotFoundError: there is no such file.
-    """
+def read_features(path: Path) -> tuple[Float32[np.ndarray, "n p"], tuple[str, ...]]:
+    """The rows of a file and their names."""
     arrays = read_arrays(path, ("prior", "features", "names"))
     keys = [key for key in ("prior", "features") if key in arrays]
     if len(keys) != 1 or "names" not in arrays:
@@ -125,26 +108,25 @@ def features_in(path: Path) -> tuple[Float32[np.ndarray, "n p"], tuple[str, ...]
     return rows, names
 
 
-def joined(
+def match(
     found: Sequence[str], own: Sequence[str], path: Path
 ) -> tuple[Int64[np.ndarray, " m"], int]:
-    """Which row belongs to each record, and how many last parts of the names told it.
+    """Which row belongs to each record, and by how many last parts of the names.
 
-    As few parts as tell all records apart, and the rows that they are given.
+    As few parts are compared as distinguish all records and the rows for them.
 
     Raises:
-      ConfigError: names that are there twice, or records without a row, how many and
-        the first of them.
+      ConfigError: names repeat, or records have no row; how many and the first of them.
     """
     deepest = max(len(key_of(name)) for name in own)
-    fitting = (d for d in range(1, deepest) if told_apart(found, own, d))
+    fitting = (d for d in range(1, deepest) if are_distinct(found, own, d))
     depth = next(fitting, deepest)
     keys = [key_of(name, depth) for name in own]
     if twice := repeated(keys, own):
         raise ConfigError(
             f"names of the source are there more than once: "
             f"{in_short(twice, len(own), 'records')}. Which row belongs to which of "
-            f"them cannot be told; give a source of records with different names."
+            f"them is unknown; give a source of records with different names."
         )
     theirs = [key_of(name, depth) for name in found]
     if doubled := repeated(theirs, found, set(keys)):
@@ -156,16 +138,15 @@ def joined(
     missing = [n for n, key in zip(own, keys, strict=True) if key not in place_of]
     if missing:
         raise ConfigError(
-            f"{path} has no row for {in_short(missing, len(own), 'records')}. They are "
-            f"told apart by the last {depth} part(s) of their names; names in the file "
-            f"are such as {found[0]!r}. Compute features of these, too, or correct the "
-            f"names."
+            f"{path} has no row for {in_short(missing, len(own), 'records')}. The last "
+            f"{depth} part(s) of the names were compared; names in the file look like "
+            f"{found[0]!r}. Compute features of these, too, or correct the names."
         )
     return np.array([place_of[key] for key in keys], np.int64), depth
 
 
-def told_apart(found: Sequence[str], own: Sequence[str], depth: int) -> bool:
-    """Whether the last parts of names tell records apart, and the rows for them."""
+def are_distinct(found: Sequence[str], own: Sequence[str], depth: int) -> bool:
+    """Whether the last parts of names distinguish records, and the rows for them."""
     keys = [key_of(name, depth) for name in own]
     if repeated(keys, own):
         return False
@@ -186,7 +167,7 @@ def key_of(name: str, depth: int = 0) -> Key:
 def repeated(
     keys: Sequence[Key], names: Sequence[str], asked: set[Key] | None = None
 ) -> list[str]:
-    """Names whose key another name has had before, of the keys that are asked for."""
+    """Names whose key an earlier name has, of the keys that are asked for."""
     seen: set[Key] = set()
     found = []
     for key, name in zip(keys, names, strict=True):
@@ -197,11 +178,10 @@ def repeated(
 
 
 def compare_folders(found: Sequence[str], own: Sequence[str], depth: int) -> None:
-    """Compares the folders that names were not told apart by, where both have them.
+    """Compares the folders that were not needed, where both names have them.
 
     Raises:
-      ConfigError: they differ, so that the files may be others, such as of the other
-        split.
+      ConfigError: they differ, so the files may be others, such as of another split.
     """
     differ = []
     for theirs, ours in zip(found, own, strict=True):

@@ -4,25 +4,24 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tqdm
 from jaxtyping import Shaped
-from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
-from jax_rcl.cli.shared import exit_status, read_overrides
-from jax_rcl.config.types import ConfigError, is_a, unknown
+from jax_rcl.cli.prepare.shared import add_part, part_of, source_at
+from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Source
 from jax_rcl.data.packed import FORMAT, RECORDS, Packed
-from jax_rcl.data.records import THREADS, empty_rows, fill, group_names_of, nbytes
+from jax_rcl.data.records import empty_rows, group_names_of, nbytes
+from jax_rcl.data.stream import load
 
 CHUNK = 64
 """Records that a thread reads in a row."""
@@ -32,13 +31,13 @@ Decodes a source of a config once and writes its records, all of one size, to a 
 that `data.packed.Packed` reads without decoding: one .npy file of each key, and
 records.json with shapes, class names and sha256.
 
-Every field of the config can be changed: --config.source.size=256. A folder that holds
-the records already is left as it is. --verify reads a folder and compares its sha256.
+Every field of the config can be changed: --config.source.size=256. A folder that
+already holds the records is left alone. --verify compares a folder with its sha256.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status, see `work.status_of`.
+    """Runs the command; gives the exit status.
 
     1 also says that --verify found damage.
     """
@@ -52,20 +51,11 @@ def read_arguments(
     argv: Sequence[str] | None,
 ) -> tuple[argparse.Namespace, list[str]]:
     """The flags, and what is left for overrides."""
-    parser = argparse.ArgumentParser(
-        prog="jax-rcl prepare pack",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("prepare pack", DESCRIPTION)
     parser.add_argument("--config", help="file.py or file.py:options")
-    parser.add_argument(
-        "--part",
-        default="source",
-        help="path of the source in the config, such as evaluators.probe.test (source)",
-    )
-    parser.add_argument("--out", help="folder to make")
-    parser.add_argument("--verify", metavar="DIR", help="a folder that was made")
+    add_part(parser)
+    parser.add_argument("--out", metavar="DIR", help="folder to make")
+    parser.add_argument("--verify", metavar="DIR", help="folder to check")
     arguments, rest = parser.parse_known_args(argv)
     if arguments.verify:
         if arguments.config or arguments.out or rest:
@@ -75,89 +65,51 @@ def read_arguments(
     return arguments, rest
 
 
-def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Packs one source, unless its records are there.
-
-    Raises:
-      ConfigError: the config, the part or the source cannot work, or `out` holds
-        something else.
-    """
+def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Packs one source, unless its records are there."""
     config = configs.load(arguments.config, read_overrides(rest))
-    node = part_of(config, arguments.part)
-    source = configs.build(node, arguments.part)
-    if not is_a(source, Source):
-        raise ConfigError(
-            f"--part={arguments.part} is {type(source).__name__}, not a source of "
-            f"records such as `source` or `evaluators.probe.test`."
-        )
+    source = source_at(config, arguments.part)
+    settings = json.loads(configs.to_json(part_of(config, arguments.part)))
     out = Path(arguments.out).expanduser()
-    said = json.loads(configs.to_json(node))
     if out.exists() and (out.is_file() or any(out.iterdir())):
-        packed = finished(out, said)
+        packed = open_finished(out, settings)
         print(f"{out}: {len(packed):,} records; nothing to do.")
-        return 0
+        return
     try:
         if not len(source):
             raise ValueError(f"{source!r} has no records.")
-        described = write(source, out, said)
+        described = write(source, out, settings)
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{arguments.part}: {error}") from error
     size = sum(array["bytes"] for array in described["arrays"].values())
     keys = ", ".join(described["arrays"])
     print(f"{out}: {described['count']:,} records of {keys}; {in_bytes(size)}.")
-    return 0
 
 
-def part_of(config: ConfigDict, path: str) -> ConfigDict:
-    """The node at a path such as `evaluators.probe.test` or `source.source`.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    holder: Any = config
-    for name in re.findall(r"[^.\[\]]+", path):
-        if isinstance(holder, tuple) and name.isdecimal() and int(name) < len(holder):
-            holder = holder[int(name)]
-        elif isinstance(holder, ConfigDict) and name in holder:
-            holder = holder[name]
-        else:
-            names = list(holder.keys()) if isinstance(holder, ConfigDict) else []
-            known = [key for key in names if key != configs.CLASS]
-            raise ConfigError(unknown(f"--part={path}: there is no", name, known))
-    if not isinstance(holder, ConfigDict):
-        raise ConfigError(f"--part={path} is {holder!r}, not a source of records.")
-    return holder
-
-
-def finished(out: Path, said: dict[str, Any]) -> Packed:
-    """The records that a folder holds, if they are those of the source.
+def open_finished(out: Path, settings: dict[str, Any]) -> Packed:
+    """The records that a folder holds.
 
     Raises:
-      ConfigError: they are of another source, damaged, or no records at all.
+      ConfigError: they are of another source, damaged, or not records at all.
     """
     packed = Packed(str(out))
     try:
         found, count = packed.description["source"], len(packed)
     except (ValueError, OSError) as error:
         raise ConfigError(
-            f"--out {out} is no folder of this source: {error} Or choose another --out."
+            f"--out {out} does not hold this source: {error} Or choose another --out."
         ) from error
-    if found == said and count:
+    if found == settings and count:
         return packed
-    differs = configs.differences(found, said, "source")
+    differs = configs.differences(found, settings, "source")
     raise ConfigError(
         f"--out {out} holds records of another source ({'; '.join(differs[:3])}). "
         f"Choose another --out, or delete it."
     )
 
 
-def write(source: Source, out: Path, said: dict[str, Any]) -> dict[str, Any]:
-    """Writes all records beside `out`, gives the folder its name, and what it says.
-
-    Raises:
-      ValueError: a record cannot be read, or is not like the first one.
-      OSError: the disk has no room for the records.
-    """
+def write(source: Source, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Writes all records, names the folder `out`, and gives its description."""
     partial = out.with_name(f".{out.name}.partial")
     if partial.exists():  # left by a call that was killed
         shutil.rmtree(partial)
@@ -171,14 +123,17 @@ def write(source: Source, out: Path, said: dict[str, Any]) -> dict[str, Any]:
             )
             for key, like in empty_rows(source[0], 0).items()
         }
-        fill_all(source, rows)
+        load(source, progress="packing", into=rows, chunk=CHUNK)
+        for array in rows.values():
+            if isinstance(array, np.memmap):
+                array.flush()
         described = {
             "format": FORMAT,
             "count": count,
-            "arrays": {key: described_array(partial, key, rows[key]) for key in rows},
+            "arrays": {key: describe(partial, key, rows[key]) for key in rows},
             "class_names": list(source.class_names),
             "group_names": list(group_names_of(source)),
-            "source": said,
+            "source": settings,
         }
         text = json.dumps(described, indent=2) + "\n"
         (partial / RECORDS).write_text(text, "utf-8")
@@ -190,12 +145,9 @@ def write(source: Source, out: Path, said: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Makes sure of the room before it is written to.
+    """Raises OSError if the disk has too little room.
 
-    A mapped file that the disk has no room for stops the program without a word.
-
-    Raises:
-      OSError: there is too little.
+    A mapped file that outgrows the disk would kill the program without a message.
     """
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -210,29 +162,7 @@ def in_bytes(size: int) -> str:
     return tqdm.tqdm.format_sizeof(size, "B")
 
 
-def fill_all(source: Source, rows: dict[str, Shaped[np.ndarray, "m ..."]]) -> None:
-    """Reads all records into mapped files, with many threads."""
-    count = len(source)
-
-    def read(first: int) -> int:
-        last = min(first + CHUNK, count)
-        fill(source, np.arange(first, last), rows, first)
-        return last - first
-
-    bar = tqdm.tqdm(total=count, desc="packing", unit="record", delay=1)
-    with bar, ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for done in pool.map(read, range(0, count, CHUNK)):
-                bar.update(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    for array in rows.values():
-        if isinstance(array, np.memmap):
-            array.flush()
-
-
-def described_array(
+def describe(
     folder: Path, key: str, rows: Shaped[np.ndarray, "m ..."]
 ) -> dict[str, Any]:
     """What `records.json` says about one key."""
@@ -266,20 +196,16 @@ def digest(path: Path) -> str:
 
 
 def verify(folder: str) -> int:
-    """Compares all files of a folder with what was written; gives the exit status.
-
-    Raises:
-      ConfigError: it is no folder of records, or a file has another size.
-    """
+    """Compares all files of a folder with what was written; gives the exit status."""
     packed = Packed(folder)
     try:
-        count, said = len(packed), packed.description["arrays"]
+        count, arrays = len(packed), packed.description["arrays"]
     except (ValueError, OSError) as error:
         raise ConfigError(f"--verify: {error}") from error
     root = Path(folder).expanduser()
     wrong = [
         array["file"]
-        for array in said.values()
+        for array in arrays.values()
         if digest(root / array["file"]) != array["sha256"]
     ]
     if wrong:
@@ -289,5 +215,5 @@ def verify(folder: str) -> int:
             file=sys.stderr,
         )
         return 1
-    print(f"{folder}: {count:,} records, {len(said)} file(s), all as written.")
+    print(f"{folder}: {count:,} records, {len(arrays)} file(s), all as written.")
     return 0

@@ -1,4 +1,4 @@
-"""Making textures of photographs: on the device in batches, or by a program."""
+"""Makes textures of photographs: on the device in batches, or by a program."""
 
 import functools
 import hashlib
@@ -22,7 +22,7 @@ from jax_rcl.cli.prepare.work import in_threads, whole
 from jax_rcl.data import host_ops
 
 SHARE = 64
-"""Most textures that each device makes at a time."""
+"""Textures that each device makes at a time, at most."""
 
 
 class Job(NamedTuple):
@@ -42,7 +42,7 @@ class Job(NamedTuple):
         return f"{self.image.parent.name}/{self.image.name}"
 
     def digest(self, seed: int) -> bytes:
-        """32 random bytes that belong to the seed and the name, for ever."""
+        """32 random bytes that depend on the seed and the name alone."""
         return hashlib.sha256(f"{seed}/{self.name}".encode()).digest()
 
 
@@ -68,20 +68,16 @@ def squares_of(
     """The square in the middle of a photograph, and one at a random place.
 
     They are cut at the photograph's own resolution; one that is smaller than the
-    squares is enlarged first, until they just fit.
-
-    Args:
-      image: RGB.
-      patch: side of the squares.
-      digest: of which bytes 8 to 24 say where the random one is.
+    squares is enlarged first, until they just fit. Bytes 8 to 24 of `digest` decide
+    where the random one is.
     """
     shorter = min(image.size)
     if shorter < patch:
         width, height = (max(patch, side * patch // shorter) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
-    # Deviation: the authors draw below an upper bound that is itself left out, so that
-    # the last place along each side never comes.
+    # Deviation: the authors' upper bound is exclusive, so that the last place along a
+    # side is never drawn.
     words = np.frombuffer(digest[8:24], "<u8")
     room = np.array(pixels.shape[:2]) - patch
     drawn = [
@@ -118,8 +114,8 @@ def by_quilting(
     mesh = parallel.make_mesh()
     count = min(SHARE, -(-len(jobs) // mesh.size)) * mesh.size
     chunks = [jobs[first : first + count] for first in range(0, len(jobs), count)]
-    one = functools.partial(quilted, quilting)
-    quilt = jax.jit(parallel.over_shares(jax.vmap(one), mesh, whole=0))
+    one = functools.partial(quilt, quilting)
+    quilt_all = jax.jit(parallel.over_shares(jax.vmap(one), mesh, whole=0))
     read = functools.partial(squares_or_reason, settings=settings)
     failures: list[str] = []
     bar = tqdm.tqdm(total=len(jobs), desc="quilting", unit="texture", delay=1)
@@ -130,7 +126,9 @@ def by_quilting(
                 found = dict(zip(chunk, coming, strict=True))
                 failures += [text for text in found.values() if isinstance(text, str)]
                 good = {j: s for j, s in found.items() if not isinstance(s, str)}
-                textures = quilt(parallel.put(batch_of(good, settings, count), mesh))
+                textures = quilt_all(
+                    parallel.put(batch_of(good, settings, count), mesh)
+                )
                 coming = pool.map(read, after)
                 rows = parallel.fetch(textures)[: len(good)]
                 list(pool.map(save, rows, [job.target for job in good]))
@@ -146,7 +144,7 @@ def batch_of(
     settings: Settings,
     count: int,
 ) -> tuple[UInt32[np.ndarray, "n 2"], UInt8[np.ndarray, "n 2 p p 3"]]:
-    """Random keys and squares of jobs, filled up with zeros to `count` rows."""
+    """Random keys and squares of jobs, padded with zeros to `count` rows."""
     keys = np.zeros((count, 2), np.uint32)
     batch = np.zeros((count, 2, settings.patch, settings.patch, 3), np.uint8)
     for row, (job, pair) in enumerate(squares.items()):
@@ -155,13 +153,13 @@ def batch_of(
     return keys, batch
 
 
-def quilted(
+def quilt(
     quilting: Quilting, example: tuple[UInt32[Array, "2"], UInt8[Array, "2 p p 3"]]
 ) -> UInt8[Array, "s s 3"]:
-    """One texture: pixels of the two squares, in the places that quilting gives them.
+    """One texture: pixels of the two squares, where quilting places them.
 
-    Blocks are compared in whole numbers, so that the batch that an image is in has no
-    influence on its texture.
+    Blocks are compared in whole numbers, so that a texture does not depend on the batch
+    that its photograph is in.
     """
     words, squares = example
     key = jax.random.wrap_key_data(words, impl="threefry2x32")
@@ -173,12 +171,12 @@ def quilted(
 
 def by_program(program: str, settings: Settings, jobs: Sequence[Job]) -> list[str]:
     """Makes textures with texture-synthesis, called as the authors call it."""
-    one = functools.partial(synthesised, program, settings)
+    one = functools.partial(synthesise, program, settings)
     title = Path(program).name
     return in_threads(one, jobs, threads=settings.workers, title=title, unit="texture")
 
 
-def synthesised(program: str, settings: Settings, job: Job) -> str:
+def synthesise(program: str, settings: Settings, job: Job) -> str:
     """Makes one texture; gives the reason where that fails, or nothing."""
     squares = squares_or_reason(job, settings)
     if isinstance(squares, str):
@@ -194,8 +192,8 @@ def synthesised(program: str, settings: Settings, job: Job) -> str:
             call, stdin=subprocess.DEVNULL, capture_output=True, errors="replace"
         )
         if done.returncode:
-            said = done.stderr.strip().splitlines() or ["it says nothing"]
-            return f"{job.image}: {program} ended with {done.returncode}: {said[-1]}"
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            return f"{job.image}: {program} ended with {done.returncode}: {lines[-1]}"
         try:
             texture = np.asarray(host_ops.decode(target))
         except ValueError:

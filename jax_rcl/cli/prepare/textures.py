@@ -12,32 +12,32 @@ from pathlib import Path
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.cli.prepare.synthesis import Job, Settings, by_program, by_quilting
 from jax_rcl.cli.prepare.work import folders_in, whole
-from jax_rcl.cli.shared import exit_status
+from jax_rcl.cli.shared import exit_status, make_parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import class_folders, images_in
 
 QUILTING = "quilting"
-"""Name of the tool that is part of jax_rcl; any other is a program's."""
+"""Name of the tool that is part of jax_rcl; any other is a program."""
 
 SETTINGS = "textures.json"
 """File in a folder of textures that says how they were made."""
 
 NAMED = 20
-"""Failures that are named; of more, the number is given."""
+"""Failures that are listed; the others are counted."""
 
 DESCRIPTION = """\
 Makes the texture of every photograph: <out>/<class>/<stem>.png.
 
 The images are in class folders, or in train/ and val/ with class folders below them,
-which the textures then are in, too. What --tool makes a texture of are two squares of
-the photograph, in its middle and at a random place, drawn by --seed and the names of
-its class and file alone. Textures that are there are kept: the same command again
-continues, or says that there is nothing to do.
+and so are the textures. --tool makes a texture of two squares of the photograph: one in
+its middle and one at a random place, which depends on --seed and the names of its class
+and file alone. Existing textures are kept: the same command again continues, or says
+that there is nothing to do.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status, see `work.status_of`.
+    """Runs the command; gives the exit status.
 
     1 also says that some textures could not be made; they are named.
     """
@@ -47,38 +47,46 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="jax-rcl prepare textures",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = make_parser("prepare textures", DESCRIPTION)
+    parser.add_argument(
+        "--images", required=True, metavar="DIR", help="folder of the photographs"
     )
-    parser.add_argument("--images", required=True, help="folder of the photographs")
-    parser.add_argument("--out", required=True, help="folder of the textures")
-    parser.add_argument("--size", type=int, default=224, help="of textures (224)")
-    parser.add_argument("--patch", type=int, default=96, help="of the squares (96)")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the textures"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=224,
+        help="side of the textures in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--patch",
+        type=int,
+        default=96,
+        help="side of the squares that they are made of (default: %(default)s)",
+    )
     parser.add_argument(
         "--tool",
         default=QUILTING,
-        help=f"{QUILTING} (default, on the device), or the program texture-synthesis",
+        help=f"{QUILTING}, on the device, or the path of the program "
+        f"texture-synthesis (default: {QUILTING})",
     )
     parser.add_argument(
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
-        help="threads that read and write, or programs at a time (CPU cores)",
+        help="threads that read and write, or programs at a time (default: one a CPU "
+        "core)",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the draws (default: %(default)s)"
+    )
     return parser.parse_args(argv)
 
 
 def prepare(arguments: argparse.Namespace) -> int:
-    """Makes the textures that are not there; gives the exit status.
-
-    Raises:
-      ConfigError: settings that cannot work, or folders that do not hold what they
-        should.
-    """
+    """Makes the textures that are missing; gives the exit status."""
     images, out = (Path(p).expanduser() for p in (arguments.images, arguments.out))
     settings = Settings(
         arguments.size, arguments.patch, arguments.seed, arguments.workers
@@ -94,11 +102,11 @@ def prepare(arguments: argparse.Namespace) -> int:
     done = f"{made:,} made, {kept:,} were there" if new else "nothing to do"
     print(f"{out}: textures of {len(jobs):,} photographs; {done}.", flush=True)
     if failures:
-        complain_of(failures)
+        print_failures(failures)
     return 1 if failures else 0
 
 
-def complain_of(failures: Sequence[str]) -> None:
+def print_failures(failures: Sequence[str]) -> None:
     """Names the photographs without a texture, and why."""
     lines = [f"textures that could not be made: {len(failures):,}", *failures[:NAMED]]
     if len(failures) > NAMED:
@@ -107,11 +115,7 @@ def complain_of(failures: Sequence[str]) -> None:
 
 
 def synthesis(tool: str, settings: Settings) -> Callable[[Sequence[Job]], list[str]]:
-    """What makes textures of jobs, and gives for each why it failed, or nothing.
-
-    Raises:
-      ConfigError: no such tool, or settings that cannot work.
-    """
+    """The function that makes textures of jobs and gives the reasons of failures."""
     for name in ("size", "patch", "workers"):
         if getattr(settings, name) < 1:
             raise ConfigError(
@@ -126,17 +130,17 @@ def synthesis(tool: str, settings: Settings) -> Callable[[Sequence[Job]], list[s
     program = shutil.which(os.path.expanduser(tool))
     if program is None:
         raise ConfigError(
-            f"--tool {tool} is no program; write {QUILTING}, or name the path of "
+            f"--tool {tool} is not a program; write {QUILTING}, or name the path of "
             f"texture-synthesis (https://github.com/EmbarkStudios/texture-synthesis)."
         )
     return functools.partial(by_program, program, settings)
 
 
 def check_settings(out: Path, tool: str, settings: Settings) -> None:
-    """Makes sure that all textures of a folder are made alike; notes how.
+    """Notes how the textures of a folder are made.
 
     Raises:
-      ConfigError: those that are there were made otherwise.
+      ConfigError: those that are there were made with other settings.
     """
     file, tool = out / SETTINGS, Path(tool).name
     wanted = {
@@ -150,8 +154,8 @@ def check_settings(out: Path, tool: str, settings: Settings) -> None:
     except ValueError as error:
         raise ConfigError(
             f"{file}, which says how textures were made, is damaged: {error}. Remove "
-            "it if they were made with the flags of this command, or choose another "
-            "--out."
+            f"it if they were made with the flags of this command, or choose another "
+            f"--out."
         ) from error
     if found != wanted:
         flags = " ".join(f"--{name}={value}" for name, value in found.items())
@@ -177,7 +181,7 @@ def jobs_of(images: Path, out: Path) -> list[Job]:
     """
     if out.resolve().is_relative_to(images.resolve()):
         raise ConfigError(
-            f"--out {out} lies inside of --images {images}; choose a folder elsewhere."
+            f"--out {out} lies inside --images {images}; choose a folder elsewhere."
         )
     jobs: dict[Path, Job] = {}
     for folder in class_folders_below(images):

@@ -1,4 +1,4 @@
-"""Class folders in a second place: links to them, or copies of what is in them."""
+"""Class folders in a second place: links to them, or copies of their images."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from jax_rcl.data.records import THREADS
 
 
 class Part(NamedTuple):
-    """Class folders that lie side by side, here and there.
+    """Class folders that lie side by side, such as those of a split.
 
     Attributes:
       name: such as `train` or `noise/shot_noise/3`, also the path below `out`.
@@ -24,13 +24,12 @@ class Part(NamedTuple):
     source: Path
 
 
-def linked(parts: Sequence[Part], out: Path, classes: Sequence[str]) -> tuple[int, int]:
+def link_classes(
+    parts: Sequence[Part], out: Path, classes: Sequence[str]
+) -> tuple[int, int]:
     """Links class folders; gives how many links were made and how many were there.
 
     Links are relative, so that both trees can be moved or mounted together.
-
-    Raises:
-      ConfigError: something else has the name of a link.
     """
     wanted = {
         out / part.name / name: part.source / name for part in parts for name in classes
@@ -43,7 +42,7 @@ def linked(parts: Sequence[Part], out: Path, classes: Sequence[str]) -> tuple[in
 
 
 def target_of(link: Path, source: Path) -> str:
-    """What a link says: the way from its folder, where there is one."""
+    """The path that a link holds: relative to its folder, where that is possible."""
     source = source.resolve()
     try:
         return os.path.relpath(source, link.parent.resolve())
@@ -52,28 +51,22 @@ def target_of(link: Path, source: Path) -> str:
 
 
 def is_link(link: Path, source: Path) -> bool:
-    """Whether the link is there already.
-
-    Raises:
-      ConfigError: something else is.
-    """
+    """Whether the link exists already; raises ConfigError if something else does."""
     if not os.path.lexists(link):
         return False
     if link.is_symlink() and link.resolve() == source.resolve():
         return True
-    what = f"a link to {os.readlink(link)}" if link.is_symlink() else "no link"
+    what = f"a link to {os.readlink(link)}" if link.is_symlink() else "not a link"
     raise ConfigError(
-        f"{link} is {what}, where a link to {source} shall be. Delete it, choose "
+        f"{link} is {what}, where a link to {source} should be. Delete it, choose "
         f"another --out, or write --mode=copy to complete copies."
     )
 
 
-def copied(parts: Sequence[Part], out: Path, classes: Sequence[str]) -> tuple[int, int]:
-    """Copies image files; gives how many were copied and how many were there.
-
-    Raises:
-      ConfigError: something else has the name of a copy.
-    """
+def copy_classes(
+    parts: Sequence[Part], out: Path, classes: Sequence[str]
+) -> tuple[int, int]:
+    """Copies image files; gives how many were copied and how many were there."""
     wanted = {
         out / part.name / name / Path(path).name: Path(path)
         for part in parts
@@ -102,24 +95,20 @@ def is_foreign(folder: Path) -> bool:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         what = f"a link to {os.readlink(folder)}" if folder.is_symlink() else "a file"
         raise ConfigError(
-            f"{folder} is {what}, where a folder of copies shall be. Delete it, choose "
-            f"another --out, or write --mode=link."
+            f"{folder} is {what}, where a folder of copies should be. Delete it, "
+            f"choose another --out, or write --mode=link."
         )
     return False
 
 
 def is_copy(file: Path, source: Path) -> bool:
-    """Whether the copy is there already, by its size.
-
-    Raises:
-      ConfigError: a file of another size is.
-    """
+    """Whether the copy exists already; raises ConfigError if its size differs."""
     if not os.path.lexists(file):
         return False
     found, wanted = file.stat().st_size if file.is_file() else -1, source.stat().st_size
     if found == wanted:
         return True
     raise ConfigError(
-        f"{file} is there but no copy of {source}: {found:,} bytes, expected "
+        f"{file} exists but is not a copy of {source}: {found:,} bytes, expected "
         f"{wanted:,}. Delete it, or choose another --out."
     )

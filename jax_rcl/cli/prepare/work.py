@@ -1,4 +1,4 @@
-"""What the commands share: files that are whole, work in threads."""
+"""Files that are written whole or not at all, and work in threads."""
 
 import contextlib
 import os
@@ -14,17 +14,17 @@ Result = TypeVar("Result")
 
 
 def folders_in(folder: Path) -> frozenset[str]:
-    """Names of the folders directly in a folder; hidden ones are left out."""
+    """Names of the folders directly in a folder, without hidden ones."""
     with os.scandir(folder) as entries:
         return frozenset(e.name for e in entries if e.name[0] != "." and e.is_dir())
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which gets its name when the block is through.
+    """A temporary path beside `path`, renamed to it when the block ends.
 
-    So `path` holds all of the file or does not exist. What an interruption leaves under
-    the temporary name, hidden and no image by its suffix, the next attempt overwrites.
+    So `path` holds the whole file or does not exist. What an interruption leaves under
+    the temporary name, which is hidden and not an image's, the next attempt overwrites.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -43,9 +43,9 @@ def in_threads(
     title: str,
     unit: str = "file",
 ) -> list[Result]:
-    """The function of every item, in order, under a bar that says how long it takes.
+    """The function of every item, in order, under a progress bar.
 
-    What the function raises ends the work and comes out of here.
+    What the function raises ends the work and is raised here.
     """
     with (
         tqdm.tqdm(total=len(items), desc=title, unit=unit, delay=1) as bar,

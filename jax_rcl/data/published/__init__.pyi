@@ -7,6 +7,7 @@ from . import files as files
 from . import grouped as grouped
 from . import imagenet as imagenet
 from . import stl10 as stl10
+from . import tables as tables
 from . import tiny_imagenet as tiny_imagenet
 from . import zappos as zappos
 from .celeba import CelebA as CelebA

@@ -9,12 +9,18 @@ import numpy as np
 from PIL import Image
 
 from jax_rcl.data import host_ops
-from jax_rcl.data.folders import check_size
-from jax_rcl.data.published.grouped import PART_OF, PARTS, InGroups, Part, Table
-from jax_rcl.data.records import check_choice
+from jax_rcl.data.published.grouped import PART_OF, InGroups, Part, Table
+from jax_rcl.data.published.tables import bad_line, read_lines
+from jax_rcl.ranges import Count, ranged
+
+MISSING = (
+    "CelebA.folder names the folder with img_align_celeba/, list_attr_celeba.txt and "
+    "list_eval_partition.txt"
+)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class CelebA(InGroups):
     """202,599 faces, 178 wide and 218 high, with 40 attributes (Liu et al. 2015).
 
@@ -24,8 +30,7 @@ class CelebA(InGroups):
     (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html).
 
     Attributes:
-      folder: path of the folder.
-      split: `train`, `val` or `test` of the published partition.
+      split: a part of the published partition.
       size: width of the images.
       label: attribute that is the label.
       confounder: attribute that the label is confounded with.
@@ -35,22 +40,17 @@ class CelebA(InGroups):
 
     folder: str
     split: Part = "train"
-    size: int = 224
+    size: Count = 224
     label: str = "Blond_Hair"
     confounder: str = "Male"
     frame: Literal["square", "whole"] = "square"
     # Deviation: the released code of Fu et al. 2022 crops to a height of 178 and a
     # width of 218, which is wider than the images; `whole` is what it meant.
 
-    def __post_init__(self) -> None:
-        check_choice("CelebA.split", self.split, PARTS)
-        check_choice("CelebA.frame", self.frame, ("square", "whole"))
-        check_size("CelebA.size", self.size)
-
     @functools.cached_property
     def table(self) -> Table:
         """The examples of all splits."""
-        root = Path(self.folder).expanduser()
+        root = self.root
         names, images, values = _attributes(root)
         for setting in ("label", "confounder"):
             if getattr(self, setting) not in names:
@@ -74,8 +74,8 @@ class CelebA(InGroups):
             (f"not {self.confounder}", self.confounder),
         )
 
-    def shaped(self, image: Image.Image) -> Image.Image:
-        """The part of an image that `frame` says, in the size of the records."""
+    def resized(self, image: Image.Image) -> Image.Image:
+        """What `frame` keeps of an image, in the size of the records."""
         if self.frame == "square":
             return host_ops.center_square(image, self.size)
         height = self.size * image.height // image.width
@@ -86,22 +86,21 @@ class CelebA(InGroups):
 @functools.cache
 def _attributes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
     """Names of the attributes, names of the images, and which have which [m, a]."""
-    path, lines = _lines(root, "list_attr_celeba.txt")
-    count, header = [*lines, "", ""][:2]
-    names, rows = tuple(header.split()), lines[2:]
+    path = root / "list_attr_celeba.txt"
+    numbered = read_lines(path, MISSING)
+    (_, count), (_, header) = next(numbered, (0, "")), next(numbered, (0, ""))
+    names, rows = tuple(header.split()), list(numbered)
     if count.strip() != str(len(rows)):
         raise ValueError(
             f"{path} lists {len(rows)} images, but its first line promises {count!r}: "
             f"it is incomplete. Get it again."
         )
     images, table = [], np.empty((len(rows), len(names)), bool)
-    for place, row in enumerate(rows):
+    for place, (number, row) in enumerate(rows):
         image, *values = row.split() or [""]
         if not len(names) == len(values) == values.count("1") + values.count("-1"):
-            raise ValueError(
-                f"line {place + 3} of {path} is no image with {len(names)} values of 1 "
-                f"or -1; get the file again."
-            )
+            expected = f"an image with {len(names)} values of 1 or -1"
+            raise bad_line(path, number, row, expected)
         images.append(image)
         table[place] = [value == "1" for value in values]
     return names, tuple(images), table
@@ -110,24 +109,11 @@ def _attributes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarra
 @functools.cache
 def _partition(root: Path) -> dict[str, str]:
     """The part that each image belongs to."""
-    path, lines = _lines(root, "list_eval_partition.txt")
-    part_of = {}
-    for number, line in enumerate(lines, start=1):
+    path, part_of = root / "list_eval_partition.txt", {}
+    for number, line in read_lines(path, MISSING):
         image, part = [*line.split(), "", ""][:2]
         if part not in ("0", "1", "2"):
-            raise ValueError(
-                f"line {number} of {path} is no image with 0, 1 or 2 for train, val or "
-                f"test; get the file again."
-            )
+            expected = "an image with 0, 1 or 2 for train, val or test"
+            raise bad_line(path, number, line, expected)
         part_of[image] = PART_OF[part]
     return part_of
-
-
-def _lines(root: Path, name: str) -> tuple[Path, list[str]]:
-    path = root / name
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist; CelebA.folder names the folder with "
-            f"img_align_celeba/, list_attr_celeba.txt and list_eval_partition.txt."
-        )
-    return path, path.read_text().splitlines()

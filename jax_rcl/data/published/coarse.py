@@ -1,8 +1,8 @@
-"""Coarse classes made of fine ones, as data: CIFAR's, MNIST's, Tiny ImageNet's.
+"""Coarse classes made of fine ones: CIFAR's, MNIST's, Tiny ImageNet's.
 
 Train on the coarse labels, `coarsened(source, CIFAR10)`, in a config
 `node(Relabel, source, **vars(CIFAR10))`; ask the encoder for the fine ones later. The
-maps are those of Fu et al. 2022 (https://arxiv.org/abs/2204.07596) and their code,
+maps are those of Fu et al. 2022 (https://arxiv.org/abs/2204.07596) and their code;
 Fashion-MNIST's is ours.
 """
 
@@ -39,12 +39,7 @@ class CoarseMap:
     def of_members(
         cls, name: str, members: Mapping[str, tuple[int, ...]]
     ) -> "CoarseMap":
-        """The map that gives each coarse class, by name, the fine classes listed.
-
-        Raises:
-          ValueError: if one of the fine classes up to the highest that is listed is in
-            no coarse class or in two.
-        """
+        """The map that gives each coarse class, by name, the fine classes listed."""
         of = {}
         for coarse, (coarse_name, fine_classes) in enumerate(members.items()):
             for fine in fine_classes:
@@ -72,13 +67,7 @@ class CoarseMap:
         )
 
     def check(self, source: Source) -> None:
-        """Makes sure that every class of a source has its coarse class, and no more.
-
-        Nothing is compared with a source that names no classes.
-
-        Raises:
-          ValueError: naming the map, the source and the classes that are missing.
-        """
+        """Raises ValueError unless the map fits the classes that a source names."""
         names, count = source.class_names, len(self.mapping)
         if not names or count == len(names):
             return
@@ -96,7 +85,7 @@ class CoarseMap:
         )
 
 
-# The released code calls them vehicles and animals in the opposite order of their ids.
+# The released code names vehicles and animals in the opposite order of their ids.
 CIFAR10 = CoarseMap.of_members(
     "cifar10", {"animals": (2, 3, 4, 5, 6, 7), "vehicles": (0, 1, 8, 9)}
 )

@@ -15,19 +15,19 @@ from PIL import Image
 
 from jax_rcl.data import formats, host_ops
 from jax_rcl.data.archives import data_folder, fetch
-from jax_rcl.data.folders import check_size
 from jax_rcl.data.published.files import EMOJI
-from jax_rcl.data.records import balanced_share, check_choice
-from jax_rcl.data.sources import SPLITS, InMemory, Split
+from jax_rcl.data.records import Held, Seed, balanced_share
+from jax_rcl.data.sources import InMemory, Split
+from jax_rcl.ranges import Count, Share, ranged
 
 LEAST = 10
-"""Objects that a subgroup has at least, to be a class."""
+"""Objects that a subgroup needs to be a class."""
 
-# Skin tones are patches of colour, to be combined with others: no objects.
+# Skin tones are patches of colour to combine with others, not objects.
 _NO_OBJECT = "Component"
 
 # A man, a woman and a person who do the same, or a family whose child is a boy or a
-# girl, differ in a few pixels: code points that are read as one, the person or child.
+# girl, differ in a few pixels: these code points are read as the person or the child.
 _ONE_FIGURE = {
     "1F468": "1F9D1",
     "1F469": "1F9D1",
@@ -38,7 +38,7 @@ _ONE_FIGURE = {
 }
 _GENDER_SIGN = re.compile("-200D-264[02]-FE0F")
 
-# Territories under another one's flag: the pictures are the same, bit for bit.
+# Territories under another one's flag: the pictures are identical, bit for bit.
 _SAME_FLAGS = (
     ("flag-au", "flag-hm"),
     ("flag-io", "flag-dg"),
@@ -52,6 +52,7 @@ _FLAG_KIND = {name: names[0] for names in _SAME_FLAGS for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Emoji(InMemory):
     """1,906 objects as Google (Noto) or Twitter (Twemoji) draws them, in colour, 64x64.
 
@@ -65,53 +66,34 @@ class Emoji(InMemory):
     Record i is the same object in both styles. There is no published split: a share of
     every subgroup, drawn by `seed`, is held out, the same objects in both styles and
     with both kinds of labels. Objects that look alike fall on the same side: skin tones
-    and genders of a figure, families, flags that are equal. So nothing of the test
-    split is seen in training, in neither style. Classes differ in size: of the groups,
-    People & Body has 386 objects, Activities 85.
+    and genders of a figure, families, flags that are equal. So training shows nothing
+    of the test split in either style. Classes differ in size: of the groups, People &
+    Body has 386 objects, Activities 85.
 
     Attributes:
       vendor: whose drawings, `google` or `twitter`.
       split: `train`, or `test` for what is held out.
       size: height and width; other than 64 by bicubic resizing.
       labels: the 9 groups, such as Food & Drink, or the 58 `subgroup`s that have 10
-        objects or more, such as food-fruit; objects of the others are left out.
+        objects or more, such as food-fruit; others are omitted.
       folder: where the archive or the package lies; None for $JAX_RCL_DATA or
         ~/.cache/jax_rcl.
-      held_out: fraction of every subgroup in `test`, in (0, 1).
-      seed: of the draw.
-      background: colour that the transparent drawings are laid on, red, green and blue
-        in [0, 1].
+      held_out: fraction of every subgroup in `test`.
+      background: colour that the transparent drawings are laid on, red, green and blue.
       variants: `train` adds the drawings of 5 skin tones (or 25 pairs of them) to the
-        train split, behind the objects themselves; they make People & Body six times as
+        train split, after the objects themselves; they make People & Body six times as
         large. The test split has none.
     """
 
     vendor: Literal["google", "twitter"]
     split: Split = "train"
-    size: int = 64
+    size: Count = 64
     labels: Literal["group", "subgroup"] = "group"
     folder: str | None = None
-    held_out: float = 0.2
-    seed: int = 0
-    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    held_out: Held = 0.2
+    seed: Seed = 0
+    background: tuple[Share, Share, Share] = (1.0, 1.0, 1.0)
     variants: Literal["none", "train"] = "none"
-
-    def __post_init__(self) -> None:
-        check_choice("Emoji.vendor", self.vendor, tuple(EMOJI))
-        check_choice("Emoji.split", self.split, SPLITS)
-        check_choice("Emoji.labels", self.labels, ("group", "subgroup"))
-        check_choice("Emoji.variants", self.variants, ("none", "train"))
-        check_size("Emoji.size", self.size)
-        if not 0 < self.held_out < 1:
-            raise ValueError(
-                f"Emoji.held_out is {self.held_out}; it must lie between 0 and 1, such "
-                f"as 0.2 for a fifth of every subgroup."
-            )
-        if not all(0 <= level <= 1 for level in self.background):
-            raise ValueError(
-                f"Emoji.background is {self.background}; red, green and blue must be "
-                f"in [0, 1]. White is (1.0, 1.0, 1.0), mid-gray (0.5, 0.5, 0.5)."
-            )
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
@@ -135,7 +117,7 @@ class Emoji(InMemory):
         """Words of the Unicode name and of the short names of each record's object.
 
         Lower-case, each once, sorted: ("face", "grinning"). Names of classes are not
-        added, but a name may tell its class: every flag's has the word "flag".
+        added, but a name may reveal its class: every flag's has the word "flag".
         """
         return tuple(row.keywords for row in self._rows[0])
 
@@ -171,13 +153,13 @@ class _Drawing(NamedTuple):
 
 
 class _Package(NamedTuple):
-    """What is needed of a vendor's package: its objects, and its images, encoded."""
+    """The objects of a vendor's package and its encoded images, by file name."""
 
     objects: tuple[_Drawing, ...]
     images: dict[str, bytes]
 
 
-def _drawing(entry: dict[str, Any]) -> _Drawing:
+def _read_drawing(entry: dict[str, Any]) -> _Drawing:
     words = " ".join((entry["name"], *entry["short_names"])).lower()
     code = _GENDER_SIGN.sub("", entry.get("obsoleted_by") or entry["unified"])
     figures = "-".join(_ONE_FIGURE.get(point, point) for point in code.split("-"))
@@ -224,7 +206,7 @@ def _package(vendor: str, root: Path) -> _Package:
         for entry in json.loads(files["emoji.json"])
         if entry["category"] != _NO_OBJECT and _drawn_by_both(entry)
     ]
-    objects = tuple(map(_drawing, entries))
+    objects = tuple(map(_read_drawing, entries))
     wanted = [file for x in objects for file in (x.file, *x.variants)]
     if missing := [x for x in wanted if f"{folder}/{x}" not in files]:
         raise ValueError(
@@ -276,6 +258,6 @@ def _images(
             drawn = np.asarray(image.convert("RGBA"), np.float32)
         share = drawn[..., 3:] / 255
         laid = np.rint(share * drawn[..., :3] + (1 - share) * below).astype(np.uint8)
-        # First laid on, then resized: colours of what is transparent mean nothing.
+        # Resized last, as the colours of transparent pixels mean nothing.
         images.append(laid if len(laid) == size else host_ops.fit(laid, size))
     return np.stack(images)

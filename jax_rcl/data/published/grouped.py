@@ -5,7 +5,6 @@ behind a water bird, the sex of a person with blond hair. Records have `image`, 
 and `group` = label · c + confounder, of c values of the confounder.
 """
 
-import csv
 import dataclasses
 import functools
 from pathlib import Path
@@ -15,12 +14,15 @@ import numpy as np
 from jaxtyping import Int32
 
 from jax_rcl.core import Source
-from jax_rcl.data.folders import InFiles, check_size
-from jax_rcl.data.records import Record, check_choice, labels_of
+from jax_rcl.data.folders import InFiles
+from jax_rcl.data.published.tables import Csv, read_csv
+from jax_rcl.data.records import Record
+from jax_rcl.data.wrappers import Around
+from jax_rcl.ranges import Count, ranged
 
 Part = Literal["train", "val", "test"]
 PARTS = get_args(Part)
-# As tables write the parts.
+# How tables write the parts.
 PART_OF = {"0": "train", "1": "val", "2": "test"} | {
     name: part
     for part, names in (
@@ -33,16 +35,7 @@ PART_OF = {"0": "train", "1": "val", "2": "test"} | {
 
 
 class Table(NamedTuple):
-    """The examples of a data set, of one part or of all.
-
-    Attributes:
-      paths: of the image files.
-      parts: the part that each belongs to.
-      labels: int32 [m].
-      confounders: int32 [m].
-      class_names: what each label means.
-      confounder_names: what each confounder means.
-    """
+    """The examples of a data set: of each its file, its part, label and confounder."""
 
     paths: tuple[str, ...]
     parts: tuple[str, ...]
@@ -102,6 +95,7 @@ class InGroups(InFiles):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Grouped(InGroups):
     """A folder of images and a table of comma-separated values that describes them.
 
@@ -111,8 +105,7 @@ class Grouped(InGroups):
     numeric or alphabetic order. Splits are 0, 1, 2 or train, val, test.
 
     Attributes:
-      folder: path of the folder; image files are named relative to it.
-      split: `train`, `val` or `test`.
+      folder: image files are named relative to it.
       size: height and width of the images.
       table_file: name of the table in the folder.
       image: column with the file.
@@ -125,7 +118,7 @@ class Grouped(InGroups):
 
     folder: str
     split: Part = "train"
-    size: int = 224
+    size: Count = 224
     table_file: str = "metadata.csv"
     image: str = "img_filename"
     label: str = "y"
@@ -134,87 +127,49 @@ class Grouped(InGroups):
     names: tuple[str, ...] = ("landbird", "waterbird")
     confounder_names: tuple[str, ...] = ("land", "water")
 
-    def __post_init__(self) -> None:
-        check_choice("Grouped.split", self.split, PARTS)
-        check_size("Grouped.size", self.size)
-
     @functools.cached_property
     def table(self) -> Table:
         """The examples of all splits."""
-        root = Path(self.folder).expanduser()
-        path = root / self.table_file
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} does not exist; Grouped.folder names the folder of the table, "
-                f"Grouped.table_file the table in it."
-            )
-        settings = ("image", "label", "confounder", "partition")
-        columns = tuple((name, getattr(self, name)) for name in settings)
-        return _described(root, path, columns, self.names, self.confounder_names)
+        root = self.root
+        columns = (self.image, self.label, self.confounder, self.partition)
+        table = read_csv(
+            root / self.table_file,
+            columns,
+            "Grouped.folder names the folder of the table, Grouped.table_file its file",
+            "Name its columns by Grouped.image, label, confounder and partition",
+        )
+        labels, names = _encode(table, self.label, self.names)
+        confounders, confounder_names = _encode(
+            table, self.confounder, self.confounder_names
+        )
+        return Table(
+            tuple(str(root / image) for image in table.column(self.image)),
+            tuple(table.codes(self.partition, PART_OF)),
+            labels,
+            confounders,
+            names,
+            confounder_names,
+        )
 
 
-def _described(
-    root: Path,
-    path: Path,
-    columns: tuple[tuple[str, str], ...],
-    names: tuple[str, ...],
-    confounder_names: tuple[str, ...],
-) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        for setting, column in columns:
-            if column not in (reader.fieldnames or ()):
-                raise ValueError(
-                    f"{path} has no column {column!r}; it has "
-                    f"{', '.join(map(repr, reader.fieldnames or ()))}. Name one by "
-                    f"Grouped.{setting}."
-                )
-        rows = [[row[column] or "" for _, column in columns] for row in reader]
-    images, *values, parts = zip(*rows, strict=True) if rows else ((),) * 4
-    (_, label), (_, confounder), (_, partition) = columns[1:]
-    for row, part in enumerate(parts, start=1):
-        if part not in PART_OF:
-            raise ValueError(
-                f"column {partition!r} of {path} holds {part!r} in row {row}; expected "
-                f"{', '.join(PART_OF)}."
-            )
-    labels, names = _coded(values[0], names, f"column {label!r} of {path}")
-    where = f"column {confounder!r} of {path}"
-    confounders, confounder_names = _coded(values[1], confounder_names, where)
-    return Table(
-        tuple(str(root / image) for image in images),
-        tuple(PART_OF[part] for part in parts),
-        labels,
-        confounders,
-        names,
-        confounder_names,
-    )
-
-
-def _coded(
-    values: tuple[str, ...], names: tuple[str, ...], where: str
+def _encode(
+    table: Csv, column: str, names: tuple[str, ...]
 ) -> tuple[Int32[np.ndarray, " m"], tuple[str, ...]]:
-    """The number of each value, and what the numbers mean."""
+    """The number of each value of a column, and what the numbers mean."""
+    values = table.column(column)
     if not names and all(value.isdecimal() for value in values):
         names = tuple(str(i) for i in range(1 + max(map(int, values), default=-1)))
     names = names or tuple(sorted(set(values)))
     numbers = {str(i): i for i in range(len(names))}
     numbers |= {name: i for i, name in enumerate(names)}
-    for row, value in enumerate(values, start=1):
-        if value not in numbers:
-            raise ValueError(
-                f"{where} holds {value!r} in row {row}; expected 0 to "
-                f"{len(names) - 1}, or {', '.join(map(repr, names))}. Correct the "
-                f"table or the names."
-            )
-    return np.array([numbers[value] for value in values], np.int32), names
+    return np.array(table.codes(column, numbers), np.int32), names
 
 
 @dataclasses.dataclass(frozen=True)
-class WithGroups:
-    """A source with groups that were found by someone, in the place of its own.
+class WithGroups(Around):
+    """A source with groups from a file instead of its own.
 
-    For training that protects groups nobody labelled: save what
+    For training that protects groups that nobody labelled: save what
     `evaluate.recovery.inferred_groups` finds, `numpy.save("groups.npy", found)`, and
     train `GroupDRO` on them.
 
@@ -233,18 +188,9 @@ class WithGroups:
         """What each label means."""
         return self.source.class_names
 
-    @property
-    def all_labels(self) -> Int32[np.ndarray, " m"]:
-        """The labels of all records."""
-        return labels_of(self.source)
-
     @functools.cached_property
     def all_groups(self) -> Int32[np.ndarray, " m"]:
-        """The groups of all records.
-
-        Raises:
-          ValueError: the file has another number of them, or one that has no name.
-        """
+        """The groups of all records."""
         found = np.load(Path(self.file).expanduser(), allow_pickle=False)
         m, k = len(self.source), len(self.group_names)
         if found.shape != (m,) or not np.issubdtype(found.dtype, np.integer):
@@ -258,9 +204,6 @@ class WithGroups:
                 f"must be in [0, {k}), as there are {k} group_names."
             )
         return found.astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def __getitem__(self, index: int) -> Record:
         return {**self.source[index], "group": self.all_groups[index]}

@@ -1,9 +1,9 @@
 """Classes of ImageNet that published experiments are restricted to, by WordNet id.
 
-A class is written as the name of its folder; its label is its place in these sorted
-tuples, wherever they are given as `ImageFolder(classes=...)`, whatever other folders
-lie beside it. Images: ImageNet, Russakovsky et al. 2015
-(https://arxiv.org/abs/1409.0575), whose validation set has 50 of each class.
+A class is the name of its folder; its label is its place in these sorted tuples, if
+they are given as `ImageFolder(classes=...)`, whatever other folders there are. ImageNet
+(Russakovsky et al. 2015, https://arxiv.org/abs/1409.0575) has 50 validation images of
+each class.
 """
 
 from jax_rcl.data.published.coarse import CoarseMap

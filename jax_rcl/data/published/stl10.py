@@ -6,8 +6,7 @@ import functools
 from jax_rcl.data import formats
 from jax_rcl.data.archives import data_folder
 from jax_rcl.data.published.files import STL10
-from jax_rcl.data.records import check_choice
-from jax_rcl.data.sources import SPLITS, InMemory, Split
+from jax_rcl.data.sources import InMemory, Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +25,6 @@ class Stl10(InMemory):
 
     split: Split = "train"
     folder: str | None = None
-
-    def __post_init__(self) -> None:
-        check_choice("Stl10.split", self.split, SPLITS)
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:

@@ -4,12 +4,14 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from jax_rcl.data.folders import InFiles, check_size, class_folders, images_in
-from jax_rcl.data.records import Record, check_choice
-from jax_rcl.data.sources import SPLITS, Split
+from jax_rcl.data.folders import InFiles, class_folders, images_in
+from jax_rcl.data.published.tables import bad_line, read_lines
+from jax_rcl.data.sources import Split
+from jax_rcl.ranges import Count, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class TinyImageNet(InFiles):
     """100,000 + 10,000 colour images, 64x64, of 200 classes of ImageNet.
 
@@ -18,8 +20,8 @@ class TinyImageNet(InFiles):
     or the files of `val` already moved into `val/<wnid>/` or `val/<wnid>/images/`.
     Classes are the WordNet ids in sorted order. Files are decoded when they are read.
 
-    The published test images have no labels, so that the published validation images
-    are the test split here. Take a validation part from the training images:
+    The published test images have no labels, so the published validation images are
+    the test split here. Take a validation part from the training images:
     `Split(TinyImageNet(folder), "val")`.
 
     Attributes:
@@ -29,25 +31,21 @@ class TinyImageNet(InFiles):
     """
 
     # Deviation: the released code of Fu et al. 2022 selects its checkpoint on the very
-    # images that it reports on; here nothing but the test split has them.
+    # images that it reports on; here only the test split has them.
 
     folder: str
     split: Split = "train"
-    size: int = 64
-
-    def __post_init__(self) -> None:
-        check_choice("TinyImageNet.split", self.split, SPLITS)
-        check_size("TinyImageNet.size", self.size)
+    size: Count = 64
 
     @functools.cached_property
     def wnids(self) -> tuple[str, ...]:
         """The WordNet id of each class."""
-        return class_folders(self._root / "train", "TinyImageNet.folder")
+        return class_folders(self.root / "train", "TinyImageNet.folder")
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """The words of `words.txt` for each class; where it is missing, the ids."""
-        path, words = self._root / "words.txt", {}
+        path, words = self.root / "words.txt", {}
         if path.exists():
             for line in path.read_text("utf-8").splitlines():
                 wnid, _, meaning = line.partition("\t")
@@ -57,7 +55,7 @@ class TinyImageNet(InFiles):
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
         """Path and label of every record, by class, then by name."""
-        part = self._root / ("train" if self.split == "train" else "val")
+        part = self.root / ("train" if self.split == "train" else "val")
         found = {
             path: label
             for label, wnid in enumerate(self.wnids)
@@ -68,34 +66,21 @@ class TinyImageNet(InFiles):
         annotations = part / "val_annotations.txt"
         if self.split == "test" and annotations.exists():
             flat = images_in(part / "images") if (part / "images").is_dir() else ()
-            found = self._annotated(annotations, [*flat, *found])
+            found = self._read_labels(annotations, [*flat, *found])
         files = sorted(found.items(), key=lambda item: (item[1], Path(item[0]).name))
         self._check_classes(part, [label for _, label in files])
         return tuple(files)
 
-    def __getitem__(self, index: int) -> Record:
-        try:
-            return super().__getitem__(index)
-        except ValueError as error:
-            raise ValueError(f"{error}. Unpack the archive again.") from error
-
-    @property
-    def _root(self) -> Path:
-        return Path(self.folder).expanduser()
-
-    def _annotated(self, annotations: Path, paths: list[str]) -> dict[str, int]:
-        """The label of each path, as the annotations give it."""
+    def _read_labels(self, annotations: Path, paths: list[str]) -> dict[str, int]:
+        """The label of each path according to the annotations."""
         labels = {wnid: label for label, wnid in enumerate(self.wnids)}
         of_name = {Path(path).name: path for path in paths}
         found, missing = {}, []
-        for number, line in enumerate(annotations.read_text().splitlines(), start=1):
+        for number, line in read_lines(annotations, ""):
             name, wnid = [*line.split("\t"), ""][:2]
             if wnid not in labels:
-                raise ValueError(
-                    f"line {number} of {annotations} gives the class {wnid!r}, for "
-                    f"which {self._root / 'train'} has no folder. Unpack the archive "
-                    f"again."
-                )
+                expected = "an image and a class that train/ has a folder of"
+                raise bad_line(annotations, number, line, expected)
             if name in of_name:
                 found[of_name[name]] = labels[wnid]
             else:

@@ -10,7 +10,7 @@ from jax_rcl.evaluate.zero_shot import FromFile
 
 
 def embedded(rule, class_names):
-    """Numbers that tell the name, in the place of the text tower."""
+    """Numbers that depend on the name, instead of the text tower."""
     prompts = [f"{t} {name}" for name in rule.names for t in rule.templates]
     if any("too long" in prompt for prompt in prompts):
         raise ValueError("the text 'too long' has 78 tokens")
@@ -48,9 +48,9 @@ def test_the_file_of_imagenet_100_is_matched_by_the_folders_of_its_classes(
         rows = found["embedding"]
     shuffled = IMAGENET_100[::-1]
     np.testing.assert_array_equal(FromFile(str(out))(shuffled), rows[::-1])
-    said = capsys.readouterr().out
-    assert f"{out}: embeddings [100, 1] of 100 classes by clip.npz for" in said
-    assert "such as 'A photo of robin' for 'n01558993'" in said
+    output = capsys.readouterr().out
+    assert f"{out}: embeddings [100, 1] of 100 classes by clip.npz for" in output
+    assert "such as 'A photo of robin' for 'n01558993'" in output
     assert [path.name for path in out.parent.iterdir()] == ["names.npz"]
 
 
@@ -93,7 +93,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path, capsys
     out = tmp_path / "names.npz"
     out.write_bytes(b"something")
     assert run("imagenet100", out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == b"something"
     assert run("imagenet100", out, "--overwrite") == 0
     assert len(FromFile(str(out))(IMAGENET_100)) == 100

@@ -26,7 +26,6 @@ def folder(tmp_path):
     lists = {
         "classes": enumerate(BIRDS, start=1),
         "images": ((i, f"{of[i]}/{9 - i}.jpg") for i in numbers),
-        "image_class_labels": ((i, i % 2 + 1) for i in numbers),
         "train_test_split": ((i, int(i % 3 > 0)) for i in numbers),
     }
     for name, rows in lists.items():
@@ -62,8 +61,8 @@ def test_the_prior_is_that_of_the_training_images_in_their_order(
         assert found["attributes"][311] == "has_wing::kind_312"
     record = WithPrior(source, str(out))[2]
     np.testing.assert_array_equal(record["prior"], attributes(source)[2])
-    said = capsys.readouterr().out
-    assert f"{out}: 312 attributes of 4 training images, 1" in said
+    output = capsys.readouterr().out
+    assert f"{out}: 312 attributes of 4 training images, 1" in output
     assert [path.name for path in out.parent.iterdir()] == ["cub.npz"]
 
 
@@ -89,11 +88,11 @@ def test_numbers_that_are_not_the_published_ones_are_a_warning(
 ):
     (tmp_path / "attributes.txt").unlink()
     assert run(folder, tmp_path / "cub.npz") == 0
-    said = capsys.readouterr().out
-    assert "warning: train has 4 images, published are 5,994." in said
-    assert "warning: test has 2 images, published are 5,794." in said
-    assert "warning: there are 2 classes, published are 200." in said
-    assert "there is no attributes.txt; attributes are named by numbers." in said
+    output = capsys.readouterr().out
+    assert "warning: train has 4 images, published are 5,994." in output
+    assert "warning: test has 2 images, published are 5,794." in output
+    assert "warning: there are 2 classes, published are 200." in output
+    assert "there is no attributes.txt; attributes are numbered." in output
 
 
 def test_bits_can_be_asked_to_be_certain(folder, tmp_path, capsys):
@@ -112,7 +111,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(
     out = tmp_path / "cub.npz"
     out.write_bytes(b"something")
     assert run(folder, out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == b"something"
     assert run(folder, out, "--overwrite") == 0
     with np.load(out) as found:
@@ -144,8 +143,8 @@ def test_a_folder_that_lacks_something_is_one_clear_error(
 ):
     (folder / name).rename(tmp_path / "elsewhere")
     assert run(folder, tmp_path / "cub.npz") == 2
-    said = capsys.readouterr().err
-    assert "ConfigError: --folder: " in said and message in said
+    output = capsys.readouterr().err
+    assert "ConfigError: --folder: " in output and message in output
     assert not (tmp_path / "cub.npz").exists()
 
 

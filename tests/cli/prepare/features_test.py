@@ -11,7 +11,7 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.augment.geometry import CenterCrop
 from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints
-from jax_rcl.cli.prepare.features import main
+from jax_rcl.cli.prepare.features import main, preprocess_of
 from jax_rcl.config.nodes import node
 from jax_rcl.data.prior import WithPrior
 from jax_rcl.data.records import labels_of
@@ -94,10 +94,10 @@ def run(workdir, out, *flags):
 
 def test_the_file_holds_what_the_source_wrapper_gives(workdir, out, capsys):
     assert run(workdir, out) == 0
-    said = capsys.readouterr().out
-    assert f"{out}: prior [32, 8], labels [32]; 1.66kB." in said
-    assert "layer 'features'" in said and "newest checkpoint, step 2" in said
-    assert "preprocess: None, as the evaluators of the run." in said
+    output = capsys.readouterr().out
+    assert f"{out}: prior [32, 8], labels [32]; 1.66kB." in output
+    assert "layer 'features'" in output and "newest checkpoint, step 2" in output
+    assert "preprocess: None, as the evaluators of the run." in output
     from_file, from_run = (
         WithPrior(SOURCE, str(out)),
         WithFeatures(SOURCE, str(workdir)),
@@ -158,49 +158,50 @@ def test_images_are_prepared_as_the_evaluators_do(tmp_path, out, capsys):
     assert "cannot take images [12, 12, 3]" in capsys.readouterr().err
 
 
-def test_evaluators_that_disagree_are_not_followed(tmp_path, out, capsys):
+def test_evaluators_that_disagree_are_not_followed():
     train, test = (node(Synthetic, 4, 8, count=32, seed=seed) for seed in (0, 1))
-    crop = node(CenterCrop, 8)
+    crop, config = node(CenterCrop, 8), configs.load(f"{TINY}:count=32,epochs=1")
     knn = {
         "a": node(Neighbours, train, test, k=5, preprocess=crop),
         "b": node(Neighbours, train, test, k=5),
     }
-    assert run(begun(tmp_path / "two", evaluators=knn), out) == 0
-    said = capsys.readouterr().out
-    assert "None, as the evaluators of the run have 2 different ones" in said
-    del knn["b"]
-    one = begun(tmp_path / "one", evaluators=knn)
-    assert run(one, out, "--overwrite") == 0
-    assert "CenterCrop(size=8" in capsys.readouterr().out
-    assert run(begun(tmp_path / "none", evaluators={}), out, "--overwrite") == 0
-    assert "no evaluator of the run looks at its training" in capsys.readouterr().out
+    found = []
+    for evaluators in (knn, {"a": knn["a"]}, {}):
+        with config.unlocked():
+            config.evaluators = evaluators
+        found.append(preprocess_of(config))
+    assert found == [
+        (None, ", as the evaluators of the run have 2 different ones"),
+        (CenterCrop(8), ", as the evaluators of the run"),
+        (None, ", as no evaluator of the run looks at its training source"),
+    ]
 
 
 def test_a_file_is_not_written_over_unless_it_is_asked_for(workdir, out, capsys):
     out.parent.mkdir()
     out.write_text("mine")
     assert run(workdir, out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_text() == "mine"
     assert run(workdir, out, "--overwrite") == 0
     WithPrior(SOURCE, str(out))[0]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "output"),
     [
         (["--layer=feature"], "gives no layer 'feature'; there are: "),
         (["--which=best"], "no best checkpoint: its config has no `best`"),
-        (["--batch_size=0"], "--batch_size is 0; write 1 or more"),
+        (["--batch_size=0"], "batch_size 0 must be at least 1"),
         (["--split=test"], "the source at source has no field `split`"),
         (["--part=sources"], "--part=sources: there is no 'sources'"),
         (["--part=optimizer"], "is Sgd, not a source"),
-        (["--config.source.size=8"], "goes with --config"),
+        (["--config.source.size=8"], "needs --config"),
     ],
 )
-def test_what_cannot_be_done_is_said(workdir, out, capsys, flags, said):
+def test_what_cannot_be_done_is_said(workdir, out, capsys, flags, output):
     assert run(workdir, out, *flags) == 2
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -67,18 +67,18 @@ def test_class_folders_are_linked_relatively_and_read_as_a_source(
     source = ImageFolder(str(out / "train"), 8)
     assert source.class_names == IMAGENET_100 and len(source) == 300
     assert len(ImageFolder(str(out / "val"), 8)) == 100
-    said = capsys.readouterr().out
-    assert "400 images of 100 classes" in said and "200 links made" in said
+    output = capsys.readouterr().out
+    assert "400 images of 100 classes" in output and "200 links made" in output
 
 
 def test_numbers_that_are_not_the_published_ones_are_a_warning(
     imagenet, tmp_path, capsys
 ):
     assert run(imagenet, tmp_path / "out") == 0
-    said = capsys.readouterr().out
-    assert "train has 300 images of these classes, published are 126,689" in said
-    assert "should be 50 images of each class" in said
-    assert "val has another number in 100" in said
+    output = capsys.readouterr().out
+    assert "train has 300 images of these classes, published are 126,689" in output
+    assert "should be 50 images of each class" in output
+    assert "val has another number in 100" in output
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])
@@ -135,9 +135,9 @@ def test_missing_class_folders_are_named_up_to_five(imagenet, tmp_path, capsys):
         (folder / f"{wnid}_0.JPEG").unlink()
         folder.rmdir()
     assert run(imagenet, tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert f"imagenet/val lacks 7 of 100 class folders: {IMAGENET_100[0]}, " in said
-    assert f"{IMAGENET_100[4]}, …" in said and IMAGENET_100[5] not in said
+    output = capsys.readouterr().err
+    assert f"imagenet/val lacks 7 of 100 class folders: {IMAGENET_100[0]}, " in output
+    assert f"{IMAGENET_100[4]}, …" in output and IMAGENET_100[5] not in output
     assert not (tmp_path / "out").exists()
 
 
@@ -170,7 +170,7 @@ def test_the_source_stays_as_it_is(imagenet, capsys):
     before = files(imagenet)
     for out in (imagenet, imagenet / "train" / "new"):
         assert run(imagenet, out) == 2
-        assert f"--out {out} lies inside of {imagenet}" in capsys.readouterr().err
+        assert f"--out {out} lies inside {imagenet}" in capsys.readouterr().err
     assert files(imagenet) == before
 
 
@@ -182,13 +182,13 @@ def test_nothing_that_is_there_is_replaced(imagenet, tmp_path, capsys):
     folder.symlink_to(tmp_path / "other")
     for mode in ("link", "copy"):
         assert run(imagenet, out, f"--mode={mode}") == 2
-        said = capsys.readouterr().err
-        assert f"{folder} is a link to {tmp_path / 'other'}" in said
+        output = capsys.readouterr().err
+        assert f"{folder} is a link to {tmp_path / 'other'}" in output
     assert not list((tmp_path / "other").iterdir())
     folder.unlink()
     folder.mkdir()
     assert run(imagenet, out) == 2
-    assert f"{folder} is no link, where a link to" in capsys.readouterr().err
+    assert f"{folder} is not a link, where a link to" in capsys.readouterr().err
     (folder / f"{wnid}_0.JPEG").write_bytes(b"of another size")
     assert run(imagenet, out, "--mode=copy") == 2
     assert "15 bytes, expected 5" in capsys.readouterr().err
@@ -198,8 +198,8 @@ def test_nothing_that_is_there_is_replaced(imagenet, tmp_path, capsys):
 def test_two_lists_of_classes_do_not_mix(imagenet, tmp_path, capsys):
     assert run(imagenet, tmp_path / "out") == 0
     assert run(imagenet, tmp_path / "out", "--classes=100B") == 2
-    said = capsys.readouterr().err
-    assert f"100 folder(s) of other classes, such as {IMAGENET_100[0]}" in said
+    output = capsys.readouterr().err
+    assert f"100 folder(s) of other classes, such as {IMAGENET_100[0]}" in output
 
 
 def test_imagenet_c_is_brought_into_its_groups(corrupted, tmp_path, capsys):
@@ -209,9 +209,11 @@ def test_imagenet_c_is_brought_into_its_groups(corrupted, tmp_path, capsys):
     for place in ("noise/shot_noise/5", "weather/fog/1"):
         source = ImageFolder(str(out / place), 8)
         assert source.class_names == IMAGENET_100 and len(source) == 100
-    said = capsys.readouterr().out
-    assert "lacks 13 of 15 standard corruptions: gaussian_noise, impulse_noise" in said
-    assert "1,000 images of 100 classes in 10 part(s)" in said
+    output = capsys.readouterr().out
+    assert (
+        "lacks 13 of 15 standard corruptions: gaussian_noise, impulse_noise" in output
+    )
+    assert "1,000 images of 100 classes in 10 part(s)" in output
     assert run(corrupted, out, source="corrupted") == 0
     assert "nothing to do" in capsys.readouterr().out
 
@@ -221,7 +223,7 @@ def test_imagenet_c_has_all_severities_or_is_refused(corrupted, tmp_path, capsys
     assert run(corrupted, tmp_path / "out", source="corrupted") == 2
     assert "lacks 1 of 10 severities: weather/fog/3" in capsys.readouterr().err
     assert run(tmp_path / "3", tmp_path / "out", source="corrupted") == 2
-    assert "is no folder of ImageNet-C" in capsys.readouterr().err
+    assert "is not a folder of ImageNet-C" in capsys.readouterr().err
 
 
 def test_imagenet_c_has_fifteen_standard_corruptions_and_four_extra_ones():

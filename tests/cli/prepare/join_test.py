@@ -79,10 +79,10 @@ def test_base_names_are_enough_where_they_are_unique(images, join, key, capsys):
     names = ["n02_8.JPEG", "n02_5.JPEG", "n05_1.JPEG", "n01_7.JPEG", "n01_11.JPEG"]
     status, out = join(names, key=key)
     assert status == 0 and order(source, out) == [4, 3, 1, 0]
-    said = capsys.readouterr().out
-    assert "prior [4, 3], labels [4], names [4]" in said
-    assert "4 of 5 rows, by the last 1 part(s)" in said and "'n01_11'" in said
-    assert "warning" not in said
+    output = capsys.readouterr().out
+    assert "prior [4, 3], labels [4], names [4]" in output
+    assert "4 of 5 rows, by the last 1 part(s)" in output and "'n01_11'" in output
+    assert "warning" not in output
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,10 @@ def test_other_folders_are_refused_unless_they_are_ignored(images, join, capsys)
     names = ["n01/" + name.split("/")[1] for name in IMAGENET]
     status, out = join(names)
     assert status == 2 and not out.exists()
-    said = capsys.readouterr().err
-    assert "2 of 4 rows are of a file in another folder, first " in said
-    assert "n01/n02_5.JPEG in the features and n02/n02_5.JPEG in the source" in said
-    assert "--folders=ignored" in said
+    output = capsys.readouterr().err
+    assert "2 of 4 rows are of a file in another folder, first " in output
+    assert "n01/n02_5.JPEG in the features and n02/n02_5.JPEG in the source" in output
+    assert "--folders=ignored" in output
     status, out = join(names, "--folders=ignored")
     assert status == 0 and order(source, out) == [1, 0, 2, 3]
 
@@ -128,17 +128,17 @@ def test_records_without_a_row_are_counted_and_named(images, join, capsys):
     images(IMAGENET)
     status, out = join(["n02_8.JPEG", "n01_11.JPEG"])
     assert status == 2 and not out.exists()
-    said = capsys.readouterr().err
-    assert "has no row for 2 of 4 records: n01/n01_7.JPEG, n02/n02_5.JPEG" in said
-    assert "the last 1 part(s)" in said and "such as 'n02_8.JPEG'" in said
+    output = capsys.readouterr().err
+    assert "has no row for 2 of 4 records: n01/n01_7.JPEG, n02/n02_5.JPEG" in output
+    assert "The last 1 part(s)" in output and "look like 'n02_8.JPEG'" in output
 
 
 def test_base_names_do_not_tell_folders_apart(images, join, capsys):
     images(PATIENTS)
     status, _ = join(["view1.png", "view2.png"])
     assert status == 2
-    said = capsys.readouterr().err
-    assert "4 of 4 records: p1/view1.png" in said and "the last 2 part(s)" in said
+    output = capsys.readouterr().err
+    assert "4 of 4 records: p1/view1.png" in output and "The last 2 part(s)" in output
 
 
 def test_rows_that_are_there_twice_are_counted_and_named(images, join, capsys):
@@ -154,19 +154,21 @@ def test_rows_that_are_there_twice_are_counted_and_named(images, join, capsys):
 def test_records_of_one_name_are_counted_and_named(images, join, capsys):
     images((*PATIENTS, "p1/view1.jpg"))
     assert join(PATIENTS)[0] == 2
-    said = capsys.readouterr().err
-    assert "names of the source are there more than once: 1 of 5 records" in said
-    assert "p1/view1" in said
+    output = capsys.readouterr().err
+    assert "names of the source are there more than once: 1 of 5 records" in output
+    assert "p1/view1" in output
 
 
 def test_a_source_without_names_cannot_be_joined(images, join, capsys):
     images(IMAGENET)
     assert join(IMAGENET, part="test")[0] == 2
-    assert "Synthetic(" in (said := capsys.readouterr().err) and "no `names`" in said
+    assert (
+        "Synthetic(" in (output := capsys.readouterr().err) and "no `names`" in output
+    )
 
 
 @pytest.mark.parametrize(
-    ("arrays", "said"),
+    ("arrays", "output"),
     [
         ({"prior": np.zeros((4, 3))}, "'prior' and 'features' and 'names'; write it"),
         ({"names": np.array(["a"])}, "has 4 rows of features and 1 names"),
@@ -178,10 +180,10 @@ def test_a_source_without_names_cannot_be_joined(images, join, capsys):
         ),
     ],
 )
-def test_files_that_cannot_be_joined_are_refused(images, join, capsys, arrays, said):
+def test_files_that_cannot_be_joined_are_refused(images, join, capsys, arrays, output):
     images(IMAGENET)
     status, out = join(IMAGENET, **arrays)
-    assert status == 2 and said in capsys.readouterr().err and not out.exists()
+    assert status == 2 and output in capsys.readouterr().err and not out.exists()
 
 
 def test_files_without_names_or_features_are_refused(tmp_path, images, join, capsys):
@@ -201,6 +203,6 @@ def test_a_file_is_not_written_over_unless_it_is_asked_for(images, join, capsys)
     source = images(IMAGENET)
     assert join(IMAGENET)[0] == 0
     assert join(IMAGENET[::-1])[0] == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     status, out = join(IMAGENET[::-1], "--overwrite")
     assert status == 0 and order(source, out) == [2, 3, 1, 0]

@@ -99,8 +99,8 @@ def test_records_of_another_source_are_not_replaced(config, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(config, out) == 0
     assert run(f"{config}:count=12", out) == 2
-    said = capsys.readouterr().err
-    assert "holds records of another source (source.count: 150 -> 12)" in said
+    output = capsys.readouterr().err
+    assert "holds records of another source (source.count: 150 -> 12)" in output
     assert len(Packed(str(out))) == 150
 
 
@@ -117,11 +117,11 @@ def test_a_folder_of_something_else_is_not_replaced(config, tmp_path, capsys):
 def test_what_fails_or_is_stopped_leaves_no_folder(
     config, tmp_path, monkeypatch, capsys
 ):
-    def stopped(source, rows):
+    def stopped(source, **settings):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "fill_all", stopped)
+        patch.setattr(pack, "load", stopped)
         assert run(config, tmp_path / "out") == 130
     assert "the same command continues" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["config.py"]
@@ -143,7 +143,7 @@ def test_a_disk_without_room_is_said_before_it_is_full(
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "output"),
     [
         ("trains", "--part=trains: there is no 'trains'; there are: .*'train'"),
         ("train.size", "--part=train.size is 6, not a source"),
@@ -151,10 +151,10 @@ def test_a_disk_without_room_is_said_before_it_is_full(
         ("when", "--part=when is Every, not a source"),
     ],
 )
-def test_a_part_that_is_no_source_is_refused(config, tmp_path, capsys, part, said):
+def test_a_part_that_is_no_source_is_refused(config, tmp_path, capsys, part, output):
     assert run(config, tmp_path / "out", part=part) == 2
     message = capsys.readouterr().err
-    assert re.search(said, message), message
+    assert re.search(output, message), message
 
 
 def test_what_the_source_refuses_is_said_with_its_part(config, tmp_path, capsys):
@@ -194,6 +194,11 @@ def test_verify_finds_one_changed_byte(config, tmp_path, capsys):
 
 def test_records_say_where_they_are_from(config, tmp_path):
     assert run(config, tmp_path / "out") == 0
-    said = json.loads((tmp_path / "out" / RECORDS).read_text())
-    assert said["source"]["class"] == "jax_rcl.data.sources:Synthetic"
-    assert said["count"] == 150 and said["arrays"]["image"]["shape"] == [150, 6, 6, 3]
+    description = json.loads((tmp_path / "out" / RECORDS).read_text())
+    assert description["source"]["class"] == "jax_rcl.data.sources:Synthetic"
+    assert description["count"] == 150 and description["arrays"]["image"]["shape"] == [
+        150,
+        6,
+        6,
+        3,
+    ]

@@ -171,9 +171,9 @@ def test_a_damaged_photograph_is_named_and_the_others_are_done(
 ):
     (photos / "a" / "1.bmp").write_bytes(b"no image")
     assert run(photos, tmp_path / "out") == 1
-    said = capsys.readouterr()
-    assert "4 made" in said.out and "could not be made: 1" in said.err
-    assert "a/1.bmp does not decode" in said.err
+    output = capsys.readouterr()
+    assert "4 made" in output.out and "could not be made: 1" in output.err
+    assert "a/1.bmp does not decode" in output.err
     assert "a/1.png" not in textures(tmp_path / "out")
     assert len(textures(tmp_path / "out")) == 4
 
@@ -216,10 +216,10 @@ def test_failures_of_the_program_are_named_at_the_end(
     for name, value in (("a/1", 30), ("b/4", 40)):
         Image.new("RGB", (20, 20), (value, 0, 0)).save(photos / f"{name}.bmp")
     assert run(photos, out, f"--tool={program}") == 1
-    said = capsys.readouterr()
-    assert "3 made" in said.out and "could not be made: 2" in said.err
-    assert "a/1.bmp" in said.err and "ended with 1: panicked at" in said.err
-    assert "b/4.bmp" in said.err and "wrote no image" in said.err
+    output = capsys.readouterr()
+    assert "3 made" in output.out and "could not be made: 2" in output.err
+    assert "a/1.bmp" in output.err and "ended with 1: panicked at" in output.err
+    assert "b/4.bmp" in output.err and "wrote no image" in output.err
     assert list(textures(out)) == ["a/0.png", "a/2.png", "b/3.png"]
 
 
@@ -227,7 +227,7 @@ def test_a_program_that_does_not_exist_is_said_before_anything_is_done(
     photos, tmp_path, capsys
 ):
     assert run(photos, tmp_path / "out", "--tool=texture-sinthesis") == 2
-    assert "--tool texture-sinthesis is no program" in capsys.readouterr().err
+    assert "--tool texture-sinthesis is not a program" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -237,8 +237,8 @@ def test_a_program_that_does_not_exist_is_said_before_anything_is_done(
 def test_textures_of_one_folder_are_made_alike(photos, tmp_path, capsys):
     assert run(photos, tmp_path / "out") == 0
     assert run(photos, tmp_path / "out", "--patch=10") == 2
-    said = capsys.readouterr().err
-    assert "made with --tool=quilting --size=14 --patch=8 --seed=0" in said
+    output = capsys.readouterr().err
+    assert "made with --tool=quilting --size=14 --patch=8 --seed=0" in output
 
 
 def test_two_photographs_do_not_share_a_texture(photos, tmp_path, capsys):
@@ -248,21 +248,21 @@ def test_two_photographs_do_not_share_a_texture(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "output"),
     [
         (["--size=0"], "--size is 0; write 1 or more"),
         (["--workers=0"], "--workers is 0; write 1 or more"),
         (["--patch=1"], "--size, --patch: Quilting"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(photos, tmp_path, capsys, flags, said):
+def test_settings_that_cannot_work_are_refused(photos, tmp_path, capsys, flags, output):
     assert run(photos, tmp_path / "out", *flags) == 2
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 def test_folders_that_do_not_fit_are_refused(photos, tmp_path, capsys):
     assert run(photos, photos / "textures") == 2
-    assert "lies inside of --images" in capsys.readouterr().err
+    assert "lies inside --images" in capsys.readouterr().err
     assert run(tmp_path / "gone", tmp_path / "out") == 2
     assert "--images " in capsys.readouterr().err
     assert run(photos / "a", tmp_path / "out") == 2

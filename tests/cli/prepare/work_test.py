@@ -1,4 +1,4 @@
-"""What the commands share: files that are whole or not there, work in threads."""
+"""Files are whole or not there, threads keep the order, errors end a command."""
 
 import threading
 
@@ -58,19 +58,19 @@ def test_an_error_ends_the_work_of_all_threads():
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"),
+    ("error", "status", "output"),
     [
         (ConfigError("write this"), 2, "ConfigError: write this"),
         (PermissionError("not yours"), 1, "PermissionError: not yours"),
         (KeyboardInterrupt(), 130, "the same command continues"),
     ],
 )
-def test_what_stops_a_command_is_said_in_a_line(error, status, said, capsys):
+def test_what_stops_a_command_is_said_in_a_line(error, status, output, capsys):
     def work() -> int:
         raise error
 
     assert exit_status(work) == status
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 def test_mistakes_in_the_program_are_not_hidden():

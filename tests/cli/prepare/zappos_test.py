@@ -14,7 +14,7 @@ from jax_rcl.data.records import labels_of, names_of
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten shoes of five kinds; each is told by a column of its kind, and 126 others."""
+    """Ten shoes of five kinds; each has a column of its kind, and 126 others."""
     root = tmp_path / "zappos"
     (root / "ut-zap50k-data").mkdir(parents=True)
     (root / "ut-zap50k-images" / "Shoes").mkdir(parents=True)
@@ -52,22 +52,10 @@ def test_the_prior_is_that_of_the_training_images_in_their_order(
         assert found["attributes"].tolist() == [f"Material.{j}" for j in range(126)]
     record = WithPrior(source, str(out))[3]
     np.testing.assert_array_equal(record["prior"], attributes(source)[3])
-    said = capsys.readouterr().out
-    assert f"{out}: 126 attributes of 7 training images" in said
-    assert "warning: train has 7 images, published are 35,017." in said
-    assert "warning: test has 3 images, published are 15,008." in said
-
-
-def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(
-    folder, tmp_path, capsys
-):
-    out = tmp_path / "zappos.npz"
-    assert run(folder, out) == 0
-    before = out.read_bytes()
-    assert run(folder, out) == 2
-    assert "is there already; write --overwrite" in capsys.readouterr().err
-    assert out.read_bytes() == before
-    assert run(folder, out, "--overwrite") == 0
+    output = capsys.readouterr().out
+    assert f"{out}: 126 attributes of 7 training images" in output
+    assert "warning: train has 7 images, published are 35,017." in output
+    assert "warning: test has 3 images, published are 15,008." in output
 
 
 @pytest.mark.parametrize(
@@ -87,8 +75,8 @@ def test_a_folder_that_lacks_something_is_one_clear_error(
 ):
     (folder / name).rename(tmp_path / "elsewhere")
     assert run(folder, tmp_path / "zappos.npz") == 2
-    said = capsys.readouterr().err
-    assert "ConfigError: --folder: " in said and message in said
+    output = capsys.readouterr().err
+    assert "ConfigError: --folder: " in output and message in output
     assert not (tmp_path / "zappos.npz").exists()
 
 

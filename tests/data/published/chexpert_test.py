@@ -175,18 +175,16 @@ def test_wrappers_keep_what_targets_mean(folder):
         (
             ",Edema,",
             ",Oedema,",
-            r"line 1 of \S+train\.csv lacks 1 of 16 columns: Edema; it has 'Path', 'S",
+            r"train\.csv has no column 'Edema'; it has 'Path', 'S",
         ),
-        ("No Finding", "Nothing", "lacks 1 of 16 columns: No Finding;"),
-        ("Path,", "File,", "lacks 1 of 16 columns: Path;"),
         (
             "1.0,,-1.0",
             "1.0,,maybe",
-            r"line 2 of \S+train\.csv has 'maybe' in column 'Pneumonia'; .* 1, 0, -1",
+            r"line 2 of \S+train\.csv has 'maybe' in column 'Pneumonia'; .* '1', '1.0'",
         ),
         (",1,", ",2,", "line 5 of .* has '2' in column 'Atelectasis'"),
         ("Lateral,,1", "Oblique,,1", "line 3 of .* has 'Oblique' in column 'Frontal/L"),
-        ("Female,68,Lateral", "68,Lateral", "line 3 of .* has 18 values for 19 "),
+        ("Female,68,Lateral", "68,Lateral", "line 3 of .* has 18 values, expected 19"),
     ],
 )
 def test_what_a_table_cannot_hold_is_named_with_its_line(folder, old, new, message):
@@ -201,7 +199,7 @@ def test_what_a_table_cannot_hold_is_named_with_its_line(folder, old, new, messa
 def test_an_empty_table_is_an_error(folder):
     (folder / "train.csv").write_text("")
     with pytest.raises(
-        ValueError, match=r"lacks 16 of 16 columns: Path, .*, …; it has "
+        ValueError, match=r"train\.csv has no column 'Path'; it has none"
     ):
         len(CheXpert(str(folder), "train"))
 
@@ -215,8 +213,8 @@ def test_a_missing_table_or_image_is_named(folder):
     source = CheXpert(str(folder), "train")
     (folder / source.names[2]).unlink()
     with pytest.raises(
-        FileNotFoundError,
-        match=r"patient00003/study1/view1_frontal\.jpg, which train\.csv lists, does n",
+        ValueError,
+        match=r"patient00003/study1/view1_frontal\.jpg .* No such file .* Re",
     ):
         source[2]
 
@@ -226,19 +224,3 @@ def test_a_damaged_image_is_named(folder):
     (folder / source.names[0]).write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"view1_frontal\.jpg does not decode"):
         source[0]
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"split": "test"}, r"CheXpert\.split is 'test'; write one of 'train', 'valid"),
-        ({"uncertain": "drop"}, r"CheXpert\.uncertain is 'drop'; write one of 'miss"),
-        ({"views": "AP"}, r"CheXpert\.views is 'AP'; write one of 'all', 'frontal"),
-        ({"size": 0}, r"CheXpert\.size is 0"),
-    ],
-)
-def test_settings_are_checked(monkeypatch, fields, message):
-    # The tests' type checker would refuse them first, and in its own words.
-    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
-    with pytest.raises(ValueError, match=message):
-        CheXpert("folder", **{"split": "train", **fields})

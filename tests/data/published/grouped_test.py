@@ -6,7 +6,7 @@ from PIL import Image
 
 from jax_rcl.core import Source
 from jax_rcl.data.published.grouped import Grouped, WithGroups
-from jax_rcl.data.records import check_labels, groups_of, labels_of
+from jax_rcl.data.records import check_labels, groups_of, labels_of, names_of
 from jax_rcl.data.stream import Order, load, train_stream
 from jax_rcl.data.wrappers import Relabel, Subset
 
@@ -107,23 +107,27 @@ def test_any_table_can_be_read(folder):
         (
             "img_filename",
             "file",
-            r"no column 'img_filename'.* Name one by Grouped.image",
+            r"no column 'img_filename'.* Name .* by Grouped\.image",
         ),
         (
             "1,birds/0.png,0,0",
             "1,birds/0.png,2,0",
-            "'y' of .* holds '2' in row 1; .* 1",
+            "line 2 of .* '2' in column 'y'; .* '1', 'landbird'",
         ),
         (
             "birds/0.png,0,0,0",
             "birds/0.png,0,0,air",
-            "'place' of .* holds 'air' in row",
+            "line 2 of .* has 'air' in column 'place'",
         ),
-        ("birds/0.png,0,0,0", "birds/0.png,0,7,0", "'split' of .* holds '7' in row 1"),
+        (
+            "birds/0.png,0,0,0",
+            "birds/0.png,0,7,0",
+            "line 2 of .* has '7' in column 'split'",
+        ),
         (
             'birds/6.png,1,2,1,"/o/ocean, 6.jpg"',
             "birds/6.png,1",
-            "'split' of .* holds '' in row 7",
+            "line 8 of .* has 3 values, expected 6",
         ),
     ],
 )
@@ -154,6 +158,8 @@ def test_groups_that_were_found_stand_in_for_those_of_the_source(folder, tmp_pat
     assert isinstance(found, Source) and found.class_names == source.class_names
     np.testing.assert_array_equal(groups_of(found), [1, 0, 1])
     np.testing.assert_array_equal(labels_of(found), labels_of(source))
+    assert names_of(found) == names_of(source)
+    assert found.group_names == ("one", "other")
     rows = load(found)
     np.testing.assert_array_equal(rows["group"], [1, 0, 1])
     np.testing.assert_array_equal(rows["image"], load(source)["image"])

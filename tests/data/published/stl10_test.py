@@ -45,7 +45,7 @@ def unpack(folder, members: dict[str, bytes]) -> str:
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    """A small archive in the place of the published one."""
+    """A small archive instead of the published one."""
     path = tmp_path / "origin.tar.gz"
     with tarfile.open(path, "w:gz") as file:
         for name, content in {**EVERY, "unlabeled_X.bin": bytes(9)}.items():

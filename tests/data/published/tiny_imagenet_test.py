@@ -106,7 +106,7 @@ def test_what_is_missing_is_named(folder):
 def test_an_annotation_of_an_unknown_class_is_named(folder):
     with (folder / "val" / "val_annotations.txt").open("a") as file:
         file.write("val_9.JPEG\tn77\t0\t0\t1\t1\n")
-    with pytest.raises(ValueError, match=r"line 6 of .*annotations\.txt .*'n77'"):
+    with pytest.raises(ValueError, match=r"line 6 of .*annotations\.txt .*n77"):
         len(TinyImageNet(str(folder), "test"))
 
 
@@ -114,5 +114,3 @@ def test_a_damaged_image_is_named(folder):
     (folder / "train" / "n01" / "images" / "n01_0.JPEG").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"n01_0\.JPEG does not decode"):
         TinyImageNet(str(folder))[0]
-    with pytest.raises(ValueError, match=r"TinyImageNet\.size is 0"):
-        TinyImageNet(str(folder), size=0)

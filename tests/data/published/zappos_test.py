@@ -1,4 +1,4 @@
-"""Zappos: rows, images and attributes find each other; the label is no attribute."""
+"""Zappos: rows, images and attributes match; the label is not an attribute."""
 
 import csv
 import shutil
@@ -125,7 +125,7 @@ def test_attributes_are_in_the_order_of_the_source(folder):
     assert attribute_names(Zappos(str(folder))) == tuple(BITS)
 
 
-def test_the_label_is_no_attribute(folder):
+def test_the_label_is_not_an_attribute(folder):
     source = Zappos(str(folder))
     assert not [name for name in attribute_names(source) if "category" in name.lower()]
     path = folder / "ut-zap50k-data" / "meta-data-bin.csv"
@@ -151,23 +151,23 @@ def test_the_label_is_no_attribute(folder):
             "meta-data-bin",
             "SubCategory.Heels",
             "Heels",
-            r"has 127 .* expected 126; .*H",
+            r"has 127 .* expected 126",
         ),
-        ("meta-data-bin", "Gender.x.7", "category.new", r"has 125 .* Gender 7"),
-        ("meta-data-bin", "1000-0,", "2000-0,", r"2 are in one of them alone, first 1"),
-        ("meta-data-bin", "1000-0,", "1001-7,", r"has 2 rows of CID '1001-7'"),
+        ("meta-data-bin", "Gender.x.7", "category.new", r"has 125 .* expected 126"),
+        ("meta-data-bin", "1000-0,", "2000-0,", r"not have one row for each CID"),
+        ("meta-data-bin", "1000-0,", "1001-7,", r"not have one row for each CID"),
         (
             "meta-data-bin",
             "\r\n1000-0,1",
             "\r\n1000-0",
-            r"row 10 .* 151 values, .* 152",
+            r"line 11 .* 151 values, .* 152",
         ),
-        ("meta-data-bin", "0,0\r\n", "0,nan\r\n", r"row 1 of .*'nan' .*Material\.x"),
+        ("meta-data-bin", "0,0\r\n", "0,nan\r\n", r"line 2 of .*'nan' .*Material\.x"),
         (
             "meta-data-bin",
             "CID",
             "ID",
-            r"has 10 rows of ID, Cat.* expected rows with C",
+            r"has no column 'CID'; it has 'ID', 'Cat",
         ),
     ],
 )
@@ -183,10 +183,9 @@ def test_damaged_attributes_are_named(folder, file, old, new, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (",Ankle,", ",Ankel,", r"row 1 of .* sub-category 'Ankel'; expected one of An"),
-        ("1000-0,", "1001-7,", r"has 2 rows of CID '1001-7'"),
-        ("SubCategory", "Kind", r"expected rows with CID and SubCategory"),
-        ("1000-0,Shoes", "1000-0", r"row 1 of .* has 5 values, expected 6"),
+        (",Ankle,", ",Ankel,", r"line 2 of .* 'Ankel' .*; expected one of 'An"),
+        ("SubCategory", "Kind", r"has no column 'SubCategory'"),
+        ("1000-0,Shoes", "1000-0", r"line 2 of .* has 5 values, expected 6"),
     ],
 )
 def test_damaged_tables_are_named(folder, old, new, message):
@@ -195,7 +194,7 @@ def test_damaged_tables_are_named(folder, old, new, message):
     with pytest.raises(ValueError, match=message):
         len(Zappos(str(folder)))
     path.write_text("")
-    with pytest.raises(ValueError, match=r"has 0 rows"):
+    with pytest.raises(ValueError, match=r"no column 'CID'; it has none"):
         len(Zappos(str(folder)))
 
 
@@ -214,7 +213,7 @@ def test_images_without_and_with_two_places_are_named(folder):
 def test_a_damaged_image_is_named(folder):
     image = next((folder / "ut-zap50k-images").rglob("1001.7.jpg"))
     image.write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"1001\.7\.jpg does not decode .* Unpack"):
+    with pytest.raises(ValueError, match=r"1001\.7\.jpg does not decode .* unpack"):
         Zappos(str(folder))[0]
 
 
@@ -223,10 +222,3 @@ def test_what_is_missing_is_named(folder, name):
     (folder / name).rename(folder / "ut-zap50k-images-square")
     with pytest.raises(FileNotFoundError, match=rf"{name} does not exist; .* https:"):
         len(Zappos(str(folder)))
-
-
-def test_settings_that_mean_nothing_are_named():
-    with pytest.raises(ValueError, match=r"Zappos\.size is 0"):
-        Zappos("", size=0)
-    with pytest.raises(Exception, match="frame"):
-        Zappos("", frame="half")

@@ -1,0 +1,177 @@
+"""What the commands share: flags, sources of a config, files of priors."""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tqdm
+from jaxtyping import Float32
+from ml_collections import ConfigDict
+
+from jax_rcl import config as configs
+from jax_rcl.cli.prepare.work import whole
+from jax_rcl.cli.shared import make_parser
+from jax_rcl.config.types import ConfigError, is_a, unknown
+from jax_rcl.core import Source
+from jax_rcl.data.records import labels_of, names_of
+from jax_rcl.train.plan import refusals
+
+# Flags.
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that names a source of a config."""
+    parser.add_argument(
+        "--part",
+        default="source",
+        help="path of the source in the config, such as evaluators.probe.test "
+        "(default: %(default)s)",
+    )
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags about the file to write."""
+    parser.add_argument(
+        "--out", required=True, metavar="FILE.npz", help="file to write"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the file if it exists"
+    )
+
+
+def make_attributes_parser(
+    name: str, description: str, folder: str
+) -> argparse.ArgumentParser:
+    """A parser with the flags of a command that writes published attributes."""
+    parser = make_parser(f"prepare {name}", description)
+    parser.add_argument("--folder", required=True, metavar="DIR", help=folder)
+    add_out(parser)
+    return parser
+
+
+def free_file(arguments: argparse.Namespace) -> Path:
+    """The file to write.
+
+    Raises:
+      ConfigError: it exists already, or has another suffix than .npz.
+    """
+    out = Path(arguments.out).expanduser()
+    if out.suffix != ".npz" or out.is_dir():
+        raise ConfigError(f"--out {out} must be a file, FILE.npz.")
+    if out.exists() and not arguments.overwrite:
+        raise ConfigError(
+            f"--out {out} exists already; write --overwrite, or choose another."
+        )
+    return out
+
+
+# Sources of a config.
+
+
+def part_of(config: ConfigDict, path: str) -> ConfigDict:
+    """The node at a path such as `evaluators.probe.test` or `source.source`.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    holder: Any = config
+    for name in re.findall(r"[^.\[\]]+", path):
+        if isinstance(holder, tuple) and name.isdecimal() and int(name) < len(holder):
+            holder = holder[int(name)]
+        elif isinstance(holder, ConfigDict) and name in holder:
+            holder = holder[name]
+        else:
+            names = list(holder.keys()) if isinstance(holder, ConfigDict) else []
+            known = [key for key in names if key != configs.CLASS]
+            raise ConfigError(unknown(f"--part={path}: there is no", name, known))
+    if not isinstance(holder, ConfigDict):
+        raise ConfigError(f"--part={path} is {holder!r}, not a source of records.")
+    return holder
+
+
+# Any, as a check that this is a Source would look for data that need not be there.
+def source_at(config: ConfigDict, path: str) -> Any:
+    """The source at a path of a config.
+
+    Raises:
+      ConfigError: there is none, or something else.
+    """
+    source: Any = configs.build(part_of(config, path), path)
+    if not is_a(source, Source):
+        raise ConfigError(
+            f"--part={path} is {type(source).__name__}, not a source of records such "
+            f"as `source` or `evaluators.probe.test`."
+        )
+    return source
+
+
+# Files.
+
+
+def save_arrays(out: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz file, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as partial, partial.open("wb") as file:
+        # Not compressed, so that it can be mapped.
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def write_prior(
+    out: Path, source: Source, rows: Float32[np.ndarray, "m p"], **more: np.ndarray
+) -> None:
+    """Writes the prior file of a source and prints what is in it.
+
+    `more` are arrays for people to read, such as what the columns mean.
+    """
+    arrays: dict[str, np.ndarray] = {"prior": rows}
+    with refusals("source"):
+        if "label" in source[0]:
+            arrays["labels"] = labels_of(source)
+        elif (targets := getattr(source, "all_targets", None)) is not None:
+            arrays["labels"] = np.asarray(targets, np.float32)
+        if names := names_of(source):
+            arrays["names"] = np.array(names, dtype=str)
+    arrays |= more
+    save_arrays(out, arrays)
+    shapes = ", ".join(f"{k} {list(x.shape)}" for k, x in arrays.items())
+    size = tqdm.tqdm.format_sizeof(out.stat().st_size, "B")
+    print(f"{out}: {shapes}; {size}.")
+
+
+def write_attributes(
+    arguments: argparse.Namespace,
+    splits: Mapping[str, Source],
+    published: Mapping[str, int],
+    read: Callable[[Any], tuple[Float32[np.ndarray, "m p"], tuple[str, ...]]],
+) -> None:
+    """Writes the attributes of the training images as their prior.
+
+    Numbers of images that are not the published ones are a warning.
+
+    Args:
+      arguments: the flags of the command.
+      splits: the sources, of `train` and others.
+      published: images of each split.
+      read: gives the attributes of a source, and what the columns mean.
+
+    Raises:
+      ConfigError: the folder is not what it should be, or the file exists.
+    """
+    out, train = free_file(arguments), splits["train"]
+    with refusals("--folder"):
+        prior, names = read(train)
+        for split, source in splits.items():
+            if len(source) != published[split]:
+                print(
+                    f"warning: {split} has {len(source):,} images, published are "
+                    f"{published[split]:,}."
+                )
+    write_prior(out, train, prior, attributes=np.array(names))
+    m, p = prior.shape
+    print(
+        f"{out}: {p} attributes of {m:,} training images, {prior.mean():.1%} of them "
+        f"ones."
+    )
