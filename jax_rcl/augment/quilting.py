@@ -1,6 +1,7 @@
 """Texture synthesis on the device: a patchwork of blocks with inconspicuous seams."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_rcl.augment.resample import Whole
+from jax_rcl.augment.resample import Image, Whole
+from jax_rcl.ranges import AtLeast, Count, ranged
 
 LEVELS = 255
 """Steps of brightness in which blocks are compared: those of an image on disk."""
 
 LARGEST = 2**31 - 1
-"""Of whole numbers of 32 bits, in which differences are summed up."""
+"""The largest 32-bit integer, as which differences are summed."""
 
 
 def minimum_cut(costs: Int[Array, "i j"]) -> Int[Array, " i"]:
@@ -52,12 +54,13 @@ def minimum_cut(costs: Int[Array, "i j"]) -> Int[Array, " i"]:
 
 
 def neighbours(row: Int[Array, " j"]) -> Int[Array, "3 j"]:
-    """What stands to the left, at and to the right of each place of a row."""
+    """The left neighbour, the value itself and the right one, for each place."""
     padded = jnp.pad(row, 1, constant_values=LARGEST)
     return jnp.stack([padded[:-2], padded[1:-1], padded[2:]])
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Quilting:
     """A texture with the image's local statistics, quilted of blocks of two squares.
 
@@ -85,23 +88,18 @@ class Quilting:
       tolerance: how much worse than the best a block may fit and still be taken.
 
     Raises:
-      ValueError: if a field is out of bounds or does not fit another; when called, if
-        the image is smaller than `patch`, or an overlap too large to sum up in 32 bits.
+      ValueError: if patch, block and overlap do not fit each other; when called, if the
+        image is smaller than `patch`, or an overlap too large to sum up in 32 bits.
     """
 
-    size: int
+    size: Count
     patch: int = 96
     block: int | None = None
     overlap: int | None = None
-    candidates: int = 256
-    tolerance: float = 0.1
+    candidates: Count = 256
+    tolerance: Annotated[float, AtLeast(0, "0 takes only the best")] = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("size", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Quilting.{name} {getattr(self, name)} must be at least 1."
-                )
         block, overlap = self.sides()
         if not 2 <= block <= self.patch:
             raise ValueError(
@@ -113,21 +111,13 @@ class Quilting:
                 f"Quilting.overlap {overlap} must be from 1 pixel to one less than "
                 f"those of the block, {block}; a quarter of it is usual."
             )
-        if self.tolerance < 0:
-            raise ValueError(
-                f"Quilting.tolerance {self.tolerance} must be 0 (only the best) or "
-                f"more, such as 0.1."
-            )
 
     def sides(self) -> tuple[int, int]:
         """Sides of a block and of the overlap, in pixels."""
         block = self.patch // 3 if self.block is None else self.block
         return block, max(block // 4, 1) if self.overlap is None else self.overlap
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "s s c"]:
-        """A texture like the image."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
         h, w, c = image.shape
         if min(h, w) < self.patch:
             raise ValueError(
@@ -145,10 +135,8 @@ class Quilting:
         levels = jnp.round(squares * LEVELS).astype(jnp.int32)
         return squares.reshape(-1, c)[self.quilt(quilt_key, levels)]
 
-    def examples(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "2 p p c"]:
-        """The square in the middle, and one at a random place, each as likely."""
+    def examples(self, key: jax.Array, image: Image) -> Float[Array, "2 p p c"]:
+        """The square in the middle, and one at a uniformly random place."""
         h, w, c = image.shape
         room = jnp.array([h - self.patch, w - self.patch], jnp.int32)
         corners = jnp.stack([room // 2, jax.random.randint(key, (2,), 0, room + 1)])
@@ -175,19 +163,19 @@ class Quilting:
             place = jnp.array([k // across, k % across], jnp.int32)
             corner, laid = place * step, place > 0
             covered = lax.dynamic_slice(canvas, corner, (block, block))
-            chosen = self.fitting(keys[k], pixels, covered, laid)
-            joined = self.joined(pixels, covered, chosen, laid)
+            chosen = self.choose(keys[k], pixels, covered, laid)
+            joined = self.join(pixels, covered, chosen, laid)
             return lax.dynamic_update_slice(canvas, joined, corner)
 
-        # Any pixel will do to begin with, since what was not laid is not compared; one
-        # that is drawn differs between devices, as all that the loop writes.
+        # Any pixel will do to begin with, since what was not laid is not compared; a
+        # drawn one varies over devices, as the carry of the loop must.
         length = across * step + overlap
         canvas = jnp.full((length, length), self.draw(first_key)[0])
         canvas = lax.fori_loop(0, across**2, lay, canvas)
         return canvas[: self.size, : self.size]
 
     def draw(self, key: jax.Array) -> Int[Array, " m"]:
-        """First pixels of random blocks of the examples, each as likely."""
+        """First pixels of uniformly random blocks of the examples."""
         block, _ = self.sides()
         which_key, corner_key = jax.random.split(key)
         which = jax.random.randint(which_key, (self.candidates,), 0, 2)
@@ -196,7 +184,7 @@ class Quilting:
         )
         return (which * self.patch + corner[0]) * self.patch + corner[1]
 
-    def fitting(
+    def choose(
         self,
         key: jax.Array,
         pixels: Int[Array, "e c"],
@@ -224,7 +212,7 @@ class Quilting:
         order = jax.random.uniform(choice_key, starts.shape)
         return starts[jnp.argmax(jnp.where(fits, order, -1.0))]
 
-    def joined(
+    def join(
         self,
         pixels: Int[Array, "e c"],
         covered: Int[Array, "k k"],
@@ -233,7 +221,7 @@ class Quilting:
     ) -> Int[Array, "k k"]:
         """The block that begins at `chosen`, with what stays of what it covers.
 
-        Arguments are as of `fitting`. A pixel is of the new block if it lies beyond
+        Arguments are as of `choose`. A pixel is of the new block if it lies beyond
         both cuts, that from left to right and that from top to bottom.
         """
         block, overlap = self.sides()

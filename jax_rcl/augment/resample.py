@@ -13,6 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+Image = Float[Array, "h w c"]
+"""What operations change, in [0, 1] unless another range is named."""
+
+Number = Float[Array, ""] | float
+"""A number: static, or drawn on the device."""
+
 Whole = Int[Array, ""] | int
 """A number of pixels: static, or drawn on the device."""
 
@@ -23,7 +29,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 def separable(
     rows: Float[Array, "i h"],
     columns: Float[Array, "j w"],
-    image: Float[Array, "h w c"],
+    image: Image,
 ) -> Float[Array, "i j c"]:
     """Weighted sums over both axes: Σ_hw rows[i, h] · columns[j, w] · image[h, w].
 
@@ -113,7 +119,7 @@ def _weights(
 
 
 def resized_crop(
-    image: Float[Array, "h w c"],
+    image: Image,
     top: Whole,
     left: Whole,
     height: Whole,
@@ -159,7 +165,7 @@ def resized_crop(
 
 
 def resize(
-    image: Float[Array, "h w c"], height: int, width: int, *, antialias: bool
+    image: Image, height: int, width: int, *, antialias: bool
 ) -> Float[Array, "{height} {width} c"]:
     """Resizes an image bilinearly; `antialias` as in `resized_crop`."""
     h, w, _ = image.shape
@@ -169,7 +175,7 @@ def resize(
 
 
 def gaussian_weights(
-    sigma: Float[Array, ""] | float, *, source: int, kernel_size: Whole
+    sigma: Number, *, source: int, kernel_size: Whole
 ) -> Float[Array, "source source"]:
     """Weights that blur an axis with a cut-off Gaussian, mirrored at both ends.
 

@@ -16,7 +16,7 @@ from jax_rcl.augment.filters import (
     GaussianBlur,
     Sharpness,
     Smooth,
-    filtered,
+    apply_kernel,
     gaussian_blur,
 )
 
@@ -178,7 +178,7 @@ def test_fixed_kernels_have_sum_one_and_keep_a_constant_image():
     flat = jnp.full((9, 8, 3), 0.7)
     for kernel in (BLUR, SMOOTH):
         assert abs(kernel.sum() - 1) < 1e-6
-        np.testing.assert_allclose(filtered(flat, kernel), flat, atol=1e-6)
+        np.testing.assert_allclose(apply_kernel(flat, kernel), flat, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from jax_rcl.augment.geometry import (
     ResizeShorter,
     Rotate90,
     VerticalFlip,
-    flipped,
-    padded_crop,
-    turned,
+    crop_padded,
+    mirror,
+    turn,
 )
 from jax_rcl.augment.resample import resized_crop
 
@@ -122,7 +122,7 @@ def test_a_random_box_may_be_resized_bicubically():
 
 def test_random_crop_cuts_from_the_padded_image():
     padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)))
-    cut = padded_crop(IMAGE, jnp.int32(1), jnp.int32(4), size=5, padding=2)
+    cut = crop_padded(IMAGE, jnp.int32(1), jnp.int32(4), size=5, padding=2)
     np.testing.assert_array_equal(cut, padded[1:6, 4:9])
     operation = RandomCrop(5, padding=2)
     top, left = operation.place(KEY, 6, 6)
@@ -149,8 +149,8 @@ def test_random_crop_refuses_an_image_that_is_too_small():
 
 
 def test_flip_exchanges_left_and_right():
-    np.testing.assert_array_equal(flipped(IMAGE, True), np.flip(IMAGE, axis=1))
-    np.testing.assert_array_equal(flipped(IMAGE, False), IMAGE)
+    np.testing.assert_array_equal(mirror(IMAGE, True), np.flip(IMAGE, axis=1))
+    np.testing.assert_array_equal(mirror(IMAGE, False), IMAGE)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])
@@ -173,9 +173,7 @@ def test_vertical_flip_exchanges_top_and_bottom_with_its_probability(probability
 
 @pytest.mark.parametrize("turns", range(4))
 def test_quarter_turns_are_those_of_numpy(turns):
-    np.testing.assert_array_equal(
-        turned(IMAGE, jnp.int32(turns)), np.rot90(IMAGE, turns)
-    )
+    np.testing.assert_array_equal(turn(IMAGE, jnp.int32(turns)), np.rot90(IMAGE, turns))
 
 
 def test_quarter_turns_are_equally_likely():

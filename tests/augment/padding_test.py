@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from jax_rcl.augment.padding import ResizeAndPad
+from jax_rcl.augment.geometry import ResizeAndPad
 
 KEY = jax.random.key(0)
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)

@@ -114,7 +114,7 @@ COVERED = np.random.default_rng(4).integers(0, 72, (4, 4)).astype(np.int32)
 
 @functools.cache
 def fitting(quilting):
-    return jax.jit(jax.vmap(quilting.fitting, (0, None, None, None)))
+    return jax.jit(jax.vmap(quilting.choose, (0, None, None, None)))
 
 
 @pytest.mark.parametrize("laid", [(False, True), (True, False), (True, True)])
@@ -143,7 +143,7 @@ def test_the_first_block_is_any():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-JOINED = jax.jit(SMALL.joined)
+JOINED = jax.jit(SMALL.join)
 
 
 @pytest.mark.parametrize(

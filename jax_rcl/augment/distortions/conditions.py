@@ -7,11 +7,11 @@ for images of 224 pixels.
 from collections.abc import Mapping
 
 from jax_rcl.augment.compose import OneOf
+from jax_rcl.augment.distortions.levels import Leveled
 from jax_rcl.augment.distortions.mixtures import mixture
 from jax_rcl.augment.distortions.pixelwise import (
     GaussianNoise,
     Identity,
-    Leveled,
     RandomMask,
     SquareMask,
 )

@@ -145,13 +145,13 @@ def test_places_between_pixels_are_interpolated_as_scipy_does(edge, mode):
     image = random.random((9, 12, 1)).astype(np.float32)
     places = random.uniform(-30, 40, (2, 20, 15)).astype(np.float32)
     expected = ndimage.map_coordinates(image[..., 0], places, order=1, mode=mode)
-    found = digital.sampled(jnp.asarray(image), *jnp.asarray(places), edge=edge)
+    found = digital.interpolate(jnp.asarray(image), *jnp.asarray(places), edge=edge)
     np.testing.assert_allclose(found[..., 0], expected, atol=1e-4)
 
 
 def test_the_affine_map_takes_moved_corners_back():
     height, width, shift = 30, 44, 3.0
-    matrix = np.asarray(digital.corners_moved(KEY, height, width, jnp.float32(shift)))
+    matrix = np.asarray(digital.move_corners(KEY, height, width, jnp.float32(shift)))
     old = np.array([[32.0, 25.0], [32.0, 5.0], [12.0, 5.0]])
     forth = np.linalg.inv(matrix[:, :2])
     moves = (old - matrix[:, 2]) @ forth.T - old

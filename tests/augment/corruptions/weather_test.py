@@ -217,7 +217,7 @@ def test_distances_are_euclidean_up_to_the_farthest():
     cost = np.full((50, 45), 4.0 * spatter.FARTHEST**2, np.float32)
     cost[3, 4] = cost[30, 40] = cost[31, 7] = 0
     expected = ndimage.distance_transform_edt(cost > 0)
-    squared = spatter.lowered(spatter.lowered(jnp.asarray(cost)).T).T
+    squared = spatter.lower_envelope(spatter.lower_envelope(jnp.asarray(cost)).T).T
     near = expected <= spatter.FARTHEST
     np.testing.assert_allclose(np.sqrt(squared)[near], expected[near], atol=1e-4)
     assert np.sqrt(squared)[~near].min() > spatter.FARTHEST
