@@ -2,7 +2,7 @@
 
 Conventions are PIL's, so that policies written for it mean the same here: places are
 measured in pixels from the upper left corner, pixel centres lie at half integers, and a
-matrix takes places of the result to places of the image. What comes from outside of the
+matrix takes places of the result to places of the image. What comes from outside the
 image is filled.
 """
 
@@ -31,13 +31,8 @@ def affine(
 
     The pixel with centre (x, y) takes the image at (a x + b y + c, d x + e y + f) if
     that lies in [0, w) × [0, h), else `fill`. Bilinear means take the four centres
-    around the place; at the edges, the pixels of the edge are repeated.
-
-    Args:
-      image: any floating image.
-      matrix: ((a, b, c), (d, e, f)); data, so that one program serves all maps.
-      interpolation: "nearest" or "bilinear".
-      fill: value of what comes from outside, in all channels.
+    around the place; at the edges, the pixels of the edge are repeated. The matrix is
+    ((a, b, c), (d, e, f)), and data: one program serves all maps.
     """
     h, w, _ = image.shape
     x = (jnp.arange(w, dtype=jnp.float32) + 0.5)[None, :]

@@ -40,11 +40,6 @@ def gray(image: Image) -> Float[Array, "h w 1"]:
     return red + green + blue
 
 
-def grayscale(image: Image) -> Image:
-    """The gray value in all channels."""
-    return jnp.broadcast_to(gray(image), image.shape)
-
-
 def blend(image: Image, other: Float[Array, "#h #w #c"], factor: Number) -> Image:
     """Mixes two images: factor · image + (1 - factor) · other, limited to [0, 1].
 
@@ -100,11 +95,6 @@ def adjust_hue(image: Image, shift: Number) -> Image:
     return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
 
 
-def solarize(image: Image, threshold: Number) -> Image:
-    """Inverts what is at least as light as `threshold`: x -> 1 - x."""
-    return jnp.where(image >= threshold, 1.0 - image, image)
-
-
 @dataclasses.dataclass(frozen=True)
 @ranged
 class ColorJitter:
@@ -150,9 +140,9 @@ class ColorJitter:
         factors: Float[Array, " 4"],
         places: Int[Array, " 4"],
     ) -> Image:
-        """Makes given changes in a given order; both are data, as `draw` returns them.
+        """Makes the changes that `draw` returns, in its order; both are data.
 
-        What has strength 0 in this dataclass is left out, whatever its factor.
+        What has strength 0 in this dataclass is omitted, whatever its factor.
         """
         strengths = dataclasses.astuple(self)
         possible = range(4) if image.shape[2] > 1 else (BRIGHTNESS, CONTRAST)
@@ -197,20 +187,20 @@ class Grayscale:
     """Removes the colour and keeps the number of channels."""
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return grayscale(image)
+        return jnp.broadcast_to(gray(image), image.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 @ranged
 class Solarize:
-    """Inverts what is at least as light as `threshold`."""
+    """Inverts what is at least as light as `threshold`: x -> 1 - x."""
 
     threshold: Annotated[
         float, Within(0, 1, hint="the range of the images: 128 of 256 is 0.5")
     ] = 0.5
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return solarize(image, self.threshold)
+        return jnp.where(image >= self.threshold, 1.0 - image, image)
 
 
 def _require_three_channels(image: Image) -> None:

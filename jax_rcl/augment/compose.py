@@ -182,7 +182,7 @@ class Maybe(Composed):
             raise ValueError(
                 f"Maybe.operation {self.operation} turns {image.shape} into "
                 f"{changed.shape}; what may be skipped must keep the shape. Put crops "
-                f"and resizes outside of Maybe."
+                f"and resizes outside Maybe."
             )
         return jnp.where(
             jax.random.bernoulli(choice_key, self.probability), changed, image
@@ -231,7 +231,7 @@ class OneOf(Composed):
         if len(set(shapes)) > 1:
             raise ValueError(
                 f"OneOf.operations give images of different shapes, {shapes}; they "
-                f"must agree. Put crops and resizes outside of OneOf."
+                f"must agree. Put crops and resizes outside OneOf."
             )
         chosen = results[0]
         for place, result in enumerate(results[1:], start=1):

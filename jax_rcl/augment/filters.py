@@ -37,13 +37,8 @@ def gaussian_blur(image: Image, sigma: Number, *, kernel_size: Whole) -> Image:
     Weights exp(-u² / 2σ²) at u = -(kernel_size // 2) ... kernel_size // 2, normalised
     to sum 1; beyond its edges the image is mirrored, the edge not repeated. As a
     product with one banded matrix per axis, σ and kernel_size may be data, different
-    for each image.
-
-    Args:
-      image: any floating image.
-      sigma: σ in pixels, above 0.
-      kernel_size: pixels per axis that are weighed, odd; one that is data is cut off
-        where a side has no more pixels to mirror.
+    for each image; a kernel_size that is data is cut off where a side has no more
+    pixels to mirror.
 
     Raises:
       ValueError: if a side has no more than kernel_size // 2 pixels to mirror.
@@ -68,11 +63,8 @@ def _require_pixels_to_mirror(kernel_size: int, size: tuple[int, ...]) -> None:
 def apply_kernel(image: Image, kernel: Float[np.ndarray, "s s"]) -> Image:
     """Weighs the neighbourhood of each pixel by a kernel, as `PIL.Image.filter`.
 
-    Pixels so near the edge that the kernel leaves the image stay as they are.
-
-    Args:
-      image: any floating image.
-      kernel: weights, an odd number per axis.
+    The kernel has an odd number of weights per axis. Pixels so near the edge that it
+    leaves the image stay as they are.
     """
     h, w, _ = image.shape
     reach = len(kernel) // 2
@@ -86,11 +78,6 @@ def apply_kernel(image: Image, kernel: Float[np.ndarray, "s s"]) -> Image:
         if weight
     )
     return image.at[reach : reach + rows, reach : reach + columns].set(inner)
-
-
-def adjust_sharpness(image: Image, factor: Number) -> Image:
-    """Blends with the smoothed image: 0 is smooth, 1 changes nothing, 2 is sharp."""
-    return blend(image, apply_kernel(image, SMOOTH), factor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,4 +182,4 @@ class Sharpness:
     factor: Factor
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return adjust_sharpness(image, self.factor)
+        return blend(image, apply_kernel(image, SMOOTH), self.factor)

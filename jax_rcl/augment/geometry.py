@@ -10,40 +10,13 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from jax_rcl.augment.resample import Image, Interpolation, Whole, resize, resized_crop
+from jax_rcl.augment.resample import Image, Interpolation, resize, resized_crop
 from jax_rcl.ranges import Above, AtLeast, Count, Rising, Share, Within, ranged
 
 TRIES = 10
 """How often `RandomResizedCrop` tries to fit a box before it takes the central one."""
-
-
-def crop_padded(
-    image: Image, top: Whole, left: Whole, *, size: int, padding: int
-) -> Float[Array, "size size c"]:
-    """Surrounds an image with `padding` black pixels and cuts a square out of that.
-
-    `top` and `left` count from the corner of the padded image.
-    """
-    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    return lax.dynamic_slice(padded, (top, left, 0), (size, size, image.shape[2]))
-
-
-def mirror(image: Image, flip: Bool[Array, ""] | bool) -> Image:
-    """Exchanges left and right if `flip` is true."""
-    return jnp.where(flip, image[:, ::-1], image)
-
-
-def turn(image: Float[Array, "s s c"], turns: Whole) -> Float[Array, "s s c"]:
-    """Turns a square image by `turns` quarters against the clock, 0 to 3.
-
-    A quarter turn is a transposition and a flip, so three selections make all four
-    cases. `numpy.rot90(image, turns)` is the same.
-    """
-    image = jnp.where(turns % 2 == 1, image.swapaxes(0, 1), image)
-    image = jnp.where((turns == 1) | (turns == 2), image[::-1], image)
-    return jnp.where((turns == 2) | (turns == 3), image[:, ::-1], image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +111,10 @@ class RandomCrop:
 
     def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
         top, left = self.place(key, image.shape[0], image.shape[1])
-        return crop_padded(image, top, left, size=self.size, padding=self.padding)
+        margin = (self.padding, self.padding)
+        padded = jnp.pad(image, (margin, margin, (0, 0)))
+        shape = (self.size, self.size, image.shape[2])
+        return lax.dynamic_slice(padded, (top, left, 0), shape)
 
     def place(
         self, key: jax.Array, height: int, width: int
@@ -162,7 +138,8 @@ class Flip:
     probability: Share = 0.5
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return mirror(image, jax.random.bernoulli(key, self.probability))
+        flip = jax.random.bernoulli(key, self.probability)
+        return jnp.where(flip, image[:, ::-1], image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +164,12 @@ class Rotate90:
             raise ValueError(
                 f"Rotate90 turns square images; got {h} x {w}. Put a crop before it."
             )
-        return turn(image, jax.random.randint(key, (), 0, 4))
+        # A quarter turn is a transposition and a flip: three selections make all four
+        # cases, those of `numpy.rot90(image, turns)`.
+        turns = jax.random.randint(key, (), 0, 4)
+        image = jnp.where(turns % 2 == 1, image.swapaxes(0, 1), image)
+        image = jnp.where((turns == 1) | (turns == 2), image[::-1], image)
+        return jnp.where((turns == 2) | (turns == 3), image[:, ::-1], image)
 
 
 @dataclasses.dataclass(frozen=True)

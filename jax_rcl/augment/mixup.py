@@ -23,13 +23,13 @@ Alpha = Annotated[float, Above(0, "1 is uniform")]
 """Of Beta(alpha, alpha), from which shares of a mixture are drawn."""
 
 Mixture = Callable[[jax.Array, int, int], jax.Array]
-"""(key, h, w) to the weight of an example's own pixels in [0, 1], [h, w, 1] or one."""
+"""(key, h, w) to the weights in [0, 1] of an example's own pixels, [h, w, 1] or one."""
 
 
 @dataclasses.dataclass(frozen=True)
 @ranged
 class Mixed:
-    """Mixes the views of partners, and their labels alike.
+    """Mixes the views of partners, and their labels in the same way.
 
     With own weights w, drawn by `mixture` once for a pair and all its views, x and its
     partner y become w x + (1 - w) y and w y + (1 - w) x. The mean of w over the pixels
@@ -87,7 +87,7 @@ class Mixed:
     def draw_pair(
         self, key: jax.Array, same: Bool[Array, ""], height: int, width: int
     ) -> tuple[Float[Array, "#h #w 1"], Float[Array, ""]]:
-        """Draws the own weights of a pair, and their mean λ; 1 where it stays."""
+        """Draws the weights of a pair and their mean λ; 1 if the pair is not mixed."""
         weights_key, choice_key = jax.random.split(key)
         weights = self.mixture(weights_key, height, width)
         mixes = same | ~jax.random.bernoulli(choice_key, self.same_class)
@@ -96,7 +96,7 @@ class Mixed:
     def mix_labels(
         self, keys: jax.Array, label: Int[Array, " b"], shares: Float[Array, " b"]
     ) -> dict[str, Array]:
-        """What replaces `label`, and the soft `target` if there is to be one."""
+        """What replaces `label`, and the `target` for soft labels."""
         other = exchange_partners(label)
         if self.classes is None:
             keeps = jax.vmap(jax.random.uniform)(keys) < shares

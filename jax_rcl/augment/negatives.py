@@ -66,7 +66,7 @@ def patch_mosaic(
     if orientations is None:
         place = start[cell] + w * down + across
     else:
-        # Also in a turned patch, a step down or across is a constant number of places.
+        # In a turned patch, too, a step down or across is a constant number of places.
         transposed = orientations & TRANSPOSED != 0
         a_row, a_column = jnp.where(transposed, 1, w), jnp.where(transposed, w, 1)
         upside_down = orientations & UPSIDE_DOWN != 0
@@ -147,8 +147,8 @@ class PatchMosaic:
 class Negatives:
     """Views, and negatives made of the first: adds `views` and `negatives`.
 
-    `negatives` [b, m, h, w, c] are made of `views[:, 0]`, the query, by draws of their
-    own; the views are those of `views` alone.
+    `negatives` [b, m, h, w, c] are made of `views[:, 0]`, the query, with separate
+    draws; the views are the same as without negatives.
 
     Attributes:
       views: adds `views` [b, v, h, w, c].

@@ -25,13 +25,8 @@ def minimum_cut(costs: Int[Array, "i j"]) -> Int[Array, " i"]:
     The path moves by at most one column from row to row, and the sum of what it crosses
     is minimal (Efros and Freeman 2001, section 2.1): downwards, E[i, j] = costs[i, j]
     + min(E[i - 1, j - 1], E[i - 1, j], E[i - 1, j + 1]), then back up along the minima.
-    Where several columns are equally good, it takes the one to the left.
-
-    Args:
-      costs: whole numbers, 0 or more, whose sums fit into 32 bits.
-
-    Returns:
-      For each row the column of the path.
+    Where several columns are equally good, it takes the one to the left. Sums of the
+    costs, which are not negative, must fit into 32 bits.
     """
 
     def down(
@@ -67,7 +62,7 @@ class Quilting:
     Image quilting, Efros and Freeman 2001 (https://doi.org/10.1145/383259.383296).
     Blocks are laid row by row, each over the edges of those above and to the left. Of
     random blocks of the examples one is taken whose squared difference from what it
-    covers is at most 1 + `tolerance` times the smallest, each as likely; it is joined
+    covers is at most 1 + `tolerance` times the smallest, all alike; it is joined
     along the path of least squared difference, `minimum_cut`. Every pixel of the
     result is one of the examples. The paper tries all blocks, and overlaps a sixth of
     them; here `candidates` are tried, so that the cost does not depend on `patch`.
@@ -147,7 +142,7 @@ class Quilting:
         )(corners)
 
     def quilt(self, key: jax.Array, levels: Int[Array, "2 p p c"]) -> Int[Array, "s s"]:
-        """Which pixel of the examples stands where, counted row by row.
+        """The pixels of the examples that make up the result, counted row by row.
 
         Blocks are compared in whole numbers, so that the order of a sum, which may
         differ between an image alone and in a batch, does not change what is chosen.
@@ -193,11 +188,8 @@ class Quilting:
     ) -> Int[Array, ""]:
         """First pixel of a random block that fits what it covers.
 
-        Args:
-          key: of this block.
-          pixels: of the examples.
-          covered: which of them stand where the block will be laid.
-          laid: whether there are blocks above, and to the left.
+        `covered` are those of the pixels that are where the block will be laid; `laid`
+        says whether there are blocks above, and to the left.
         """
         block, overlap = self.sides()
         place = np.arange(block)
@@ -205,8 +197,8 @@ class Quilting:
         counts = (laid[0] & (y < overlap)) | (laid[1] & (x < overlap))
         block_key, choice_key = jax.random.split(key)
         starts = self.draw(block_key)
-        found = pixels[starts[:, None] + jnp.asarray(y * self.patch + x)[None, :]]
-        square = jnp.square(found - pixels[covered[y, x]][None]).sum(axis=-1)
+        blocks = pixels[starts[:, None] + jnp.asarray(y * self.patch + x)[None, :]]
+        square = jnp.square(blocks - pixels[covered[y, x]][None]).sum(axis=-1)
         errors = jnp.where(counts[None, :], square, 0).sum(axis=1).astype(jnp.float32)
         fits = errors <= (1.0 + self.tolerance) * errors.min()
         order = jax.random.uniform(choice_key, starts.shape)

@@ -26,7 +26,8 @@ def eight_bits(image: Image) -> Int[Array, "h w c"]:
     return jnp.clip(jnp.round(image * 255.0), 0.0, 255.0).astype(jnp.int32)
 
 
-def autocontrast(image: Image) -> Image:
+@dataclasses.dataclass(frozen=True)
+class AutoContrast:
     """Stretches each channel to the whole range, as `PIL.ImageOps.autocontrast`.
 
     With a the darkest and b the lightest of the channel's levels, level l becomes
@@ -34,53 +35,36 @@ def autocontrast(image: Image) -> Image:
     the rounding errors of a resize in a flat image are not stretched. PIL divides
     first, so that some of its levels are lower by one.
     """
-    level = eight_bits(image)
-    low = level.min(axis=(0, 1), keepdims=True)
-    high = level.max(axis=(0, 1), keepdims=True)
-    stretched = (level - low) * 255 // jnp.maximum(high - low, 1)
-    return jnp.where(high > low, stretched.astype(image.dtype) / 255.0, image)
+
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        level = eight_bits(image)
+        low = level.min(axis=(0, 1), keepdims=True)
+        high = level.max(axis=(0, 1), keepdims=True)
+        stretched = (level - low) * 255 // jnp.maximum(high - low, 1)
+        return jnp.where(high > low, stretched.astype(image.dtype) / 255.0, image)
 
 
-def equalize(image: Image) -> Image:
+@dataclasses.dataclass(frozen=True)
+class Equalize:
     """Makes all levels of a channel about equally frequent: `PIL.ImageOps.equalize`.
 
     With s = ⌊(pixels - pixels of the lightest level) / 255⌋, a level that n pixels are
     darker than becomes ⌊(⌊s / 2⌋ + n) / s⌋, at most 255. A channel stays where s is 0,
     that is where fewer than 255 pixels are darker than its lightest level.
     """
-    h, w, c = image.shape
-    level = eight_bits(image)
-    # One histogram for all channels, each with 256 places of its own.
-    place = level + 256 * jnp.arange(c, dtype=jnp.int32)[None, None, :]
-    counts = jnp.zeros(256 * c, jnp.int32).at[place.ravel()].add(1).reshape(c, 256)
-    darker = jnp.cumsum(counts, axis=1) - counts
-    lightest = (level == level.max(axis=(0, 1), keepdims=True)).sum(axis=(0, 1))
-    step = ((h * w - lightest) // 255)[:, None]
-    table = jnp.minimum((step // 2 + darker) // jnp.maximum(step, 1), 255)
-    equal = table.ravel()[place].astype(image.dtype) / 255.0
-    return jnp.where(step.reshape(1, 1, c) > 0, equal, image)
-
-
-def posterize(image: Image, bits: int) -> Image:
-    """Keeps the upper `bits` of the eight bits of each level; the others become 0."""
-    step = 2 ** (8 - bits)
-    return (eight_bits(image) // step * step).astype(image.dtype) / 255.0
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoContrast:
-    """Stretches each channel to the whole range; see `autocontrast`."""
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return autocontrast(image)
-
-
-@dataclasses.dataclass(frozen=True)
-class Equalize:
-    """Makes all levels of each channel about equally frequent; see `equalize`."""
-
-    def __call__(self, key: jax.Array, image: Image) -> Image:
-        return equalize(image)
+        h, w, c = image.shape
+        level = eight_bits(image)
+        # One histogram for all channels, each with 256 places of its own.
+        place = level + 256 * jnp.arange(c, dtype=jnp.int32)[None, None, :]
+        counts = jnp.zeros(256 * c, jnp.int32).at[place.ravel()].add(1).reshape(c, 256)
+        darker = jnp.cumsum(counts, axis=1) - counts
+        lightest = (level == level.max(axis=(0, 1), keepdims=True)).sum(axis=(0, 1))
+        step = ((h * w - lightest) // 255)[:, None]
+        table = jnp.minimum((step // 2 + darker) // jnp.maximum(step, 1), 255)
+        equal = table.ravel()[place].astype(image.dtype) / 255.0
+        return jnp.where(step.reshape(1, 1, c) > 0, equal, image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +75,8 @@ class Posterize:
     bits: Annotated[int, Within(0, 8)]
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return posterize(image, self.bits)
+        step = 2 ** (8 - self.bits)
+        return (eight_bits(image) // step * step).astype(image.dtype) / 255.0
 
 
 @dataclasses.dataclass(frozen=True)

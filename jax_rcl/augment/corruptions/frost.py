@@ -26,13 +26,13 @@ PICTURES = np.array(
     ],
     np.float32,
 )
-"""Of each photograph: the mean colour and the two main directions of colour.
+"""Mean colour of each photograph, and the two main directions of its colours.
 
 A direction is as long as the standard deviation along it.
 """
 
 SKEW = np.array([0.12, -0.15, 0.0, 0.1], np.float32)
-"""Of each the s such that the first direction is distributed as z + s (z² - 1)."""
+"""For each the s such that the first direction is distributed as z + s (z² - 1)."""
 
 OFTEN = (1, 2, 1, 1)
 """How often each is taken: of the five files in use two are the same photograph."""

@@ -1,7 +1,7 @@
 """Noise of ImageNet-C and CIFAR-10-C: Gaussian, shot, impulse, speckle.
 
-Every value of the image, each channel by itself, is disturbed independently of all
-others and then limited to [0, 1]. The strengths are those of the scripts that made the
+Every value of each channel is disturbed independently of all others and then limited to
+[0, 1]. The strengths are those of the scripts that made the
 two sets; see `corruptions`.
 """
 
@@ -66,7 +66,7 @@ def shot_noise(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image
 
 
 def impulse_noise(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
-    """Sets values to 0 or 1, each as likely; level: the fraction that is set."""
+    """Sets values to 0 or 1, equally often; level: the fraction that is set."""
     # One uniform number decides both: below half the fraction black, below it white.
     drawn = jax.random.uniform(key, image.shape)
     set_to = (drawn >= level[0] / 2).astype(image.dtype)

@@ -35,7 +35,7 @@ def spatter(key: jax.Array, image: Image, level: Float[Array, " 6"]) -> Image:
     or smoothing σ of the mud; 0 for water, 1 for mud.
     """
     h, w, channels = image.shape
-    gray(image[:1, :1])  # Raises if these are no colours.
+    gray(image[:1, :1])  # Raises unless these are colours.
     mean, deviation, sigma, threshold, strength, mud = level
     noise = mean + deviation * jax.random.normal(key, (h, w, 1))
     liquid = smooth(noise, sigma)

@@ -181,7 +181,7 @@ class Curriculum:
     time: Annotated[float, Above(0, "a number of epochs")] = 5.0
 
     def __call__(self, progress: Strength) -> Float[Array, ""]:
-        # The share is rounded: a little more, lest an epoch begin one step late.
+        # The share is rounded; a little more keeps an epoch from starting a step late.
         share = jnp.asarray(progress, jnp.float32) * (1.0 + 2.0**-22)
         epoch = jnp.floor(share * self.epochs)
         return self.start - (1.0 - self.start) * jnp.expm1(-epoch / self.time)

@@ -132,7 +132,7 @@ def test_what_is_fixed_is_the_same_for_all_keys_images_calls_and_defaults():
 
 
 def test_other_seeds_fix_something_else_and_each_the_same_in_every_process():
-    ones, mask = np.ones((3, 4, 1), np.float32), RandomMask((0.5, 0.5))
+    ones, mask = jnp.ones((3, 4, 1)), RandomMask((0.5, 0.5))
     masks = jax.jit(lambda key: [Fixed(mask, seed)(key, ones) for seed in range(4)])
     drawn = [np.asarray(x)[..., 0].tolist() for x in masks(KEY)]
     assert drawn[3] == [[0, 1, 1, 1], [0, 0, 0, 0], [1, 1, 0, 1]]
