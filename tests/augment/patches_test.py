@@ -53,7 +53,7 @@ def test_cutout_paints_its_square_in_its_colour():
 
 
 def test_cutout_of_gray_images_takes_the_mean_colour():
-    result = Cutout((30, 30))(KEY, IMAGE[..., :1])
+    result = jax.jit(Cutout((30, 30)))(KEY, IMAGE[..., :1])
     np.testing.assert_allclose(result, 121 / 255, atol=0.5 / 255)
     with pytest.raises(ValueError, match="2 channels"):
         Cutout((1, 1))(KEY, IMAGE[..., :2])

@@ -118,18 +118,16 @@ def fitting(quilting):
 
 
 @pytest.mark.parametrize("laid", [(False, True), (True, False), (True, True)])
-@pytest.mark.parametrize("tolerance", [0.0, 0.1])
-def test_a_block_is_as_good_as_the_best_within_the_tolerance(laid, tolerance):
-    quilting = dataclasses.replace(SMALL, tolerance=tolerance)
+def test_a_block_is_as_good_as_the_best_within_the_tolerance(laid):
     keys = jax.random.split(KEY, 100)
-    chosen = np.unique(fitting(quilting)(keys, PIXELS, COVERED, np.array(laid)))
-    starts, blocks = every_block(quilting, PIXELS)
+    chosen = np.unique(fitting(SMALL)(keys, PIXELS, COVERED, np.array(laid)))
+    starts, blocks = every_block(SMALL, PIXELS)
     y, x = np.mgrid[:4, :4]
     counts = (laid[0] & (y < 2)) | (laid[1] & (x < 2))
     square = ((blocks - PIXELS[COVERED]) ** 2).sum(-1)
     errors = (square * counts).sum((1, 2))
     # 400 draws of 18 blocks leave none out, but for one time in 10^8.
-    expected = starts[errors <= (1 + tolerance) * errors.min()]
+    expected = starts[errors <= 1.1 * errors.min()]
     np.testing.assert_array_equal(chosen, np.sort(expected))
 
 

@@ -129,11 +129,16 @@ def test_enhancements_are_those_of_pil(operation, enhance, factor):
 
 
 def test_factor_zero_is_black_flat_and_gray():
-    image = jnp.asarray(COLOUR, jnp.float32) / 255.0
-    assert not Brightness(0.0)(KEY, image).any()
-    assert np.ptp(Contrast(0.0)(KEY, image)) < 1e-6
-    in_gray = np.broadcast_to(gray(image), image.shape)
-    np.testing.assert_allclose(Saturation(0.0)(KEY, image), in_gray, atol=1e-6)
+    operations = (Brightness(0.0), Contrast(0.0), Saturation(0.0))
+
+    @jax.jit
+    def make(image):
+        in_gray = jnp.broadcast_to(gray(image), image.shape)
+        return *[operation(KEY, image) for operation in operations], in_gray
+
+    black, flat, pale, in_gray = make(np.float32(COLOUR / 255.0))
+    assert not black.any() and np.ptp(flat) < 1e-6
+    np.testing.assert_allclose(pale, in_gray, atol=1e-6)
 
 
 def test_levels_are_rounded_and_limited():

@@ -149,12 +149,11 @@ def test_a_cloud_is_made_of_squares_and_diamonds():
 
 
 def test_fog_keeps_the_lightest_value_possible_and_black_black():
-    image = jnp.full((16, 16, 3), 0.5)
-    level = jnp.asarray([1.5, 2.0])
-    foggy = jax.jit(weather.fog)(KEY, image, level)
-    np.testing.assert_allclose(foggy.max(), 0.5, atol=1e-6)
-    black = jax.jit(weather.fog)(KEY, jnp.zeros((16, 16, 3)), level)
-    np.testing.assert_array_equal(black, 0)
+    keys, level = jax.random.split(KEY, DRAWS), np.float32([1.5, 2.0])
+    half, black = (np.full((32, 32, 3), x, np.float32) for x in (0.5, 0.0))
+    foggy = program("fog")(keys, half, level)
+    np.testing.assert_allclose(foggy.max(axis=(1, 2, 3)), np.full(48, 0.5), atol=1e-6)
+    np.testing.assert_array_equal(program("fog")(keys, black, level), 0)
 
 
 magnify = jax.jit(weather.magnified_weights, static_argnames="source")
