@@ -24,6 +24,7 @@ MODULES = {
     "augment.levels": "augment.distortions.levels",
     "augment.mixing": "augment.mixup",
     "augment.mixtures": "augment.distortions.mixtures",
+    "augment.padding": "augment.geometry",
     "augment.noises": "augment.corruptions.noises",
     "augment.spatter": "augment.corruptions.spatter",
     "augment.subsets": "augment.distortions.subsets",

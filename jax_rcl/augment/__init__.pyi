@@ -8,7 +8,6 @@ from . import geometry as geometry
 from . import mixup as mixup
 from . import named as named
 from . import negatives as negatives
-from . import padding as padding
 from . import patches as patches
 from . import quilting as quilting
 from . import resample as resample
@@ -45,6 +44,7 @@ from .geometry import Flip as Flip
 from .geometry import RandomCrop as RandomCrop
 from .geometry import RandomResizedCrop as RandomResizedCrop
 from .geometry import Resize as Resize
+from .geometry import ResizeAndPad as ResizeAndPad
 from .geometry import ResizeShorter as ResizeShorter
 from .geometry import Rotate90 as Rotate90
 from .geometry import VerticalFlip as VerticalFlip
@@ -57,7 +57,6 @@ from .named import magnitude as magnitude
 from .negatives import Negatives as Negatives
 from .negatives import PatchMosaic as PatchMosaic
 from .negatives import TextureNegatives as TextureNegatives
-from .padding import ResizeAndPad as ResizeAndPad
 from .patches import Cutout as Cutout
 from .patches import Patches as Patches
 from .quilting import Quilting as Quilting

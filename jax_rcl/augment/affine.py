@@ -2,41 +2,37 @@
 
 Conventions are PIL's, so that policies written for it mean the same here: places are
 measured in pixels from the upper left corner, pixel centres lie at half integers, and a
-matrix takes places of the result to places of the image. What comes from outside of the
+matrix takes places of the result to places of the image. What comes from outside the
 image is filled.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jax_rcl.augment.resample import Image, Number
+from jax_rcl.ranges import AtLeast, Share, ranged
+
 Interpolation = Literal["nearest", "bilinear"]
 """The pixel that a place falls into, PIL's default; or a mean of the nearest four."""
 
-Number = Float[Array, ""] | float
-
 
 def affine(
-    image: Float[Array, "h w c"],
+    image: Image,
     matrix: Float[Array, "2 3"],
     *,
     interpolation: Interpolation = "nearest",
     fill: float = 0.0,
-) -> Float[Array, "h w c"]:
+) -> Image:
     """The image seen through an affine map, as `PIL.Image.transform(..., AFFINE)`.
 
     The pixel with centre (x, y) takes the image at (a x + b y + c, d x + e y + f) if
     that lies in [0, w) × [0, h), else `fill`. Bilinear means take the four centres
-    around the place; at the edges, the pixels of the edge are repeated.
-
-    Args:
-      image: any floating image.
-      matrix: ((a, b, c), (d, e, f)); data, so that one program serves all maps.
-      interpolation: "nearest" or "bilinear".
-      fill: value of what comes from outside, in all channels.
+    around the place; at the edges, the pixels of the edge are repeated. The matrix is
+    ((a, b, c), (d, e, f)), and data: one program serves all maps.
     """
     h, w, _ = image.shape
     x = (jnp.arange(w, dtype=jnp.float32) + 0.5)[None, :]
@@ -44,9 +40,7 @@ def affine(
     u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
     v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
 
-    def pixels(
-        row: Float[Array, "h w"], column: Float[Array, "h w"]
-    ) -> Float[Array, "h w c"]:
+    def pixels(row: Float[Array, "h w"], column: Float[Array, "h w"]) -> Image:
         rows = jnp.clip(row, 0.0, h - 1.0).astype(jnp.int32)
         return image[rows, jnp.clip(column, 0.0, w - 1.0).astype(jnp.int32)]
 
@@ -96,58 +90,36 @@ def either_sign(key: jax.Array, magnitude: float) -> Float[Array, ""]:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Rotate:
     """Turns by so many degrees about the middle, either way equally often.
 
-    Attributes:
-      degrees: 0 or more.
-      interpolation: "nearest" or "bilinear"; see `affine`.
-      fill: value of what comes from outside of the image, in [0, 1].
-
-    Raises:
-      ValueError: if a field is out of bounds.
+    Interpolation and fill are those of `affine`.
     """
 
-    degrees: float
+    degrees: Annotated[float, AtLeast(0, "its sign is drawn")]
     interpolation: Interpolation = "nearest"
-    fill: float = 0.0
+    fill: Share = 0.0
 
-    def __post_init__(self) -> None:
-        _require("Rotate", "degrees", self.degrees, self.fill)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The turned image."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         h, w, _ = image.shape
         matrix = rotation(either_sign(key, self.degrees), h, w)
         return affine(image, matrix, interpolation=self.interpolation, fill=self.fill)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class RandomRotation:
     """Turns about the middle by an angle uniform in ±degrees, as torchvision's.
 
-    Attributes:
-      degrees: largest angle, 0 or more.
-      interpolation: "nearest" or "bilinear"; see `affine`.
-      fill: value of what comes from outside of the image, in [0, 1].
-
-    Raises:
-      ValueError: if a field is out of bounds.
+    Interpolation and fill are those of `affine`.
     """
 
-    degrees: float
+    degrees: Annotated[float, AtLeast(0, "its sign is drawn")]
     interpolation: Interpolation = "nearest"
-    fill: float = 0.0
+    fill: Share = 0.0
 
-    def __post_init__(self) -> None:
-        _require("RandomRotation", "degrees", self.degrees, self.fill)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The turned image."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         h, w, _ = image.shape
         matrix = rotation(self.angle(key), h, w)
         return affine(image, matrix, interpolation=self.interpolation, fill=self.fill)
@@ -158,69 +130,37 @@ class RandomRotation:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Shear:
     """Slants along one axis by a slope, either way equally often; see `shear`.
 
-    Attributes:
-      slope: pixels along the axis for each pixel across it, 0 or more.
-      axis: "x" moves rows, "y" columns.
-      interpolation: "nearest" or "bilinear"; see `affine`.
-      fill: value of what comes from outside of the image, in [0, 1].
-
-    Raises:
-      ValueError: if a field is out of bounds.
+    The axis "x" moves rows, "y" columns; interpolation and fill are those of `affine`.
     """
 
-    slope: float
+    slope: Annotated[float, AtLeast(0, "its sign is drawn")]
     axis: Literal["x", "y"] = "x"
     interpolation: Interpolation = "nearest"
-    fill: float = 0.0
+    fill: Share = 0.0
 
-    def __post_init__(self) -> None:
-        _require("Shear", "slope", self.slope, self.fill)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The slanted image."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         matrix = shear(either_sign(key, self.slope), self.axis)
         return affine(image, matrix, interpolation=self.interpolation, fill=self.fill)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Translate:
     """Moves along one axis by so many pixels, either way equally often.
 
-    Attributes:
-      pixels: 0 or more; a fraction needs interpolation to be seen as one.
-      axis: "x" moves sideways, "y" up and down.
-      interpolation: "nearest" or "bilinear"; see `affine`.
-      fill: value of what comes from outside of the image, in [0, 1].
-
-    Raises:
-      ValueError: if a field is out of bounds.
+    A fraction of a pixel shows only with bilinear interpolation. Interpolation and fill
+    are those of `affine`.
     """
 
-    pixels: float
+    pixels: Annotated[float, AtLeast(0, "its sign is drawn")]
     axis: Literal["x", "y"] = "x"
     interpolation: Interpolation = "nearest"
-    fill: float = 0.0
+    fill: Share = 0.0
 
-    def __post_init__(self) -> None:
-        _require("Translate", "pixels", self.pixels, self.fill)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The moved image."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         matrix = translation(either_sign(key, self.pixels), self.axis)
         return affine(image, matrix, interpolation=self.interpolation, fill=self.fill)
-
-
-def _require(operation: str, field: str, magnitude: float, fill: float) -> None:
-    if magnitude < 0:
-        raise ValueError(
-            f"{operation}.{field} {magnitude} must be 0 or more; its sign is drawn."
-        )
-    if not 0 <= fill <= 1:
-        raise ValueError(f"{operation}.fill {fill} must lie in [0, 1].")

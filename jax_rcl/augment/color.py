@@ -7,11 +7,15 @@ hue and `Grayscale` change nothing, as in torchvision; brightness, contrast and
 
 import dataclasses
 import itertools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from jax_rcl.augment.resample import Image, Number
+from jax_rcl.ranges import NotNegative, Within, ranged
 
 LUMA = (0.2989, 0.587, 0.114)
 """Red, green and blue in the gray value: ITU-R BT.601, with torchvision's digits."""
@@ -21,10 +25,8 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
-Number = Float[Array, ""] | float
 
-
-def gray(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
+def gray(image: Image) -> Float[Array, "h w 1"]:
     """The gray value of each pixel, Σ LUMA · (red, green, blue).
 
     Raises:
@@ -38,14 +40,7 @@ def gray(image: Float[Array, "h w c"]) -> Float[Array, "h w 1"]:
     return red + green + blue
 
 
-def grayscale(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
-    """The gray value in all channels."""
-    return jnp.broadcast_to(gray(image), image.shape)
-
-
-def blend(
-    image: Float[Array, "h w c"], other: Float[Array, "#h #w #c"], factor: Number
-) -> Float[Array, "h w c"]:
+def blend(image: Image, other: Float[Array, "#h #w #c"], factor: Number) -> Image:
     """Mixes two images: factor · image + (1 - factor) · other, limited to [0, 1].
 
     0 gives the other, 1 the image, and more than 1 leads away from the other.
@@ -53,28 +48,22 @@ def blend(
     return jnp.clip(factor * image + (1.0 - factor) * other, 0.0, 1.0)
 
 
-def adjust_brightness(
-    image: Float[Array, "h w c"], factor: Number
-) -> Float[Array, "h w c"]:
+def adjust_brightness(image: Image, factor: Number) -> Image:
     """Blends with black: 0 is black, 1 changes nothing."""
     return blend(image, jnp.zeros((1, 1, 1)), factor)
 
 
-def adjust_contrast(
-    image: Float[Array, "h w c"], factor: Number
-) -> Float[Array, "h w c"]:
+def adjust_contrast(image: Image, factor: Number) -> Image:
     """Blends with the mean gray value of the image: 0 is flat, 1 changes nothing."""
     return blend(image, gray(image).mean(keepdims=True), factor)
 
 
-def adjust_saturation(
-    image: Float[Array, "h w c"], factor: Number
-) -> Float[Array, "h w c"]:
+def adjust_saturation(image: Image, factor: Number) -> Image:
     """Blends with the gray values: 0 is gray, 1 changes nothing."""
     return image if image.shape[2] == 1 else blend(image, gray(image), factor)
 
 
-def adjust_hue(image: Float[Array, "h w c"], shift: Number) -> Float[Array, "h w c"]:
+def adjust_hue(image: Image, shift: Number) -> Image:
     """Turns the colour circle by `shift` of a whole turn, in [-0.5, 0.5].
 
     Lightest and darkest channel of a pixel, hence value and saturation, stay. On the
@@ -106,12 +95,8 @@ def adjust_hue(image: Float[Array, "h w c"], shift: Number) -> Float[Array, "h w
     return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
 
 
-def solarize(image: Float[Array, "h w c"], threshold: Number) -> Float[Array, "h w c"]:
-    """Inverts what is at least as light as `threshold`: x -> 1 - x."""
-    return jnp.where(image >= threshold, 1.0 - image, image)
-
-
 @dataclasses.dataclass(frozen=True)
+@ranged
 class ColorJitter:
     """Changes brightness, contrast, saturation and hue, in random order.
 
@@ -120,36 +105,18 @@ class ColorJitter:
     equally likely, limited to [0, 1] after each. What has strength 0 costs nothing.
 
     Attributes:
-      brightness: strength s of the brightness, 0 or more.
-      contrast: strength s of the contrast, 0 or more.
-      saturation: strength s of the saturation, 0 or more.
-      hue: largest shift, as a fraction of a whole turn, in [0, 0.5].
-
-    Raises:
-      ValueError: if a strength is out of bounds.
+      brightness: strength s of the brightness.
+      contrast: strength s of the contrast.
+      saturation: strength s of the saturation.
+      hue: largest shift, as a fraction of a whole turn.
     """
 
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    saturation: NotNegative = 0.0
+    hue: Annotated[float, Within(0, 0.5, hint="0.5 already reaches every colour")] = 0.0
 
-    def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"ColorJitter.{name} {getattr(self, name)} must be 0 (off) or more."
-                )
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(
-                f"ColorJitter.hue {self.hue} must lie in [0, 0.5]; "
-                f"0.5 already reaches every colour."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image with randomly changed colours."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         return self.apply(image, *self.draw(key))
 
     def draw(self, key: jax.Array) -> tuple[Float[Array, " 4"], Int[Array, " 4"]]:
@@ -169,13 +136,13 @@ class ColorJitter:
 
     def apply(
         self,
-        image: Float[Array, "h w c"],
+        image: Image,
         factors: Float[Array, " 4"],
         places: Int[Array, " 4"],
-    ) -> Float[Array, "h w c"]:
-        """Makes given changes in a given order; both are data, as `draw` returns them.
+    ) -> Image:
+        """Makes the changes that `draw` returns, in its order; both are data.
 
-        What has strength 0 in this dataclass is left out, whatever its factor.
+        What has strength 0 in this dataclass is omitted, whatever its factor.
         """
         strengths = dataclasses.astuple(self)
         possible = range(4) if image.shape[2] > 1 else (BRIGHTNESS, CONTRAST)
@@ -193,11 +160,11 @@ class ColorJitter:
 
 
 def _blended(
-    image: Float[Array, "h w c"],
+    image: Image,
     factors: Float[Array, " 4"],
     places: Int[Array, " 4"],
     blends: list[int],
-) -> Float[Array, "h w c"]:
+) -> Image:
     """Brightness, contrast, saturation, those in `blends`, in the order of places."""
     when = places[np.array(blends, np.int32)]
     rank = (when[None, :] < when[:, None]).sum(axis=1)
@@ -217,43 +184,26 @@ def _blended(
 
 @dataclasses.dataclass(frozen=True)
 class Grayscale:
-    """Takes the colour away and keeps the number of channels."""
+    """Removes the colour and keeps the number of channels."""
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The gray image; the key is not used."""
-        return grayscale(image)
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        return jnp.broadcast_to(gray(image), image.shape)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Solarize:
-    """Inverts what is at least as light as `threshold`.
+    """Inverts what is at least as light as `threshold`: x -> 1 - x."""
 
-    Attributes:
-      threshold: the darkest value that is inverted, in [0, 1].
+    threshold: Annotated[
+        float, Within(0, 1, hint="the range of the images: 128 of 256 is 0.5")
+    ] = 0.5
 
-    Raises:
-      ValueError: if the threshold is out of bounds.
-    """
-
-    threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(
-                f"Solarize.threshold {self.threshold} must lie in [0, 1], "
-                f"the range of the images (128 of 256 is 0.5)."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The solarized image; the key is not used."""
-        return solarize(image, self.threshold)
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        return jnp.where(image >= self.threshold, 1.0 - image, image)
 
 
-def _require_three_channels(image: Float[Array, "h w c"]) -> None:
+def _require_three_channels(image: Image) -> None:
     if image.shape[2] != 3:
         raise ValueError(
             f"colours are red, green and blue, or one gray channel; "

@@ -3,11 +3,11 @@
 An operation is a frozen dataclass called with (key, image [h, w, c] in [0, 1]). Here,
 and only here, images are cast to [0, 1], operations are mapped over the batch, and keys
 are handed out to them: one for each place in the global batch, so that the augmented
-batch does not depend on the number of devices. What mixes examples is in `mixing`.
+batch does not depend on the number of devices. What mixes examples is in `mixup`.
 """
 
 import dataclasses
-import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ from jaxtyping import Array, Float, Key, Num
 
 from jax_rcl import parallel
 from jax_rcl.augment.distortions.levels import Curriculum, Strength, at_strength
+from jax_rcl.augment.resample import Image
 from jax_rcl.core import Batch, Clock, Operation
+from jax_rcl.ranges import Count, NotNegative, Share, ranged
 
 
 def unit_range(images: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -52,6 +54,7 @@ def prepare(
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Views:
     """Several random views of each image: adds `views` [b, v, h, w, c].
 
@@ -60,31 +63,20 @@ class Views:
       count: v, views per image.
       curriculum: how strong the distortions in the operation are as training goes on;
         None: as they are.
-
-    Raises:
-      ValueError: if the count is below 1.
     """
 
     operation: Operation
-    count: int = 2
+    count: Count = 2
     curriculum: Curriculum | None = None
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"Views.count {self.count} must be at least 1.")
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
         """The batch and its views; runs inside `parallel.data_parallel`."""
-        images = unit_range(batch["image"])
-        keys = parallel.example_keys(clock.key, len(images))
-        strength = _strength(self.curriculum, clock)
-        views = jax.vmap(self.of_one, (0, 0, None))(keys, images, strength)
-        return {**batch, "views": views}
+        return {**batch, "views": _for_each_example(self, clock, batch)}
 
     def of_one(
         self,
         key: jax.Array,
-        image: Float[Array, "h w c"],
+        image: Image,
         strength: Strength | None = None,
     ) -> Float[Array, "v ..."]:
         """All views of one image, distortions in them of this strength."""
@@ -113,16 +105,13 @@ class Pair:
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
         """The batch and its pairs; runs inside `parallel.data_parallel`."""
-        images = unit_range(batch["image"])
-        keys = parallel.example_keys(clock.key, len(images))
-        strength = _strength(self.curriculum, clock)
-        pairs = jax.vmap(self.of_one, (0, 0, None))(keys, images, strength)
-        return {**batch, "clean": pairs[0], "distorted": pairs[1]}
+        clean, distorted = _for_each_example(self, clock, batch)
+        return {**batch, "clean": clean, "distorted": distorted}
 
     def of_one(
         self,
         key: jax.Array,
-        image: Float[Array, "h w c"],
+        image: Image,
         strength: Strength | None = None,
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """One image, clean and distorted."""
@@ -131,30 +120,38 @@ class Pair:
         return clean, at_strength(self.distortion, distortion_key, clean, strength)
 
 
-def _strength(curriculum: Curriculum | None, clock: Clock) -> Strength | None:
-    """Of distortions at this moment of training; None without a curriculum."""
-    return None if curriculum is None else curriculum(clock.progress)
+def _for_each_example(augment: Views | Pair, clock: Clock, batch: Batch) -> Any:
+    """What `of_one` makes of each image, with distortions as strong as is due."""
+    images = unit_range(batch["image"])
+    keys = parallel.example_keys(clock.key, len(images))
+    curriculum = augment.curriculum
+    strength = None if curriculum is None else curriculum(clock.progress)
+    return jax.vmap(augment.of_one, (0, 0, None))(keys, images, strength)
+
+
+class Composed:
+    """Operations made of others: the strength of distortions is handed to them."""
+
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "..."]:
+        """The image after the operations, distortions in them as they are."""
+        return self.at_strength(key, image, None)
+
+    def at_strength(
+        self, key: jax.Array, image: Image, strength: Strength | None
+    ) -> Float[Array, "..."]:
+        """The image after the operations, levels of distortions times `strength`."""
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain:
+class Chain(Composed):
     """Operations one after the other, each with its own key."""
 
     operations: tuple[Operation, ...]
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "..."]:
-        """The image after all operations; of none, the image itself."""
-        return self.at_strength(key, image, None)
-
     def at_strength(
-        self,
-        key: jax.Array,
-        image: Float[Array, "h w c"],
-        strength: Strength | None,
+        self, key: jax.Array, image: Image, strength: Strength | None
     ) -> Float[Array, "..."]:
-        """The same, the levels of distortions times `strength`."""
         for place, operation in enumerate(self.operations):
             image = at_strength(
                 operation, jax.random.fold_in(key, place), image, strength
@@ -163,45 +160,29 @@ class Chain:
 
 
 @dataclasses.dataclass(frozen=True)
-class Maybe:
+@ranged
+class Maybe(Composed):
     """An operation with this probability, else nothing.
 
     Both outcomes are computed: a batch holds images of either kind.
 
     Raises:
-      ValueError: if the probability is out of bounds; when called, if the operation
-        changes the shape.
+      ValueError: when called, if the operation changes the shape.
     """
 
     operation: Operation
-    probability: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(
-                f"Maybe.probability {self.probability} must lie in [0, 1]."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image, changed or not."""
-        return self.at_strength(key, image, None)
+    probability: Share
 
     def at_strength(
-        self,
-        key: jax.Array,
-        image: Float[Array, "h w c"],
-        strength: Strength | None,
-    ) -> Float[Array, "h w c"]:
-        """The same, the levels of distortions times `strength`."""
+        self, key: jax.Array, image: Image, strength: Strength | None
+    ) -> Image:
         choice_key, operation_key = jax.random.split(key)
         changed = at_strength(self.operation, operation_key, image, strength)
         if changed.shape != image.shape:
             raise ValueError(
                 f"Maybe.operation {self.operation} turns {image.shape} into "
                 f"{changed.shape}; what may be skipped must keep the shape. Put crops "
-                f"and resizes outside of Maybe."
+                f"and resizes outside Maybe."
             )
         return jnp.where(
             jax.random.bernoulli(choice_key, self.probability), changed, image
@@ -209,11 +190,12 @@ class Maybe:
 
 
 @dataclasses.dataclass(frozen=True)
-class OneOf:
+@ranged
+class OneOf(Composed):
     """One of several operations, drawn for each image; all of them are computed.
 
     Attributes:
-      operations: what is drawn from; their results have the same shape.
+      operations: their results must have the same shape.
       weights: how often each is drawn, up to a common factor; None: equally often.
 
     Raises:
@@ -221,7 +203,7 @@ class OneOf:
     """
 
     operations: tuple[Operation, ...]
-    weights: tuple[float, ...] | None = None
+    weights: tuple[NotNegative, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.operations:
@@ -233,25 +215,12 @@ class OneOf:
                 f"OneOf.weights {self.weights} must be one for each of the "
                 f"{len(self.operations)} operations, or None."
             )
-        total = sum(self.weights)
-        if min(self.weights) < 0 or not 0 < total < math.inf:
-            raise ValueError(
-                f"OneOf.weights {self.weights} must be 0 or more, and not all 0."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "..."]:
-        """The image after one of the operations."""
-        return self.at_strength(key, image, None)
+        if sum(self.weights) == 0:
+            raise ValueError(f"OneOf.weights {self.weights} must not all be 0.")
 
     def at_strength(
-        self,
-        key: jax.Array,
-        image: Float[Array, "h w c"],
-        strength: Strength | None,
+        self, key: jax.Array, image: Image, strength: Strength | None
     ) -> Float[Array, "..."]:
-        """The same, the levels of distortions times `strength`."""
         choice_key, operation_key = jax.random.split(key)
         choice = self.choice(choice_key)
         results = [
@@ -262,7 +231,7 @@ class OneOf:
         if len(set(shapes)) > 1:
             raise ValueError(
                 f"OneOf.operations give images of different shapes, {shapes}; they "
-                f"must agree. Put crops and resizes outside of OneOf."
+                f"must agree. Put crops and resizes outside OneOf."
             )
         chosen = results[0]
         for place, result in enumerate(results[1:], start=1):

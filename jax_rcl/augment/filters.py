@@ -2,16 +2,24 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from jax_rcl.augment.color import Number, blend
-from jax_rcl.augment.distortions.levels import Level, Strength, Values, taken
-from jax_rcl.augment.resample import Whole, gaussian_weights, separable
-from jax_rcl.augment.tone import require_factor
+from jax_rcl.augment.color import blend
+from jax_rcl.augment.distortions.levels import (
+    Distortion,
+    Level,
+    Strength,
+    Values,
+    as_level,
+)
+from jax_rcl.augment.resample import Image, Number, Whole, gaussian_weights, separable
+from jax_rcl.augment.tone import Factor
+from jax_rcl.ranges import Above, Count, Rising, ranged
 
 BLUR = np.pad(np.zeros((3, 3), np.float32), 1, constant_values=1 / 16)
 """PIL's `ImageFilter.BLUR`: the mean of the 16 pixels on the rim of a square of 5."""
@@ -23,21 +31,14 @@ SHARP = 0.01
 """A width in pixels at which a Gaussian is a single pixel, and less changes nothing."""
 
 
-def gaussian_blur(
-    image: Float[Array, "h w c"], sigma: Float[Array, ""] | float, *, kernel_size: Whole
-) -> Float[Array, "h w c"]:
+def gaussian_blur(image: Image, sigma: Number, *, kernel_size: Whole) -> Image:
     """Convolves with a Gaussian of width σ, cut off at a square of kernel_size pixels.
 
     Weights exp(-u² / 2σ²) at u = -(kernel_size // 2) ... kernel_size // 2, normalised
     to sum 1; beyond its edges the image is mirrored, the edge not repeated. As a
-    product with one banded matrix per axis: σ may be data, also one per image, and so
-    may kernel_size.
-
-    Args:
-      image: any floating image.
-      sigma: σ in pixels, above 0.
-      kernel_size: pixels per axis that are weighed, odd; one that is data is cut off
-        where a side has no more pixels to mirror.
+    product with one banded matrix per axis, σ and kernel_size may be data, different
+    for each image; a kernel_size that is data is cut off where a side has no more
+    pixels to mirror.
 
     Raises:
       ValueError: if a side has no more than kernel_size // 2 pixels to mirror.
@@ -59,16 +60,11 @@ def _require_pixels_to_mirror(kernel_size: int, size: tuple[int, ...]) -> None:
         )
 
 
-def filtered(
-    image: Float[Array, "h w c"], kernel: Float[np.ndarray, "s s"]
-) -> Float[Array, "h w c"]:
+def apply_kernel(image: Image, kernel: Float[np.ndarray, "s s"]) -> Image:
     """Weighs the neighbourhood of each pixel by a kernel, as `PIL.Image.filter`.
 
-    Pixels so near the edge that the kernel leaves the image stay as they are.
-
-    Args:
-      image: any floating image.
-      kernel: weights, an odd number per axis.
+    The kernel has an odd number of weights per axis. Pixels so near the edge that it
+    leaves the image stay as they are.
     """
     h, w, _ = image.shape
     reach = len(kernel) // 2
@@ -84,15 +80,9 @@ def filtered(
     return image.at[reach : reach + rows, reach : reach + columns].set(inner)
 
 
-def adjust_sharpness(
-    image: Float[Array, "h w c"], factor: Number
-) -> Float[Array, "h w c"]:
-    """Blends with the smoothed image: 0 is smooth, 1 changes nothing, 2 is sharp."""
-    return blend(image, filtered(image, SMOOTH), factor)
-
-
 @dataclasses.dataclass(frozen=True)
-class GaussianBlur:
+@ranged
+class GaussianBlur(Distortion):
     """Blurs with a Gaussian whose width is drawn uniformly for each image.
 
     As a distortion it has the level (kernel_size, σ); σ alone stands for the kernel of
@@ -101,43 +91,31 @@ class GaussianBlur:
     Attributes:
       kernel_size: pixels per axis that are weighed, odd; SimCLR takes a tenth of the
         image's side. Widths above a fourth of it are visibly cut off.
-      sigma: bounds of the width σ in pixels, above 0; twice the same for a fixed one.
+      sigma: bounds of the width σ in pixels; equal for a fixed one.
 
     Raises:
-      ValueError: if a field is out of bounds, or an image too small for the kernel.
+      ValueError: if the kernel's size is even; when called, if an image is too small
+        for the kernel.
     """
 
-    kernel_size: int
-    sigma: tuple[float, float] = (0.1, 2.0)
-    deterministic = True  # at a given level, which a sweep then looks at once
+    kernel_size: Count
+    sigma: Annotated[
+        tuple[float, float], Rising(Above(0), "widths in pixels", (0.1, 2.0))
+    ] = (0.1, 2.0)
+    name = "Gaussian blur"
+    deterministic = True  # at a given level, so that a sweep looks only once
 
     def __post_init__(self) -> None:
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+        if self.kernel_size % 2 == 0:
             raise ValueError(
                 f"GaussianBlur.kernel_size {self.kernel_size} must be an odd number of "
-                f"pixels; try {max(self.kernel_size, 0) + 1}."
+                f"pixels; try {self.kernel_size + 1}."
             )
-        if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise ValueError(
-                f"GaussianBlur.sigma {self.sigma} must be two widths in pixels, "
-                f"0 < low <= high, such as (0.1, 2.0)."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image, blurred with a random width."""
-        return self.at_strength(key, image, 1.0)
 
     def width(self, key: jax.Array) -> Float[Array, ""]:
         """Draws σ."""
         low, high = self.sigma
         return low + jax.random.uniform(key) * (high - low)
-
-    @property
-    def name(self) -> str:
-        """What it is in words."""
-        return "Gaussian blur"
 
     def level(self, key: jax.Array) -> Float[Array, " 2"]:
         """Draws (kernel_size, σ), of which only σ is random."""
@@ -148,9 +126,8 @@ class GaussianBlur:
     ) -> Float32[np.ndarray, " 2"]:
         """(kernel_size, σ) or σ as data, always two numbers.
 
-        Raises:
-          ValueError: if the kernel's size is not odd, or σ not above 0; with a size, if
-            images of it have too few pixels to mirror.
+        Raises ValueError unless the kernel's size is odd and σ above 0; with a size,
+        also if images of it have too few pixels to mirror.
         """
         values = level if isinstance(level, tuple) else (level,)
         kernel_size, sigma = (self.kernel_size, *values)[-2:] if values else (0, 0)
@@ -165,21 +142,18 @@ class GaussianBlur:
             _require_pixels_to_mirror(int(kernel_size), size)
         return np.array([kernel_size, sigma], np.float32)
 
-    def at(
-        self, key: jax.Array, image: Float[Array, "h w c"], level: Values
-    ) -> Float[Array, "h w c"]:
+    def at(self, key: jax.Array, image: Image, level: Values) -> Image:
         """The image, blurred at this level, of two numbers or σ alone.
 
         The key is not used. Kernels of all sizes are one program.
         """
-        level = taken(self, level, image)
+        level = as_level(self, level, image)
         whole = level[0].astype(jnp.int32) if len(level) == 2 else self.kernel_size
         return gaussian_blur(image, jnp.maximum(level[-1], SHARP), kernel_size=whole)
 
-    def at_strength(
-        self, key: jax.Array, image: Float[Array, "h w c"], strength: Strength
-    ) -> Float[Array, "h w c"]:
+    def at_strength(self, key: jax.Array, image: Image, strength: Strength) -> Image:
         """The image, blurred with a random width times `strength`."""
+        # Only σ shrinks; it is all that is drawn, so the key is not split.
         sigma = jnp.maximum(strength * self.width(key), SHARP)
         return gaussian_blur(image, sigma, kernel_size=self.kernel_size)
 
@@ -188,35 +162,24 @@ class GaussianBlur:
 class Blur:
     """A strong blur of fixed width, the kernel `BLUR`."""
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The blurred image; the key is not used."""
-        return filtered(image, BLUR)
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        return apply_kernel(image, BLUR)
 
 
 @dataclasses.dataclass(frozen=True)
 class Smooth:
     """A weak blur of fixed width, the kernel `SMOOTH`."""
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The smoothed image; the key is not used."""
-        return filtered(image, SMOOTH)
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        return apply_kernel(image, SMOOTH)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Sharpness:
     """Blends with the smoothed image: factor 0 is smooth, 1 the image, 1.9 sharp."""
 
-    factor: float
+    factor: Factor
 
-    def __post_init__(self) -> None:
-        require_factor("Sharpness.factor", self.factor)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The smoother or sharper image; the key is not used."""
-        return adjust_sharpness(image, self.factor)
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        return blend(image, apply_kernel(image, SMOOTH), self.factor)

@@ -1,53 +1,26 @@
-"""Operations that move pixels: crops, resizes, flips, quarter turns.
+"""Operations that move pixels: crops, resizes, frames, flips, quarter turns.
 
-Random ones draw their parameters from the key; deterministic ones ignore it, so that
-all of them can stand in a `Chain`. Images keep the range [0, 1] up to rounding.
+Images keep the range [0, 1] up to rounding.
 """
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from jax_rcl.augment.resample import Interpolation, Whole, resize, resized_crop
+from jax_rcl.augment.resample import Image, Interpolation, resize, resized_crop
+from jax_rcl.ranges import Above, AtLeast, Count, Rising, Share, Within, ranged
 
 TRIES = 10
 """How often `RandomResizedCrop` tries to fit a box before it takes the central one."""
 
 
-def padded_crop(
-    image: Float[Array, "h w c"], top: Whole, left: Whole, *, size: int, padding: int
-) -> Float[Array, "size size c"]:
-    """Surrounds an image with `padding` black pixels and cuts a square out of that.
-
-    `top` and `left` count from the corner of the padded image.
-    """
-    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-    return lax.dynamic_slice(padded, (top, left, 0), (size, size, image.shape[2]))
-
-
-def flipped(
-    image: Float[Array, "h w c"], flip: Bool[Array, ""] | bool
-) -> Float[Array, "h w c"]:
-    """The image, or its mirror image with left and right exchanged."""
-    return jnp.where(flip, image[:, ::-1], image)
-
-
-def turned(image: Float[Array, "s s c"], turns: Whole) -> Float[Array, "s s c"]:
-    """A square image after `turns` quarter turns against the clock, 0 to 3.
-
-    A quarter turn is a transposition and a flip, so three selections make all four
-    cases. `numpy.rot90(image, turns)` is the same.
-    """
-    image = jnp.where(turns % 2 == 1, image.swapaxes(0, 1), image)
-    image = jnp.where((turns == 1) | (turns == 2), image[::-1], image)
-    return jnp.where((turns == 2) | (turns == 3), image[:, ::-1], image)
-
-
 @dataclasses.dataclass(frozen=True)
+@ranged
 class RandomResizedCrop:
     """A random box of the image, resized to a square; the crop of Inception and SimCLR.
 
@@ -56,40 +29,26 @@ class RandomResizedCrop:
     uniform, and the rounded box is taken if it fits, at a uniformly random place. If
     none fits, the largest central box whose aspect ratio is within bounds.
 
+    Antialiasing and interpolation are those of `resized_crop`.
+
     Attributes:
       size: height and width of the result.
-      area: bounds of the box's area, as a fraction of the image's, in (0, 1].
-      aspect: bounds of width / height of the box, above 0.
-      antialias: as in `resized_crop`, where bicubic must have it.
-      interpolation: as in `resized_crop`.
-
-    Raises:
-      ValueError: if a field is out of bounds.
+      area: bounds of the box's area, as a fraction of the image's.
+      aspect: bounds of width / height of the box.
     """
 
-    size: int
-    area: tuple[float, float] = (0.08, 1.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    size: Count
+    area: Annotated[
+        tuple[float, float],
+        Rising(Within(0, 1, open="low"), "fractions of the image", (0.08, 1.0)),
+    ] = (0.08, 1.0)
+    aspect: Annotated[
+        tuple[float, float], Rising(Above(0), "ratios width / height", (0.75, 1.333))
+    ] = (3 / 4, 4 / 3)
     antialias: bool = True
     interpolation: Interpolation = "bilinear"
 
-    def __post_init__(self) -> None:
-        _require_positive("RandomResizedCrop.size", self.size)
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ValueError(
-                f"RandomResizedCrop.area {self.area} must be two fractions of the "
-                f"image, 0 < low <= high <= 1, such as (0.08, 1.0)."
-            )
-        if not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
-            raise ValueError(
-                f"RandomResizedCrop.aspect {self.aspect} must be two ratios width / "
-                f"height, 0 < low <= high, such as (0.75, 1.333)."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "s s c"]:
-        """One random box of the image, resized."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
         box = self.box(key, image.shape[0], image.shape[1])
         return resized_crop(
             image,
@@ -132,6 +91,7 @@ class RandomResizedCrop:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class RandomCrop:
     """A square at a random place of the image surrounded by black.
 
@@ -143,23 +103,18 @@ class RandomCrop:
       padding: black pixels added on every side before.
 
     Raises:
-      ValueError: if a field is out of bounds, or an image with its padding too small.
+      ValueError: when called, if the padded image is smaller than the square.
     """
 
-    size: int
-    padding: int = 0
+    size: Count
+    padding: Annotated[int, AtLeast(0)] = 0
 
-    def __post_init__(self) -> None:
-        _require_positive("RandomCrop.size", self.size)
-        if self.padding < 0:
-            raise ValueError(f"RandomCrop.padding {self.padding} must be 0 or more.")
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "s s c"]:
-        """One random square of the padded image."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
         top, left = self.place(key, image.shape[0], image.shape[1])
-        return padded_crop(image, top, left, size=self.size, padding=self.padding)
+        margin = (self.padding, self.padding)
+        padded = jnp.pad(image, (margin, margin, (0, 0)))
+        shape = (self.size, self.size, image.shape[2])
+        return lax.dynamic_slice(padded, (top, left, 0), shape)
 
     def place(
         self, key: jax.Array, height: int, width: int
@@ -176,76 +131,61 @@ class RandomCrop:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Flip:
     """Exchanges left and right with this probability."""
 
-    probability: float = 0.5
+    probability: Share = 0.5
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"Flip.probability {self.probability} must lie in [0, 1].")
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image or its mirror image."""
-        return flipped(image, jax.random.bernoulli(key, self.probability))
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        flip = jax.random.bernoulli(key, self.probability)
+        return jnp.where(flip, image[:, ::-1], image)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class VerticalFlip:
     """Exchanges top and bottom with this probability."""
 
-    probability: float = 0.5
+    probability: Share = 0.5
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(
-                f"VerticalFlip.probability {self.probability} must lie in [0, 1]."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image or its mirror image in water."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         upside_down = jax.random.bernoulli(key, self.probability)
         return jnp.where(upside_down, image[::-1], image)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rotate90:
-    """Turns a square image by 0, 90, 180 or 270 degrees, each equally often."""
+    """Turns a square image by 0, 90, 180 or 270 degrees, all equally likely."""
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image after a random number of quarter turns."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         h, w, _ = image.shape
         if h != w:
             raise ValueError(
                 f"Rotate90 turns square images; got {h} x {w}. Put a crop before it."
             )
-        return turned(image, jax.random.randint(key, (), 0, 4))
+        # A quarter turn is a transposition and a flip: three selections make all four
+        # cases, those of `numpy.rot90(image, turns)`.
+        turns = jax.random.randint(key, (), 0, 4)
+        image = jnp.where(turns % 2 == 1, image.swapaxes(0, 1), image)
+        image = jnp.where((turns == 1) | (turns == 2), image[::-1], image)
+        return jnp.where((turns == 2) | (turns == 3), image[:, ::-1], image)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Resize:
     """Resizes to a square of `size`, whatever the image's proportions were."""
 
-    size: int
+    size: Count
     antialias: bool = True
 
-    def __post_init__(self) -> None:
-        _require_positive("Resize.size", self.size)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "s s c"]:
-        """The resized image; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
         return resize(image, self.size, self.size, antialias=self.antialias)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class ResizeShorter:
     """Resizes the shorter side to `size` and keeps the proportions.
 
@@ -254,16 +194,10 @@ class ResizeShorter:
     CenterCrop(224)))`.
     """
 
-    size: int
+    size: Count
     antialias: bool = True
 
-    def __post_init__(self) -> None:
-        _require_positive("ResizeShorter.size", self.size)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "i j c"]:
-        """The resized image; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "i j c"]:
         h, w, _ = image.shape
         shorter = min(h, w)
         height, width = self.size * h // shorter, self.size * w // shorter
@@ -271,18 +205,42 @@ class ResizeShorter:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
+class ResizeAndPad:
+    """Resizes as far as the frame allows, proportions kept, and centres it on black.
+
+    As `PIL.ImageOps.pad`: the side that does not fill the frame is rounded, to even at
+    halves, and so is the margin before it. Height and width are those of the frame.
+    """
+
+    height: Count
+    width: Count
+    antialias: bool = True
+
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "i j c"]:
+        height, width = self.inner(image.shape[0], image.shape[1])
+        top, left = (self.height - height) / 2, (self.width - width) / 2
+        before = (round(top), round(left))
+        after = (self.height - height - before[0], self.width - width - before[1])
+        resized = resize(image, height, width, antialias=self.antialias)
+        margins = ((before[0], after[0]), (before[1], after[1]), (0, 0))
+        return jnp.pad(resized, margins)
+
+    def inner(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that an image of this shape takes in the frame."""
+        if width * self.height > height * self.width:
+            return max(round(height / width * self.width), 1), self.width
+        return self.height, max(round(width / height * self.height), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+@ranged
 class CenterCrop:
     """The square of `size` in the middle; the image must be as large."""
 
-    size: int
+    size: Count
 
-    def __post_init__(self) -> None:
-        _require_positive("CenterCrop.size", self.size)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "s s c"]:
-        """The middle of the image; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
         h, w, _ = image.shape
         if min(h, w) < self.size:
             raise ValueError(
@@ -292,8 +250,3 @@ class CenterCrop:
         # Halves are rounded to even, as torchvision does.
         top, left = round((h - self.size) / 2), round((w - self.size) / 2)
         return image[top : top + self.size, left : left + self.size]
-
-
-def _require_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} {value} must be a number of pixels, at least 1.")

@@ -8,7 +8,7 @@ one device, so nothing is communicated.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,19 @@ from jaxtyping import Array, Bool, Float, Int
 from jax_rcl import parallel
 from jax_rcl.augment.patches import grid_of
 from jax_rcl.core import Augment, Batch, Clock
+from jax_rcl.ranges import Above, Count, Share, ranged
+
+Alpha = Annotated[float, Above(0, "1 is uniform")]
+"""Of Beta(alpha, alpha), from which shares of a mixture are drawn."""
 
 Mixture = Callable[[jax.Array, int, int], jax.Array]
-"""(key, h, w) to the weight of an example's own pixels in [0, 1], [h, w, 1] or one."""
+"""(key, h, w) to the weights in [0, 1] of an example's own pixels, [h, w, 1] or one."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Mixed:
-    """Mixes the views of partners, and their labels alike.
+    """Mixes the views of partners, and their labels in the same way.
 
     With own weights w, drawn by `mixture` once for a pair and all its views, x and its
     partner y become w x + (1 - w) y and w y + (1 - w) x. The mean of w over the pixels
@@ -34,26 +39,24 @@ class Mixed:
       inner: adds `views` [b, v, h, w, c] to a batch that has `label` [b].
       mixture: draws the weights: `Mixup`, `CutMix` or `PatchMixup`.
       same_class: with this probability, a pair is mixed only if both have the same
-        label, and else left as it is; 0 mixes all pairs, 1 only those of one class.
+        label; 0 mixes all pairs, 1 only those of one class.
       labels: "drawn": the label becomes the partner's with probability 1 - λ, drawn for
         each example. "soft": adds `target` [b, k], λ for the own class and 1 - λ for
         the partner's; the label becomes the partner's where λ < 0.5.
       classes: k, for soft labels only.
 
     Raises:
-      ValueError: if a field is out of bounds or does not fit another; when called, if a
-        device has an odd number of examples.
+      ValueError: if labels and classes do not fit each other; when called, if a device
+        has an odd number of examples.
     """
 
     inner: Augment
     mixture: Mixture
-    same_class: float = 0.0
+    same_class: Share = 0.0
     labels: Literal["drawn", "soft"] = "drawn"
     classes: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.same_class <= 1:
-            raise ValueError(f"Mixed.same_class {self.same_class} must lie in [0, 1].")
         if (self.labels == "soft") != (self.classes is not None):
             raise ValueError(
                 f'Mixed.classes {self.classes} must be a number with labels="soft", '
@@ -74,27 +77,27 @@ class Mixed:
         keys = jax.vmap(jax.random.split)(parallel.example_keys(mixing_key, b))
         # The even example draws for both; each example draws its own label.
         same = label[::2] == label[1::2]
-        of_pair = functools.partial(self.of_pair, height=h, width=w)
-        weights, shares = jax.vmap(of_pair)(keys[::2, 0], same)
+        draw_pair = functools.partial(self.draw_pair, height=h, width=w)
+        weights, shares = jax.vmap(draw_pair)(keys[::2, 0], same)
         own = jnp.repeat(weights, 2, axis=0)[:, None]
-        views = own * views + (1.0 - own) * exchanged(views)
-        mixed = self.mixed_labels(keys[:, 1], label, jnp.repeat(shares, 2))
+        views = own * views + (1.0 - own) * exchange_partners(views)
+        mixed = self.mix_labels(keys[:, 1], label, jnp.repeat(shares, 2))
         return {**batch, "views": views, **mixed}
 
-    def of_pair(
+    def draw_pair(
         self, key: jax.Array, same: Bool[Array, ""], height: int, width: int
     ) -> tuple[Float[Array, "#h #w 1"], Float[Array, ""]]:
-        """Draws the own weights of a pair, and their mean λ; 1 where it stays."""
+        """Draws the weights of a pair and their mean λ; 1 if the pair is not mixed."""
         weights_key, choice_key = jax.random.split(key)
         weights = self.mixture(weights_key, height, width)
         mixes = same | ~jax.random.bernoulli(choice_key, self.same_class)
         return jnp.where(mixes, weights, 1.0), jnp.where(mixes, weights.mean(), 1.0)
 
-    def mixed_labels(
+    def mix_labels(
         self, keys: jax.Array, label: Int[Array, " b"], shares: Float[Array, " b"]
     ) -> dict[str, Array]:
-        """What replaces `label`, and the soft `target` if there is to be one."""
-        other = exchanged(label)
+        """What replaces `label`, and the `target` for soft labels."""
+        other = exchange_partners(label)
         if self.classes is None:
             keeps = jax.vmap(jax.random.uniform)(keys) < shares
             return {"label": jnp.where(keeps, label, other)}
@@ -104,55 +107,43 @@ class Mixed:
         return {"label": larger, "target": own_part + other_part}
 
 
-def exchanged(x: Array) -> Array:
-    """Rows 2i and 2i + 1 of an array [b, ...] exchanged."""
+def exchange_partners(x: Array) -> Array:
+    """Exchanges rows 2i and 2i + 1 of an array [b, ...]."""
     return x.reshape(-1, 2, *x.shape[1:])[:, ::-1].reshape(x.shape)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Mixup:
     """All pixels are mixed alike, λ ~ Beta(alpha, alpha); uniform for alpha 1.
 
     Zhang et al. 2018, equation 2 (https://arxiv.org/abs/1710.09412).
-
-    Raises:
-      ValueError: if alpha is not above 0.
     """
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require_alpha("Mixup", self.alpha)
+    alpha: Alpha = 1.0
 
     def __call__(
         self, key: jax.Array, height: int, width: int
     ) -> Float[Array, "1 1 1"]:
-        """One weight for all pixels."""
         return _beta(key, self.alpha, (1, 1, 1))
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class CutMix:
     """A box of the image is the partner's, the rest is the example's own.
 
     Yun et al. 2019, section 3.1 (https://arxiv.org/abs/1905.04899): with
     λ ~ Beta(alpha, alpha) the box has √(1 - λ) of the height and of the width, rounded
-    down, and its centre is a uniformly random pixel; what lies outside of the image is
-    lost, and shares are those of the pixels that are left.
-
-    Raises:
-      ValueError: if alpha is not above 0.
+    down, and its centre is a uniformly random pixel; what lies outside the image is
+    lost, and shares are those of the pixels that remain.
     """
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require_alpha("CutMix", self.alpha)
+    alpha: Alpha = 1.0
 
     def __call__(
         self, key: jax.Array, height: int, width: int
     ) -> Float[Array, "{height} {width} 1"]:
-        """0 in the box and 1 outside."""
         size_key, place_key = jax.random.split(key)
         edge = jnp.sqrt(1.0 - _beta(size_key, self.alpha))
         shape = jnp.array([height, width], jnp.int32)
@@ -168,36 +159,26 @@ class CutMix:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class PatchMixup:
     """Mixup of some patches of a grid; the other patches stay.
 
     Attributes:
       size: side of a patch in pixels; divides both sides of the image.
-      probability: with which a patch is mixed, each by itself.
+      probability: with which a patch is mixed, independently of the others.
       alpha: λ ~ Beta(alpha, alpha), drawn for each patch that is mixed.
 
     Raises:
-      ValueError: if a field is out of bounds; when called, if the patches do not cover
-        the image.
+      ValueError: when called, if the patches do not cover the image.
     """
 
-    size: int
-    probability: float = 0.3
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require_alpha("PatchMixup", self.alpha)
-        if self.size < 1:
-            raise ValueError(f"PatchMixup.size {self.size} must be at least 1 pixel.")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(
-                f"PatchMixup.probability {self.probability} must lie in [0, 1]."
-            )
+    size: Count
+    probability: Share = 0.3
+    alpha: Alpha = 1.0
 
     def __call__(
         self, key: jax.Array, height: int, width: int
     ) -> Float[Array, "{height} {width} 1"]:
-        """λ in the patches that are mixed and 1 in the others."""
         choice_key, share_key = jax.random.split(key)
         grid = grid_of(height, width, self.size)
         mixed = jax.random.bernoulli(choice_key, self.probability, grid)
@@ -209,12 +190,7 @@ class PatchMixup:
 
 def _beta(key: jax.Array, alpha: float, shape: tuple[int, ...] = ()) -> Array:
     """Draws from Beta(alpha, alpha)."""
-    # The general way is a loop that takes ten times as long to compile.
+    # The general case is a loop that takes ten times as long to compile.
     if alpha == 1:
         return jax.random.uniform(key, shape)
     return jax.random.beta(key, alpha, alpha, shape)
-
-
-def _require_alpha(mixture: str, alpha: float) -> None:
-    if alpha <= 0:
-        raise ValueError(f"{mixture}.alpha {alpha} must be above 0; 1 is uniform.")

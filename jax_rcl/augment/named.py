@@ -24,7 +24,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-from jaxtyping import Array, Float
 
 from jax_rcl.augment.affine import Rotate, Shear, Translate
 from jax_rcl.augment.color import Grayscale, Solarize
@@ -32,6 +31,7 @@ from jax_rcl.augment.compose import Chain
 from jax_rcl.augment.filters import Blur, Sharpness, Smooth
 from jax_rcl.augment.geometry import Flip, VerticalFlip
 from jax_rcl.augment.patches import Cutout
+from jax_rcl.augment.resample import Image
 from jax_rcl.augment.tone import (
     AutoContrast,
     Brightness,
@@ -42,6 +42,7 @@ from jax_rcl.augment.tone import (
     Saturation,
 )
 from jax_rcl.core import Operation
+from jax_rcl.ranges import Share, ranged
 
 Name = Literal[
     "AutoContrast",
@@ -95,6 +96,7 @@ def magnitude(name: str, level: float) -> float | int:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Named:
     """The operation of this name, at a level of the range of its magnitude.
 
@@ -103,27 +105,19 @@ class Named:
 
     Attributes:
       name: of the operation; flips always flip.
-      level: in [0, 1], between the ends of `RANGES[name]`; 0 for what has no magnitude.
-
-    Raises:
-      ValueError: if the level is out of bounds, or given where there is no magnitude.
+      level: between the ends of `RANGES[name]`; must be 0 without a magnitude.
     """
 
     name: Name
-    level: float = 0.0
+    level: Share = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.level <= 1:
-            raise ValueError(f"Named.level {self.level} must lie in [0, 1].")
         if self.level and self.name not in RANGES:
             raise ValueError(
                 f"Named.level {self.level} must be 0: {self.name} has no magnitude."
             )
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image after the operation."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         return self.operation(key, image)
 
     @property
@@ -135,7 +129,7 @@ class Named:
 
 
 def _solarize(threshold: float) -> Operation:
-    """Inverts the levels 0 ... 255 from `threshold` on; from 256 on there are none."""
+    """Inverts the levels 0 ... 255 from `threshold` on; 256 leaves the image."""
     first = math.ceil(threshold)
     # Halfway to the level below, so that no rounding of the images matters.
     return Solarize(max(first - 0.5, 0.0) / 255) if first < 256 else Chain(())

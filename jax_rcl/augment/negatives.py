@@ -7,7 +7,7 @@ and nothing here depends on the number of devices.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int
 
 from jax_rcl import parallel
 from jax_rcl.augment.compose import Views, unit_range
-from jax_rcl.augment.resample import Whole
+from jax_rcl.augment.resample import Image, Whole
 from jax_rcl.core import Batch, Clock, Operation
+from jax_rcl.ranges import AtLeast, Rising, ranged
 
 MIRRORED, UPSIDE_DOWN, TRANSPOSED = 1, 2, 4
 """What an orientation, a number from 0 to 7, is the sum of; see `patch_mosaic`."""
@@ -31,18 +32,18 @@ def cells(length: int, side: int) -> int:
 
 
 def patch_mosaic(
-    image: Float[Array, "h w c"],
+    image: Image,
     side: Whole,
     tops: Int[Array, "i j"],
     lefts: Int[Array, "i j"],
     orientations: Int[Array, "i j"] | None = None,
-) -> Float[Array, "h w c"]:
+) -> Image:
     """Tiles an image with square patches of itself.
 
     Pixel (y, x) is pixel (tops[r, s] + y mod side, lefts[r, s] + x mod side) of the
-    image, with r = floor(y / side) and s = floor(x / side); what the last cells have
-    too much is cut off. Everything but the shapes is data: one program serves all
-    sides and places.
+    image, with r = floor(y / side) and s = floor(x / side); the last cells are cut off
+    at the edge. Everything but the shapes is data: one program serves all sides and
+    places.
 
     Args:
       image: any floating image.
@@ -65,7 +66,7 @@ def patch_mosaic(
     if orientations is None:
         place = start[cell] + w * down + across
     else:
-        # Also in a turned patch, a step down or across is a constant number of places.
+        # In a turned patch, too, a step down or across is a constant number of places.
         transposed = orientations & TRANSPOSED != 0
         a_row, a_column = jnp.where(transposed, 1, w), jnp.where(transposed, w, 1)
         upside_down = orientations & UPSIDE_DOWN != 0
@@ -79,44 +80,34 @@ def patch_mosaic(
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class PatchMosaic:
     """An image's own patches in disorder: local statistics stay, shapes are lost.
 
     Ge et al. 2021, patch-based negatives. The side is drawn for each image, the place
-    of the patch for each cell, so that patches may overlap and return. Patches are
+    of the patch for each cell, so that patches may overlap and repeat. Patches are
     copied: whether pixels are normalised before, as in the paper's release, or after
     makes no difference.
 
     Attributes:
-      side: bounds of a patch's side in pixels, both included, each as likely; (16, 72)
-        in the paper, for 224 pixels.
-      offsets: "all": patches from anywhere, each place as likely. "released": the
+      side: bounds of a patch's side in pixels, both included and all equally likely;
+        (16, 72) in the paper, for 224 pixels.
+      offsets: "all": patches from anywhere, all places equally likely. "released": the
         paper's release never draws the last place along either axis, so that the last
         row and the last column of the image do not occur.
-      symmetries: what happens to each patch by itself. "none", as in the paper;
-        "flips": mirrored and upside down, each with probability 1/2; "flips and turns":
-        one of the eight symmetries of the square, each as likely.
+      symmetries: of each patch, independently. "none", as in the paper; "flips":
+        mirrored and upside down, each with probability 1/2; "flips and turns": one of
+        the eight symmetries of the square, all equally likely.
 
     Raises:
-      ValueError: if the sides are out of bounds; when called, if the largest patch does
-        not fit into the image.
+      ValueError: when called, if the largest patch does not fit into the image.
     """
 
-    side: tuple[int, int]
+    side: Annotated[tuple[int, int], Rising(AtLeast(1), "numbers of pixels", (16, 72))]
     offsets: Literal["all", "released"] = "all"
     symmetries: Literal["none", "flips", "flips and turns"] = "none"
 
-    def __post_init__(self) -> None:
-        if len(self.side) != 2 or not 1 <= self.side[0] <= self.side[1]:
-            raise ValueError(
-                f"PatchMosaic.side {self.side} must be two numbers of pixels, "
-                f"1 <= low <= high, such as (16, 72)."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """A mosaic of patches of the image."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         return patch_mosaic(image, *self.draw(key, image.shape[0], image.shape[1]))
 
     def draw(
@@ -129,20 +120,20 @@ class PatchMosaic:
         There are as many cells as the smallest patches need; larger ones use those in
         the upper left.
         """
-        left_out = 1 if self.offsets == "released" else 0
-        largest = min(height, width) - left_out
+        omitted = 1 if self.offsets == "released" else 0
+        largest = min(height, width) - omitted
         if self.side[1] > largest:
             reason = ', one less than the image with offsets="released"'
             raise ValueError(
                 f"PatchMosaic.side {self.side} must fit into the image of {height} x "
                 f"{width}: the upper bound may be {largest} at most"
-                f"{reason if left_out else ''}."
+                f"{reason if omitted else ''}."
             )
         side_key, top_key, left_key, orientation_key = jax.random.split(key, 4)
         low, high = self.side
         grid = cells(height, low), cells(width, low)
         side = jax.random.randint(side_key, (), low, high + 1)
-        room = 1 - left_out - side
+        room = 1 - omitted - side
         tops = jax.random.randint(top_key, grid, 0, height + room)
         lefts = jax.random.randint(left_key, grid, 0, width + room)
         if self.symmetries == "none":
@@ -152,11 +143,12 @@ class PatchMosaic:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Negatives:
     """Views, and negatives made of the first: adds `views` and `negatives`.
 
-    `negatives` [b, m, h, w, c] are made of `views[:, 0]`, the query, by draws of their
-    own; the views are those of `views` alone.
+    `negatives` [b, m, h, w, c] are made of `views[:, 0]`, the query, with separate
+    draws; the views are the same as without negatives.
 
     Attributes:
       views: adds `views` [b, v, h, w, c].
@@ -164,20 +156,12 @@ class Negatives:
       count: m, negatives for each query.
 
     Raises:
-      ValueError: if the count is below 1; when called, if the operation changes the
-        shape.
+      ValueError: when called, if the operation changes the shape.
     """
 
     views: Views
     operation: Operation
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(
-                f"Negatives.count {self.count} must be at least 1; for none, write the "
-                f"Views alone."
-            )
+    count: Annotated[int, AtLeast(1, "for none, write the Views alone")] = 1
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
         """The batch, its views and negatives; inside `parallel.data_parallel`."""
@@ -186,9 +170,7 @@ class Negatives:
         keys = parallel.example_keys(clock.key, len(queries))
         return {**batch, "negatives": jax.vmap(self.of_one)(keys, queries)}
 
-    def of_one(
-        self, key: jax.Array, query: Float[Array, "h w c"]
-    ) -> Float[Array, "m h w c"]:
+    def of_one(self, key: jax.Array, query: Image) -> Float[Array, "m h w c"]:
         """All negatives of one query; `key` is that of its example."""
         keys = jax.random.split(spare_key(self.views, key), self.count)
         negatives = jax.vmap(self.operation, (0, None))(keys, query)
@@ -252,9 +234,7 @@ class TextureNegatives:
         spare_keys = jax.vmap(lambda key: spare_key(self.views, key))(keys)
         return jax.vmap(self.texture)(spare_keys, unit_range(batch["image"]))
 
-    def of_one(
-        self, key: jax.Array, texture: Float[Array, "h w c"]
-    ) -> Float[Array, "..."]:
+    def of_one(self, key: jax.Array, texture: Image) -> Float[Array, "..."]:
         """The negative of one texture; `key` is that of its example."""
         return self.views.operation(self.views.keys(key)[0], texture)
 

@@ -1,24 +1,26 @@
 """Operations on a part of an image: a square cut out, patches of a grid."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_rcl.augment.compose import Maybe
-from jax_rcl.augment.resample import Whole
+from jax_rcl.augment.resample import Image, Whole
 from jax_rcl.core import Operation
+from jax_rcl.ranges import AtLeast, Count, Rising, Share, ranged
 
 
 def cut_out(
-    image: Float[Array, "h w c"],
+    image: Image,
     top: Whole,
     left: Whole,
     side: Whole,
     color: Float[Array, " c"],
-) -> Float[Array, "h w c"]:
-    """Paints a square in one colour; what of it lies outside of the image is lost."""
+) -> Image:
+    """Paints a square in one colour; any part of it outside the image is lost."""
     h, w, _ = image.shape
     rows, columns = jnp.arange(h), jnp.arange(w)
     inside = ((rows >= top) & (rows < top + side))[:, None]
@@ -27,6 +29,7 @@ def cut_out(
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Cutout:
     """Paints a square at a random place in one colour.
 
@@ -34,32 +37,19 @@ class Cutout:
     uniformly random pixel of the image, so that part of the square may lie outside.
 
     Attributes:
-      side: bounds of the square's side in pixels, 0 or more, both included, each as
-        likely; twice the same for a fixed one.
-      fill: red, green and blue, in [0, 1]; gray images get their mean. The default is
-        the mean colour of CIFAR-10.
+      side: bounds of the square's side in pixels, both included and all equally likely;
+        equal for a fixed side.
+      fill: red, green and blue; gray images get their mean. The default is the mean
+        colour of CIFAR-10.
 
     Raises:
-      ValueError: if a field is out of bounds, or an image has neither one nor three
-        channels.
+      ValueError: when called, if the image has neither one nor three channels.
     """
 
-    side: tuple[int, int]
-    fill: tuple[float, float, float] = (125 / 255, 123 / 255, 114 / 255)
+    side: Annotated[tuple[int, int], Rising(AtLeast(0), "numbers of pixels", (0, 20))]
+    fill: tuple[Share, Share, Share] = (125 / 255, 123 / 255, 114 / 255)
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.side[0] <= self.side[1]:
-            raise ValueError(
-                f"Cutout.side {self.side} must be two numbers of pixels, "
-                f"0 <= low <= high, such as (0, 20)."
-            )
-        if not 0 <= min(self.fill) <= max(self.fill) <= 1:
-            raise ValueError(f"Cutout.fill {self.fill} must lie in [0, 1].")
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image with a square missing."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         h, w, c = image.shape
         if c not in (1, 3):
             raise ValueError(
@@ -95,13 +85,14 @@ def grid_of(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Patches:
     """An operation on some patches of an image, each with a key of its own.
 
-    The image is a grid of squares; each of them, by itself, is changed with this
-    probability, as if it were an image. `Patches(Invert(), 4)` inverts 3 of 10 patches,
-    `Patches(Cutout((8, 8)), 4)` paints them over: the square covers its patch wherever
-    its centre is, if it is twice as large.
+    The image is a grid of squares; each, independently of the others, is changed with
+    this probability, as if it were an image. `Patches(Invert(), 4)` inverts 3 of 10
+    patches, `Patches(Cutout((8, 8)), 4)` paints them over: a square of twice the side
+    covers its patch wherever its centre is.
 
     Attributes:
       operation: keeps the shape.
@@ -109,26 +100,15 @@ class Patches:
       probability: with which a patch is changed.
 
     Raises:
-      ValueError: if a field is out of bounds; when called, if the patches do not cover
-        the image or the operation changes the shape.
+      ValueError: when called, if the patches do not cover the image or the operation
+        changes the shape.
     """
 
     operation: Operation
-    size: int
-    probability: float = 0.3
+    size: Count
+    probability: Share = 0.3
 
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"Patches.size {self.size} must be at least 1 pixel.")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(
-                f"Patches.probability {self.probability} must lie in [0, 1]."
-            )
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image with some patches changed."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         h, w, c = image.shape
         rows, columns = grid_of(h, w, self.size)
         cut = image.reshape(rows, self.size, columns, self.size, c).swapaxes(1, 2)

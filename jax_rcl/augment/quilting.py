@@ -1,6 +1,7 @@
 """Texture synthesis on the device: a patchwork of blocks with inconspicuous seams."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_rcl.augment.resample import Whole
+from jax_rcl.augment.resample import Image, Whole
+from jax_rcl.ranges import AtLeast, Count, ranged
 
 LEVELS = 255
 """Steps of brightness in which blocks are compared: those of an image on disk."""
 
 LARGEST = 2**31 - 1
-"""Of whole numbers of 32 bits, in which differences are summed up."""
+"""The largest 32-bit integer, as which differences are summed."""
 
 
 def minimum_cut(costs: Int[Array, "i j"]) -> Int[Array, " i"]:
@@ -23,13 +25,8 @@ def minimum_cut(costs: Int[Array, "i j"]) -> Int[Array, " i"]:
     The path moves by at most one column from row to row, and the sum of what it crosses
     is minimal (Efros and Freeman 2001, section 2.1): downwards, E[i, j] = costs[i, j]
     + min(E[i - 1, j - 1], E[i - 1, j], E[i - 1, j + 1]), then back up along the minima.
-    Where several columns are equally good, it takes the one to the left.
-
-    Args:
-      costs: whole numbers, 0 or more, whose sums fit into 32 bits.
-
-    Returns:
-      For each row the column of the path.
+    Where several columns are equally good, it takes the one to the left. Sums of the
+    costs, which are not negative, must fit into 32 bits.
     """
 
     def down(
@@ -52,19 +49,20 @@ def minimum_cut(costs: Int[Array, "i j"]) -> Int[Array, " i"]:
 
 
 def neighbours(row: Int[Array, " j"]) -> Int[Array, "3 j"]:
-    """What stands to the left, at and to the right of each place of a row."""
+    """The left neighbour, the value itself and the right one, for each place."""
     padded = jnp.pad(row, 1, constant_values=LARGEST)
     return jnp.stack([padded[:-2], padded[1:-1], padded[2:]])
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Quilting:
     """A texture with the image's local statistics, quilted of blocks of two squares.
 
     Image quilting, Efros and Freeman 2001 (https://doi.org/10.1145/383259.383296).
     Blocks are laid row by row, each over the edges of those above and to the left. Of
     random blocks of the examples one is taken whose squared difference from what it
-    covers is at most 1 + `tolerance` times the smallest, each as likely; it is joined
+    covers is at most 1 + `tolerance` times the smallest, all alike; it is joined
     along the path of least squared difference, `minimum_cut`. Every pixel of the
     result is one of the examples. The paper tries all blocks, and overlaps a sixth of
     them; here `candidates` are tried, so that the cost does not depend on `patch`.
@@ -85,23 +83,18 @@ class Quilting:
       tolerance: how much worse than the best a block may fit and still be taken.
 
     Raises:
-      ValueError: if a field is out of bounds or does not fit another; when called, if
-        the image is smaller than `patch`, or an overlap too large to sum up in 32 bits.
+      ValueError: if patch, block and overlap do not fit each other; when called, if the
+        image is smaller than `patch`, or an overlap too large to sum up in 32 bits.
     """
 
-    size: int
+    size: Count
     patch: int = 96
     block: int | None = None
     overlap: int | None = None
-    candidates: int = 256
-    tolerance: float = 0.1
+    candidates: Count = 256
+    tolerance: Annotated[float, AtLeast(0, "0 takes only the best")] = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("size", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Quilting.{name} {getattr(self, name)} must be at least 1."
-                )
         block, overlap = self.sides()
         if not 2 <= block <= self.patch:
             raise ValueError(
@@ -113,21 +106,13 @@ class Quilting:
                 f"Quilting.overlap {overlap} must be from 1 pixel to one less than "
                 f"those of the block, {block}; a quarter of it is usual."
             )
-        if self.tolerance < 0:
-            raise ValueError(
-                f"Quilting.tolerance {self.tolerance} must be 0 (only the best) or "
-                f"more, such as 0.1."
-            )
 
     def sides(self) -> tuple[int, int]:
         """Sides of a block and of the overlap, in pixels."""
         block = self.patch // 3 if self.block is None else self.block
         return block, max(block // 4, 1) if self.overlap is None else self.overlap
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "s s c"]:
-        """A texture like the image."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
         h, w, c = image.shape
         if min(h, w) < self.patch:
             raise ValueError(
@@ -145,10 +130,8 @@ class Quilting:
         levels = jnp.round(squares * LEVELS).astype(jnp.int32)
         return squares.reshape(-1, c)[self.quilt(quilt_key, levels)]
 
-    def examples(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "2 p p c"]:
-        """The square in the middle, and one at a random place, each as likely."""
+    def examples(self, key: jax.Array, image: Image) -> Float[Array, "2 p p c"]:
+        """The square in the middle, and one at a uniformly random place."""
         h, w, c = image.shape
         room = jnp.array([h - self.patch, w - self.patch], jnp.int32)
         corners = jnp.stack([room // 2, jax.random.randint(key, (2,), 0, room + 1)])
@@ -159,7 +142,7 @@ class Quilting:
         )(corners)
 
     def quilt(self, key: jax.Array, levels: Int[Array, "2 p p c"]) -> Int[Array, "s s"]:
-        """Which pixel of the examples stands where, counted row by row.
+        """The pixels of the examples that make up the result, counted row by row.
 
         Blocks are compared in whole numbers, so that the order of a sum, which may
         differ between an image alone and in a batch, does not change what is chosen.
@@ -175,19 +158,19 @@ class Quilting:
             place = jnp.array([k // across, k % across], jnp.int32)
             corner, laid = place * step, place > 0
             covered = lax.dynamic_slice(canvas, corner, (block, block))
-            chosen = self.fitting(keys[k], pixels, covered, laid)
-            joined = self.joined(pixels, covered, chosen, laid)
+            chosen = self.choose(keys[k], pixels, covered, laid)
+            joined = self.join(pixels, covered, chosen, laid)
             return lax.dynamic_update_slice(canvas, joined, corner)
 
-        # Any pixel will do to begin with, since what was not laid is not compared; one
-        # that is drawn differs between devices, as all that the loop writes.
+        # Any pixel will do to begin with, since what was not laid is not compared; a
+        # drawn one varies over devices, as the carry of the loop must.
         length = across * step + overlap
         canvas = jnp.full((length, length), self.draw(first_key)[0])
         canvas = lax.fori_loop(0, across**2, lay, canvas)
         return canvas[: self.size, : self.size]
 
     def draw(self, key: jax.Array) -> Int[Array, " m"]:
-        """First pixels of random blocks of the examples, each as likely."""
+        """First pixels of uniformly random blocks of the examples."""
         block, _ = self.sides()
         which_key, corner_key = jax.random.split(key)
         which = jax.random.randint(which_key, (self.candidates,), 0, 2)
@@ -196,7 +179,7 @@ class Quilting:
         )
         return (which * self.patch + corner[0]) * self.patch + corner[1]
 
-    def fitting(
+    def choose(
         self,
         key: jax.Array,
         pixels: Int[Array, "e c"],
@@ -205,11 +188,8 @@ class Quilting:
     ) -> Int[Array, ""]:
         """First pixel of a random block that fits what it covers.
 
-        Args:
-          key: of this block.
-          pixels: of the examples.
-          covered: which of them stand where the block will be laid.
-          laid: whether there are blocks above, and to the left.
+        `covered` are those of the pixels that are where the block will be laid; `laid`
+        says whether there are blocks above, and to the left.
         """
         block, overlap = self.sides()
         place = np.arange(block)
@@ -217,14 +197,14 @@ class Quilting:
         counts = (laid[0] & (y < overlap)) | (laid[1] & (x < overlap))
         block_key, choice_key = jax.random.split(key)
         starts = self.draw(block_key)
-        found = pixels[starts[:, None] + jnp.asarray(y * self.patch + x)[None, :]]
-        square = jnp.square(found - pixels[covered[y, x]][None]).sum(axis=-1)
+        blocks = pixels[starts[:, None] + jnp.asarray(y * self.patch + x)[None, :]]
+        square = jnp.square(blocks - pixels[covered[y, x]][None]).sum(axis=-1)
         errors = jnp.where(counts[None, :], square, 0).sum(axis=1).astype(jnp.float32)
         fits = errors <= (1.0 + self.tolerance) * errors.min()
         order = jax.random.uniform(choice_key, starts.shape)
         return starts[jnp.argmax(jnp.where(fits, order, -1.0))]
 
-    def joined(
+    def join(
         self,
         pixels: Int[Array, "e c"],
         covered: Int[Array, "k k"],
@@ -233,7 +213,7 @@ class Quilting:
     ) -> Int[Array, "k k"]:
         """The block that begins at `chosen`, with what stays of what it covers.
 
-        Arguments are as of `fitting`. A pixel is of the new block if it lies beyond
+        Arguments are as of `choose`. A pixel is of the new block if it lies beyond
         both cuts, that from left to right and that from top to bottom.
         """
         block, overlap = self.sides()

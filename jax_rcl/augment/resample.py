@@ -6,12 +6,17 @@ parameters, so that boxes and widths may differ from image to image in one compi
 program; the products run on matrix units and nothing is gathered.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
+
+Image = Float[Array, "h w c"]
+"""What operations change, in [0, 1] unless another range is named."""
+
+Number = Float[Array, ""] | float
+"""A number: static, or drawn on the device."""
 
 Whole = Int[Array, ""] | int
 """A number of pixels: static, or drawn on the device."""
@@ -23,7 +28,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 def separable(
     rows: Float[Array, "i h"],
     columns: Float[Array, "j w"],
-    image: Float[Array, "h w c"],
+    image: Image,
 ) -> Float[Array, "i j c"]:
     """Weighted sums over both axes: Σ_hw rows[i, h] · columns[j, w] · image[h, w].
 
@@ -35,85 +40,51 @@ def separable(
     return jnp.einsum("jw,iwc->ijc", columns, mixed, precision=full)
 
 
-def linear_weights(
+def _triangle(u: Float[Array, "i j"]) -> Float[Array, "i j"]:
+    return jnp.maximum(1.0 - u, 0.0)
+
+
+def _cubic(u: Float[Array, "i j"]) -> Float[Array, "i j"]:
+    near = (1.5 * u - 2.5) * u * u + 1.0
+    far = ((2.5 - 0.5 * u) * u - 4.0) * u + 2.0
+    return jnp.where(u < 1.0, near, jnp.where(u < 2.0, far, 0.0))
+
+
+def resize_weights(
     start: Whole,
     length: Whole,
     *,
     source: int,
     size: int,
     antialias: bool,
+    interpolation: Interpolation = "bilinear",
 ) -> Float[Array, "size source"]:
     """Weights that resize pixels [start, start + length) of an axis to `size` pixels.
 
     Pixel centres lie at half integers, as in torchvision, PIL and TensorFlow 2. An
-    output pixel at p weighs the pixel at q by max(0, 1 - |p - q| / r), normalised to
-    sum 1 over the pixels of the crop: nothing outside of it is seen. The reach r is one
-    pixel, or, with `antialias` where the crop shrinks, `length / size` pixels, a
-    triangle as wide as two output pixels.
+    output pixel at p weighs the pixel at q by a function of u = |p - q| / r, normalised
+    to sum 1 over the pixels of the crop: nothing outside has an influence. The reach r
+    is one pixel, or, with `antialias` where the crop shrinks, `length / size` pixels.
+    Start and length must lie inside the axis of `source` pixels.
 
-    Args:
-      start: first pixel of the crop.
-      length: pixels in the crop, at least 1, with start + length at most `source`.
-      source: pixels of the axis.
-      size: pixels wanted.
-      antialias: whether all pixels count where the crop shrinks, or the two nearest.
-
-    Returns:
-      A matrix whose rows are nonnegative and sum to 1.
+    Bilinear weights are max(0, 1 - u). Bicubic ones are 1.5 u³ - 2.5 u² + 1 up to u = 1
+    and -0.5 u³ + 2.5 u² - 4 u + 2 up to 2, which is negative: Keys 1981 with a = -1/2
+    (https://doi.org/10.1109/TASSP.1981.1163711), PIL's.
     """
-
-    def triangle(u: Float[Array, "i j"]) -> Float[Array, "i j"]:
-        return jnp.maximum(1.0 - u, 0.0)
-
-    return _weights(
-        triangle, start, length, source=source, size=size, antialias=antialias
-    )
-
-
-def cubic_weights(
-    start: Whole, length: Whole, *, source: int, size: int
-) -> Float[Array, "size source"]:
-    """As `linear_weights` with `antialias`, by cubic convolution: PIL's bicubic.
-
-    With u = |p - q| / r a pixel weighs 1.5 u³ - 2.5 u² + 1 up to u = 1 and
-    -0.5 u³ + 2.5 u² - 4 u + 2 up to 2, normalised to sum 1 (Keys 1981, with a = -1/2,
-    https://doi.org/10.1109/TASSP.1981.1163711).
-
-    Returns:
-      A matrix whose rows sum to 1, with negative weights for pixels beyond u = 1.
-    """
-
-    def cubic(u: Float[Array, "i j"]) -> Float[Array, "i j"]:
-        near = (1.5 * u - 2.5) * u * u + 1.0
-        far = ((2.5 - 0.5 * u) * u - 4.0) * u + 2.0
-        return jnp.where(u < 1.0, near, jnp.where(u < 2.0, far, 0.0))
-
-    return _weights(cubic, start, length, source=source, size=size, antialias=True)
-
-
-def _weights(
-    profile: Callable[[Float[Array, "i j"]], Float[Array, "i j"]],
-    start: Whole,
-    length: Whole,
-    *,
-    source: int,
-    size: int,
-    antialias: bool,
-) -> Float[Array, "size source"]:
-    """Weights of a profile, a function of the distance in units of the reach r."""
     begin, extent = jnp.asarray(start, jnp.float32), jnp.asarray(length, jnp.float32)
     scale = extent / size
     wanted = (jnp.arange(size, dtype=jnp.float32) + 0.5) * scale
-    given = jnp.arange(source, dtype=jnp.float32) + 0.5 - begin
+    place = jnp.arange(source, dtype=jnp.float32) + 0.5 - begin
     reach = jnp.maximum(scale, 1.0) if antialias else 1.0
-    weights = profile(jnp.abs(wanted[:, None] - given[None, :]) / reach)
-    inside = (given > 0.0) & (given < extent)
+    weigh = _cubic if interpolation == "bicubic" else _triangle
+    weights = weigh(jnp.abs(wanted[:, None] - place[None, :]) / reach)
+    inside = (place > 0.0) & (place < extent)
     weights = jnp.where(inside[None, :], weights, 0.0)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def resized_crop(
-    image: Float[Array, "h w c"],
+    image: Image,
     top: Whole,
     left: Whole,
     height: Whole,
@@ -125,51 +96,48 @@ def resized_crop(
 ) -> Float[Array, "size size c"]:
     """Cuts a box out of an image and resizes it to a square.
 
-    The same as cropping and then resizing: pixels outside of the box have no influence.
-    The box is data: one compiled program serves all boxes.
-
-    Args:
-      image: any floating image.
-      top: first row of the box.
-      left: first column of the box.
-      height: rows of the box, at least 1.
-      width: columns of the box, at least 1.
-      size: height and width of the result.
-      antialias: whether every pixel of the box counts where it shrinks, as in PIL, or
-        only the four nearest to each output pixel.
-      interpolation: `bicubic` is sharper; it goes beyond the values of the image near
-        edges, and the result is limited to [0, 1].
+    The same as cropping and then resizing: pixels outside the box have no influence.
+    The box is data: one compiled program serves all boxes. With `antialias` every pixel
+    counts where the box shrinks, as in PIL, else only the four nearest to each output
+    pixel. Bicubic is sharper; it goes beyond the values of the image near edges, and
+    the result is limited to [0, 1].
 
     Raises:
       ValueError: for bicubic without antialiasing.
     """
+    if interpolation == "bicubic" and not antialias:
+        raise ValueError(
+            "interpolation 'bicubic' is PIL's, which has antialiasing; write "
+            "antialias=True."
+        )
     h, w, _ = image.shape
-    if interpolation == "bicubic":
-        if not antialias:
-            raise ValueError(
-                "interpolation 'bicubic' is PIL's, which has antialiasing; write "
-                "antialias=True."
-            )
-        rows = cubic_weights(top, height, source=h, size=size)
-        columns = cubic_weights(left, width, source=w, size=size)
-        return jnp.clip(separable(rows, columns, image), 0.0, 1.0)
-    rows = linear_weights(top, height, source=h, size=size, antialias=antialias)
-    columns = linear_weights(left, width, source=w, size=size, antialias=antialias)
-    return separable(rows, columns, image)
+    rows, columns = (
+        resize_weights(
+            start,
+            length,
+            source=source,
+            size=size,
+            antialias=antialias,
+            interpolation=interpolation,
+        )
+        for start, length, source in ((top, height, h), (left, width, w))
+    )
+    result = separable(rows, columns, image)
+    return jnp.clip(result, 0.0, 1.0) if interpolation == "bicubic" else result
 
 
 def resize(
-    image: Float[Array, "h w c"], height: int, width: int, *, antialias: bool
+    image: Image, height: int, width: int, *, antialias: bool
 ) -> Float[Array, "{height} {width} c"]:
     """Resizes an image bilinearly; `antialias` as in `resized_crop`."""
     h, w, _ = image.shape
-    rows = linear_weights(0, h, source=h, size=height, antialias=antialias)
-    columns = linear_weights(0, w, source=w, size=width, antialias=antialias)
+    rows = resize_weights(0, h, source=h, size=height, antialias=antialias)
+    columns = resize_weights(0, w, source=w, size=width, antialias=antialias)
     return separable(rows, columns, image)
 
 
 def gaussian_weights(
-    sigma: Float[Array, ""] | float, *, source: int, kernel_size: Whole
+    sigma: Number, *, source: int, kernel_size: Whole
 ) -> Float[Array, "source source"]:
     """Weights that blur an axis with a cut-off Gaussian, mirrored at both ends.
 
@@ -178,13 +146,10 @@ def gaussian_weights(
     repeated: pixel q is also found at -q and at 2 (source - 1) - q.
 
     Args:
-      sigma: σ in pixels, above 0.
+      sigma: above 0.
       source: pixels of the axis, more than kernel_size // 2.
-      kernel_size: pixels that are weighed, odd; one that is data is cut off where the
-        axis has no more pixels to mirror.
-
-    Returns:
-      A matrix whose rows are nonnegative and sum to 1.
+      kernel_size: odd; one that is data is cut off where the axis has no more pixels to
+        mirror.
     """
     last = source - 1
     radius, reach = kernel_size // 2, last
@@ -198,8 +163,8 @@ def gaussian_weights(
         return jnp.where(jnp.abs(offset) <= radius, bell, 0.0)
 
     place = jnp.arange(source)
-    wanted, given = place[:, None], place[None, :]
-    weights = kernel(given - wanted)
-    weights += jnp.where(given > 0, kernel(-given - wanted), 0.0)
-    weights += jnp.where(given < last, kernel(2 * last - given - wanted), 0.0)
+    wanted, seen = place[:, None], place[None, :]
+    weights = kernel(seen - wanted)
+    weights += jnp.where(seen > 0, kernel(-seen - wanted), 0.0)
+    weights += jnp.where(seen < last, kernel(2 * last - seen - wanted), 0.0)
     return weights / kernel(jnp.arange(-reach, reach + 1)).sum()

@@ -1,4 +1,4 @@
-"""Operations on tones: what becomes of a pixel's values, at a strength that is given.
+"""Operations on tones: what becomes of a pixel's values, at a strength that is set.
 
 They reproduce PIL's `ImageOps` and `ImageEnhance` on images in [0, 1]. What PIL defines
 by a histogram or by bits is defined here on the 256 levels of `eight_bits`; everything
@@ -7,20 +7,27 @@ else is PIL's formula without the rounding to levels. Strengths drawn at random 
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jax_rcl.augment.color import adjust_brightness, adjust_contrast, adjust_saturation
+from jax_rcl.augment.resample import Image
+from jax_rcl.ranges import AtLeast, Within, ranged
+
+Factor = Annotated[float, AtLeast(0, "1 changes nothing")]
+"""Of a blend of an image with another one: 0 is the other, 1 the image."""
 
 
-def eight_bits(image: Float[Array, "h w c"]) -> Int[Array, "h w c"]:
+def eight_bits(image: Image) -> Int[Array, "h w c"]:
     """The level of each value, round(255 x) limited to 0 ... 255."""
     return jnp.clip(jnp.round(image * 255.0), 0.0, 255.0).astype(jnp.int32)
 
 
-def autocontrast(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+@dataclasses.dataclass(frozen=True)
+class AutoContrast:
     """Stretches each channel to the whole range, as `PIL.ImageOps.autocontrast`.
 
     With a the darkest and b the lightest of the channel's levels, level l becomes
@@ -28,141 +35,88 @@ def autocontrast(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     the rounding errors of a resize in a flat image are not stretched. PIL divides
     first, so that some of its levels are lower by one.
     """
-    level = eight_bits(image)
-    low = level.min(axis=(0, 1), keepdims=True)
-    high = level.max(axis=(0, 1), keepdims=True)
-    stretched = (level - low) * 255 // jnp.maximum(high - low, 1)
-    return jnp.where(high > low, stretched.astype(image.dtype) / 255.0, image)
+
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        level = eight_bits(image)
+        low = level.min(axis=(0, 1), keepdims=True)
+        high = level.max(axis=(0, 1), keepdims=True)
+        stretched = (level - low) * 255 // jnp.maximum(high - low, 1)
+        return jnp.where(high > low, stretched.astype(image.dtype) / 255.0, image)
 
 
-def equalize(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+@dataclasses.dataclass(frozen=True)
+class Equalize:
     """Makes all levels of a channel about equally frequent: `PIL.ImageOps.equalize`.
 
     With s = ⌊(pixels - pixels of the lightest level) / 255⌋, a level that n pixels are
     darker than becomes ⌊(⌊s / 2⌋ + n) / s⌋, at most 255. A channel stays where s is 0,
     that is where fewer than 255 pixels are darker than its lightest level.
     """
-    h, w, c = image.shape
-    level = eight_bits(image)
-    # One histogram for all channels, each with 256 places of its own.
-    place = level + 256 * jnp.arange(c, dtype=jnp.int32)[None, None, :]
-    counts = jnp.zeros(256 * c, jnp.int32).at[place.ravel()].add(1).reshape(c, 256)
-    darker = jnp.cumsum(counts, axis=1) - counts
-    lightest = (level == level.max(axis=(0, 1), keepdims=True)).sum(axis=(0, 1))
-    step = ((h * w - lightest) // 255)[:, None]
-    table = jnp.minimum((step // 2 + darker) // jnp.maximum(step, 1), 255)
-    equal = table.ravel()[place].astype(image.dtype) / 255.0
-    return jnp.where(step.reshape(1, 1, c) > 0, equal, image)
 
-
-def posterize(image: Float[Array, "h w c"], bits: int) -> Float[Array, "h w c"]:
-    """Keeps the upper `bits` of the eight bits of each level; the others become 0."""
-    step = 2 ** (8 - bits)
-    return (eight_bits(image) // step * step).astype(image.dtype) / 255.0
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        h, w, c = image.shape
+        level = eight_bits(image)
+        # One histogram for all channels, each with 256 places of its own.
+        place = level + 256 * jnp.arange(c, dtype=jnp.int32)[None, None, :]
+        counts = jnp.zeros(256 * c, jnp.int32).at[place.ravel()].add(1).reshape(c, 256)
+        darker = jnp.cumsum(counts, axis=1) - counts
+        lightest = (level == level.max(axis=(0, 1), keepdims=True)).sum(axis=(0, 1))
+        step = ((h * w - lightest) // 255)[:, None]
+        table = jnp.minimum((step // 2 + darker) // jnp.maximum(step, 1), 255)
+        equal = table.ravel()[place].astype(image.dtype) / 255.0
+        return jnp.where(step.reshape(1, 1, c) > 0, equal, image)
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoContrast:
-    """Stretches each channel to the whole range; see `autocontrast`."""
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The stretched image; the key is not used."""
-        return autocontrast(image)
-
-
-@dataclasses.dataclass(frozen=True)
-class Equalize:
-    """Makes all levels of each channel about equally frequent; see `equalize`."""
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The equalized image; the key is not used."""
-        return equalize(image)
-
-
-@dataclasses.dataclass(frozen=True)
+@ranged
 class Posterize:
-    """Keeps the upper `bits` of the eight bits of each value.
+    """Keeps the upper `bits` of the eight bits of each value; 0 gives black."""
 
-    Attributes:
-      bits: 8 changes nothing that has 256 levels, 0 gives black.
+    bits: Annotated[int, Within(0, 8)]
 
-    Raises:
-      ValueError: if the bits are out of bounds.
-    """
-
-    bits: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.bits <= 8:
-            raise ValueError(f"Posterize.bits {self.bits} must lie in 0 ... 8.")
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The image in fewer levels; the key is not used."""
-        return posterize(image, self.bits)
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        step = 2 ** (8 - self.bits)
+        return (eight_bits(image) // step * step).astype(image.dtype) / 255.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Invert:
     """The negative, x -> 1 - x."""
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The negative; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         return 1.0 - image
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Brightness:
     """Blends with black: factor 0 is black, 1 the image, 1.9 nearly twice as light."""
 
-    factor: float
+    factor: Factor
 
-    def __post_init__(self) -> None:
-        require_factor("Brightness.factor", self.factor)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The darker or lighter image; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         return adjust_brightness(image, self.factor)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Contrast:
     """Blends with the mean gray: factor 0 is flat, 1 the image, more is harder."""
 
-    factor: float
+    factor: Factor
 
-    def __post_init__(self) -> None:
-        require_factor("Contrast.factor", self.factor)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The softer or harder image; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         return adjust_contrast(image, self.factor)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Saturation:
     """Blends with the gray image: factor 0 is gray, 1 the image, more is gaudier."""
 
-    factor: float
+    factor: Factor
 
-    def __post_init__(self) -> None:
-        require_factor("Saturation.factor", self.factor)
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "h w c"]:
-        """The paler or gaudier image; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Image:
         return adjust_saturation(image, self.factor)
 
 
@@ -173,11 +127,4 @@ class ThreeChannels:
     def __call__(
         self, key: jax.Array, image: Float[Array, "h w 1"]
     ) -> Float[Array, "h w 3"]:
-        """The image three times; the key is not used."""
         return jnp.repeat(image, 3, axis=2)
-
-
-def require_factor(name: str, factor: float) -> None:
-    """Raises ValueError for a factor of a blend that is negative."""
-    if factor < 0:
-        raise ValueError(f"{name} {factor} must be 0 or more; 1 changes nothing.")

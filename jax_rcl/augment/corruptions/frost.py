@@ -1,11 +1,11 @@
 """Frost on a window: pictures like those that ImageNet-C blends in, made on the device.
 
 The published corruption pastes crops of photographs, which may not be handed on. Here
-random pictures take their place that share with them what was measured on crops of the
-published size: mean colour, the two main directions in which colours vary, by how much
-and how skewed, and the power of every octave of frequencies. Their needles are oriented
-noise, in patches of four directions. So this corruption agrees with the published one
-in these statistics, and in no single picture.
+random pictures replace them that agree with what was measured on crops of the published
+size: mean colour, the two main directions in which colours vary, by how much and how
+skewed, and the power of every octave of frequencies. Their needles are oriented noise,
+in patches of four directions. So this corruption agrees with the published one in these
+statistics, and in no single picture.
 """
 
 import jax
@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jax_rcl.augment.color import gray
+from jax_rcl.augment.resample import Image
 
 PICTURES = np.array(
     [
@@ -25,13 +26,13 @@ PICTURES = np.array(
     ],
     np.float32,
 )
-"""Of each photograph: the mean colour and the two main directions of colour.
+"""Mean colour of each photograph, and the two main directions of its colours.
 
 A direction is as long as the standard deviation along it.
 """
 
 SKEW = np.array([0.12, -0.15, 0.0, 0.1], np.float32)
-"""Of each the s such that the first direction is distributed as z + s (z² - 1)."""
+"""For each the s such that the first direction is distributed as z + s (z² - 1)."""
 
 OFTEN = (1, 2, 1, 1)
 """How often each is taken: of the five files in use two are the same photograph."""
@@ -69,21 +70,13 @@ PATCH = 0.03
 """Cycles per pixel at which directions change, at full resolution."""
 
 
-def frost(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 3"]
-) -> Float[Array, "h w c"]:
+def frost(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image:
     """Adds a random picture of frost to a darkened image.
 
     Deviation: the published corruption takes crops of photographs, see above.
 
-    Args:
-      key: draws the picture.
-      image: red, green and blue, or gray.
-      level: weight of the image, weight of the frost, and whether the frost is seen at
-        full resolution (0) or at a fifth of it (1).
-
-    Raises:
-      ValueError: if the image has neither one nor three channels.
+    Level: weight of the image, weight of the frost, and whether the frost is seen at
+    full resolution (0) or at a fifth of it (1).
     """
     h, w, channels = image.shape
     if channels not in (1, 3):
@@ -122,15 +115,9 @@ def needles(
     """Two independent fields of needles, of mean 0 and variance 1.
 
     White noise is filtered by `spectra`, once for each direction of needles, and the
-    angle of a slowly varying random vector says whose turn it is. What of the variance
-    lies at waves longer than the picture is the same for all of its pixels.
-
-    Args:
-      key: draws them.
-      height: rows.
-      width: columns.
-      kind: the row of `PICTURES`.
-      coarse: whether at full resolution (0) or at a fifth of it (1).
+    angle of a slowly varying random vector says which of them is seen. The part of the
+    variance at waves longer than the picture is the same for all of its pixels. `kind`
+    is a row of `PICTURES`; `coarse` is 0 at full resolution and 1 at a fifth of it.
     """
     side = 2 ** max(max(height, width) - 1, 1).bit_length()
     slow, filters, variances = spectra(side, coarse)
@@ -162,11 +149,9 @@ def spectra(
 ]:
     """What `needles` multiplies the Fourier transform of white noise by.
 
-    The same for all images of a batch, hence made for all kinds of pictures.
-
-    Returns:
-      The filter of the vector that chooses; for each kind of picture and each direction
-      of needles theirs; and the variance that each kind of picture then has.
+    The filter of the vector that chooses; those of each kind of picture and direction
+    of needles; and the variance that each kind then has. They are the same for all
+    images of a batch, hence made for all kinds at once.
     """
     y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
     frequency = np.hypot(x, y)

@@ -1,10 +1,12 @@
-"""What is left of an image in a JPEG file."""
+"""What remains of an image in a JPEG file."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from jax_rcl.augment.resample import Image
 
 LUMINANCE = np.array(
     [
@@ -36,7 +38,7 @@ _COSINES = np.kron(_WAVES, _WAVES).astype(np.float32)
 """The 64 coefficients of a block of 64 pixels: the orthonormal cosine transform."""
 
 
-def levels(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+def levels(image: Image) -> Image:
     """The image in the levels 0 ... 255 of 8 bits, whole numbers."""
     return nearest(jnp.clip(image, 0, 1) * 255)
 
@@ -50,20 +52,15 @@ def nearest(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.floor(x + (0.5 + 1e-4))
 
 
-def jpeg_compression(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
-    """What is left of an image in a JPEG file; level: the quality, 1 ... 100.
+def jpeg_compression(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
+    """What remains of an image in a JPEG file; level: the quality, 1 ... 100.
 
     Baseline JPEG as the library of the Independent JPEG Group writes and reads it: 8
     bits, luminance and two colour differences, the latter at half the resolution per
     axis, blocks of 8 x 8 pixels, cosine transform, coefficients rounded to multiples of
     the steps of ITU-T T.81, annex K, scaled by the quality, and back with the colour
-    differences interpolated linearly. Coding is lossless and left out. Gray images have
-    only the luminance. The key is not used.
-
-    Raises:
-      ValueError: if the image has neither one nor three channels.
+    differences interpolated linearly. Entropy coding is lossless and omitted. Gray
+    images have only the luminance. The key is not used.
     """
     if image.shape[2] not in (1, 3):
         raise ValueError(
@@ -74,7 +71,7 @@ def jpeg_compression(
     if image.shape[2] == 1:
         return _coded(pixels[..., 0], LUMINANCE, quality)[..., None] / 255
     red, green, blue = (pixels[..., i] for i in range(3))
-    # Of the weights of ITU-R BT.601, with the rounding of the library.
+    # The weights of ITU-R BT.601, rounded as the library does.
     luma = nearest(0.299 * red + 0.587 * green + 0.114 * blue)
     cb = nearest(128 - 0.168735892 * red - 0.331264108 * green + 0.5 * blue)
     cr = nearest(128 + 0.5 * red - 0.418687589 * green - 0.081312411 * blue)
@@ -104,11 +101,11 @@ def _coded(
     whole = jnp.pad(plane, ((0, 8 * rows - h), (0, 8 * columns - w)), mode="edge")
     blocks = whole.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3).reshape(-1, 64)
     full, steps = lax.Precision.HIGHEST, quantisation(table, quality).reshape(1, 64)
-    found = jnp.matmul(blocks - 128, _COSINES.T, precision=full)
+    waves = jnp.matmul(blocks - 128, _COSINES.T, precision=full)
     # The library's transform gives whole eighths, its division rounds halves away from
     # zero: halves are met often.
-    size = jnp.floor(nearest(8 * jnp.abs(found)) / (8 * steps) + 0.5)
-    kept = jnp.sign(found) * size * steps
+    size = jnp.floor(nearest(8 * jnp.abs(waves)) / (8 * steps) + 0.5)
+    kept = jnp.sign(waves) * size * steps
     blocks = nearest(jnp.matmul(kept, jnp.asarray(_COSINES), precision=full)) + 128
     whole = blocks.reshape(rows, columns, 8, 8).transpose(0, 2, 1, 3)
     return jnp.clip(whole.reshape(8 * rows, 8 * columns)[:h, :w], 0, 255)
@@ -125,7 +122,7 @@ def _subsampled(
     margin = 16 * -(-w // 16) - w
     whole = jnp.pad(plane, ((0, h % 2), (0, margin)), mode="edge")
     total = whole.reshape(rows, 2, -1, 2).sum(axis=(1, 3))
-    # Halves go down and up by turns.
+    # Halves are rounded down and up alternately.
     turn = jnp.arange(total.shape[1], dtype=plane.dtype)[None, :] % 2
     means = jnp.floor((total + 1 + turn) / 4)
     small = _coded(means, CHROMINANCE, quality)[:, :columns]

@@ -1,7 +1,7 @@
 """Noise of ImageNet-C and CIFAR-10-C: Gaussian, shot, impulse, speckle.
 
-Every value of the image, each channel by itself, is disturbed independently of all
-others and then limited to [0, 1]. The strengths are those of the scripts that made the
+Every value of each channel is disturbed independently of all others and then limited to
+[0, 1]. The strengths are those of the scripts that made the
 two sets; see `corruptions`.
 """
 
@@ -13,11 +13,13 @@ from jax import lax
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
+from jax_rcl.augment.resample import Image
+
 FEW = 10.0
 """Mean number of events up to which `poisson` counts them one by one."""
 
 MOST = 32
-"""Events that it counts at most; of a mean of 10 there are more once in 10^8 cases."""
+"""Events that it counts at most; a mean of 10 gives more once in 10^8 cases."""
 
 
 def poisson(key: jax.Array, mean: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -32,10 +34,6 @@ def poisson(key: jax.Array, mean: Float[Array, "*shape"]) -> Float[Array, "*shap
     Giles 2016 (ACM Transactions on Mathematical Software 42, algorithm 955): the total
     variation from the Poisson distribution is 1.4e-4 at 10, 3e-6 at 60. Rejection, as
     in `jax.random.poisson`, has none and takes ten times as long on a CPU.
-
-    Args:
-      key: as of all random functions.
-      mean: expected number of each, 0 or more.
     """
     w = jax.random.normal(key, mean.shape)
     probability, few = norm.cdf(w), jnp.minimum(mean, FEW)
@@ -57,33 +55,25 @@ def poisson(key: jax.Array, mean: Float[Array, "*shape"]) -> Float[Array, "*shap
     return jnp.where(mean > FEW, jnp.floor(quantile), small)
 
 
-def gaussian_noise(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
+def gaussian_noise(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Adds normal noise; level: its standard deviation."""
     return jnp.clip(image + level[0] * jax.random.normal(key, image.shape), 0, 1)
 
 
-def shot_noise(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
+def shot_noise(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Counts photons; level: how many are expected of a value of 1."""
     return jnp.clip(poisson(key, image * level[0]) / level[0], 0, 1)
 
 
-def impulse_noise(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
-    """Sets values to 0 or 1, each as likely; level: the fraction that is set."""
+def impulse_noise(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
+    """Sets values to 0 or 1, equally often; level: the fraction that is set."""
     # One uniform number decides both: below half the fraction black, below it white.
     drawn = jax.random.uniform(key, image.shape)
     set_to = (drawn >= level[0] / 2).astype(image.dtype)
     return jnp.where(drawn < level[0], set_to, image)
 
 
-def speckle_noise(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
+def speckle_noise(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Multiplies by 1 plus normal noise; level: the noise's standard deviation."""
     noise = level[0] * jax.random.normal(key, image.shape)
     return jnp.clip(image * (1 + noise), 0, 1)

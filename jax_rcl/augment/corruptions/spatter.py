@@ -7,8 +7,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_rcl.augment.color import gray
-from jax_rcl.augment.corruptions.blurs import extended_weights
-from jax_rcl.augment.resample import separable
+from jax_rcl.augment.corruptions.blurs import smooth
+from jax_rcl.augment.resample import Image
 
 WATER = (175 / 255, 238 / 255, 238 / 255)
 """Red, green and blue of drops: pale turquoise."""
@@ -24,39 +24,31 @@ LIGHT = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float64)
 """Kernel of the light: slopes that rise towards the lower right are bright."""
 
 
-def spatter(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 6"]
-) -> Float[Array, "h w c"]:
+def spatter(key: jax.Array, image: Image, level: Float[Array, " 6"]) -> Image:
     """Spatters the image with drops of water or stains of mud.
 
     Smoothed normal noise above a threshold is liquid. Mud covers what remains of the
     liquid when it is smoothed and cut at 0.8. Water is added, more where there is more
     of it and where `relief` says that its surface catches the light.
 
-    Args:
-      key: draws the noise.
-      image: red, green and blue, or gray.
-      level: mean, deviation and smoothing σ of the noise; threshold; weight of the
-        water, or smoothing σ of the mud; 0 for water, 1 for mud.
-
-    Raises:
-      ValueError: if the image has neither one nor three channels.
+    Level: mean, deviation and smoothing σ of the noise; threshold; weight of the water,
+    or smoothing σ of the mud; 0 for water, 1 for mud.
     """
     h, w, channels = image.shape
-    gray(image[:1, :1])  # Raises if these are no colours.
+    gray(image[:1, :1])  # Raises unless these are colours.
     mean, deviation, sigma, threshold, strength, mud = level
     noise = mean + deviation * jax.random.normal(key, (h, w, 1))
-    liquid = smoothed(noise, sigma)
+    liquid = smooth(noise, sigma)
     liquid = jnp.where(liquid < threshold, 0.0, liquid)
 
-    def with_water() -> Float[Array, "h w c"]:
+    def with_water() -> Image:
         whole = jnp.floor(jnp.clip(liquid[..., 0], 0, 1) * 255)
         light = whole * relief(whole)
         light = strength * light / jnp.maximum(light.max(), 1.0)
         return jnp.clip(image + light[..., None] * colour(WATER, channels), 0, 1)
 
-    def with_mud() -> Float[Array, "h w c"]:
-        cover = smoothed((liquid > threshold).astype(jnp.float32), strength)
+    def with_mud() -> Image:
+        cover = smooth((liquid > threshold).astype(jnp.float32), strength)
         cover = jnp.where(cover < 0.8, 0.0, cover)
         return jnp.clip(image * (1 - cover) + colour(MUD, channels) * cover, 0, 1)
 
@@ -64,22 +56,13 @@ def spatter(
 
 
 def colour(rgb: tuple[float, float, float], channels: int) -> Float[Array, "1 1 c"]:
-    """A colour as an image of one pixel, gray if there is but one channel."""
+    """A colour as an image of one pixel, gray if there is only one channel."""
     pixel = jnp.asarray(rgb, jnp.float32)[None, None, :]
     return gray(pixel) if channels == 1 else pixel
 
 
-def smoothed(
-    image: Float[Array, "h w c"], sigma: Float[Array, ""]
-) -> Float[Array, "h w c"]:
-    """Blurs with a Gaussian of width σ, cut off at 4 σ, the edges repeated."""
-    h, w, _ = image.shape
-    rows, columns = (extended_weights(sigma, source=side) for side in (h, w))
-    return separable(rows, columns, image)
-
-
 def relief(liquid: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """How much light each place of the drops throws back, 0 ... 255.
+    """How much light drops, in whole numbers 0 ... 255, reflect at each place.
 
     Steps are those of the public sets, on whole numbers as there: the distance to the
     nearest of the `rims`, up to 20 pixels; its mean over 3 x 3; its histogram made
@@ -88,18 +71,15 @@ def relief(liquid: Float[Array, "h w"]) -> Float[Array, "h w"]:
 
     Deviation: the published distance is one of knight's moves, up to 2 % off; ours is
     Euclid's.
-
-    Args:
-      liquid: whole numbers 0 ... 255.
     """
     far = jnp.float32(4 * FARTHEST**2)
     cost = jnp.where(rims(liquid), 0.0, far)
-    squared = lowered(lowered(cost).T).T
+    squared = lower_envelope(lower_envelope(cost).T).T
     distance = jnp.minimum(jnp.sqrt(squared), FARTHEST)
-    height = jnp.floor(weighed(distance, np.full((3, 3), 1 / 9)) + 1e-3)
-    light = weighed(evened(height.astype(jnp.int32)), LIGHT)
+    height = jnp.floor(correlate(distance, np.full((3, 3), 1 / 9)) + 1e-3)
+    light = correlate(equalize(height.astype(jnp.int32)), LIGHT)
     light = jnp.clip(light, 0, 255)
-    return jnp.round(weighed(light, np.full((3, 3), 1 / 9)))
+    return jnp.round(correlate(light, np.full((3, 3), 1 / 9)))
 
 
 def rims(image: Float[Array, "h w"]) -> Bool[Array, "h w"]:
@@ -137,14 +117,16 @@ def rims(image: Float[Array, "h w"]) -> Bool[Array, "h w"]:
         )
         return near & thin, kept
 
-    start = thin & (slope > 150)
-    return lax.while_loop(lambda s: (s[0] != s[1]).any(), grow, (start, thin & ~thin))[
-        0
-    ]
+    start = thin & (slope > 150), thin & ~thin
+    kept, _ = lax.while_loop(lambda state: (state[0] != state[1]).any(), grow, start)
+    return kept
 
 
-def lowered(cost: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Lowest of cost[i + k, j] + k², |k| ≤ 20; down and across, squared distances."""
+def lower_envelope(cost: Float[Array, "h w"]) -> Float[Array, "h w"]:
+    """Lowest of cost[i + k, j] + k², |k| ≤ 20.
+
+    Applied down and then across, this gives squared Euclidean distances.
+    """
     h, w = cost.shape
     margin = ((FARTHEST, FARTHEST), (0, 0))
     padded = jnp.pad(cost, margin, constant_values=4.0 * FARTHEST**2)
@@ -157,10 +139,11 @@ def lowered(cost: Float[Array, "h w"]) -> Float[Array, "h w"]:
     return lax.fori_loop(0, 2 * FARTHEST + 1, step, cost)
 
 
-def evened(height: Int[Array, "h w"]) -> Float[Array, "h w"]:
-    """Heights 0 ... 20 spread over 0 ... 255 so that all occur about as often.
+def equalize(height: Int[Array, "h w"]) -> Float[Array, "h w"]:
+    """Spreads heights 0 ... 20 over 0 ... 255 so that all occur about as often.
 
-    The lowest that occurs becomes 0; others by how many pixels lie between.
+    The lowest that occurs becomes 0, the others are as far from it as pixels lie
+    between.
     """
     values = jnp.arange(FARTHEST + 1)
     counts = (height[..., None] == values[None, None, :]).sum(axis=(0, 1))
@@ -172,7 +155,7 @@ def evened(height: Int[Array, "h w"]) -> Float[Array, "h w"]:
     return spread[height]
 
 
-def weighed(
+def correlate(
     image: Float[Array, "h w"], kernel: Float[np.ndarray, "3 3"]
 ) -> Float[Array, "h w"]:
     """Weighs each pixel and its eight neighbours; mirrored, the edge not repeated."""

@@ -1,10 +1,10 @@
 """The corruptions of ImageNet-C and CIFAR-10-C by name, with their severity as data.
 
 Hendrycks and Dietterich 2019 (https://arxiv.org/abs/1903.12261): 15 ways in which a
-picture goes wrong and 4 to spare for choosing hyperparameters, each in five severities.
+picture goes wrong and 4 more for choosing hyperparameters, each in five severities.
 The severity indexes a table of parameters on the device, so that one compiled program
-serves all five. Results are floats: the public sets are the same pictures cut to 8 bits
-and, those of ImageNet-C, stored as JPEG of quality 85, which is not imitated.
+serves all five. Results are floats: the public sets are such pictures truncated to 8
+bits and, for ImageNet-C, stored as JPEG of quality 85, which is not imitated.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from jax_rcl.augment.corruptions import blurs, digital, noises, weather
+from jax_rcl.augment.resample import Image
 
 STANDARD = (
     "gaussian_noise",
@@ -48,7 +49,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "digital": STANDARD[11:],
     "extra": EXTRA,
 }
-"""What sort of corruption each is, as the folders of ImageNet-C are sorted."""
+"""Kinds of corruptions, as the folders of ImageNet-C are sorted."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -80,8 +81,8 @@ class Corruption:
         ImageNet-C or 32 as in CIFAR-10-C.
 
     Raises:
-      ValueError: if there is no corruption of that name, or if a severity that is known
-        beforehand is none of 1 to 5. One that is traced is limited to them.
+      ValueError: for another name, or when called with another severity than 1 to 5. A
+        severity that is traced is limited to them.
     """
 
     name: str
@@ -93,17 +94,16 @@ class Corruption:
             near = difflib.get_close_matches(self.name, known, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise ValueError(
-                f"Corruption.name '{self.name}' is no corruption; there are: "
+                f"Corruption.name '{self.name}' is not a corruption; there are: "
                 f"{', '.join(known)}.{hint}"
             )
 
     def __call__(
         self,
         key: jax.Array,
-        image: Float[Array, "h w c"],
+        image: Image,
         severity: Int[Array, ""] | int,
-    ) -> Float[Array, "h w c"]:
-        """The corrupted image, in [0, 1]."""
+    ) -> Image:
         return FUNCTIONS[self.name](key, image, self.level(severity))
 
     def __str__(self) -> str:

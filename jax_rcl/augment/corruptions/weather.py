@@ -12,24 +12,17 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jax_rcl.augment.color import gray
-from jax_rcl.augment.corruptions.blurs import moved
+from jax_rcl.augment.corruptions.blurs import blur_along
 from jax_rcl.augment.corruptions.frost import frost
 from jax_rcl.augment.corruptions.spatter import spatter
-from jax_rcl.augment.resample import separable
+from jax_rcl.augment.resample import Image, separable
 
 
-def brightness(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 1"]
-) -> Float[Array, "h w c"]:
+def brightness(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Raises the lightest channel of each pixel, hue and saturation kept.
 
-    The others keep their ratio to it: x -> x V' / V with V' = min(V + shift, 1). The
-    key is not used.
-
-    Args:
-      key: not used.
-      image: any image.
-      level: the shift.
+    The others keep their ratio to it: x -> x V' / V with V' = min(V + shift, 1), where
+    the shift is the level. The key is not used.
     """
     value = image.max(axis=2, keepdims=True)
     lifted = jnp.clip(value + level[0], 0, 1)
@@ -44,12 +37,8 @@ def plasma(
 
     On a grid that becomes twice as fine each time, new points are the mean of the four
     nearest old ones plus a uniform number in [-a², a²], first in the middle of squares,
-    then of diamonds; a is divided by `decay` from grid to grid.
-
-    Args:
-      key: draws the numbers.
-      side: pixels per axis, a power of two.
-      decay: above 1; the larger, the smoother.
+    then of diamonds; a is divided by `decay`, above 1, from grid to grid. The side is a
+    power of two.
     """
     # One number for each point but the first, in the order in which they are used.
     drawn = jax.random.uniform(key, (side * side,), minval=-1.0, maxval=1.0)
@@ -73,18 +62,12 @@ def plasma(
     return grid / jnp.maximum(grid.max(), jnp.finfo(jnp.float32).tiny)
 
 
-def fog(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 2"]
-) -> Float[Array, "h w c"]:
+def fog(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """Adds a cloud, and darkens the whole so that the lightest value stays possible.
 
     (x + amount · `plasma`) m / (m + amount), with m the lightest value of the image.
-    The cloud's side is the power of two at or above the image's longer one.
-
-    Args:
-      key: draws the cloud.
-      image: any image.
-      level: amount, and decay of the cloud.
+    The cloud's side is the power of two at or above the image's longer one. Level:
+    amount, and decay of the cloud.
     """
     h, w, _ = image.shape
     side = 2 ** (max(h, w) - 1).bit_length()
@@ -110,22 +93,14 @@ def magnified_weights(
     return jnp.maximum(1 - jnp.abs(wanted[:, None] - place[None, :]), 0.0)
 
 
-def snow(
-    key: jax.Array, image: Float[Array, "h w c"], level: Float[Array, " 7"]
-) -> Float[Array, "h w c"]:
+def snow(key: jax.Array, image: Image, level: Float[Array, " 7"]) -> Image:
     """Bleaches the image and adds falling snow, once upright and once upside down.
 
     Flakes are magnified normal noise above a threshold, blurred in a direction drawn
     from -135 to -45 degrees. Bleached is max(x, 1.5 gray + 0.5).
 
-    Args:
-      key: draws flakes and direction.
-      image: red, green and blue, or gray.
-      level: mean and deviation of the noise, magnification, threshold, radius and σ of
-        the motion in pixels, weight of the image against the bleached one.
-
-    Raises:
-      ValueError: if the image has neither one nor three channels.
+    Level: mean and deviation of the noise, magnification, threshold, radius and σ of
+    the motion in pixels, weight of the image against the bleached one.
     """
     h, w, _ = image.shape
     bleached = jnp.maximum(image, 1.5 * gray(image) + 0.5)
@@ -136,7 +111,7 @@ def snow(
     flakes = separable(rows, columns, noise)
     flakes = jnp.where(flakes < threshold, 0.0, jnp.clip(flakes, 0, 1))
     angle = jax.random.uniform(angle_key, minval=-135.0, maxval=-45.0)
-    flakes = moved(flakes, angle, radius, sigma)
+    flakes = blur_along(flakes, angle, radius, sigma)
     pale = weight * image + (1 - weight) * bleached
     return jnp.clip(pale + flakes + flakes[::-1, ::-1], 0, 1)
 

@@ -7,11 +7,11 @@ for images of 224 pixels.
 from collections.abc import Mapping
 
 from jax_rcl.augment.compose import OneOf
+from jax_rcl.augment.distortions.levels import Leveled
 from jax_rcl.augment.distortions.mixtures import mixture
 from jax_rcl.augment.distortions.pixelwise import (
     GaussianNoise,
     Identity,
-    Leveled,
     RandomMask,
     SquareMask,
 )
@@ -39,7 +39,7 @@ CONDITIONS: Mapping[str, Operation] = {
         )
     ),
 }
-"""What one word stands for in a config.
+"""What a word in a config stands for.
 
 A number is the level in percent, or the size of the kernel; `masks` and `noises` draw
 the level for each image, as the authors' range-trained students; `mixture1` to
@@ -67,7 +67,7 @@ SWEEPS: Mapping[str, tuple[Leveled, Levels]] = {
 def sweeps_of(condition: str) -> tuple[str, ...]:
     """The kinds of sweeps that belong to one of `CONDITIONS`.
 
-    Those of its own kind; for mixtures, for `all` and for `none`, every kind.
+    For mixtures, `all` and `none`, every kind.
     """
-    own = tuple(kind for kind in SWEEPS if condition.startswith(kind))
-    return own or tuple(SWEEPS)
+    kinds = tuple(kind for kind in SWEEPS if condition.startswith(kind))
+    return kinds or tuple(SWEEPS)

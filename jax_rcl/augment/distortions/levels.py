@@ -1,36 +1,37 @@
 """How strong a distortion is: levels as data, and strength that rises over training.
 
 A level is what a distortion is swept over: the share of masked pixels, the deviation of
-noise. One compiled program serves all levels, so whether a level makes sense is asked
-before, by `checked`.
+noise. One compiled program serves all levels, so `checked` asks beforehand whether a
+level makes sense.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
+from jax_rcl.augment.resample import Image, Number
 from jax_rcl.core import Operation
+from jax_rcl.ranges import Above, Count, Share, Within, ranged
 
 Level = float | int | tuple[float | int, ...]
 """A level as a person writes it: one number, or one for each parameter."""
 
 Values = Float[Array, " p"] | Float[np.ndarray, " p"]
-"""A level as data, the way that `checked` gives it."""
+"""A level as data, as `checked` returns it."""
 
-Strength = Float[Array, ""] | float
+Strength = Number
 """What levels are multiplied by: 0 leaves the image, 1 is the full distortion."""
 
 
 @runtime_checkable
 class Scaled(Protocol):
-    """An operation that can be made weaker; `at_strength` calls it where it can."""
+    """An operation that can be made weaker."""
 
     def at_strength(
         self, key: jax.Array, image: jax.Array, strength: Strength
@@ -40,11 +41,8 @@ class Scaled(Protocol):
 
 
 @runtime_checkable
-class Leveled(Protocol):
-    """A distortion that draws its level, or takes it as data.
-
-    Called as any operation, (key, image), it draws a level for each image.
-    """
+class Leveled(Scaled, Protocol):
+    """A distortion that draws its level for each image, or takes it as data."""
 
     @property
     def name(self) -> str:
@@ -58,22 +56,91 @@ class Leveled(Protocol):
         ...
 
     def at(self, key: jax.Array, image: jax.Array, level: Values) -> jax.Array:
-        """The image distorted at a level [p], as `checked` gives it."""
-        ...
-
-    def at_strength(
-        self, key: jax.Array, image: jax.Array, strength: Strength
-    ) -> jax.Array:
-        """The image distorted at a drawn level times `strength`."""
+        """The image distorted at a level [p]."""
         ...
 
     def checked(self, level: Level, size: tuple[int, ...] | None = None) -> np.ndarray:
-        """The level as `at` takes it; raises ValueError for one that is out of range.
+        """The level as `at` takes it.
 
-        It need not lie between the bounds that levels are drawn from. With the height
-        and width of the images, what is too large for them is refused, too.
+        It need not lie between the bounds that levels are drawn from.
+
+        Raises:
+          ValueError: if it makes no sense; with the height and width of the images,
+            also if it is too large for them.
         """
         ...
+
+
+class Distortion:
+    """What distortions with a level have in common.
+
+    They add `level` and `at`, see `Leveled`; where a level is several numbers, also a
+    `checked` of their own instead of `measure` and `bounds`.
+
+    Attributes:
+      name: what it is in words, for tables and plots.
+      measure: what its level is, in words.
+      bounds: of any level, whatever the bounds that levels are drawn from.
+    """
+
+    name: str
+    measure: str
+    bounds: Within
+
+    def __call__(self, key: jax.Array, image: Image) -> Image:
+        return self.at_strength(key, image, 1.0)
+
+    def level(self, key: jax.Array) -> Float[Array, " p"]:
+        """Draws a level."""
+        raise NotImplementedError
+
+    def at(self, key: jax.Array, image: Image, level: Values) -> Image:
+        """The image distorted at this level."""
+        raise NotImplementedError
+
+    def at_strength(self, key: jax.Array, image: Image, strength: Strength) -> Image:
+        """The image distorted at a random level times `strength`."""
+        level_key, draw_key = jax.random.split(key)
+        return self.at(draw_key, image, strength * self.level(level_key))
+
+    def checked(
+        self, level: Level, size: tuple[int, ...] | None = None
+    ) -> Float32[np.ndarray, " p"]:
+        """The level as data; raises ValueError if it is out of range."""
+        return np.array([self.number(level)], np.float32)
+
+    def number(self, level: Level) -> float:
+        """The one number that a level is; raises ValueError if it is out of range."""
+        meaning = f"{self.measure}, {self.bounds}"
+        return check_number(self.name, level, meaning, self.holds)
+
+    def holds(self, number: float) -> bool:
+        """Whether a number may be a level."""
+        return self.bounds.holds(number)
+
+
+def check_number(
+    name: str, level: Level, meaning: str, holds: Callable[[float], bool]
+) -> float:
+    """The number that a level is; `holds` is true of it, also rounded to float32.
+
+    Raises:
+      ValueError: naming the distortion, the level and its meaning.
+    """
+    values = [float(x) for x in (level if isinstance(level, tuple) else (level,))]
+    with np.errstate(over="ignore"):
+        rounded = [float(np.float32(value)) for value in values]
+    if len(values) != 1 or not all(map(holds, values + rounded)):
+        raise ValueError(f"the level {level} of {name} must be {meaning}.")
+    return values[0]
+
+
+def as_level(distortion: Leveled, level: Values, image: Image) -> Float[Array, " p"]:
+    """A level as an array; checked if its values are known, not if it is traced."""
+    if not isinstance(level, Tracer):
+        values = tuple(float(x) for x in np.asarray(level))
+        distortion.checked(values, image.shape[:2])
+    return jnp.asarray(level)
 
 
 def at_strength(
@@ -82,8 +149,8 @@ def at_strength(
     """An operation with its levels times a strength; None and what has no level: as is.
 
     Args:
-      operation: a distortion, or operations that hold some: the others, such as a
-        `ColorJitter`, act as ever, and so do the probabilities of choices.
+      operation: a distortion, or operations that hold some. What has no level, such as
+        a `ColorJitter`, is not changed, nor are the probabilities of choices.
       key: draws the same as in `operation(key, image)`.
       image: [h, w, c].
       strength: in [0, 1]; data, so that it may change without a new compilation.
@@ -94,6 +161,7 @@ def at_strength(
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Curriculum:
     """Strength that grows with the epochs towards 1.
 
@@ -104,62 +172,16 @@ class Curriculum:
     Attributes:
       epochs: of the whole run, in which `Clock.progress` goes from 0 to 1: as many as
         `Experiment.epochs`, also where that is overridden.
-      start: strength in the first epoch, in [0, 1].
-      time: epochs in which the distance to 1 falls to 1/e of what it was, above 0.
-
-    Raises:
-      ValueError: if a field is out of bounds.
+      start: strength in the first epoch.
+      time: epochs in which the distance to 1 falls to 1/e of what it was.
     """
 
-    epochs: int
-    start: float = 0.1
-    time: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Checks the fields."""
-        if self.epochs < 1:
-            raise ValueError(f"Curriculum.epochs {self.epochs} must be at least 1.")
-        if not 0 <= self.start <= 1:
-            raise ValueError(
-                f"Curriculum.start {self.start} must lie in [0, 1], the share of the "
-                f"full strength to begin with."
-            )
-        if not self.time > 0:
-            raise ValueError(
-                f"Curriculum.time {self.time} must be above 0, a number of epochs."
-            )
+    epochs: Count
+    start: Share = 0.1
+    time: Annotated[float, Above(0, "a number of epochs")] = 5.0
 
     def __call__(self, progress: Strength) -> Float[Array, ""]:
-        """The strength where this share of the run is done, `Clock.progress`."""
-        # The share is rounded: a little more, lest an epoch begin one step late.
+        # The share is rounded; a little more keeps an epoch from starting a step late.
         share = jnp.asarray(progress, jnp.float32) * (1.0 + 2.0**-22)
         epoch = jnp.floor(share * self.epochs)
         return self.start - (1.0 - self.start) * jnp.expm1(-epoch / self.time)
-
-
-def one_number(
-    name: str, level: Level, meaning: str, holds: Callable[[float], bool]
-) -> float:
-    """The number that a level is; `holds` is true of it, also rounded to float32.
-
-    Raises:
-      ValueError: naming the distortion, the level and its meaning.
-    """
-    values = level if isinstance(level, tuple) else (level,)
-    with np.errstate(over="ignore"):
-        both = (*values, *(float(np.float32(value)) for value in values))
-    if len(values) != 1 or not all(math.isfinite(x) and holds(x) for x in both):
-        raise ValueError(f"the level {level} of {name} must be {meaning}.")
-    return float(values[0])
-
-
-def taken(distortion: Leveled, level: Values, image: jax.Array) -> Float[Array, " p"]:
-    """A level as an array; checked if its values are known, not if it is traced.
-
-    Raises:
-      ValueError: what `distortion.checked` finds wrong with it on this image.
-    """
-    if not isinstance(level, Tracer):
-        values = tuple(float(x) for x in np.asarray(level))
-        distortion.checked(values, image.shape[:2])
-    return jnp.asarray(level)

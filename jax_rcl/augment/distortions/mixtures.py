@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,18 @@ from jaxtyping import Array, Bool, Float, Float32
 from jax_rcl.augment.color import ColorJitter
 from jax_rcl.augment.compose import Chain, Maybe, OneOf
 from jax_rcl.augment.distortions import levels
-from jax_rcl.augment.distortions.levels import Level, Leveled, Strength, Values
+from jax_rcl.augment.distortions.levels import (
+    Level,
+    Leveled,
+    Strength,
+    Values,
+    check_number,
+)
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise, RandomMask
 from jax_rcl.augment.filters import GaussianBlur
+from jax_rcl.augment.resample import Image
 from jax_rcl.core import Operation
+from jax_rcl.ranges import AtLeast, Within, ranged
 
 JITTER = ColorJitter(0.4, 0.4, 0.2, 0.1)
 BLUR = GaussianBlur(23, (1.0, 5.0))
@@ -27,7 +35,7 @@ MASK = RandomMask((0.25, 0.5))
 def mixture(number: int) -> Operation:
     """One of the four mixtures that students were trained on for ImageNet-100-C.
 
-    Drawn anew for each image:
+    Drawn independently for each image:
 
     1. colour jitter with probability 0.5, then blur 0.4, noise 0.4 and mask 0.1;
     2. with probability 0.6 one of the same four, weighted 0.5 : 0.4 : 0.4 : 0.1;
@@ -60,6 +68,7 @@ MIXTURES: dict[int, Operation] = {
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Fixed:
     """An operation that draws the same for every image.
 
@@ -68,32 +77,20 @@ class Fixed:
 
     Attributes:
       operation: what is done; a distortion with a level stays one.
-      seed: of all that is drawn; 0 or more.
-
-    Raises:
-      ValueError: if the seed is negative.
+      seed: of all that is drawn.
     """
 
     operation: Operation
-    seed: int = 0
-    deterministic = True  # at a given level, which a sweep then looks at once
+    seed: Annotated[int, AtLeast(0)] = 0
+    deterministic = True  # at a given level, so that a sweep looks only once
 
-    def __post_init__(self) -> None:
-        """Checks the seed."""
-        if self.seed < 0:
-            raise ValueError(f"Fixed.seed {self.seed} must be 0 or more.")
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "..."]:
-        """The image after the operation; the key is not used."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "..."]:
         return self.operation(self._key, image)
 
     @property
     def name(self) -> str:
         """What it is in words."""
-        inner = self.operation
-        return f"fixed {inner.name if isinstance(inner, Leveled) else inner}"
+        return f"fixed {_words(self.operation)}"
 
     def level(self, key: jax.Array) -> Float[Array, " p"]:
         """The level of the seed; the key is not used."""
@@ -105,21 +102,19 @@ class Fixed:
         """A level of the operation as data; raises ValueError if it is out of range."""
         return self._leveled.checked(level, size)
 
-    def at(
-        self, key: jax.Array, image: Float[Array, "h w c"], level: Values
-    ) -> Float[Array, "h w c"]:
+    def at(self, key: jax.Array, image: Image, level: Values) -> Image:
         """The image distorted at this level; the key is not used."""
         return self._leveled.at(jax.random.split(self._key)[1], image, level)
 
     def at_strength(
-        self, key: jax.Array, image: Float[Array, "h w c"], strength: Strength
+        self, key: jax.Array, image: Image, strength: Strength
     ) -> Float[Array, "..."]:
         """The image distorted at the level of the seed times `strength`."""
         return levels.at_strength(self.operation, self._key, image, strength)
 
     @property
     def _key(self) -> jax.Array:
-        """The key of everything; of the same kind whatever JAX is set to elsewhere."""
+        """The key of everything; of one kind, whatever JAX's default is."""
         return jax.random.key(self.seed, impl="threefry2x32")
 
     @property
@@ -147,26 +142,19 @@ class ByStrength:
 
     At 1 it is the operation as it is: every image draws its own level, which is what
     students of a range of levels, or of a mixture, are tested on. Below, all levels
-    that are drawn are multiplied; what has no level, such as a `ColorJitter`, acts as
-    ever.
-
-    Attributes:
-      operation: what is done.
+    that are drawn are multiplied; what has no level, such as a `ColorJitter`, is not
+    changed.
     """
 
     operation: Operation
 
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w c"]
-    ) -> Float[Array, "..."]:
-        """The image after the operation."""
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "..."]:
         return self.operation(key, image)
 
     @property
     def name(self) -> str:
         """What it is in words."""
-        inner = self.operation
-        return f"{inner.name if isinstance(inner, Leveled) else inner} by strength"
+        return f"{_words(self.operation)} by strength"
 
     def level(self, key: jax.Array) -> Float[Array, " 1"]:
         """1, the full strength; the key is not used."""
@@ -175,23 +163,22 @@ class ByStrength:
     def checked(
         self, level: Level, size: tuple[int, ...] | None = None
     ) -> Float32[np.ndarray, " 1"]:
-        """A strength as data.
-
-        Raises:
-          ValueError: if it is not in [0, 1].
-        """
+        """A strength as data; raises ValueError if it is not in [0, 1]."""
         meaning = "in [0, 1], 1 for the operation as it is"
-        number = levels.one_number(self.name, level, meaning, lambda x: 0 <= x <= 1)
+        number = check_number(self.name, level, meaning, Within(0, 1).holds)
         return np.array([number], np.float32)
 
-    def at(
-        self, key: jax.Array, image: Float[Array, "h w c"], level: Values
-    ) -> Float[Array, "h w c"]:
+    def at(self, key: jax.Array, image: Image, level: Values) -> Image:
         """The image after the operation at this strength."""
         return self.at_strength(key, image, jnp.asarray(level)[0])
 
     def at_strength(
-        self, key: jax.Array, image: Float[Array, "h w c"], strength: Strength
+        self, key: jax.Array, image: Image, strength: Strength
     ) -> Float[Array, "..."]:
         """The image after the operation, its levels times `strength`."""
         return levels.at_strength(self.operation, key, image, strength)
+
+
+def _words(operation: Operation) -> str:
+    """The name of a distortion, or how an operation is written."""
+    return operation.name if isinstance(operation, Leveled) else str(operation)

@@ -7,16 +7,12 @@ from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 
 
 def smallest(values: UInt32[Array, " n"], count: Int[Array, ""]) -> Bool[Array, " n"]:
-    """Marks the `count` smallest of n values; of equal ones those that stand first.
+    """Marks the `count` smallest of n values; of equal values the first ones.
 
     Of values drawn at random these are `count` places without replacement. Nothing is
-    sorted: the value that parts them is found bit by bit, 32 times counting what lies
-    below it, and the place that parts values equal to it alike. On a CPU this takes
-    less time than drawing the values, and sorting them several times as much.
-
-    Args:
-      values: of any distribution.
-      count: from 0 to n; data.
+    sorted: the value that separates them is found bit by bit, 32 times counting what
+    lies below it, and so is the place that separates values equal to it. On a CPU this
+    takes less time than drawing the values; sorting them takes several times as much.
     """
     bound = _bound(values, jnp.ones(values.shape, bool), count)
     below, equal = values < bound, values == bound
@@ -51,7 +47,7 @@ def share_of(count: int, rate: Float[Array, " p"]) -> Int[Array, ""]:
     Exact for a rate `in_two`, but that a product less than a millionth below a whole
     number counts as that number (above 2¹⁶ things, less than count² / 2⁵⁰). So it is 29
     of 100 for 0.29, of which float64 makes 28.999999999999996. A rate of one float32
-    may be wrong by one part in 2²⁴ itself, and a little more is forgiven to it: 0.9 is
+    may be wrong by one part in 2²⁴ itself, and is allowed a little more: 0.9 is
     0.89999998, and 90 of 100.
 
     Args:
@@ -71,6 +67,6 @@ def share_of(count: int, rate: Float[Array, " p"]) -> Int[Array, ""]:
     steps = jnp.floor(rate[0] * grid)
     parts = steps.astype(jnp.uint32) * np.uint32(count)
     rest = count * (rate[0] - steps / grid) + count * rate[1:].sum()
-    forgiven = 1e-6 * max(1.0, count / grid) if len(rate) == 2 else count * 7e-8
-    rest = rest + (parts % grid).astype(jnp.float32) / grid + forgiven
+    allowance = 1e-6 * max(1.0, count / grid) if len(rate) == 2 else count * 7e-8
+    rest = rest + (parts % grid).astype(jnp.float32) / grid + allowance
     return (parts // grid).astype(jnp.int32) + jnp.floor(rest).astype(jnp.int32)

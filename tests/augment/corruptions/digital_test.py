@@ -60,11 +60,11 @@ def test_colours_change_as_in_the_public_sets(name, side):
 
 
 def test_saturation_turns_gray_pixels_red_but_leaves_gray_images():
-    level = jnp.asarray([20.0, 0.2])
-    pixel = digital.saturate(KEY, jnp.full((1, 1, 3), 0.5), level)
+    level, saturate = np.float32([20.0, 0.2]), program("saturate")
+    pixel = saturate(KEY, np.full((1, 1, 3), 0.5, np.float32), level)
     np.testing.assert_allclose(pixel[0, 0], [0.5, 0.4, 0.4], atol=1e-6)
-    gray = jnp.full((2, 2, 1), 0.5)
-    np.testing.assert_array_equal(digital.saturate(KEY, gray, level), gray)
+    gray = np.full((2, 2, 1), 0.5, np.float32)
+    np.testing.assert_array_equal(saturate(KEY, gray, level), gray)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -92,13 +92,16 @@ def test_jpeg_of_gray_images_is_that_of_pillow():
     assert np.abs(result[..., 0] - stored(picture, 25)).mean() < 0.3
 
 
+TABLES = (jpeg.LUMINANCE, jpeg.CHROMINANCE)
+QUANTISE = jax.jit(lambda quality: [jpeg.quantisation(x, quality) for x in TABLES])
+
+
 @pytest.mark.parametrize("quality", [1, 7, 25, 49, 50, 80, 100])
 def test_quantisation_steps_are_those_that_pillow_writes(quality):
     file = io.BytesIO()
     Image.fromarray(BIG).save(file, "JPEG", quality=quality)
     tables = Image.open(file).quantization
-    for i, table in enumerate((jpeg.LUMINANCE, jpeg.CHROMINANCE)):
-        steps = jpeg.quantisation(table, jnp.float32(quality))
+    for i, steps in enumerate(QUANTISE(np.float32(quality))):
         np.testing.assert_array_equal(steps.ravel(), tables[i])
 
 
@@ -119,14 +122,17 @@ def test_pixels_are_those_of_pillow_at_the_calibrated_size(side):
             np.testing.assert_allclose(result, expected, atol=0.01)
 
 
+pixels = jax.jit(digital.pixel_weights, static_argnames="source")
+mirrored = jax.jit(digital.mirrored_weights, static_argnames="source")
+interpolate = jax.jit(digital.interpolate, static_argnames="edge")
+
+
 def test_pixels_of_other_sizes_are_means_of_what_they_cover():
-    weights = digital.pixel_weights(jnp.int32(2), source=5)
+    weights = pixels(np.int32(2), source=5)
     half = [[1 / 3, 1 / 3, 1 / 3, 0, 0]] * 2
     rest = [[0, 0, 0, 1 / 2, 1 / 2]] * 3
     np.testing.assert_allclose(weights, half + rest, atol=1e-6)
-    np.testing.assert_array_equal(
-        digital.pixel_weights(jnp.int32(4), source=4), np.eye(4)
-    )
+    np.testing.assert_array_equal(pixels(np.int32(4), source=4), np.eye(4))
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.96, 6.4, 19.52])
@@ -135,7 +141,7 @@ def test_displacements_are_smoothed_as_scipy_does(source, sigma):
     line = np.random.default_rng(0).random(source).astype(np.float32)
     width = max(sigma, 0.01)  # SciPy divides by it.
     expected = ndimage.gaussian_filter1d(line, width, mode="reflect", truncate=3)
-    weights = digital.mirrored_weights(jnp.float32(sigma), source=source)
+    weights = mirrored(np.float32(sigma), source=source)
     np.testing.assert_allclose(weights @ line, expected, atol=1e-5)
 
 
@@ -145,13 +151,14 @@ def test_places_between_pixels_are_interpolated_as_scipy_does(edge, mode):
     image = random.random((9, 12, 1)).astype(np.float32)
     places = random.uniform(-30, 40, (2, 20, 15)).astype(np.float32)
     expected = ndimage.map_coordinates(image[..., 0], places, order=1, mode=mode)
-    found = digital.sampled(jnp.asarray(image), *jnp.asarray(places), edge=edge)
+    found = interpolate(image, *places, edge=edge)
     np.testing.assert_allclose(found[..., 0], expected, atol=1e-4)
 
 
 def test_the_affine_map_takes_moved_corners_back():
     height, width, shift = 30, 44, 3.0
-    matrix = np.asarray(digital.corners_moved(KEY, height, width, jnp.float32(shift)))
+    move = jax.jit(digital.move_corners, static_argnums=(1, 2))
+    matrix = np.asarray(move(KEY, height, width, np.float32(shift)))
     old = np.array([[32.0, 25.0], [32.0, 5.0], [12.0, 5.0]])
     forth = np.linalg.inv(matrix[:, :2])
     moves = (old - matrix[:, 2]) @ forth.T - old
@@ -160,24 +167,19 @@ def test_the_affine_map_takes_moved_corners_back():
     np.testing.assert_allclose(moves, shift * drawn, atol=1e-4)
 
 
-def test_elastic_transform_without_strength_and_shift_changes_nothing():
-    image = jnp.asarray(GOLDEN["picture32"], jnp.float32) / 255
-    level = jnp.asarray([0.0, 2.0, 0.0])
-    result = program("elastic_transform")(KEY, image, level)
-    np.testing.assert_allclose(result, image, atol=1e-5)
+elastic = jax.jit(jax.vmap(digital.elastic_transform, (0, None, None)))
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_elastic_transform_changes_a_picture_as_the_public_sets_on_average(side):
     picture = GOLDEN[f"picture{side}"].astype(np.float32)
     keys = jax.random.split(KEY, DRAWS)
-    run = jax.jit(jax.vmap(digital.elastic_transform, (0, None, None)))
     levels, golden = (
         rows("elastic_transform", side),
         GOLDEN[f"elastic_transform/{side}"],
     )
     for row, (mean, deviation) in zip(levels, golden.transpose(0, 2, 1), strict=True):
-        results = 255 * np.asarray(run(keys, jnp.asarray(picture / 255), row))
+        results = 255 * np.asarray(elastic(keys, jnp.asarray(picture / 255), row))
         gray = results.mean(axis=-1)
         frequency = np.fft.fftfreq(gray.shape[1])
         fast = np.hypot(frequency[:, None], frequency[None, :]) > 0.25
@@ -187,7 +189,9 @@ def test_elastic_transform_changes_a_picture_as_the_public_sets_on_average(side)
         found = np.array([change, results.mean(), detail])
         error = 4 * deviation / DRAWS**0.5
         assert (np.abs(found - mean) < error + 0.02 * mean).all()
-    assert run._cache_size() == 1
+    # Without strength and shift nothing changes.
+    same = elastic(keys, jnp.asarray(picture / 255), jnp.asarray([0.0, 2.0, 0.0]))
+    np.testing.assert_allclose(255 * same[0], picture, atol=3e-3)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -207,6 +211,6 @@ def test_one_program_serves_all_severities_of_a_batch(name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_images_may_be_gray_and_of_any_size(name):
-    image = jnp.asarray(GOLDEN["picture32"][:9, :13, :1], jnp.float32) / 255
-    result = program(name)(KEY, image, rows(name, 224)[2])
-    assert result.shape == image.shape and np.isfinite(result).all()
+    image = jax.ShapeDtypeStruct((9, 13, 1), jnp.float32)
+    result = jax.eval_shape(FUNCTIONS[name], KEY, image, rows(name, 224)[2])
+    assert (result.shape, result.dtype) == (image.shape, image.dtype)

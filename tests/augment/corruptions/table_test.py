@@ -34,16 +34,15 @@ def test_each_has_five_rows_of_numbers_for_both_calibrations(name):
     assert len(widths) == 1
 
 
-@pytest.mark.parametrize("side", [224, 32])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_severity_is_data_and_shape_and_type_are_kept(name, side):
+def test_the_severity_is_data_and_shape_and_type_are_kept(name):
     image = jax.ShapeDtypeStruct((40, 36, 3), jnp.float32)
     severity = jax.ShapeDtypeStruct((), jnp.int32)
-    result = jax.eval_shape(Corruption(name, side), KEY, image, severity)
+    result = jax.eval_shape(Corruption(name), KEY, image, severity)
     assert (result.shape, result.dtype) == (image.shape, image.dtype)
 
 
-@pytest.mark.parametrize("name", ["shot_noise", "glass_blur", "motion_blur"])
+@pytest.mark.parametrize("name", ["shot_noise", "motion_blur"])
 def test_one_program_serves_all_severities_with_a_key_for_each_image(name):
     corruption = Corruption(name, calibration=32)
     program = jax.jit(jax.vmap(corruption, (0, 0, None)))
@@ -58,8 +57,9 @@ def test_one_program_serves_all_severities_with_a_key_for_each_image(name):
 
 def test_a_severity_is_the_row_of_its_number():
     corruption = Corruption("gaussian_noise")
+    level = jax.jit(corruption.level)
     known = [float(corruption.level(s)[0]) for s in SEVERITIES]
-    traced = [float(jax.jit(corruption.level)(jnp.int32(s))[0]) for s in SEVERITIES]
+    traced = [float(level(np.int32(s))[0]) for s in SEVERITIES]
     np.testing.assert_allclose(known, [0.08, 0.12, 0.18, 0.26, 0.38])
     np.testing.assert_allclose(traced, known)
 

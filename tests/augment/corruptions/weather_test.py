@@ -88,16 +88,16 @@ def test_one_program_serves_all_severities_and_each_image_draws_its_own(name):
         return
     for result in results:
         assert not np.allclose(result[0], result[1], atol=1e-3)
-    alone = jax.jit(FUNCTIONS[name])(keys[1], picture, rows(name, 224)[4])
-    np.testing.assert_allclose(alone, results[-1][1], atol=1e-5)
+    if name == "spatter":  # with loops that end later in a batch
+        alone = jax.jit(FUNCTIONS[name])(keys[1], picture, rows(name, 224)[4])
+        np.testing.assert_allclose(alone, results[-1][1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_images_may_be_gray_and_of_any_size(name):
-    image = jnp.full((17, 23, 1), 0.4)
-    result = jax.jit(FUNCTIONS[name])(KEY, image, rows(name, 224)[1])
-    assert result.shape == image.shape
-    assert np.isfinite(result).all()
+    image = jax.ShapeDtypeStruct((17, 23, 1), jnp.float32)
+    result = jax.eval_shape(FUNCTIONS[name], KEY, image, rows(name, 224)[1])
+    assert (result.shape, result.dtype) == (image.shape, image.dtype)
 
 
 @pytest.mark.parametrize("name", ["snow", "frost", "spatter"])
@@ -117,7 +117,7 @@ def test_brightness_is_that_of_the_public_sets(side):
 
 def test_brightness_of_gray_is_a_sum_and_of_black_too():
     image = jnp.asarray([0.0, 0.25, 0.9])[:, None, None]
-    result = weather.brightness(KEY, image, jnp.asarray([0.3]))
+    result = jax.jit(weather.brightness)(KEY, image, jnp.asarray([0.3]))
     np.testing.assert_allclose(result[:, 0, 0], [0.3, 0.55, 1.0], atol=1e-6)
 
 
@@ -149,12 +149,14 @@ def test_a_cloud_is_made_of_squares_and_diamonds():
 
 
 def test_fog_keeps_the_lightest_value_possible_and_black_black():
-    image = jnp.full((16, 16, 3), 0.5)
-    level = jnp.asarray([1.5, 2.0])
-    foggy = jax.jit(weather.fog)(KEY, image, level)
-    np.testing.assert_allclose(foggy.max(), 0.5, atol=1e-6)
-    black = jax.jit(weather.fog)(KEY, jnp.zeros((16, 16, 3)), level)
-    np.testing.assert_array_equal(black, 0)
+    keys, level = jax.random.split(KEY, DRAWS), np.float32([1.5, 2.0])
+    half, black = (np.full((32, 32, 3), x, np.float32) for x in (0.5, 0.0))
+    foggy = program("fog")(keys, half, level)
+    np.testing.assert_allclose(foggy.max(axis=(1, 2, 3)), np.full(48, 0.5), atol=1e-6)
+    np.testing.assert_array_equal(program("fog")(keys, black, level), 0)
+
+
+magnify = jax.jit(weather.magnified_weights, static_argnames="source")
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.25, 2.5, 3.0, 4.5])
@@ -163,15 +165,22 @@ def test_flakes_are_magnified_as_scipy_does(factor):
     kept = int(np.ceil(source / factor))
     noise = np.random.default_rng(0).random(source).astype(np.float32)
     expected = ndimage.zoom(noise[:kept], factor, order=1)[:source]
-    weights = weather.magnified_weights(jnp.float32(factor), source=source)
+    weights = magnify(np.float32(factor), source=source)
     np.testing.assert_allclose(weights @ noise, expected, atol=1e-5)
+
+
+pictures_of_frost = jax.jit(
+    jax.vmap(lambda key, coarse: frost.picture(key, 32, 32, coarse), (0, None))
+)
+fields_of_needles = jax.jit(
+    jax.vmap(lambda key, kind: frost.needles(key, 64, 64, kind, 0)[0], (0, None))
+)
 
 
 @pytest.mark.parametrize("coarse", [0, 1])
 def test_frost_has_the_colours_and_the_spread_of_the_photographs(coarse):
     keys = jax.random.split(KEY, 200)
-    make = jax.jit(jax.vmap(lambda key: frost.picture(key, 32, 32, coarse)))
-    pictures = np.asarray(make(keys))
+    pictures = np.asarray(pictures_of_frost(keys, np.int32(coarse)))
     often = np.array(frost.OFTEN) / sum(frost.OFTEN)
     mean = often @ frost.PICTURES[:, 0]
     inside = often @ np.square(frost.PICTURES[:, 1:]).sum(axis=1)
@@ -184,9 +193,7 @@ def test_frost_has_the_colours_and_the_spread_of_the_photographs(coarse):
 @pytest.mark.parametrize("kind", range(4))
 def test_needles_have_the_wanted_power_in_every_octave(kind):
     keys = jax.random.split(KEY, 24)
-    kinds = jnp.full(24, kind)
-    fields = jax.vmap(lambda key, kind: frost.needles(key, 64, 64, kind, 0)[0])
-    found = np.asarray(jax.jit(fields)(keys, kinds))
+    found = np.asarray(fields_of_needles(keys, np.int32(kind)))
     window = np.sqrt(np.outer(np.hanning(64), np.hanning(64)))
     window = window / np.sqrt(np.square(window).mean())
     found = (found - found.mean(axis=(1, 2), keepdims=True)) * window
@@ -199,33 +206,31 @@ def test_needles_have_the_wanted_power_in_every_octave(kind):
         assert abs(np.log2(power[inside].mean()) - wanted) < 0.5
 
 
-def test_rims_of_drops_are_those_that_opencv_finds():
-    for liquid, rims in zip(GOLDEN["liquid"], GOLDEN["rims"], strict=True):
-        found = jax.jit(spatter.rims)(jnp.asarray(liquid, jnp.float32))
+def test_rims_of_drops_and_light_on_them_are_those_of_opencv_but_for_distances():
+    both = jax.jit(lambda liquid: (spatter.rims(liquid), spatter.relief(liquid)))
+    goldens = (GOLDEN[name] for name in ("liquid", "rims", "relief"))
+    for liquid, rims, relief in zip(*goldens, strict=True):
+        found, light = both(liquid.astype(np.float32))
         np.testing.assert_array_equal(found, rims)
-
-
-def test_the_light_on_drops_is_that_of_opencv_but_for_its_distances():
-    for liquid, relief in zip(GOLDEN["liquid"], GOLDEN["relief"], strict=True):
-        found = jax.jit(spatter.relief)(jnp.asarray(liquid, jnp.float32))
-        apart = np.abs(np.asarray(found) - relief)[liquid > 0]
+        apart = np.abs(np.asarray(light) - relief)[liquid > 0]
         assert apart.mean() < 5
-        assert np.corrcoef(found[liquid > 0], relief[liquid > 0])[0, 1] > 0.98
+        assert np.corrcoef(light[liquid > 0], relief[liquid > 0])[0, 1] > 0.98
 
 
 def test_distances_are_euclidean_up_to_the_farthest():
     cost = np.full((50, 45), 4.0 * spatter.FARTHEST**2, np.float32)
     cost[3, 4] = cost[30, 40] = cost[31, 7] = 0
     expected = ndimage.distance_transform_edt(cost > 0)
-    squared = spatter.lowered(spatter.lowered(jnp.asarray(cost)).T).T
+    lower = jax.jit(spatter.lower_envelope)
+    squared = np.asarray(lower(lower(cost).T).T)
     near = expected <= spatter.FARTHEST
     np.testing.assert_allclose(np.sqrt(squared)[near], expected[near], atol=1e-4)
     assert np.sqrt(squared)[~near].min() > spatter.FARTHEST
 
 
 def test_no_liquid_leaves_the_image():
-    image = jnp.full((12, 12, 3), 0.3)
+    image, keys = np.full((32, 32, 3), 0.3, np.float32), jax.random.split(KEY, DRAWS)
     for mud in (0.0, 1.0):
-        level = jnp.asarray([0.1, 0.01, 1.0, 0.69, 0.6, mud])
-        result = jax.jit(spatter.spatter)(KEY, image, level)
-        np.testing.assert_allclose(result, image)
+        level = np.float32([0.1, 0.01, 1.0, 0.69, 0.6, mud])
+        results = program("spatter")(keys, image, level)
+        np.testing.assert_allclose(results, np.broadcast_to(image, results.shape))

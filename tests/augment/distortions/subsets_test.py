@@ -22,17 +22,16 @@ def test_the_smallest_are_marked_and_of_equal_ones_the_first(kinds):
         assert set(np.flatnonzero(row)) == set(order[:count].tolist())
 
 
-@pytest.mark.parametrize(("things", "count"), [(4, 2), (5, 3), (6, 1)])
-def test_of_random_values_every_subset_is_as_likely(things, count):
-    drawn = jax.random.bits(jax.random.key(0), (3000, things), jnp.uint32)
-    masks = jax.jit(jax.vmap(smallest, (0, None)))(drawn, jnp.int32(count))
-    codes = np.asarray(masks) @ (1 << np.arange(things))
+def test_of_random_values_every_subset_is_as_likely():
+    drawn = np.random.default_rng(1).integers(0, 2**32, (3000, 5), np.uint32)
+    masks = jax.jit(jax.vmap(smallest, (0, None)))(drawn, np.int32(3))
+    codes = np.asarray(masks) @ (1 << np.arange(5))
     subsets, seen = np.unique(codes, return_counts=True)
-    assert len(subsets) == {(4, 2): 6, (5, 3): 10, (6, 1): 6}[things, count]
+    assert len(subsets) == 10
     assert stats.chisquare(seen).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("side", [1, 5, 10, 28, 111, 224, 299, 362, 512])
+@pytest.mark.parametrize("side", [1, 10, 111, 224, 299, 512])
 def test_a_share_is_the_whole_part_of_the_product_as_written(side):
     thousandths = np.arange(1000)
     rates = jnp.asarray(np.stack([in_two(k / 1000) for k in thousandths]))
@@ -40,7 +39,7 @@ def test_a_share_is_the_whole_part_of_the_product_as_written(side):
     np.testing.assert_array_equal(shares(side**2, rates), expected)
 
 
-@pytest.mark.parametrize("side", [5, 10, 28, 96, 160, 224])
+@pytest.mark.parametrize("side", [10, 28, 160, 224])
 def test_hundredths_are_exact_in_one_float32_too(side):
     hundredths = np.arange(100)
     rates = jnp.asarray(hundredths[:, None] / 100, jnp.float32)
