@@ -29,15 +29,15 @@ from .kernels import Cosine as Cosine
 from .kernels import Rbf as Rbf
 from .kernels import lower_median as lower_median
 from .pairwise import fold_columns as fold_columns
-from .pairwise import masked_log_sum_exp as masked_log_sum_exp
 from .pairwise import similarities as similarities
 from .pairwise import squared_distances as squared_distances
 from .pairwise import unit as unit
 from .pairwise import view_ids as view_ids
-from .pairwise import widened as widened
+from .pairwise import widen as widen
 from .reconstruction import pixel_mse as pixel_mse
 from .uniformity import alignment as alignment
 from .uniformity import centroids as centroids
 from .uniformity import decoupled_uniformity as decoupled_uniformity
 from .uniformity import kernel_centroids as kernel_centroids
+from .uniformity import least_ridge as least_ridge
 from .uniformity import log_potentials as log_potentials

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_rcl.losses.pairwise import LogSum, fold_columns, similarities, unit, widened
+from jax_rcl.losses.pairwise import (
+    LogSum,
+    Scalar,
+    Temperature,
+    fold_columns,
+    similarities,
+    unit,
+    widen,
+)
+from jax_rcl.ranges import NotNegative, check
 
 
 def spread(
@@ -20,14 +29,14 @@ def spread(
     column_examples: Int[Array, " n"],
     row_labels: Int[Array, " b"],
     column_labels: Int[Array, " n"],
-    temperature: float = 0.5,
+    temperature: Scalar = 0.5,
     attraction: float = 1.0,
     spread: float = 1.0,
     positives_in_denominator: float = 0.0,
     logit_clip: float | None = None,
     block: int | None = None,
 ) -> Float[Array, " b"]:
-    """Contrast of each row with another view: near to its class, but apart within it.
+    """Contrast of each row with another view: close to its class, but apart within it.
 
     With s_ij = row_i · column_j / temperature, P(i) the columns of the label of row i,
     o ∈ P(i) the one of its own example, and N(i) the columns of other labels,
@@ -51,31 +60,27 @@ def spread(
     Args:
       rows: one view of this device's examples; unit vectors for cosines.
       columns: another view of all examples; unit vectors for cosines.
-      row_examples: the example a row is a view of.
-      column_examples: the example a column is a view of; an example occurs once.
+      row_examples: the example that a row is a view of.
+      column_examples: the example that a column is a view of; each occurs once.
       row_labels: the class of a row.
       column_labels: the class of a column; the same for the same example.
-      temperature: divides the similarities; above 0.
-      attraction: weight of `attract`, at least 0.
-      spread: weight of `repel`, at least 0.
-      positives_in_denominator: w, at least 0; 1 is the softmax over all columns.
+      temperature: divides the similarities.
+      attraction: weight of `attract`.
+      spread: weight of `repel`.
+      positives_in_denominator: w; 1 is the softmax over all columns.
       logit_clip: a positive logit counts at most this much where `attract` subtracts
-        it (not in the denominator, not in `repel`); None has no such limit.
+        it (not in the denominator, not in `repel`); None for no limit.
       block: columns per block, for memory O(b·block); None for all at once.
 
     Returns:
       The loss of each row, in float32 or wider. Without clip: `attract` is 0 for a row
       without negatives if w is 0, `repel` is 0 for a class of one example. When all
       logits are equal, `attract` is log(1 + |N|) if w is 0, and `repel` is log |P|.
-
-    Raises:
-      ValueError: with a temperature of 0 or less, a negative weight, both weights 0,
-        or a block of less than one column.
     """
     check_weights(temperature, attraction, spread, positives_in_denominator)
     nothing = LogSum.empty(rows)
     zero = nothing.total
-    # All at once, both passes share one matrix; in blocks, each makes its own again.
+    # All at once, both passes share one matrix; in blocks, each computes it again.
     whole = similarities(rows, columns) if block is None else None
 
     def compare(part: tuple, present: Bool[Array, " m"]) -> tuple[jax.Array, jax.Array]:
@@ -96,13 +101,13 @@ def spread(
     def average(carry: tuple, part: tuple, present: Bool[Array, " m"]) -> tuple:
         attract, repel, count = carry
         logits, same = compare(part, present)
-        own = same & (row_examples[:, None] == part[1][None, :])
+        other_view = same & (row_examples[:, None] == part[1][None, :])
         pull = attract_terms(
             logits, positives, negatives, positives_in_denominator, logit_clip
         )
         return (
             attract + jnp.sum(pull, axis=1, where=same),
-            repel + jnp.sum(positives - logits, axis=1, where=own),
+            repel + jnp.sum(positives - logits, axis=1, where=other_view),
             count + jnp.sum(same, axis=1, dtype=zero.dtype),
         )
 
@@ -134,9 +139,9 @@ def attract_terms(
         terms = jax.nn.softplus(negatives - logits)
     if logit_clip is None:
         return terms
-    # Deviation: the authors' code cuts logits (not cosines) of positives at 1.0 unless
-    # it is told another number, which switches the cut off; the papers know no cut.
-    # Their default: `logit_clip=1.0`.
+    # Deviation: the authors' code clips logits (not cosines) of positives at 1.0, or
+    # not at all if given another number; the papers do not mention clipping. Their
+    # default: `logit_clip=1.0`.
     return terms + jnp.maximum(logits - logit_clip, 0)
 
 
@@ -165,9 +170,6 @@ def over_view_pairs(
 
     Returns:
       The mean loss of each example.
-
-    Raises:
-      ValueError: with fewer than two views.
     """
     views = rows.shape[1]
     if views < 2:
@@ -175,9 +177,9 @@ def over_view_pairs(
             f"a view is compared with another view; got {views} for each example. Let "
             "the augmentation make 2."
         )
-    # Deviation: the authors' code compares later views with earlier ones only, which
-    # makes the loss depend on their order; here it is the mean of both directions.
-    # Theirs: `direction="one-way"`.
+    # Deviation: the authors' code compares later views with earlier ones only, so that
+    # the loss depends on their order; ours is the mean of both directions. Theirs:
+    # `direction="one-way"`.
     symmetric = direction == "symmetric"
     pairs = [
         (i, j) for i in range(views) for j in range(views if symmetric else i) if i != j
@@ -185,16 +187,16 @@ def over_view_pairs(
     if similarity == "cosine":
         rows, columns = unit(rows), unit(columns)
 
-    def facing(i: int, j: int) -> jax.Array:
+    def compared_with(i: int, j: int) -> jax.Array:
         if similarity != "released":
             return columns[:, j]
         # Deviation: the authors' code divides row b and column k by the length of row k
-        # where it should by that of row b; ours is "cosine", which is the same where
-        # all embeddings of a view are equally long. Theirs: `similarity="released"`.
+        # instead of row b; ours is "cosine", which is the same if all embeddings of a
+        # view are equally long. Theirs: `similarity="released"`.
         return unit(columns[:, j]) * inverse_length(columns[:, i])
 
     rows_of_pairs = jnp.stack([rows[:, i] for i, _ in pairs])
-    columns_of_pairs = jnp.stack([facing(i, j) for i, j in pairs])
+    columns_of_pairs = jnp.stack([compared_with(i, j) for i, j in pairs])
     return jax.vmap(pair_loss)(rows_of_pairs, columns_of_pairs).mean(axis=0)
 
 
@@ -202,31 +204,22 @@ def inverse_length(
     x: Float[Array, "n d"], epsilon: float = 1e-6
 ) -> Float[Array, "n 1"]:
     """The factor 1 / max(‖x‖, epsilon) by which `pairwise.unit` scales a vector."""
-    x = widened(x)
+    x = widen(x)
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return lax.rsqrt(jnp.maximum(square, epsilon**2))
 
 
 def check_weights(
-    temperature: float,
+    temperature: Scalar,
     attraction: float,
     spread: float,
     positives_in_denominator: float = 0.0,
 ) -> None:
     """Raises ValueError for numbers that `spread` cannot work with."""
-    if not temperature > 0:
-        raise ValueError(
-            f"temperature {temperature} must be above 0: it divides the similarities. "
-            "Try 0.5."
-        )
-    weights = {
-        "attraction": attraction,
-        "spread": spread,
-        "positives_in_denominator": positives_in_denominator,
-    }
-    for name, weight in weights.items():
-        if not weight >= 0:
-            raise ValueError(f"{name} {weight} is a weight; it must be at least 0.")
+    check(temperature, Temperature, "temperature")
+    check(attraction, NotNegative, "attraction")
+    check(spread, NotNegative, "spread")
+    check(positives_in_denominator, NotNegative, "positives_in_denominator")
     if attraction == spread == 0:
         raise ValueError(
             "attraction and spread are both 0, so that there is no loss; give one of "

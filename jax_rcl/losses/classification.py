@@ -4,7 +4,8 @@ import jax
 import optax
 from jaxtyping import Array, Float, Int
 
-from jax_rcl.losses.pairwise import widened
+from jax_rcl.losses.pairwise import widen
+from jax_rcl.ranges import Share, check
 
 
 def smoothed_cross_entropy(
@@ -21,19 +22,13 @@ def smoothed_cross_entropy(
     Args:
       logits: unnormalised log probabilities.
       labels: true classes in [0, k).
-      smoothing: the share of probability that is spread evenly, in [0, 1].
+      smoothing: the share of probability that is spread evenly.
 
     Returns:
       The loss of each row, in float32 or wider: log k when all logits are equal.
-
-    Raises:
-      ValueError: with a smoothing outside [0, 1].
     """
-    if not 0 <= smoothing <= 1:
-        raise ValueError(
-            f"smoothing {smoothing} is a share of probability, from 0 to 1. Try 0.1."
-        )
-    logits = widened(logits)
+    check(smoothing, Share, "smoothing")
+    logits = widen(logits)
     onehot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
     targets = optax.losses.smooth_labels(onehot, smoothing)
     return optax.losses.softmax_cross_entropy(logits, targets)
@@ -58,7 +53,7 @@ def soft_cross_entropy(
       The loss of each row, in float32 or wider: log k when all logits are equal and all
       weights 1.
     """
-    logits = widened(logits)
+    logits = widen(logits)
     targets = targets.astype(logits.dtype)
     if class_weights is not None:
         targets = targets * class_weights.astype(logits.dtype)[None, :]
@@ -79,6 +74,6 @@ def binary_cross_entropy(
     Returns:
       The loss of each row, in float32 or wider: log 2 when all logits are 0.
     """
-    logits = widened(logits)
+    logits = widen(logits)
     targets = targets.astype(logits.dtype)
     return optax.losses.sigmoid_binary_cross_entropy(logits, targets).mean(axis=1)

@@ -5,7 +5,14 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_rcl.losses.pairwise import LogSum, fold_columns, similarities
+from jax_rcl.losses.pairwise import (
+    LogSum,
+    Scalar,
+    Temperature,
+    fold_columns,
+    similarities,
+)
+from jax_rcl.ranges import check
 
 
 def supcon(
@@ -16,7 +23,7 @@ def supcon(
     column_ids: Int[Array, " n"],
     row_labels: Int[Array, " b"],
     column_labels: Int[Array, " n"],
-    temperature: float,
+    temperature: Scalar,
     positives: Literal["out", "in"] = "out",
     block: int | None = None,
 ) -> Float[Array, " b"]:
@@ -39,22 +46,15 @@ def supcon(
       column_ids: who a column is; an id occurs once.
       row_labels: the class of a row.
       column_labels: the class of a column.
-      temperature: divides the cosines; above 0.
+      temperature: divides the cosines.
       positives: where the mean over positives is taken.
       block: columns per block, for memory O(b·block); None for all at once.
 
     Returns:
       The loss of each row, in float32 or wider: log(n - 1) when all vectors are equal;
       0, with gradient 0, for a row whose label no other column has.
-
-    Raises:
-      ValueError: with a temperature of 0 or less, or a block of less than one column.
     """
-    if temperature <= 0:
-        raise ValueError(
-            f"temperature {temperature} must be above 0: it divides the cosines. "
-            "Try 0.1."
-        )
+    check(temperature, Temperature, "temperature")
     nothing = LogSum.empty(rows)
     zero = nothing.total
 
@@ -93,7 +93,7 @@ def nt_xent(
     column_ids: Int[Array, " n"],
     row_examples: Int[Array, " b"],
     column_examples: Int[Array, " n"],
-    temperature: float,
+    temperature: Scalar,
     block: int | None = None,
 ) -> Float[Array, " b"]:
     """Normalised temperature-scaled cross entropy of each row: finds its other views.
@@ -102,24 +102,21 @@ def nt_xent(
 
     with j the other view of the same example: equation 1 of Chen et al. 2020, SimCLR
     (https://arxiv.org/abs/2002.05709). With more than two views, the mean over j. It is
-    `supcon` "out" in a world where every example is a class.
+    `supcon` "out" with every example as its own class.
 
     Args:
       rows: unit vectors (`pairwise.unit`) of this device's views.
       columns: unit vectors of all views, the rows among them; on one device, `rows`.
       row_ids: who a row is, such as `pairwise.view_ids`.
       column_ids: who a column is; an id occurs once.
-      row_examples: the example a row is a view of.
-      column_examples: the example a column is a view of.
-      temperature: divides the cosines; above 0.
+      row_examples: the example that a row is a view of.
+      column_examples: the example that a column is a view of.
+      temperature: divides the cosines.
       block: columns per block, for memory O(b·block); None for all at once.
 
     Returns:
       The loss of each row, in float32 or wider: log(n - 1) when all vectors are equal;
       0, with gradient 0, for an example of a single view.
-
-    Raises:
-      ValueError: with a temperature of 0 or less, or a block of less than one column.
     """
     return supcon(
         rows,

@@ -1,8 +1,14 @@
 """Losses that pull a student to a teacher: of embeddings, and of class predictions.
 
-A student s_i and its teacher t_i embed the same example i; s and t below are unit
-vectors, except in `embedding_mse`. Bounds of values hold up to rounding. Nothing here
-stops gradients: that the teacher gets none is said by who differentiates. Ravula et al.
+A student s_i and its teacher t_i embed the same example i. The losses compare the
+`students` and `teachers` of this device's examples, row by row, with `all_students` and
+`all_teachers` of the global batch (on one device, the same arrays); `row_ids` and
+`column_ids` say which student of the batch a row is. s and t are unit vectors, except
+in `embedding_mse`; τ is the temperature; `block` is the number of columns per block,
+for memory O(b·block), None for all at once. Results are one value per example, in
+float32 or wider; bounds hold up to rounding.
+
+Nothing here stops gradients: the caller differentiates the student only. Ravula et al.
 2021 (https://arxiv.org/abs/2110.07439), with the names of its released code in
 brackets.
 """
@@ -12,7 +18,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_rcl.losses.classification import smoothed_cross_entropy
-from jax_rcl.losses.pairwise import LogSum, fold_columns, similarities, widened
+from jax_rcl.losses.pairwise import (
+    LogSum,
+    Scalar,
+    Temperature,
+    fold_columns,
+    similarities,
+    widen,
+)
+from jax_rcl.ranges import Share, check
 
 
 def student_teacher(
@@ -20,7 +34,7 @@ def student_teacher(
     teachers: Float[Array, "b d"],
     *,
     all_teachers: Float[Array, "n d"],
-    temperature: float,
+    temperature: Scalar,
     block: int | None = None,
 ) -> Float[Array, " b"]:
     """InfoNCE of each student among all teachers (`simclr_st`).
@@ -30,18 +44,7 @@ def student_teacher(
     One direction only, the positive in the denominator: the cross entropy of finding
     one's own teacher.
 
-    Args:
-      students: of this device's examples.
-      teachers: of the same examples, row by row.
-      all_teachers: of the global batch; on one device, `teachers`.
-      temperature: τ, divides the cosines; above 0.
-      block: columns per block, for memory O(b·block); None for all at once.
-
-    Returns:
-      The loss of each example, in float32 or wider; at least 0, log n if all are equal.
-
-    Raises:
-      ValueError: with a temperature of 0 or less, or a block of less than one column.
+    At least 0; log n if all are equal.
     """
     teachers_sum = _log_sum(
         LogSum.empty(students), students, all_teachers, None, temperature, block
@@ -56,7 +59,7 @@ def student_student(
     all_students: Float[Array, "n d"],
     row_ids: Int[Array, " b"],
     column_ids: Int[Array, " n"],
-    temperature: float,
+    temperature: Scalar,
     block: int | None = None,
 ) -> Float[Array, " b"]:
     """Each student near its teacher and far from the other students (`simclr_ss`).
@@ -65,25 +68,11 @@ def student_student(
 
     The positive is not in the denominator, so the loss can be negative.
 
-    Args:
-      students: of this device's examples.
-      teachers: of the same examples, row by row.
-      all_students: of the global batch; on one device, `students`.
-      row_ids: who a row is. A column of the same id is the row itself.
-      column_ids: who a column is; an id occurs once.
-      temperature: τ, divides the cosines; above 0.
-      block: columns per block, for memory O(b·block); None for all at once.
-
-    Returns:
-      The loss of each example, in float32 or wider: log(n - 1) if all are equal.
-
-    Raises:
-      ValueError: with a temperature of 0 or less, a block of less than one column, or
-        fewer than two columns: one example alone has nothing to be far from.
+    The value is log(n - 1) if all are equal.
     """
     if len(all_students) < 2:
         raise ValueError(
-            "student_student compares a student with others, but the batch holds one "
+            "student_student compares a student with others, but the batch has one "
             "example; make the batch larger."
         )
     ids = row_ids, column_ids
@@ -101,7 +90,7 @@ def both(
     all_teachers: Float[Array, "n d"],
     row_ids: Int[Array, " b"],
     column_ids: Int[Array, " n"],
-    temperature: float,
+    temperature: Scalar,
     block: int | None = None,
 ) -> Float[Array, " b"]:
     """InfoNCE of each student among all teachers and the other students.
@@ -110,22 +99,7 @@ def both(
 
     `simclr_both` of the released code; the positive is in the denominator.
 
-    Args:
-      students: of this device's examples.
-      teachers: of the same examples, row by row.
-      all_students: of the global batch; on one device, `students`.
-      all_teachers: likewise, `teachers`.
-      row_ids: who a row is. A student of the same id is the row itself.
-      column_ids: who a column is; an id occurs once.
-      temperature: τ, divides the cosines; above 0.
-      block: columns per block, for memory O(b·block); None for all at once.
-
-    Returns:
-      The loss of each example, in float32 or wider; at least 0, log(2n - 1) if all are
-      equal.
-
-    Raises:
-      ValueError: with a temperature of 0 or less, or a block of less than one column.
+    At least 0; log(2n - 1) if all are equal.
     """
     ids = row_ids, column_ids
     nothing = LogSum.empty(students)
@@ -140,29 +114,17 @@ def symmetric_infonce(
     *,
     all_students: Float[Array, "n d"],
     all_teachers: Float[Array, "n d"],
-    temperature: float,
+    temperature: Scalar,
     block: int | None = None,
 ) -> Float[Array, " b"]:
     """InfoNCE in both directions, as CLIP's of images and texts (`clip`).
 
         -s_i·t_i / τ + ½ log Σ_j exp(s_i·t_j / τ) + ½ log Σ_j exp(t_i·s_j / τ)
 
-    The released code divides its mean by n once more, which only changes the number
-    that is shown: its optimizer, Adam, takes no notice.
+    The released code divides its mean by n once more, which changes only the number
+    reported: its optimizer, Adam, is invariant to the scale of a loss.
 
-    Args:
-      students: of this device's examples.
-      teachers: of the same examples, row by row.
-      all_students: of the global batch; on one device, `students`.
-      all_teachers: likewise, `teachers`.
-      temperature: τ, divides the cosines; above 0.
-      block: columns per block, for memory O(b·block); None for all at once.
-
-    Returns:
-      The loss of each example, in float32 or wider; at least 0, log n if all are equal.
-
-    Raises:
-      ValueError: with a temperature of 0 or less, or a block of less than one column.
+    At least 0; log n if all are equal.
     """
     known = {"temperature": temperature, "block": block}
     forth = student_teacher(students, teachers, all_teachers=all_teachers, **known)
@@ -174,7 +136,7 @@ def embedding_mse(
     students: Float[Array, "b d"], teachers: Float[Array, "b d"]
 ) -> Float[Array, " b"]:
     """Mean square of the differences, 1/d ‖s_i - t_i‖², of embeddings as they are."""
-    return jnp.mean((widened(students) - widened(teachers)) ** 2, axis=1)
+    return jnp.mean((widen(students) - widen(teachers)) ** 2, axis=1)
 
 
 def knowledge_distillation(
@@ -182,7 +144,7 @@ def knowledge_distillation(
     teachers: Float[Array, "b k"],
     labels: Int[Array, " b"],
     *,
-    temperature: float,
+    temperature: Scalar,
     weight: float,
 ) -> Float[Array, " b"]:
     """A student's predictions compared with the softened ones of a teacher.
@@ -196,29 +158,25 @@ def knowledge_distillation(
       students: logits s.
       teachers: logits t of the same examples.
       labels: true classes in [0, k).
-      temperature: T, above 0; the released experiments have 4.
-      weight: w in [0, 1]; the released experiments have 0.9.
+      temperature: T; 4 in the released experiments.
+      weight: w; 0.9 in the released experiments.
 
     Returns:
       The loss of each example, in float32 or wider, at least 0.
-
-    Raises:
-      ValueError: with a temperature or a weight out of its range.
     """
-    _check_temperature(temperature)
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight {weight} is a share, from 0 to 1. Try 0.9.")
-    softened = jax.nn.log_softmax(widened(students) / temperature)
-    target = jax.nn.log_softmax(widened(teachers) / temperature)
+    check(temperature, Temperature, "temperature")
+    check(weight, Share, "weight")
+    softened = jax.nn.log_softmax(widen(students) / temperature)
+    target = jax.nn.log_softmax(widen(teachers) / temperature)
     divergence = jnp.sum(jnp.exp(target) * (target - softened), axis=1)
     hard = smoothed_cross_entropy(students, labels)
     return weight * temperature**2 * divergence + (1 - weight) * hard
 
 
 def _positive(
-    students: Float[Array, "b d"], teachers: Float[Array, "b d"], temperature: float
+    students: Float[Array, "b d"], teachers: Float[Array, "b d"], temperature: Scalar
 ) -> Float[Array, " b"]:
-    return jnp.sum(widened(students) * widened(teachers), axis=1) / temperature
+    return jnp.sum(widen(students) * widen(teachers), axis=1) / temperature
 
 
 def _log_sum(
@@ -226,11 +184,11 @@ def _log_sum(
     rows: Float[Array, "b d"],
     columns: Float[Array, "n d"],
     ids: tuple[Int[Array, " b"], Int[Array, " n"]] | None,
-    temperature: float,
+    temperature: Scalar,
     block: int | None,
 ) -> LogSum:
     """`carry` and exp(row·column / τ) over the columns of another id, or over all."""
-    _check_temperature(temperature)
+    check(temperature, Temperature, "temperature")
     row_ids, column_ids = (None, jnp.arange(len(columns))) if ids is None else ids
 
     def fold(carry: LogSum, part: tuple, present: Bool[Array, " m"]) -> LogSum:
@@ -241,11 +199,3 @@ def _log_sum(
         return carry.add(similarities(rows, embeddings) / temperature, counted)
 
     return fold_columns(fold, carry, (columns, column_ids), block=block)
-
-
-def _check_temperature(temperature: float) -> None:
-    if temperature <= 0:
-        raise ValueError(
-            f"temperature {temperature} must be above 0: it divides the logits. "
-            "Try 0.1."
-        )

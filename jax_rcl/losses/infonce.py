@@ -1,10 +1,11 @@
-"""InfoNCE against a queue: one key to be found among many and among own decoys."""
+"""InfoNCE against a queue: one key to be found among negatives, own and shared."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_rcl.losses.pairwise import similarities, widened
+from jax_rcl.losses.pairwise import Scalar, Temperature, similarities, widen
+from jax_rcl.ranges import Positive, check
 
 
 def instance_logits(
@@ -13,8 +14,8 @@ def instance_logits(
     queue: Float[Array, "q d"],
     own_negatives: Float[Array, "b m d"],
     *,
-    temperature: float,
-    alpha: float = 1.0,
+    temperature: Scalar,
+    alpha: Scalar = 1.0,
 ) -> Float[Array, "b l"]:
     """What a query is compared with, as logits; l = 1 + q + m.
 
@@ -31,23 +32,19 @@ def instance_logits(
       queue: unit vectors of earlier keys, negatives of every query.
       own_negatives: unit vectors of the negatives that belong to one query each; m may
         be 0.
-      temperature: τ, divides the cosines; above 0.
-      alpha: α, above 0; 1 makes them negatives like all others.
+      temperature: τ.
+      alpha: α; 1 makes them negatives like all others. 0 would not be MoCo, but add e⁰
+        to the denominator for every negative, and is refused.
 
     Returns:
       Logits in float32 or wider, the positive first; each in [-1/τ, 1/τ], those of
       own negatives in [-α/τ, α/τ].
-
-    Raises:
-      ValueError: with a temperature or an alpha of 0 or less. α = 0 would not be MoCo:
-        it adds e⁰ to the denominator for every negative.
     """
-    for name, value in (("temperature", temperature), ("alpha", alpha)):
-        if value <= 0:
-            raise ValueError(f"{name} {value} must be above 0.")
-    queries = widened(queries)
-    positive = jnp.sum(queries * widened(keys), axis=-1, keepdims=True)
-    own = jnp.einsum("bd,bmd->bm", queries, widened(own_negatives), precision="highest")
+    check(temperature, Temperature, "temperature")
+    check(alpha, Positive, "alpha")
+    queries = widen(queries)
+    positive = jnp.sum(queries * widen(keys), axis=-1, keepdims=True)
+    own = jnp.einsum("bd,bmd->bm", queries, widen(own_negatives), precision="highest")
     logits = [positive, similarities(queries, queue), alpha * own]
     return jnp.concatenate(logits, axis=1) / temperature
 
@@ -62,10 +59,10 @@ def infonce(logits: Float[Array, "b l"]) -> Float[Array, " b"]:
 
 
 def found_within(logits: Float[Array, "b l"], k: int) -> Float[Array, " b"]:
-    """1.0 where all but fewer than k other logits are below the first, else 0.0.
+    """1.0 where fewer than k other logits reach the first, else 0.0.
 
-    Its mean is the accuracy at k of telling the key from the negatives. What is equal
-    is not told apart, so that a collapsed encoder finds nothing.
+    Its mean is the accuracy at k of telling the key from the negatives. Ties count as
+    misses, so that a collapsed encoder finds nothing.
     """
     above = jnp.sum(~(logits[:, 1:] < logits[:, :1]), axis=1)
     return (above < k).astype(jnp.float32)

@@ -1,13 +1,14 @@
-"""Kernels on prior knowledge: how alike two examples are, by what is known of them."""
+"""Kernels on prior knowledge: how similar what is known of two examples is."""
 
 import dataclasses
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jax_rcl.losses.pairwise import similarities, squared_distances, unit, widened
+from jax_rcl.losses.pairwise import similarities, squared_distances, unit, widen
+from jax_rcl.ranges import Above, ranged
 
 
 @runtime_checkable
@@ -20,41 +21,31 @@ class Kernel(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Rbf:
     """Gaussian kernel, exp(-‖p_i - p_j‖² / (2 σ²)): 1 for equal priors, above 0.
 
     Attributes:
-      sigma: σ, above 0.
-      unit: of σ: "one", as the priors are; or "median", the median distance between
+      sigma: σ.
+      unit: of σ: "one", that of the priors; or "median", the median distance between
         those priors of the batch that differ (σ = 1 is the median heuristic, Garreau et
         al. 2017, https://arxiv.org/abs/1707.07269: half of these pairs are above
         exp(-1/2)).
-
-    Raises:
-      ValueError: if σ is not above 0.
     """
 
-    sigma: float
+    sigma: Annotated[float, Above(0, 'in doubt Rbf(1.0, unit="median")')]
     unit: Literal["one", "median"] = "one"
-
-    def __post_init__(self) -> None:
-        """Checks σ."""
-        if not 0 < self.sigma < float("inf"):
-            raise ValueError(
-                f"Rbf.sigma {self.sigma} must be positive, the distance from which on "
-                f'priors are not alike. In doubt try Rbf(1.0, unit="median").'
-            )
 
     def __call__(self, priors: Float[Array, "n p"]) -> Float[Array, "n n"]:
         """The kernel matrix, in [0, 1] with ones on the diagonal."""
         # Distances do not change with the origin, but their rounding error does.
-        priors = widened(priors)
+        priors = widen(priors)
         priors = priors - jnp.mean(priors, axis=0, keepdims=True)
         squares = squared_distances(priors, priors)
         squares = jnp.where(jnp.eye(len(priors), dtype=bool), 0, squares)
         variance = jnp.asarray(self.sigma**2, squares.dtype)
         if self.unit == "median":
-            # Of equal priors the distance is not exactly 0, it is below 1e-6 of these.
+            # Rounding leaves equal priors a distance, below 1e-6 of these lengths.
             lengths = jnp.sum(priors**2, axis=1)
             differ = squares > 1e-5 * (lengths[:, None] + lengths[None, :])
             variance = variance * lower_median(squares, differ)
@@ -70,8 +61,9 @@ class Cosine:
 
     def __call__(self, priors: Float[Array, "n p"]) -> Float[Array, "n n"]:
         """The kernel matrix."""
-        # Divided by the largest number first: only a prior that is zero is short.
-        priors = widened(priors)
+        # Divided by the largest number first, so that `unit` does not shrink a prior
+        # that is small but not zero.
+        priors = widen(priors)
         largest = jnp.max(jnp.abs(priors), axis=1, keepdims=True)
         directions = unit(priors / jnp.where(largest > 0, largest, 1))
         return similarities(directions, directions)
@@ -80,15 +72,15 @@ class Cosine:
 def lower_median(
     values: Float[Array, "n m"], present: Bool[Array, "n m"]
 ) -> Float[Array, ""]:
-    """Median of those `values`, at least 0, that are `present`; 1 where there are none.
+    """Median of those `values`, at least 0, that are `present`; 1 if none is.
 
-    Of an even number the lower of the two in the middle. Found by halving the interval
-    that holds it, until no number lies between its ends: some 30 passes over the
-    values, where sorting them on a CPU takes ten times as long.
+    Of an even number, the lower of the two in the middle. Found by halving the interval
+    that contains it until no number lies between its ends: some 30 passes over the
+    values, ten times faster than sorting them on a CPU.
     """
     count = jnp.sum(present)
 
-    def halved(bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def halve(bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
         middle = low + (high - low) / 2
         enough = 2 * jnp.sum(present & (values <= middle)) >= count
@@ -100,5 +92,5 @@ def lower_median(
         return (low < middle) & (middle < high)
 
     high = jnp.max(values, initial=0, where=present)
-    median = jax.lax.while_loop(apart, halved, (jnp.zeros_like(high), high))[1]
+    median = jax.lax.while_loop(apart, halve, (jnp.zeros_like(high), high))[1]
     return jnp.where(count > 0, median, 1)

@@ -1,28 +1,35 @@
 """Rows against columns: similarities, distances and sums over them, whole or in blocks.
 
 A pairwise loss compares *rows* [b, d], what this device embedded, with *columns*
-[n, d], what all devices embedded; on one device they are the same array. Who is who is
-said by vectors of ids and labels, one entry per row and per column, never by position.
+[n, d], what all devices embedded; on one device they are the same array. Vectors of ids
+and labels, one entry per row and per column, say who is who, never positions.
 
-Whatever is summed over columns goes through `fold_columns`, which sees them all at once
-or block by block; the sums themselves (`LogSum`, or a plain `+`) do not know which.
-Similarities, distances and sums are computed in float32 or wider, whatever comes in.
+Whatever is summed over columns goes through `fold_columns`, all at once or block by
+block. Similarities, distances and sums are computed in float32 or wider.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from jax_rcl import ranges
+
 Tree = Any
 Carry = TypeVar("Carry")
 
+Scalar = float | Float[Array, ""]
+"""A number, or one that is traced or learned, whose range is then not checked."""
 
-def widened(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`x` in float32, or as it is where it is wider."""
+Temperature = Annotated[float, ranges.Above(0, "for example 0.1")]
+"""What similarities are divided by."""
+
+
+def widen(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Converts `x` to float32 unless it is wider."""
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
@@ -33,15 +40,8 @@ def unit(
 
     A vector shorter than `epsilon` is divided by `epsilon`, so that the zero vector
     stays zero and value and gradient (at most 1 / epsilon) are finite everywhere.
-
-    Args:
-      x: vectors along the last axis.
-      epsilon: the length below which a vector has no direction.
-
-    Returns:
-      Vectors of length one (shorter only below `epsilon`), in float32 or wider.
     """
-    x = widened(x)
+    x = widen(x)
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x * lax.rsqrt(jnp.maximum(square, epsilon**2))
 
@@ -52,7 +52,7 @@ def similarities(
     """Inner products of every row with every column: cosines for unit vectors."""
     # Accelerators round the factors of a float32 product to 8 or 11 bits unless asked
     # not to; divided by a temperature, that error would reach the first digits.
-    return jnp.matmul(widened(rows), widened(columns).T, precision="highest")
+    return jnp.matmul(widen(rows), widen(columns).T, precision="highest")
 
 
 def squared_distances(
@@ -63,7 +63,7 @@ def squared_distances(
     Expanded into ‖row‖² + ‖column‖² - 2 row·column: memory b·n, not b·n·d. The rounding
     error is that of the squared lengths, also where the distance is much smaller.
     """
-    rows, columns = widened(rows), widened(columns)
+    rows, columns = widen(rows), widen(columns)
     lengths = jnp.sum(rows**2, axis=1)[:, None] + jnp.sum(columns**2, axis=1)[None, :]
     return jnp.maximum(lengths - 2 * similarities(rows, columns), 0)
 
@@ -90,8 +90,8 @@ class LogSum(NamedTuple):
 
     @classmethod
     def empty(cls, rows: Float[Array, "b _"]) -> "LogSum":
-        """The sum of nothing for each row; it varies over devices as the rows do."""
-        zero = jnp.zeros_like(widened(rows[:, 0]))
+        """The empty sum for each row; it varies over devices as the rows do."""
+        zero = jnp.zeros_like(widen(rows[:, 0]))
         return cls(zero + jnp.finfo(zero.dtype).min, zero)
 
     def add(self, logits: Float[Array, "b m"], present: Bool[Array, "b m"]) -> "LogSum":
@@ -100,7 +100,7 @@ class LogSum(NamedTuple):
         # The shift cancels in the result, so it needs no gradient.
         largest = lax.stop_gradient(jnp.max(logits, 1, initial=lowest, where=present))
         shift = jnp.maximum(self.shift, largest)
-        # The `where` keeps exp and its gradient finite where nothing is to be added.
+        # The `where` keeps exp and its gradient finite where nothing is added.
         terms = jnp.exp(jnp.where(present, logits - shift[:, None], 0))
         added = jnp.sum(terms, axis=1, where=present)
         return LogSum(shift, self.total * jnp.exp(self.shift - shift) + added)
@@ -110,17 +110,6 @@ class LogSum(NamedTuple):
         some = self.total > 0
         value = self.shift + jnp.log(jnp.where(some, self.total, 1))
         return jnp.where(some, value, -jnp.inf)
-
-
-def masked_log_sum_exp(
-    logits: Float[Array, "b n"], present: Bool[Array, "b n"]
-) -> Float[Array, " b"]:
-    """The log Σ_j exp(logits_ij) over the j present in row i, in float32 or wider.
-
-    Where a row has none, the value is -inf and the gradient zero: choose another value
-    for such a row with `jnp.where`, and gradients stay finite.
-    """
-    return LogSum.empty(logits).add(widened(logits), present).log()
 
 
 def fold_columns(
@@ -133,29 +122,22 @@ def fold_columns(
     """Folds over the columns, all at once or a block at a time.
 
     A block is computed again in the backward pass, so that the [b, block] matrices of
-    no more than one live at a time: memory O(b·block) in place of O(b·n), for one more
+    no more than one live at a time: memory O(b·block) instead of O(b·n), for one more
     forward computation. Value and gradient are the same to rounding.
 
     Args:
       fold: `(carry, part, present) -> carry`, where `part` is like `columns` with m
-        entries and `present` [m] tells which are columns and which are padding of the
-        last block. Arrays it uses from outside, such as the rows, get gradients.
+        entries and `present` [m] is False for the padding of the last block. Arrays it
+        uses from outside, such as the rows, get gradients.
       initial: the carry before the first column. Inside a `shard_map` it must vary over
         devices as the result does: make it from the rows (`LogSum.empty(rows)`,
         `jnp.zeros_like(rows[:, 0])`), not from constants.
       columns: arrays that share their first axis, n: embeddings, ids, labels.
       block: columns per block, of any size; None takes all columns at once.
-
-    Returns:
-      The carry after the last column.
-
-    Raises:
-      ValueError: with a block of less than one column.
     """
-    if block is not None and block < 1:
-        raise ValueError(
-            f"block {block} must be at least 1 column, or None for all columns at once."
-        )
+    if block is not None:
+        least = ranges.AtLeast(1, "or None for all columns at once")
+        ranges.check(block, Annotated[int, least], "block")
     n = len(jax.tree.leaves(columns)[0])
     if block is None or block >= n:
         return fold(initial, columns, jnp.ones(n, bool))

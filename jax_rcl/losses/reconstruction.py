@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_rcl.losses.pairwise import widened
+from jax_rcl.losses.pairwise import widen
 
 
 def pixel_mse(
@@ -13,20 +13,12 @@ def pixel_mse(
 
         1/(h·w·c) Σ_{y, x, z} (output_yxz - target_yxz)²
 
-    Args:
-      outputs: images that a decoder made.
-      targets: what they should be, of the same shape and on the same scale.
-
-    Returns:
-      The error of each image, in float32 or wider, at least 0.
-
-    Raises:
-      ValueError: when the shapes differ.
+    In float32 or wider.
     """
     if outputs.shape != targets.shape:
         raise ValueError(
             f"outputs {outputs.shape} and targets {targets.shape} must have one shape: "
             "give the decoder the height, width and channels of its targets."
         )
-    difference = widened(outputs) - widened(targets)
+    difference = widen(outputs) - widen(targets)
     return jnp.mean(difference**2, axis=(1, 2, 3))

@@ -1,6 +1,7 @@
 """Decoupled uniformity: centroids of views that repel, smoothed by a kernel."""
 
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +9,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jax_rcl.losses.pairwise import (
     LogSum,
+    Scalar,
     fold_columns,
     squared_distances,
     unit,
-    widened,
+    widen,
 )
+from jax_rcl.ranges import Above, Positive, check
 
 
 def centroids(embeddings: Float[Array, "b v d"]) -> Float[Array, "b d"]:
     """Mean of the unit vectors of the views of each example; length in [0, 1].
 
-    Of length 1 only where all views agree. In float32 or wider.
+    The length is 1 only where all views agree. In float32 or wider.
     """
     return jnp.mean(unit(embeddings), axis=1)
 
@@ -27,23 +30,23 @@ def alignment(centroids: Float[Array, "b d"]) -> Float[Array, " b"]:
     """-‖c‖² of each centroid, in [-1, 0]: -1 where all views of an example agree.
 
     For two views 1 - ‖c‖² is a quarter of the squared distance between their unit
-    vectors. Of smoothed centroids it says less and may be below -1.
+    vectors. For smoothed centroids that does not hold, and it may be below -1.
     """
-    return -jnp.sum(widened(centroids) ** 2, axis=1)
+    return -jnp.sum(widen(centroids) ** 2, axis=1)
 
 
 def kernel_centroids(
     kernel: Float[Array, "n n"],
     centroids: Float[Array, "n d"],
     *,
-    ridge: float | None = None,
+    ridge: Scalar | None = None,
 ) -> Float[Array, "n d"]:
-    """Centroids that share with those of similar priors: (K + λI)⁻¹ K c.
+    """Smooths centroids over examples with similar priors: (K + λI)⁻¹ K c.
 
     The estimate of the conditional mean embedding in Dufumier et al. 2023
     (https://arxiv.org/abs/2206.01646): a kernel ridge regression of the centroids on
-    the priors, evaluated where it was fitted. No centroid gets longer in the mean: the
-    eigenvalues of (K + λI)⁻¹ K lie in [0, 1).
+    the priors, evaluated where it was fitted. Centroids do not get longer on average,
+    because the eigenvalues of (K + λI)⁻¹ K lie in [0, 1).
 
     Solved as c - λ (K + λI)⁻¹ c by one Cholesky factorisation, n³/3 + 2n²d operations
     on every device. The kernel is a constant: no gradient reaches it.
@@ -52,34 +55,38 @@ def kernel_centroids(
     where all priors are much alike. Smoothed centroids then differ from those of
     float64 by up to 4% of their length, the loss by 2e-5 and its gradient by 0.2%; with
     an inverse of K + λI they would differ by up to three times their length
-    (`python -m benchmarks.uniformity --numerics`). With a λ below about n·5e-7
+    (`python -m benchmarks.uniformity --numerics`). With a λ below `least_ridge`,
     rounding may leave K + λI not positive definite, first where K has a low rank.
 
     Args:
       kernel: K, symmetric and positive semi-definite; its lower triangle is read.
       centroids: c, of all examples.
-      ridge: λ, above 0, the smaller the more a centroid keeps of itself; None takes
-        1/√n.
+      ridge: λ; the smaller, the more a centroid keeps of itself. None takes 1/√n.
 
     Returns:
-      The smoothed centroids, not of unit length; nan if K + λI is not positive
+      The smoothed centroids, not of unit length; NaN if K + λI is not positive
       definite.
-
-    Raises:
-      ValueError: for a λ that is not above 0 and finite.
     """
     n = len(centroids)
     ridge = 1 / math.sqrt(n) if ridge is None else ridge
-    if not 0 < ridge < math.inf:
-        raise ValueError(
-            f"ridge {ridge} must be above 0 and finite, or None for 1/√n. Try 0.01."
-        )
-    centroids = widened(centroids)
-    kernel = jax.lax.stop_gradient(widened(kernel)).astype(centroids.dtype)
+    check(ridge, Annotated[float, Above(0, "or None for 1/√n")], "ridge")
+    centroids = widen(centroids)
+    kernel = jax.lax.stop_gradient(widen(kernel)).astype(centroids.dtype)
     regular = kernel + ridge * jnp.eye(n, dtype=kernel.dtype)
     factor = jax.scipy.linalg.cho_factor(regular, lower=True)
     solved = jax.scipy.linalg.cho_solve(factor, centroids)
     return centroids - ridge * solved
+
+
+def least_ridge(n: int, largest_entry: float) -> float:
+    """The least λ for which float32 solves K + λI of any kernel: 1e-6 n max |K|.
+
+    Rounding entries of K the same way moves an eigenvalue by up to n max |K| / 2²⁴, and
+    what fails there on one processor passes on another. The largest λ that was seen to
+    fail is five times as much, 3e-7 n max |K|, of kernels of rank 1 to 3 with n from 64
+    to 4096 and the routines for three families of processors.
+    """
+    return 1e-6 * n * largest_entry
 
 
 def log_potentials(
@@ -88,7 +95,7 @@ def log_potentials(
     *,
     row_ids: Int[Array, " b"],
     column_ids: Int[Array, " n"],
-    scale: float = 2.0,
+    scale: Scalar = 2.0,
     block: int | None = None,
 ) -> Float[Array, " b"]:
     """Logarithm of the mean Gaussian potential between a centroid and the others.
@@ -100,21 +107,16 @@ def log_potentials(
       columns: centroids of all examples, the rows among them.
       row_ids: who a row is. A column of the same id is the row itself.
       column_ids: who a column is; an id occurs once.
-      scale: t, above 0, inverse squared width of the potential; 2 in the release.
+      scale: t, inverse squared width of the potential; 2 in the release.
       block: columns per block, for memory O(b·block); None for all at once.
 
     Returns:
-      A number of each row, at most 0, in float32 or wider.
-
-    Raises:
-      ValueError: with fewer than two centroids, a scale that is not above 0 and finite,
-        or a block of less than one column.
+      A number for each row, at most 0, in float32 or wider.
     """
     n = len(columns)
     if n < 2:
         raise ValueError(f"uniformity compares centroids; got {n}, it takes two.")
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale {scale} must be above 0 and finite. Try 2.0.")
+    check(scale, Positive, "scale")
 
     def fold(total: LogSum, part: tuple[Array, Array], present: Array) -> LogSum:
         others: Bool[Array, "b m"] = present[None, :] & (
@@ -137,7 +139,7 @@ def decoupled_uniformity(log_potentials: Float[Array, " n"]) -> Float[Array, ""]
     mean of unit vectors, so its length already rewards agreement of the views.
 
     Args:
-      log_potentials: of all examples (the function of that name).
+      log_potentials: of all examples, from the function of that name.
 
     Returns:
       A scalar between -2·scale·n/(n-1) and 0, which it reaches when all centroids

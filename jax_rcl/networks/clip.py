@@ -13,24 +13,23 @@ from jax_rcl.networks.clip_block import (
     Activation,
     AttentionPool,
     Bottleneck,
-    check_positive,
-    conv,
+    average_pool,
     preset,
-    reduced,
     transformer,
 )
-from jax_rcl.networks.heads import initializers
-from jax_rcl.networks.norms import check_ghost_batch, normalized
+from jax_rcl.networks.heads import conv, initializers
+from jax_rcl.networks.norms import Compute, check_ghost_batch, normalized
 from jax_rcl.networks.vit import layer_norm
+from jax_rcl.ranges import Count, ranged
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Of red, green and blue in the images that CLIP was trained on, in [0, 1]."""
+"""Means of red, green and blue in CLIP's training images, in [0, 1]."""
 
 STD = (0.26862954, 0.26130258, 0.27577711)
 """Standard deviations, likewise: `Normalized(tower, clip.MEAN, clip.STD)`."""
 
 REDUCTION = 32
-"""Pixels on a side of the image for one place of the last map of `ClipResNet`."""
+"""Side of the image over that of the last map of `ClipResNet`."""
 
 
 def _check_images(images: Array, size: int, owner: str) -> None:
@@ -48,11 +47,12 @@ def _check_images(images: Array, size: int, owner: str) -> None:
         )
 
 
+@ranged
 class ClipResNet(nn.Module):
     """CLIP's ResNet without a projector: images to vectors (Radford et al. 2021, 2.4).
 
     Differences from He et al. 2016: three 3x3 convolutions and an average pool for a
-    stem; maps are reduced by averaging instead of strides; attention for a last pool.
+    stem; averaging instead of strides; attention as the last pool.
     Names are those that `weights/clip.py` fills. Images are 3 channels, normalised by
     `heads.Normalized(tower, MEAN, STD)`.
 
@@ -60,34 +60,25 @@ class ClipResNet(nn.Module):
     pool normal with variance 1 / (32 width), convolutions uniform in ±1/√fan-in.
 
     Attributes:
-      depths: blocks of each of the four stages.
+      depths: blocks of each stage.
       width: channels of the stem; the last map has 32 times as many.
       output: width of the result.
       image_size: side of the images that it has positions for, a multiple of 32.
       norm: who shares the statistics of normalisation; `train=True` runs inside
         `parallel.data_parallel` only.
-      ghost_batch: with norm="local", so many consecutive examples share statistics;
+      ghost_batch: with norm="local", how many consecutive examples share statistics;
         None for the share of a device.
-      compute: type of convolutions, products and activations. Parameters, statistics,
-        softmax and the result are float32 in any case.
-
-    Raises:
-      ValueError: for a number that is not positive, an odd width, or an image size that
-        is no multiple of 32; at the call, for images of another size or not 3 channels.
     """
 
-    depths: tuple[int, int, int, int]
-    width: int = 64
-    output: int = 1024
-    image_size: int = 224
+    depths: tuple[Count, Count, Count, Count]
+    width: Count = 64
+    output: Count = 1024
+    image_size: Count = 224
     norm: Literal["sync", "local"] = "sync"
-    ghost_batch: int | None = None
-    compute: Literal["float32", "bfloat16"] = "float32"
+    ghost_batch: Count | None = None
+    compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        counts = {f"depths[{stage}]": count for stage, count in enumerate(self.depths)}
-        sizes = {"width": self.width, "output": self.output}
-        check_positive("ClipResNet", **counts, **sizes, image_size=self.image_size)
         if self.width % 2:
             raise ValueError(
                 f"ClipResNet.width {self.width} must be even: half of it is the width "
@@ -108,10 +99,7 @@ class ClipResNet(nn.Module):
     ) -> Float32[Array, "b d"]:
         """Vectors of images, neither rectified nor of length 1.
 
-        Args:
-          images: [b, image_size, image_size, 3].
-          train: whether batch normalisation uses, and updates, this batch's statistics
-            (the collection `batch_stats`).
+        With `train`, batch normalisation uses and updates the collection `batch_stats`.
         """
         _check_images(images, self.image_size, "ClipResNet")
         norm = {"norm": self.norm, "ghost_batch": self.ghost_batch}
@@ -120,7 +108,7 @@ class ClipResNet(nn.Module):
             stride = 2 if place == 1 else 1
             x = conv(x, width, 3, stride=stride, name=f"stem{place}")
             x = nn.relu(normalized(x, name=f"stem_norm{place}", train=train, **norm))
-        x = reduced(x, 2)
+        x = average_pool(x, 2)
         for stage, count in enumerate(self.depths, start=1):
             for place in range(1, count + 1):
                 x = Bottleneck(
@@ -132,11 +120,12 @@ class ClipResNet(nn.Module):
         return AttentionPool(self.output, name="pool")(x).astype(jnp.float32)
 
 
+@ranged
 class ClipViT(nn.Module):
     """CLIP's vision transformer: images to vectors (Radford et al. 2021, section 2.4).
 
-    Differences from `networks/vit.py`: tokens are normalised before the first block,
-    too, patches have no bias, and the class token ends in a product. Variables hold
+    Differences from `networks/vit.py`: tokens are also normalised before the first
+    block, patches have no bias, and a product follows the class token. Variables are
     `params` only; names are those that `weights/clip.py` fills. Images are 3 channels,
     normalised by `heads.Normalized(tower, MEAN, STD)`.
 
@@ -146,30 +135,19 @@ class ClipViT(nn.Module):
     Attributes:
       patch: side of a patch in pixels.
       width: of every token, a multiple of 64, which is the width of a head.
-      layers: number of blocks.
-      output: width of the result.
       image_size: side of the images that it has positions for, a multiple of `patch`.
       activation: of the perceptrons.
-      compute: type of products and activations. Parameters, normalisation, softmax,
-        the projection and the result are float32 in any case.
-
-    Raises:
-      ValueError: for a number that is not positive, a width that heads do not divide or
-        a patch that does not divide the image; at the call, for images of another size
-        or not 3 channels.
     """
 
-    patch: int
-    width: int
-    layers: int
-    output: int
-    image_size: int = 224
+    patch: Count
+    width: Count
+    layers: Count
+    output: Count
+    image_size: Count = 224
     activation: Activation = "quick gelu"
-    compute: Literal["float32", "bfloat16"] = "float32"
+    compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("patch", "width", "layers", "output", "image_size"):
-            check_positive("ClipViT", **{name: getattr(self, name)})
         for name, unit, reason in [
             ("width", HEAD_WIDTH, "the width of a head"),
             ("image_size", self.patch, "the side of a patch"),
@@ -187,13 +165,8 @@ class ClipViT(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float32[Array, "b d"]:
-        """Vectors of images, not of length 1.
-
-        Args:
-          images: [b, image_size, image_size, 3].
-          train: nothing here depends on it; every network takes it.
-        """
-        del train
+        """Vectors of images, not of length 1."""
+        del train  # Nothing here depends on it; every network takes it.
         _check_images(images, self.image_size, "ClipViT")
         side = (self.patch, self.patch)
         x = nn.Conv(
@@ -228,37 +201,25 @@ class ClipViT(nn.Module):
         return x @ self.param("projection", normal, (self.width, self.output))
 
 
+def _resnet(
+    depths: tuple[int, ...], width: int, output: int, size: int
+) -> dict[str, Any]:
+    return {"depths": depths, "width": width, "output": output, "image_size": size}
+
+
+def _vit(patch: int, width: int, layers: int, output: int) -> dict[str, Any]:
+    sizes = {"patch": patch, "width": width, "layers": layers, "output": output}
+    return sizes | {"image_size": 224}
+
+
 TOWERS: Mapping[str, Mapping[str, Any]] = {
-    "RN50": {"depths": (3, 4, 6, 3), "width": 64, "output": 1024, "image_size": 224},
-    "RN101": {"depths": (3, 4, 23, 3), "width": 64, "output": 512, "image_size": 224},
-    "RN50x4": {"depths": (4, 6, 10, 6), "width": 80, "output": 640, "image_size": 288},
-    "RN50x16": {
-        "depths": (6, 8, 18, 8),
-        "width": 96,
-        "output": 768,
-        "image_size": 384,
-    },
-    "ViT-B/32": {
-        "patch": 32,
-        "width": 768,
-        "layers": 12,
-        "output": 512,
-        "image_size": 224,
-    },
-    "ViT-B/16": {
-        "patch": 16,
-        "width": 768,
-        "layers": 12,
-        "output": 512,
-        "image_size": 224,
-    },
-    "ViT-L/14": {
-        "patch": 14,
-        "width": 1024,
-        "layers": 24,
-        "output": 768,
-        "image_size": 224,
-    },
+    "RN50": _resnet((3, 4, 6, 3), 64, 1024, 224),
+    "RN101": _resnet((3, 4, 23, 3), 64, 512, 224),
+    "RN50x4": _resnet((4, 6, 10, 6), 80, 640, 288),
+    "RN50x16": _resnet((6, 8, 18, 8), 96, 768, 384),
+    "ViT-B/32": _vit(32, 768, 12, 512),
+    "ViT-B/16": _vit(16, 768, 12, 512),
+    "ViT-L/14": _vit(14, 1024, 24, 768),
 }
 """Fields of OpenAI's towers, by name: of `ClipResNet` for RN, of `ClipViT` for ViT."""
 
@@ -274,5 +235,5 @@ def fields(name: str) -> dict[str, Any]:
 
 def tower(name: str) -> ClipResNet | ClipViT:
     """A published image tower; raises ValueError for one that is not in `TOWERS`."""
-    found = fields(name)
-    return ClipResNet(**found) if "depths" in found else ClipViT(**found)
+    settings = fields(name)
+    return (ClipResNet if "depths" in settings else ClipViT)(**settings)

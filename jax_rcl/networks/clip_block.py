@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_rcl.networks.heads import initializers
+from jax_rcl.networks.heads import conv, initializers
 from jax_rcl.networks.norms import normalized
 from jax_rcl.networks.vit import gelu, layer_norm
 
@@ -38,11 +38,11 @@ Attention's biases are zero and the perceptron's uniform in ±1/√fan-in with e
 
 
 def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """X σ(1.702 x), σ the logistic function (Hendrycks and Gimpel 2016, section 2)."""
+    """Returns x σ(1.702 x), σ the logistic function (Hendrycks and Gimpel 2016)."""
     return x * nn.sigmoid(1.702 * x)
 
 
-def attended(
+def attend(
     query: Float[Array, "b t d"],
     key: Float[Array, "b s d"],
     value: Float[Array, "b s d"],
@@ -89,7 +89,7 @@ def _kernels(start: Start, width: int, layers: int) -> dict[str, Any]:
 
 
 class Attention(nn.Module):
-    """`attended` of linear maps of the tokens, and a last linear map."""
+    """`attend` of linear maps of the tokens, and a last linear map."""
 
     heads: int
     looks: Looks
@@ -104,7 +104,7 @@ class Attention(nn.Module):
             nn.Dense(width, dtype=x.dtype, kernel_init=kernels["looking"], name=name)(x)
             for name in ("query", "key", "value")
         )
-        y = attended(query, key, value, heads=self.heads, looks=self.looks)
+        y = attend(query, key, value, heads=self.heads, looks=self.looks)
         mixing = kernels["mixing"]
         return nn.Dense(width, dtype=x.dtype, kernel_init=mixing, name="out")(y)
 
@@ -112,7 +112,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + out(activation(hidden(norm(x)))).
 
-    The hidden layer is four times as wide. `layers` of the tower enter how it starts.
+    The hidden layer is four times as wide. The start depends on the tower's `layers`.
     """
 
     heads: int
@@ -165,24 +165,7 @@ def transformer(
     return x
 
 
-def conv(
-    x: Float[Array, "b h w c"], width: int, size: int, *, name: str, stride: int = 1
-) -> Float[Array, "b i j d"]:
-    """A convolution without bias that keeps the size, or halves it; starts uniform."""
-    start = initializers("uniform", size * size * x.shape[-1])["kernel_init"]
-    return nn.Conv(
-        width,
-        (size, size),
-        strides=stride,
-        padding=size // 2,
-        use_bias=False,
-        dtype=x.dtype,
-        kernel_init=start,
-        name=name,
-    )(x)
-
-
-def reduced(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b i j c"]:
+def average_pool(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b i j c"]:
     """Means of squares of `stride` x `stride` places, which fill the map."""
     b, h, w, c = x.shape
     # Not flax's `avg_pool`, which divides by an integer: an error with strict types.
@@ -210,25 +193,24 @@ class Bottleneck(nn.Module):
         y = conv(x, self.width, 1, name="conv1")
         y = nn.relu(normalized(y, name="norm1", **norm))
         y = conv(y, self.width, 3, name="conv2")
-        y = reduced(nn.relu(normalized(y, name="norm2", **norm)), self.stride)
+        y = average_pool(nn.relu(normalized(y, name="norm2", **norm)), self.stride)
         y = conv(y, 4 * self.width, 1, name="conv3")
         zeros = nn.initializers.zeros
         y = normalized(y, name="norm3", scale_init=zeros, **norm)
         if self.stride != 1 or x.shape[-1] != y.shape[-1]:
-            x = conv(reduced(x, self.stride), y.shape[-1], 1, name="downsample_conv")
+            x = conv(
+                average_pool(x, self.stride), y.shape[-1], 1, name="downsample_conv"
+            )
             x = normalized(x, name="downsample_norm", **norm)
         return nn.relu(x + y)
 
 
 class AttentionPool(nn.Module):
-    """A map to one vector: what the mean of its places finds by looking at them.
+    """A map to one vector of width `output`: attention of its mean to its places.
 
     Tokens are the mean and the places, row by row, plus learned positions; the heads of
-    attention are 64 wide. Only the mean asks: in the released code all tokens do, and
-    all results but the mean's are dropped.
-
-    Attributes:
-      output: width of the vector.
+    attention are 64 wide. Only the mean is a query: in the released code all tokens
+    are, and all results but the mean's are dropped.
     """
 
     output: int
@@ -250,19 +232,12 @@ class AttentionPool(nn.Module):
         x = (x + positions[None]).astype(compute)
         query = linear(x[:, :1], width, "query")
         key, value = (linear(x, width, name) for name in ("key", "value"))
-        y = attended(query, key, value, heads=width // HEAD_WIDTH)
+        y = attend(query, key, value, heads=width // HEAD_WIDTH)
         return linear(y[:, 0], self.output, "out")
 
 
-def check_positive(owner: str, **fields: int) -> None:
-    """Raises ValueError, starting with `owner`, for a field that is not positive."""
-    for name, value in fields.items():
-        if value < 1:
-            raise ValueError(f"{owner}.{name} must be positive; got {value}.")
-
-
 def preset(towers: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """Fields of the tower of this name; raises ValueError, with all names, if none."""
+    """Fields of the tower of this name; raises ValueError for an unknown one."""
     if name not in towers:
         raise ValueError(
             f"there is no CLIP tower '{name}'; the towers are {', '.join(towers)}. "

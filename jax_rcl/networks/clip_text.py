@@ -1,7 +1,7 @@
 """CLIP's text tower: token ids to vectors beside those of images."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,59 +11,44 @@ from jax_rcl.networks.clip_block import (
     EPSILON,
     HEAD_WIDTH,
     Activation,
-    check_positive,
     preset,
     transformer,
 )
+from jax_rcl.networks.norms import Compute
 from jax_rcl.networks.vit import layer_norm
+from jax_rcl.ranges import Count, ranged
 
 
+@ranged
 class ClipText(nn.Module):
     """The text encoder of CLIP (Radford et al. 2021, section 2.4).
 
-    A transformer whose tokens look at themselves and back. What it has made of the
-    token with the largest id, which in CLIP's vocabulary is the end of the text, is
-    normalised and multiplied by `projection`: all behind the end has no influence.
-    Variables hold `params` only; names are those that `weights/clip.py` fills.
+    A transformer whose tokens attend to themselves and to those before. Its output at
+    the token with the largest id, which in CLIP's vocabulary is the end of the text, is
+    normalised and multiplied by `projection`: what follows the end has no influence.
+    Variables are `params` only; names are those that `weights/clip.py` fills.
 
     The cosine of a text's and an image's vector, times a learned scale, is CLIP's
-    logit. That scale belongs to neither tower and is no parameter here.
+    logit. That scale belongs to neither tower and is not a parameter here.
 
     Attributes:
-      width: of every token.
-      layers: number of blocks.
       output: width of the result, the same as that of the image tower.
-      context: most tokens of a text, both ends counted.
+      context: the most tokens of a text, counting both ends.
       vocabulary: number of token ids.
       heads: of attention; they divide the width. None is width / 64.
       activation: of the perceptrons.
-      compute: type of products and activations. Parameters, normalisation, softmax,
-        the projection and the result are float32 in any case.
-
-    Raises:
-      ValueError: for a number that is not positive or heads that do not divide the
-        width; at the call, for rows of more tokens than `context`.
     """
 
-    width: int
-    layers: int
-    output: int
-    context: int = 77
-    vocabulary: int = 49408
-    heads: int | None = None
+    width: Count
+    layers: Count
+    output: Count
+    context: Count = 77
+    vocabulary: Count = 49408
+    heads: Count | None = None
     activation: Activation = "quick gelu"
-    compute: Literal["float32", "bfloat16"] = "float32"
+    compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        check_positive(
-            "ClipText",
-            width=self.width,
-            layers=self.layers,
-            output=self.output,
-            context=self.context,
-            vocabulary=self.vocabulary,
-            heads=1 if self.heads is None else self.heads,
-        )
         if self.heads is None and self.width % HEAD_WIDTH:
             raise ValueError(
                 f"ClipText.width {self.width} must be a multiple of {HEAD_WIDTH}, the "

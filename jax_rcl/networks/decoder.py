@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from jax_rcl.networks.heads import initializers
-from jax_rcl.networks.norms import Norm, normalized
+from jax_rcl.networks.heads import conv, initializers
+from jax_rcl.networks.norms import Compute, Norm, normalized
+from jax_rcl.ranges import Count, ranged
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 """Blocks of each stage, by depth."""
@@ -25,7 +26,7 @@ def enlargement(size: int) -> tuple[int, tuple[int, int, int, int]]:
     8·2·2·2, 28 is 7·1·2·2.
 
     Raises:
-      ValueError: for a size that is no positive multiple of 4.
+      ValueError: for a size that is not a positive multiple of 4.
     """
     if size < START or size % START:
         lower = max(START, size - size % START)
@@ -41,22 +42,7 @@ def enlargement(size: int) -> tuple[int, tuple[int, int, int, int]]:
     return side, (first, second, third, 1)
 
 
-def _conv(
-    x: Float[Array, "b h w c"], width: int, size: int, *, name: str
-) -> Float[Array, "b h w d"]:
-    fan_in = size * size * x.shape[-1]
-    return nn.Conv(
-        width,
-        (size, size),
-        padding=size // 2,
-        use_bias=False,
-        dtype=x.dtype,
-        name=name,
-        kernel_init=initializers("uniform", fan_in)["kernel_init"],
-    )(x)
-
-
-def _enlarged(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b i j c"]:
+def _enlarge(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b i j c"]:
     return x.repeat(factor, axis=1).repeat(factor, axis=2) if factor > 1 else x
 
 
@@ -75,18 +61,19 @@ class UpBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b i j d"]:
-        y = _conv(x, x.shape[-1], 3, name="conv1")
+        y = conv(x, x.shape[-1], 3, name="conv1")
         y = nn.relu(normalized(y, self.norm, train=train, name="norm1"))
-        y = _conv(_enlarged(y, self.factor), self.width, 3, name="conv2")
+        y = conv(_enlarge(y, self.factor), self.width, 3, name="conv2")
         y = normalized(y, self.norm, train=train, name="norm2")
         if self.factor > 1 or x.shape[-1] != self.width:
             # Repeated pixels change neither a 1x1 convolution nor means and variances:
             # enlarging last is the same, for a quarter of the work.
-            x = _conv(x, self.width, 1, name="upsample_conv")
+            x = conv(x, self.width, 1, name="upsample_conv")
             x = normalized(x, self.norm, train=train, name="upsample_norm")
-        return nn.relu(_enlarged(x, self.factor) + y)
+        return nn.relu(_enlarge(x, self.factor) + y)
 
 
+@ranged
 class ResNetDecoder(nn.Module):
     """A residual network backwards: features [b, f] to images [b, h, w, c].
 
@@ -108,30 +95,20 @@ class ResNetDecoder(nn.Module):
       width: channels of the last two stages; 64 in the paper.
       norm: who shares the statistics of normalisation. With `sync` and `local`,
         `train=True` runs inside `parallel.data_parallel` only.
-      compute: type of products and activations. Parameters, statistics and the returned
-        images are float32 in any case.
-
-    Raises:
-      ValueError: for a size that is no multiple of 4, or a number that is not positive.
     """
 
     # Deviation: the release starts from size // 8, which makes 24x24 of 28; we start
     # from 7 and double twice. For multiples of 8 from 32 on, all is the same.
 
     size: int
-    channels: int = 3
+    channels: Count = 3
     depth: Literal[18, 50] = 18
-    width: int = 64
+    width: Count = 64
     norm: Norm = "sync"
-    compute: Literal["float32", "bfloat16"] = "float32"
+    compute: Compute = "float32"
 
     def __post_init__(self) -> None:
         enlargement(self.size)
-        for name in ("channels", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"ResNetDecoder.{name} must be positive; got {getattr(self, name)}."
-                )
         super().__post_init__()
 
     @nn.compact
@@ -161,4 +138,4 @@ class ResNetDecoder(nn.Module):
                     norm=self.norm,
                     name=f"stage{stage}_block{place}",
                 )(x, train=train)
-        return _conv(x, self.channels, 3, name="image").astype(jnp.float32)
+        return conv(x, self.channels, 3, name="image").astype(jnp.float32)

@@ -1,4 +1,6 @@
-"""The generator of Deep Decoder: noise to one image, by a network nobody trained."""
+"""The generator of Deep Decoder: noise to one image, by an untrained network."""
+
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -7,30 +9,31 @@ from jax import lax
 from jaxtyping import Array, Float, Float32
 
 from jax_rcl.networks.heads import initializers
+from jax_rcl.ranges import AtLeast, Count, ranged
 
 MOST = 5
-"""How often the side is doubled at most, as in the release: 224 is 7·2⁵."""
+"""The most doublings of the side, as in the release: 224 is 7·2⁵."""
 
 START = 2
 """Least side of the first map, whose normalisation needs more than one place."""
 
 
 def doublings_for(size: tuple[int, int]) -> int:
-    """How often a first map is doubled on its way to an image of this height and width.
+    """The number of doublings from a first map to an image of this height and width.
 
     5 times, or as often as leaves the shorter side of the first map at least 2: 224 is
     7·2⁵, 64 is 2·2⁵, 32 is 2·2⁴, and 28 is cut from 2·2⁴.
     """
     # Every doubling makes the network smoother. With a tenth of the pixels of 28x28
-    # known, the hidden ones are off by less than half as much, in squares, from 2x2 as
-    # from 7x7, where the network can fit what is known and leave the rest as it was.
+    # known, the squared error of the others is less than half from 2x2 of that from
+    # 7x7, where the network can fit the known pixels without changing the rest.
     count = 0
     while count < MOST and -(-min(size) // 2 ** (count + 1)) >= START:
         count += 1
     return count
 
 
-def _doubled(x: Float[Array, "i j c"]) -> Float[Array, "h w c"]:
+def _double(x: Float[Array, "i j c"]) -> Float[Array, "h w c"]:
     """Twice the side, linear between pixel centres at (i + 1/2) / side, edges repeated.
 
     PyTorch's bilinear upsampling without aligned corners.
@@ -40,10 +43,10 @@ def _doubled(x: Float[Array, "i j c"]) -> Float[Array, "h w c"]:
 
 
 class ImageNorm(nn.Module):
-    """Batch normalisation for a batch of one image: every channel by its own places.
+    """Batch normalisation for a batch of one image: each channel over its places.
 
     (x - mean) / √(var + 10⁻⁵) · scale + bias, with the mean and the biased variance of
-    this map whenever it is called: nothing is averaged from call to call.
+    this map in every call; there are no running statistics.
     """
 
     @nn.compact
@@ -57,6 +60,7 @@ class ImageNorm(nn.Module):
         return y * scale.reshape(1, 1, -1) + bias.reshape(1, 1, -1)
 
 
+@ranged
 class Generator(nn.Module):
     """The network of Deep Decoder (Heckel and Hand 2019): a noise map to one image.
 
@@ -73,38 +77,24 @@ class Generator(nn.Module):
 
     Attributes:
       size: height and width of the image. The first map has ⌈size / 2^doublings⌉
-        places, and what is too much at the end is cut off.
+        places, and what exceeds the size at the end is cut off.
       channels: of the image; 1 for a gray one.
       width: channels of the noise and of every stage; 256 in the release.
       doublings: how often the side is doubled, one less than the number of stages; None
         for what `doublings_for` says of `size`.
-
-    Raises:
-      ValueError: for a number that is not positive, or negative doublings.
     """
 
-    size: tuple[int, int]
-    channels: int = 3
-    width: int = 256
-    doublings: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("size", "channels", "width"):
-            given = getattr(self, name)
-            if min(given if isinstance(given, tuple) else (given,)) < 1:
-                raise ValueError(f"Generator.{name} must be positive; got {given}.")
-        if self.doublings is not None and self.doublings < 0:
-            raise ValueError(
-                f"Generator.doublings {self.doublings} must be at least 0, or None to "
-                f"choose by size."
-            )
-        super().__post_init__()
+    size: tuple[Count, Count]
+    channels: Count = 3
+    width: Count = 256
+    doublings: Annotated[int, AtLeast(0, "or None to choose by size")] | None = None
 
     @property
     def stages(self) -> int:
-        """How many stages there are: one for each doubling, and the last."""
-        own = doublings_for(self.size) if self.doublings is None else self.doublings
-        return own + 1
+        """The number of stages: one for each doubling, and the last."""
+        if self.doublings is None:
+            return doublings_for(self.size) + 1
+        return self.doublings + 1
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -117,17 +107,17 @@ class Generator(nn.Module):
     def __call__(self, noise: Float[Array, "i j f"]) -> Float32[Array, "h w c"]:
         x = noise
         for stage in range(1, self.stages + 1):
-            x = self._mixed(x, self.width, name=f"stage{stage}_conv")
+            x = self._mix(x, self.width, name=f"stage{stage}_conv")
             if stage < self.stages:
                 # Doubling and a 1x1 convolution commute, so the product is made where
                 # it is four times smaller.
-                x = _doubled(x)
+                x = _double(x)
             x = ImageNorm(name=f"stage{stage}_norm")(nn.relu(x))
-        x = self._mixed(x, self.channels, name="image")
+        x = self._mix(x, self.channels, name="image")
         height, width = self.size
         return nn.sigmoid(x)[:height, :width]
 
-    def _mixed(
+    def _mix(
         self, x: Float[Array, "i j c"], width: int, *, name: str
     ) -> Float[Array, "i j d"]:
         start = initializers("uniform", x.shape[-1])["kernel_init"]

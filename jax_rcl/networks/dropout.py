@@ -3,13 +3,14 @@
 Each row draws its own mask, by its place in the global batch, so that one device and
 eight train the same network. (flax's `Dropout` draws one mask for a share, and gives
 every device the same one.) Randomness is the collection `dropout`, of which modules
-that differ in their path get different keys: in training call a network as
-`network.apply(variables, x, train=True, rngs={"dropout": key})` with a key that is the
-same on all devices, inside `parallel.data_parallel`. Evaluation and initialisation draw
+that differ in their path get different keys. In training, call a network inside
+`parallel.data_parallel` as `network.apply(variables, x, train=True, rngs={"dropout":
+key})` with a key that is the same on all devices. Evaluation and initialisation draw
 nothing and need no key.
 """
 
 import dataclasses
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -17,17 +18,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_rcl import parallel
+from jax_rcl.ranges import AtLeast, Within, ranged
+
+Rate = Annotated[
+    float, Within(0, 1, open="high", hint="the probability of being set to zero")
+]
+"""How much is dropped."""
+
+Axis = Annotated[int, AtLeast(1, "as every example draws for itself")]
+"""An axis other than that of the batch."""
 
 
-def checked_rate(rate: float, name: str) -> None:
-    """Raises ValueError, starting with `name`, for a rate that is not in [0, 1)."""
-    if not 0 <= rate < 1:
-        raise ValueError(
-            f"{name} {rate} must be in [0, 1): it is the share that is set to zero."
-        )
-
-
-def _dropped(
+def _drop(
     module: nn.Module,
     x: Float[Array, "b *shape"],
     rate: float,
@@ -35,7 +37,7 @@ def _dropped(
     train: bool,
     shared: tuple[int, ...],
 ) -> Float[Array, "b *shape"]:
-    # One number per row at least: the mask is constant along the axes `shared`.
+    # The mask is constant along the axes `shared`, never along the batch.
     if not train or rate == 0 or module.is_initializing():
         return x
     shape = [1 if axis in shared else size for axis, size in enumerate(x.shape)][1:]
@@ -44,6 +46,7 @@ def _dropped(
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
+@ranged
 class Dropout(nn.Module):
     """Sets each number to 0 with probability `rate`, divides the others by 1 - rate.
 
@@ -51,63 +54,43 @@ class Dropout(nn.Module):
     training instead of in evaluation).
 
     Attributes:
-      rate: in [0, 1); 0 draws nothing.
+      rate: 0 draws nothing.
       shared: axes of the input, the batch's being 0, along which all is kept or
         dropped together.
-
-    Raises:
-      ValueError: for a rate outside [0, 1), or the batch among the shared axes.
     """
 
-    rate: float
-    shared: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        checked_rate(self.rate, "Dropout.rate")
-        if any(axis < 1 for axis in self.shared):
-            raise ValueError(
-                f"Dropout.shared {self.shared} must hold axes from 1 on: every example "
-                f"draws for itself."
-            )
-        super().__post_init__()
+    rate: Rate
+    shared: tuple[Axis, ...] = ()
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b *shape"], *, train: bool
     ) -> Float[Array, "b *shape"]:
-        return _dropped(self, x, self.rate, train=train, shared=self.shared)
+        return _drop(self, x, self.rate, train=train, shared=self.shared)
 
 
+@ranged
 class StochasticDepth(nn.Module):
     """Drops a residual branch, whole examples of it: x + StochasticDepth(rate)(f(x)).
 
     An example's branch is 0 with probability `rate` and divided by 1 - rate otherwise
     (Huang et al. 2016, rescaled in training instead of in evaluation).
-
-    Attributes:
-      rate: in [0, 1); 0 draws nothing.
-
-    Raises:
-      ValueError: for a rate outside [0, 1).
     """
 
-    rate: float
-
-    def __post_init__(self) -> None:
-        checked_rate(self.rate, "StochasticDepth.rate")
-        super().__post_init__()
+    rate: Rate
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b *shape"], *, train: bool
     ) -> Float[Array, "b *shape"]:
         shared = tuple(range(1, x.ndim))
-        return _dropped(self, x, self.rate, train=train, shared=shared)
+        return _drop(self, x, self.rate, train=train, shared=shared)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class DropRates:
-    """What a transformer drops in training, each a probability in [0, 1).
+    """What a transformer drops in training, as probabilities.
 
     Attributes:
       patches: numbers of the embedded patches, before class token and positions.
@@ -118,20 +101,12 @@ class DropRates:
         linearly from 0 in the first block to this one (`StochasticDepth`).
       queries: queries, before the softmax: all scores of one are 0, in all heads, so
         that it looks at all tokens evenly; scores of the others are divided by
-        1 - queries. The released code of Perfectly Balanced (Chen et al. 2022) has it
-        at 0.1, as what two-dimensional dropout does with its order of axes.
-
-    Raises:
-      ValueError: for a rate outside [0, 1).
+        1 - queries. The released code of Perfectly Balanced (Chen et al. 2022) does so
+        at 0.1, as a side effect of two-dimensional dropout and its order of axes.
     """
 
-    patches: float = 0.0
-    attention: float = 0.0
-    units: float = 0.0
-    depth: float = 0.0
-    queries: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Checks the rates."""
-        for field in dataclasses.fields(self):
-            checked_rate(getattr(self, field.name), f"DropRates.{field.name}")
+    patches: Rate = 0.0
+    attention: Rate = 0.0
+    units: Rate = 0.0
+    depth: Rate = 0.0
+    queries: Rate = 0.0

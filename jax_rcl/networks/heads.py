@@ -1,4 +1,4 @@
-"""What is put around an encoder: linear maps, perceptrons, pixel statistics."""
+"""What surrounds an encoder: linear maps, perceptrons, pixel statistics."""
 
 import math
 from typing import Any, Literal
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_rcl.networks.norms import normalized
+from jax_rcl.ranges import Count, Positive, ranged
 
 Initial = Literal["xavier", "uniform"]
 """How products start: `xavier` has weights uniform in ±√(6 / (fan-in + fan-out)) and
@@ -16,7 +17,7 @@ biases zero; `uniform` has both uniform in ±1/√fan-in, as PyTorch's `Linear`.
 
 
 def initializers(initial: Initial, fan_in: int) -> dict[str, Any]:
-    """Keyword arguments of a linear layer, or of a convolution, with so many inputs."""
+    """Keyword arguments of a linear layer or convolution with `fan_in` inputs."""
     if initial == "xavier":
         return {"kernel_init": nn.initializers.xavier_uniform()}
     bound = 1 / math.sqrt(fan_in)
@@ -35,17 +36,46 @@ def _dense(
     return nn.Dense(width, use_bias=bias, name=name, **start)(x)
 
 
+def conv(
+    x: Float[Array, "b h w c"],
+    width: int,
+    size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    padding: int | None = None,
+    initial: nn.initializers.Initializer | None = None,
+) -> Float[Array, "b i j d"]:
+    """A convolution without bias that keeps the size if `padding` is None.
+
+    It starts uniform in ±1/√fan-in, PyTorch's default, if `initial` is None.
+    """
+    uniform = initializers("uniform", size * size * x.shape[-1])["kernel_init"]
+    return nn.Conv(
+        width,
+        (size, size),
+        strides=stride,
+        # Not "SAME", which with stride 2 pads right and below only and so shifts every
+        # map by half a pixel against imported weights.
+        padding=size // 2 if padding is None else padding,
+        use_bias=False,
+        dtype=x.dtype,
+        kernel_init=uniform if initial is None else initial,
+        name=name,
+    )(x)
+
+
+@ranged
 class Linear(nn.Module):
     """x ↦ x W + b.
 
     Attributes:
-      features: width of the output.
       initial: `uniform` has both start uniform in ±1/√f, as PyTorch's `Linear`; `small
         normal` has weights normal with standard deviation 0.01 and biases zero, the
         start of the linear evaluation of MoCo's released code.
     """
 
-    features: int
+    features: Count
     initial: Literal["uniform", "small normal"] = "uniform"
 
     @nn.compact
@@ -57,6 +87,7 @@ class Linear(nn.Module):
         return nn.Dense(self.features, kernel_init=small, name="out")(x)
 
 
+@ranged
 class Mlp(nn.Module):
     """Linear layers with ReLU between them, a projector or a predictor.
 
@@ -69,22 +100,18 @@ class Mlp(nn.Module):
         either with `train=True` runs inside `parallel.data_parallel` only.
       first: `relu` rectifies the input, for an encoder that ends in a linear layer
         (decoupled uniformity).
-      last_bias: whether the last layer has a bias.
-
-    Raises:
-      ValueError: without widths.
     """
 
-    widths: tuple[int, ...]
+    widths: tuple[Count, ...]
     norm: Literal["none", "sync", "local"] = "none"
     first: Literal["linear", "relu"] = "linear"
     last_bias: bool = True
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
+        if not self.widths:
             raise ValueError(
-                f"Mlp.widths {self.widths} must be positive and at least one: the last "
-                f"is the width of the output. Try (512, 128)."
+                "Mlp.widths () must have at least one entry, the width of the output. "
+                "Try (512, 128)."
             )
         super().__post_init__()
 
@@ -103,9 +130,7 @@ class Mlp(nn.Module):
 class Headed(nn.Module):
     """An encoder followed by a head that stays at evaluation: head(encoder(images)).
 
-    Attributes:
-      encoder: images to features; its variables are under `encoder`.
-      head: features to features; its variables are under `head`.
+    Their variables are under `encoder` and `head`.
     """
 
     encoder: nn.Module
@@ -117,36 +142,31 @@ class Headed(nn.Module):
         return self.head(self.encoder(images, train=train), train=train)
 
 
+@ranged
 class Normalized(nn.Module):
     """encoder((images - mean) / std): pixel statistics belong to the network.
 
     Everywhere else images are in [0, 1], so a teacher and a student with different
     statistics see the same distortion. The wrapper leaves no trace in the variables:
-    names are those of the encoder alone, and a checkpoint or imported weights fit with
+    names are those of the encoder alone, so checkpoints and imported weights fit with
     and without it.
 
     Attributes:
-      encoder: what sees normalised images.
+      encoder: receives the normalised images.
       mean: of each channel, in units of [0, 1]; one number stands for all channels.
-      std: likewise, positive.
-
-    Raises:
-      ValueError: for a `std` that is not positive or a different number of means; at
-        the call, for an image with another number of channels.
+      std: likewise.
     """
 
     encoder: nn.Module
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Positive, ...]
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(
-                f"Normalized.mean {self.mean} and Normalized.std {self.std} must hold "
+                f"Normalized.mean {self.mean} and Normalized.std {self.std} must have "
                 f"one number per channel each."
             )
-        if min(self.std) <= 0:
-            raise ValueError(f"Normalized.std {self.std} must be positive.")
         super().__post_init__()
 
     def setup(self) -> None:
@@ -175,13 +195,8 @@ class Concatenated(nn.Module):
     `params/encoder` and `memory/encoder`: such runs fill the parts of this one.
 
     Attributes:
-      encoders: images to features; equal ones are still separate networks.
-      names: of each, in the variables; what can be a variable in Python.
-
-    Raises:
-      ValueError: without encoders, or with names that are not one per encoder, repeat
-        or are no identifiers; at the call, if an encoder's output is no vector per
-        image.
+      encoders: images to features [b, f]; equal ones are still separate networks.
+      names: of each in the variables, a Python identifier.
     """
 
     encoders: tuple[nn.Module, ...]
@@ -191,14 +206,14 @@ class Concatenated(nn.Module):
         if not self.encoders or len(self.names) != len(self.encoders):
             raise ValueError(
                 f"Concatenated.names {self.names} must be one for each of "
-                f"{len(self.encoders)} encoders, of which there is at least one."
+                f"{len(self.encoders)} encoders, and there must be at least one."
             )
         if len(set(self.names)) != len(self.names) or not all(
             name.isidentifier() for name in self.names
         ):
             raise ValueError(
                 f"Concatenated.names {self.names} must differ and be made of letters, "
-                f'digits and "_": variables are kept below them. Try ("first", '
+                f'digits and "_", as parts of the names of variables. Try ("first", '
                 f'"second").'
             )
         super().__post_init__()

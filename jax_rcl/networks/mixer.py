@@ -1,13 +1,13 @@
 """MLP-Mixer: perceptrons across the patches of an image and across their channels."""
 
-from typing import Literal
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
-from jax_rcl.networks.dropout import Dropout, checked_rate
+from jax_rcl.networks.dropout import Dropout, Rate
+from jax_rcl.networks.norms import Compute
 from jax_rcl.networks.vit import layer_norm, patch_tokens, perceptron
+from jax_rcl.ranges import Count, ranged
 
 
 class MixerBlock(nn.Module):
@@ -25,26 +25,14 @@ class MixerBlock(nn.Module):
         self, x: Float[Array, "b n d"], *, train: bool
     ) -> Float[Array, "b n d"]:
         y = layer_norm(x, name="tokens_norm", epsilon=1e-5).swapaxes(1, 2)
-        y = perceptron(
-            y,
-            self.token_width,
-            name="tokens",
-            initial="uniform",
-            rate=self.rate,
-            train=train,
-        )
+        settings = {"initial": "uniform", "rate": self.rate, "train": train}
+        y = perceptron(y, self.token_width, name="tokens", **settings)
         x = x + y.swapaxes(1, 2)
         y = layer_norm(x, name="channels_norm", epsilon=1e-5)
-        return x + perceptron(
-            y,
-            self.mlp_width,
-            name="channels",
-            initial="uniform",
-            rate=self.rate,
-            train=train,
-        )
+        return x + perceptron(y, self.mlp_width, name="channels", **settings)
 
 
+@ranged
 class Mixer(nn.Module):
     """MLP-Mixer without its classifier: images to features, the mean over patches.
 
@@ -65,29 +53,15 @@ class Mixer(nn.Module):
       token_width: hidden units across patches; None is 2·patches.
       mlp_width: hidden units across channels; None is 2·width.
       dropout: rate in [0, 1) for the patches and in all perceptrons.
-      compute: type of products and activations. Parameters, normalisation and the
-        returned features are float32 in any case.
-
-    Raises:
-      ValueError: for a number that is not positive or a rate outside [0, 1); at the
-        call, if `patch` does not divide the image.
     """
 
-    patch: int
-    width: int = 256
-    depth: int = 4
-    token_width: int | None = None
-    mlp_width: int | None = None
-    dropout: float = 0.0
-    compute: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("patch", "width", "depth", "token_width", "mlp_width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Mixer.{name} must be positive; got {value}.")
-        checked_rate(self.dropout, "Mixer.dropout")
-        super().__post_init__()
+    patch: Count
+    width: Count = 256
+    depth: Count = 4
+    token_width: Count | None = None
+    mlp_width: Count | None = None
+    dropout: Rate = 0.0
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(

@@ -14,25 +14,20 @@ Norm = Literal["sync", "local", "group"]
 """`sync`: statistics of the global batch; `local`: of one device's share; `group`: of
 groups of channels of one example."""
 
+Compute = Literal["float32", "bfloat16"]
+"""The type of products, convolutions and activations. Parameters, statistics,
+normalisation, softmax and what a network returns are float32 in any case."""
+
 
 class LocalBatchNorm(nn.Module):
     """Batch normalisation by part of the batch, as without SyncBN in PyTorch.
 
     Every device normalises with statistics of its own share, or, with `ghost_batch`, of
-    so many consecutive rows of it (Hoffer et al. 2017,
+    that many consecutive rows of it (Hoffer et al. 2017,
     https://arxiv.org/abs/1705.08741): then 8 devices of 64 rows and one of 512 do the
-    same. The running statistics, which evaluation uses, are averaged over all parts: a
-    device's own could not leave the step, where everything must be the same on all of
-    them. PyTorch keeps those of process 0.
-
-    Attributes:
-      ghost_batch: rows that share statistics; None for the device's share.
-      momentum: of the running statistics.
-      epsilon: added to the variance.
-      scale_init: of the learned scale.
-
-    Raises:
-      ValueError: when traced, if the rows of a device are no multiple of `ghost_batch`.
+    same. The running statistics, which evaluation uses, are averaged over all parts,
+    because what leaves a step must be the same on all devices. PyTorch keeps those of
+    process 0.
     """
 
     ghost_batch: int | None = None
@@ -51,7 +46,7 @@ class LocalBatchNorm(nn.Module):
             "mean": self.variable("batch_stats", "mean", jnp.zeros, width),
             "var": self.variable("batch_stats", "var", jnp.ones, width),
         }
-        # A part of the batch, as a row of [parts, rows, places, channels].
+        # [parts, rows, places, channels]: statistics are shared within a part.
         rows = len(x) if use_running_average else self._rows(len(x))
         parts = x.reshape(-1, rows, math.prod(x.shape[1:-1]), *width)
         if use_running_average:
@@ -62,8 +57,8 @@ class LocalBatchNorm(nn.Module):
             mean = parts.mean((1, 2), keepdims=True)
             var = jnp.square(parts - mean).mean((1, 2), keepdims=True)
         if not use_running_average and not self.is_initializing():
-            for name, own in (("mean", mean), ("var", var)):
-                new = parallel.device_average(own.mean((0, 1, 2)))
+            for name, batch in (("mean", mean), ("var", var)):
+                new = parallel.device_average(batch.mean((0, 1, 2)))
                 old = running[name].value
                 running[name].value = self.momentum * old + (1 - self.momentum) * new
         y = (parts - mean) * lax.rsqrt(var + self.epsilon)
@@ -71,7 +66,7 @@ class LocalBatchNorm(nn.Module):
         return y.reshape(x.shape)
 
     def _rows(self, rows: int) -> int:
-        """How many rows share statistics, of so many on a device."""
+        """How many of the rows on a device share statistics."""
         if self.ghost_batch is None:
             return rows
         if rows % self.ghost_batch:
@@ -84,15 +79,11 @@ class LocalBatchNorm(nn.Module):
 
 
 def check_ghost_batch(norm: Norm, ghost_batch: int | None) -> None:
-    """Raises ValueError for a ghost batch that nothing uses, or of no examples."""
-    if ghost_batch is None:
-        return
-    if norm != "local":
+    """Raises ValueError for a ghost batch that nothing uses."""
+    if ghost_batch is not None and norm != "local":
         raise ValueError(
             f'ghost_batch {ghost_batch} is for norm="local"; norm is {norm!r}.'
         )
-    if ghost_batch < 1:
-        raise ValueError(f"ghost_batch {ghost_batch} must be at least 1, or None.")
 
 
 def normalized(

@@ -1,14 +1,16 @@
 """Residual networks in torchvision's arrangement, for images of any size and depth."""
 
-from typing import Literal
+import functools
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
-from jax_rcl.networks.heads import initializers
-from jax_rcl.networks.norms import Norm, check_ghost_batch, normalized
+from jax_rcl.networks.heads import conv
+from jax_rcl.networks.norms import Compute, Norm, check_ghost_batch, normalized
+from jax_rcl.ranges import Count, Within, ranged
 
 BLOCKS = {
     10: (1, 1, 1, 1),
@@ -28,29 +30,7 @@ HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """How convolutions start: normal with variance 2 / fan-out (He et al. 2015)."""
 
 
-def _conv(
-    x: Float[Array, "b h w c"],
-    width: int,
-    size: int,
-    *,
-    name: str,
-    stride: int = 1,
-    padding: int | None = None,
-    initial: nn.initializers.Initializer = HE_NORMAL,
-) -> Float[Array, "b i j d"]:
-    # Padding is written out: "SAME" with stride 2 pads right and below only, which
-    # shifts every map by half a pixel against imported weights.
-    padding = size // 2 if padding is None else padding
-    return nn.Conv(
-        width,
-        (size, size),
-        strides=stride,
-        padding=padding,
-        use_bias=False,
-        dtype=x.dtype,
-        kernel_init=initial,
-        name=name,
-    )(x)
+_conv = functools.partial(conv, initial=HE_NORMAL)
 
 
 class BasicBlock(nn.Module):
@@ -70,7 +50,7 @@ class BasicBlock(nn.Module):
         y = _conv(x, self.width, 3, stride=self.stride, name="conv1")
         y = nn.relu(_normalized(self, y, train=train, name="norm1"))
         y = _conv(y, self.width, 3, name="conv2")
-        return _joined(self, x, y, train=train, last_norm="norm2")
+        return _join(self, x, y, train=train, last_norm="norm2")
 
 
 class BottleneckBlock(nn.Module):
@@ -96,7 +76,7 @@ class BottleneckBlock(nn.Module):
         y = _conv(y, self.width, 3, stride=self.stride, name="conv2")
         y = nn.relu(_normalized(self, y, train=train, name="norm2"))
         y = _conv(y, self.width * self.expansion, 1, name="conv3")
-        return _joined(self, x, y, train=train, last_norm="norm3")
+        return _join(self, x, y, train=train, last_norm="norm3")
 
 
 def _normalized(
@@ -117,7 +97,7 @@ def _normalized(
     )
 
 
-def _joined(
+def _join(
     block: BasicBlock | BottleneckBlock,
     x: Float[Array, "b h w c"],
     y: Float[Array, "b i j d"],
@@ -135,6 +115,7 @@ def _joined(
     return nn.relu(x + y)
 
 
+@ranged
 class ResNet(nn.Module):
     """ResNet without its classifier: images to pooled features (He et al. 2016).
 
@@ -150,32 +131,26 @@ class ResNet(nn.Module):
         `small`, for images of about 32x32, one 3x3 convolution of stride 1.
       stem_padding: of the small stem: 1 keeps the size, 2 adds two pixels to it.
       stem_initial: how the small stem starts: as every convolution, or `uniform` in
-        ±1/√fan-in, PyTorch's default, which it has in releases that put it in the place
-        of torchvision's stem after that was initialised (decoupled uniformity's).
+        ±1/√fan-in, PyTorch's default. It has that in releases that replace the stem of
+        torchvision after initialisation, as that of decoupled uniformity does.
       norm: who shares the statistics of normalisation. With `sync` and `local`,
         `train=True` runs inside `parallel.data_parallel` only.
-      ghost_batch: with norm="local", so many consecutive examples share statistics, as
-        the share of one GPU does in releases without SyncBN; None for the share of a
-        device, which then decides the result.
+      ghost_batch: with norm="local", how many consecutive examples share statistics, as
+        the share of one GPU does in releases without SyncBN. With None it is the share
+        of a device, and the result depends on the number of devices.
       zero_init_residual: whether the last scale of each block starts at zero, which
         makes every block start as its shortcut (Goyal et al. 2017, section 5.1).
-      compute: type of convolutions and activations. Parameters, statistics and the
-        returned features are float32 in any case.
-
-    Raises:
-      ValueError: for a depth without a table of blocks, or a padding or start that the
-        stem does not have.
     """
 
     depth: Literal[10, 14, 18, 34, 50, 101, 152]
-    width: int = 64
+    width: Count = 64
     stem: Literal["imagenet", "small"] = "imagenet"
-    stem_padding: int = 1
+    stem_padding: Annotated[int, Within(1, 2, hint="of which 2 adds two pixels")] = 1
     stem_initial: Literal["he normal", "uniform"] = "he normal"
     norm: Norm = "sync"
-    ghost_batch: int | None = None
+    ghost_batch: Count | None = None
     zero_init_residual: bool = False
-    compute: Literal["float32", "bfloat16"] = "float32"
+    compute: Compute = "float32"
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:
@@ -183,22 +158,15 @@ class ResNet(nn.Module):
                 f"ResNet.depth {self.depth} is unknown; the depths are "
                 f"{', '.join(map(str, BLOCKS))}."
             )
-        if self.width < 1:
-            raise ValueError(f"ResNet.width must be positive; got {self.width}.")
-        if self.stem_padding not in (1, 2):
-            raise ValueError(
-                f"ResNet.stem_padding {self.stem_padding} must be 1 (keeps the size) "
-                f"or 2 (the small stem of decoupled uniformity)."
-            )
         if self.stem == "imagenet" and self.stem_padding != 1:
             raise ValueError(
                 f"ResNet.stem_padding {self.stem_padding} is for the small stem; "
-                f'write stem="small" or leave it at 1.'
+                f'write stem="small" or 1.'
             )
         if self.stem == "imagenet" and self.stem_initial != "he normal":
             raise ValueError(
                 f"ResNet.stem_initial {self.stem_initial!r} is for the small stem; "
-                f'write stem="small" or leave it at "he normal".'
+                f'write stem="small" or "he normal".'
             )
         check_ghost_batch(self.norm, self.ghost_batch)
         super().__post_init__()
@@ -218,15 +186,12 @@ class ResNet(nn.Module):
         if self.stem == "imagenet":
             x = _conv(x, self.width, 7, stride=2, name="stem")
         else:
-            initial = HE_NORMAL
-            if self.stem_initial == "uniform":
-                initial = initializers("uniform", 9 * x.shape[-1])["kernel_init"]
-            x = _conv(
+            x = conv(
                 x,
                 self.width,
                 3,
                 padding=self.stem_padding,
-                initial=initial,
+                initial=HE_NORMAL if self.stem_initial == "he normal" else None,
                 name="stem",
             )
         x = nn.relu(_normalized(self, x, train=train, name="stem_norm"))

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Float32
 
 from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
 from jax_rcl.networks.heads import Initial, initializers
+from jax_rcl.networks.norms import Compute
+from jax_rcl.ranges import Count, ranged
 
 
 def layer_norm(
@@ -23,10 +25,10 @@ def layer_norm(
 
 @jax.custom_jvp
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """X Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016), exactly.
+    """Returns x Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016).
 
-    `jax.nn.gelu` with a derivative that is written out: that of erfc cannot be taken
-    inside a checked shard_map by JAX 0.12.
+    `jax.nn.gelu` with its derivative written out, because JAX 0.12 cannot differentiate
+    erfc inside a checked shard_map.
     """
     return 0.5 * x * lax.erfc(-x * 0.5**0.5)
 
@@ -58,9 +60,6 @@ def patch_tokens(
     Its kernel `patches/kernel` [patch, patch, c, width] is that of a convolution, which
     is the same as a product with patches flattened by row, column and channel. With
     `initial="xavier"` it starts normal by fan-in (LeCun), with biases zero.
-
-    Raises:
-      ValueError: if `patch` does not divide the image; names the network, `owner`.
     """
     b, h, w, c = images.shape
     if h % patch or w % patch:
@@ -91,13 +90,7 @@ def perceptron(
 ) -> Float[Array, "b n d"]:
     """Linear, GELU, dropout, linear and dropout of the last axis; for compact methods.
 
-    Args:
-      x: the last axis is as wide in the output.
-      hidden: width between the two maps, `<name>_hidden` and `<name>_out`.
-      name: start of the submodules' names.
-      initial: of both maps.
-      rate: of both dropouts.
-      train: whether they drop.
+    The maps are the submodules `<name>_hidden` and `<name>_out`.
     """
     width = x.shape[-1]
     first, last = initializers(initial, width), initializers(initial, hidden)
@@ -181,11 +174,12 @@ class TransformerBlock(nn.Module):
         return x + StochasticDepth(self.depth_rate, name="mlp_depth")(y, train=train)
 
 
+@ranged
 class ViT(nn.Module):
     """Vision transformer without its classifier (Dosovitskiy et al. 2021).
 
     Blocks normalise first, positions are learned and added to the tokens, and a last
-    layer normalisation closes the tower. Variables hold `params` only. Training draws
+    layer normalisation closes the tower. Variables are `params` only. Training draws
     random numbers, from the collection `dropout`, if a rate of `drop` is positive; it
     then runs inside `parallel.data_parallel` only.
 
@@ -194,33 +188,25 @@ class ViT(nn.Module):
     Attributes:
       patch: side of a patch in pixels; height and width are multiples of it.
       width: of every token, and of the features.
-      depth: number of blocks.
       heads: of attention; they divide the width.
       mlp_width: hidden units of each block's perceptron; None is 4·width.
       pool: `token` adds a class token and returns it; `mean` has none and returns the
         mean of the patches.
-      compute: type of products and activations. Parameters, softmax, normalisation
-        and the returned features are float32 in any case.
       attention: `projected` has biases and a product after the heads; `plain` neither.
       initial: of the products. The class token starts at zero and positions as
         0.02 N(0, 1) with `xavier`; both as 0.1 N(0, 1), clipped to ±0.1, with
         `uniform`.
       patch_norm: what normalises patches right after their product.
       epsilon: of all layer normalisations.
-      drop: rates of dropout and of stochastic depth.
-
-    Raises:
-      ValueError: if `heads` does not divide `width` or a number is not positive; at the
-        call, if `patch` does not divide the image.
     """
 
-    patch: int
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int | None = None
+    patch: Count
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count | None = None
     pool: Literal["token", "mean"] = "token"
-    compute: Literal["float32", "bfloat16"] = "float32"
+    compute: Compute = "float32"
     attention: Literal["projected", "plain"] = "projected"
     initial: Initial = "xavier"
     patch_norm: Literal["none", "layer"] = "none"
@@ -228,11 +214,6 @@ class ViT(nn.Module):
     drop: DropRates = DropRates()
 
     def __post_init__(self) -> None:
-        for name in ("patch", "width", "depth", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"ViT.{name} must be positive; got {getattr(self, name)}."
-                )
         if self.width % self.heads:
             nearest = self.heads * max(1, round(self.width / self.heads))
             raise ValueError(
@@ -306,6 +287,5 @@ PERFECTLY_BALANCED = {
 }
 """Fields of `ViT` for the encoder of Chen et al. 2022, Perfectly Balanced.
 
-Its rates are `DropRates(0.1, 0.05, 0.05, 0.05)`, in the released code with 0.1 behind
-them for queries.
+Its rates are `DropRates(0.1, 0.05, 0.05, 0.05)`, with `queries=0.1` in the release.
 """

@@ -44,19 +44,27 @@ def loss(rows, columns, labels, classes="labels", **settings):
 
 
 @functools.cache
-def program(**settings):
-    """Compiled values of rows, and gradients of their mean."""
-
-    def mean(rows, columns, labels):
-        value = loss(rows, columns, labels, **settings)
+def compiled(**settings):
+    def mean(rows, columns, labels, temperature):
+        value = loss(rows, columns, labels, temperature=temperature, **settings)
         return value.mean(), value
 
-    def run(rows, columns, labels):
+    def run(rows, columns, labels, temperature):
         both = jax.value_and_grad(mean, argnums=(0, 1), has_aux=True)
-        (_, value), gradients = both(rows, columns, labels)
+        (_, value), gradients = both(rows, columns, labels, temperature)
         return value, *gradients
 
     return jax.jit(run)
+
+
+def program(temperature=0.5, classes="labels", **settings):
+    """Compiled values of rows, and gradients of their mean."""
+
+    def run(rows, columns, labels):
+        labels = np.arange(len(labels)) if classes == "examples" else labels
+        return compiled(**settings)(rows, columns, labels, temperature)
+
+    return run
 
 
 @functools.cache
@@ -186,7 +194,7 @@ def test_values_and_gradients_are_the_released_ones(name, settings, case):
     with jax.enable_x64(True):
         value, *gradients = run(rows, columns, labels)
         close([value.mean(), *gradients], expected, 1e-10)
-    if case == 1:  # the largest
+    if case == 1 and name in ("l_spread", "sup_con_posden"):  # the largest
         arrays = (rows.astype(np.float32), columns.astype(np.float32))
         value, *gradients = run(*arrays, labels.astype(np.int32))
         assert value.dtype == jnp.float32
@@ -256,8 +264,8 @@ def test_other_numbers_of_the_released_code():
 # Pairs of views.
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_the_mean_over_pairs_is_over_all_of_them_unless_one_way(count):
+def test_the_mean_over_pairs_is_over_all_of_them_unless_one_way():
+    count = 3
     views, labels = example_views(count)
     z = views / np.linalg.norm(views, axis=-1, keepdims=True)
     with jax.enable_x64(True):
@@ -318,18 +326,16 @@ def test_orthogonal_classes_have_a_closed_form():
         np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("block", [None, 2])
-def test_without_negatives_nothing_attracts(block):
+def test_without_negatives_nothing_attracts():
     z, other = jnp.asarray(sphere(0, 5, 3)), jnp.asarray(sphere(1, 5, 3))
-    value, *gradients = program(block=block, **SUPCON)(z, other, np.zeros(5, int))
+    value, *gradients = program(block=2, **SUPCON)(z, other, np.zeros(5, int))
     assert (value == 0).all()
     assert all((gradient == 0).all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("block", [None, 2])
-def test_a_class_of_one_example_has_nobody_to_spread_from(block):
+def test_a_class_of_one_example_has_nobody_to_spread_from():
     z, other = jnp.asarray(sphere(0, 5, 3)), jnp.asarray(sphere(1, 5, 3))
-    value, *gradients = program(block=block, **REPEL)(z, other, np.arange(5))
+    value, *gradients = program(block=2, **REPEL)(z, other, np.arange(5))
     np.testing.assert_allclose(value, 0, atol=1e-6)
     for gradient in gradients:
         np.testing.assert_allclose(gradient, 0, atol=1e-6)
@@ -360,7 +366,7 @@ def test_where_classes_are_far_apart_little_is_left_but_not_nothing():
 # Symmetries.
 
 
-@pytest.mark.parametrize("settings", [SUPCON, {}, REPEL, CLIPPED | ALL], ids=str)
+@pytest.mark.parametrize("settings", [SUPCON, {}, CLIPPED | ALL], ids=str)
 def test_members_of_a_class_can_be_exchanged_if_their_views_stay_together(settings):
     rows, columns, labels = sphere(2, 9, 4), sphere(3, 9, 4), np.arange(9) % 3
     order = np.arange(9)
@@ -397,7 +403,7 @@ def test_examples_for_labels_make_it_the_softmax_over_all_other_views():
 
 @pytest.mark.parametrize(
     ("block", "settings"),
-    [(1, {}), (3, {}), (10, {}), (16, {}), (3, CLIPPED | TWICE), (3, REPEL)],
+    [(3, {}), (3, CLIPPED | TWICE)],
     ids=str,
 )
 def test_blocks_give_the_value_and_gradients_of_the_whole(block, settings):
@@ -407,8 +413,7 @@ def test_blocks_give_the_value_and_gradients_of_the_whole(block, settings):
         close(program(block=block, **settings)(*arrays), whole, 1e-12)
 
 
-@pytest.mark.parametrize("block", [None, 3])
-def test_eight_devices_have_the_gradient_of_one(block):
+def test_eight_devices_have_the_gradient_of_one():
     x = jnp.asarray(normal(8, 16, 3, 4), jnp.float32)
     matrix = jnp.asarray(normal(9, 4, 3), jnp.float32)
     labels = jnp.asarray(np.arange(16) % 3, jnp.int32)
@@ -417,7 +422,7 @@ def test_eight_devices_have_the_gradient_of_one(block):
         z = x @ matrix
         pair = functools.partial(
             spread, row_examples=ids, column_examples=gather(ids), row_labels=labels,
-            column_labels=gather(labels), temperature=0.2, logit_clip=3.0, block=block,
+            column_labels=gather(labels), temperature=0.2, logit_clip=3.0, block=3,
         )  # fmt: skip
         return mean(over_view_pairs(z, gather(z), pair, similarity="released"))
 
@@ -443,8 +448,8 @@ def test_blocks_need_little_memory():
     labels = jax.ShapeDtypeStruct((2048,), jnp.int32)
 
     def scratch(block):
-        compiled = program(block=block).lower(z, z, labels).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        program = compiled(block=block).lower(z, z, labels, 0.5).compile()
+        return program.memory_analysis().temp_size_in_bytes
 
     assert scratch(128) < scratch(None) / 8
 
@@ -453,12 +458,15 @@ def test_blocks_need_little_memory():
 
 
 @pytest.mark.parametrize(
-    ("similarity", "settings"),
-    [("cosine", {}), ("dot", CLIPPED | TWICE), ("released", CLIPPED)],
+    ("dtype", "similarity", "settings"),
+    [
+        (jnp.float32, "cosine", {}),
+        (jnp.bfloat16, "dot", CLIPPED | TWICE),
+        (jnp.bfloat16, "released", CLIPPED),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_nothing_overflows(dtype, settings, similarity):
+def test_nothing_overflows(dtype, similarity, settings):
     views = normal(10, 9, 2, 4)
     views[1] = views[0]  # a duplicate of the same class
     views[3] = views[2]  # a duplicate of another class
@@ -474,9 +482,8 @@ def test_nothing_overflows(dtype, settings, similarity):
         assert np.isfinite(np.asarray(gradient, np.float32)).all()
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_blocks_and_single_rows_stay_finite_too(dtype):
-    z = jnp.asarray(sphere(11, 4, 3), dtype).at[1].set(0)
+def test_blocks_and_single_rows_stay_finite_too():
+    z = jnp.asarray(sphere(11, 4, 3), jnp.bfloat16).at[1].set(0)
     for labels in ([0, 0, 1, 2], [0] * 4, range(4)):
         for part in program(block=3, temperature=0.01)(z, z, np.asarray(labels)):
             assert np.isfinite(np.asarray(part, np.float32)).all()
@@ -488,10 +495,9 @@ def test_blocks_and_single_rows_stay_finite_too(dtype):
     ("settings", "message"),
     [
         ({"temperature": 0.0}, "temperature 0.0 must be above 0"),
-        ({"temperature": -1.0}, "temperature -1.0 must be above 0"),
-        ({"attraction": -0.5}, "attraction -0.5 is a weight"),
-        ({"spread": -1.0}, "spread -1.0 is a weight"),
-        ({"positives_in_denominator": -2.0}, "positives_in_denominator -2.0 is a"),
+        ({"attraction": -0.5}, "attraction -0.5 must be at least 0"),
+        ({"spread": -1.0}, "spread -1.0 must be at least 0"),
+        ({"positives_in_denominator": -2.0}, "denominator -2.0 must be at least 0"),
         ({"attraction": 0.0, "spread": 0.0}, "attraction and spread are both 0"),
         ({"block": 0}, "block 0 must be at least 1"),
     ],
@@ -549,6 +555,8 @@ def free_vectors():
     return dict(zip(GEOMETRY, x, strict=True))
 
 
+# What the equations lead to; these themselves are tested above.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_vectors_go_where_the_loss_leads(free_vectors, name):
     z = free_vectors[name]

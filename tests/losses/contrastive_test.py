@@ -56,7 +56,7 @@ def loop(
     return values, row_gradients, column_gradients
 
 
-@functools.partial(jax.jit, static_argnames=("temperature", "positives", "block"))
+@functools.partial(jax.jit, static_argnames=("positives", "block"))
 def loss_and_gradients(
     rows, columns, row_ids, column_ids, row_labels, column_labels,
     temperature=0.1, positives="out", block=None,
@@ -87,7 +87,7 @@ def close(got, expected, tolerance):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
-GRID = [(2, 2, 3, 0.5), (5, 2, 4, 0.1), (4, 3, 2, 0.07), (7, 1, 8, 1.0)]
+GRID = [(5, 2, 4, 0.1), (4, 3, 2, 0.07), (7, 1, 8, 1.0)]
 
 
 @pytest.mark.parametrize("positives", ["out", "in"])
@@ -105,6 +105,8 @@ def test_supcon_is_the_equation_and_its_gradient(n, views, d, temperature, posit
     with jax.enable_x64(True):
         got = loss_and_gradients(*arrays, temperature=temperature, positives=positives)
         close(got, expected, 1e-10)
+    if n != 5:
+        return
     arrays = [
         x.astype(np.float32) if x.dtype == float else x.astype(np.int32) for x in arrays
     ]
@@ -175,8 +177,7 @@ def test_with_one_class_the_loss_is_spread_without_attraction():
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("block", [None, 2])
-@pytest.mark.parametrize("positives", ["out", "in"])
+@pytest.mark.parametrize(("positives", "block"), [("out", None), ("in", 2)])
 def test_rows_without_positives_cost_nothing_and_move_nothing(positives, block):
     z = jnp.asarray(sphere(5, 5, 3), jnp.float32)
     value, gradient = of_all(z, np.arange(5), positives=positives, block=block)
@@ -195,6 +196,7 @@ def test_a_lone_class_still_repels_the_others():
     assert np.abs(columns[2]).max() > 1e-3
 
 
+@functools.partial(jax.jit, static_argnames="views")
 def pairs(z, views, **settings):
     """NT-Xent of vectors in the order example, view."""
     examples = jnp.arange(len(z) // views).repeat(views)
@@ -207,12 +209,17 @@ def pairs(z, views, **settings):
 
 def test_nt_xent_of_two_views_is_that_of_optax():
     z = jnp.asarray(sphere(7, 12, 5), jnp.float32)
-    ours = jax.value_and_grad(lambda x: pairs(unit(x), 2, temperature=0.2).mean())(z)
+
+    def own(x):
+        return pairs(unit(x), 2, temperature=0.2).mean()
+
+    def other(x):
+        return optax.losses.ntxent(x, jnp.arange(6).repeat(2), 0.2)
+
+    ours = jax.jit(jax.value_and_grad(own))(z)
     # optax mixes types freely.
     with jax.numpy_dtype_promotion("standard"):
-        theirs = jax.value_and_grad(
-            lambda x: optax.losses.ntxent(x, jnp.arange(6).repeat(2), 0.2)
-        )(z)
+        theirs = jax.jit(jax.value_and_grad(other))(z)
     close(ours, theirs, 1e-5)
 
 
@@ -251,9 +258,8 @@ def test_ids_decide_who_is_who_not_places():
     np.testing.assert_allclose(shuffled[0], of_all(z, labels)[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("positives", ["out", "in"])
-@pytest.mark.parametrize("block", [1, 3, 5, 10, 16])
-def test_blocks_give_the_value_and_gradients_of_the_whole(block, positives):
+@pytest.mark.parametrize(("positives", "block"), [("out", 1), ("out", 3), ("in", 3)])
+def test_blocks_give_the_value_and_gradients_of_the_whole(positives, block):
     z, labels, ids = sphere(14, 10, 4), classes(14, 10, 1, 4), np.arange(10)
     with jax.enable_x64(True):
         arrays = (z[2:], z, ids[2:], ids, labels[2:], labels)
@@ -279,9 +285,15 @@ def test_rows_in_pieces_give_the_losses_of_the_whole():
     close((value.reshape(-1), rows.reshape(8, 4), columns.sum(0)), whole, 1e-5)
 
 
-@pytest.mark.parametrize("block", [None, 3])
-@pytest.mark.parametrize("positives", ["out", "in"])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("dtype", "positives", "block"),
+    [
+        (jnp.bfloat16, "out", None),
+        (jnp.bfloat16, "in", 3),
+        (jnp.float32, "in", None),
+        (jnp.float32, "out", 3),
+    ],
+)
 def test_nothing_overflows(dtype, positives, block):
     x = sphere(16, 8, 4)
     x[1] = x[0]  # a duplicate of the same class
@@ -305,35 +317,38 @@ def test_nothing_overflows(dtype, positives, block):
     assert np.isfinite(np.asarray(gradient, np.float32)).all()
 
 
-@pytest.mark.parametrize("block", [None, 3])
-@pytest.mark.parametrize("positives", ["out", "in"])
-def test_eight_devices_have_the_gradient_of_one(positives, block):
+def test_eight_devices_have_the_gradient_of_one():
     x = jnp.asarray(np.random.default_rng(17).normal(size=(16, 4)), jnp.float32)
     matrix = jnp.asarray(np.random.default_rng(18).normal(size=(4, 3)), jnp.float32)
     labels = jnp.asarray(classes(17, 16, 1, 3))
 
-    def mean_loss(matrix, x, labels, ids, gather, mean):
+    def mean_losses(matrix, x, labels, ids, gather, mean):
+        """Outside of the logarithm, whose gradient is compared, and inside."""
         z = unit(x @ matrix)
-        return mean(
-            supcon(
-                z, gather(z), row_ids=ids, column_ids=gather(ids), row_labels=labels,
-                column_labels=gather(labels), temperature=0.2, positives=positives,
-                block=block,
-            )
-        )  # fmt: skip
+        everyone = gather(z), gather(ids), gather(labels)
+
+        def loss(positives, block):
+            return mean(
+                supcon(
+                    z, everyone[0], row_ids=ids, column_ids=everyone[1],
+                    row_labels=labels, column_labels=everyone[2], temperature=0.2,
+                    positives=positives, block=block,
+                )
+            )  # fmt: skip
+
+        return loss("out", 3), loss("in", None)
 
     def on_a_share(matrix, x, labels):
         ids = parallel.example_ids(len(x))
-        return jax.value_and_grad(mean_loss)(
+        return jax.value_and_grad(mean_losses, has_aux=True)(
             matrix, x, labels, ids, parallel.gather, parallel.mean
         )
 
     run = parallel.data_parallel(on_a_share, parallel.make_mesh(), axes=(0, 0))
     everywhere = jax.jit(run)(matrix, x, labels)
-    alone = jax.value_and_grad(mean_loss)(
-        matrix, x, labels, jnp.arange(16), lambda y: y, jnp.mean
-    )
-    close(everywhere, alone, 1e-5)
+    run = jax.jit(jax.value_and_grad(mean_losses, has_aux=True), static_argnums=(4, 5))
+    alone = run(matrix, x, labels, jnp.arange(16), lambda y: y, jnp.mean)
+    close(jax.tree.leaves(everywhere), jax.tree.leaves(alone), 1e-5)
 
 
 def temporaries(n: int, d: int, block: int | None) -> int:
@@ -369,5 +384,6 @@ def test_sixteen_thousand_rows_in_blocks_stay_under_one_gibibyte():
 @pytest.mark.parametrize("temperature", [0.0, -0.1])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     z, ids = jnp.ones((2, 2)), jnp.arange(2)
+    who = dict.fromkeys(("row_ids", "column_ids", "row_labels", "column_labels"), ids)
     with pytest.raises(ValueError, match=f"temperature {temperature} must be above 0"):
-        loss_and_gradients(z, z, ids, ids, ids, ids, temperature=temperature)
+        supcon(z, z, **who, temperature=temperature)

@@ -1,5 +1,7 @@
 """Rows against columns: lengths, distances, and sums over columns in any blocks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,12 @@ from hypothesis import strategies as st
 
 from jax_rcl import parallel
 from jax_rcl.losses import pairwise
+
+
+@jax.jit
+def log_sum(logits, present):
+    """Log Σ exp over what is present in each row."""
+    return pairwise.LogSum.empty(logits).add(logits, present).log()
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -30,20 +38,20 @@ def test_unit_of_a_short_vector_is_divided_by_epsilon():
 
 
 def test_the_gradient_of_unit_at_zero_is_one_over_epsilon():
-    jacobian = jax.jacobian(lambda x: pairwise.unit(x, epsilon=1e-3))(jnp.zeros(2))
-    np.testing.assert_allclose(jacobian, 1e3 * np.eye(2), rtol=1e-6)
-    assert np.isfinite(jax.jacobian(pairwise.unit)(jnp.zeros(2))).all()
+    for epsilon in (1e-3, 1e-6):
+        unit = functools.partial(pairwise.unit, epsilon=epsilon)
+        jacobian = jax.jit(jax.jacobian(unit))(jnp.zeros(2))
+        np.testing.assert_allclose(jacobian, np.eye(2) / epsilon, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_everything_is_computed_in_float32_or_wider(dtype):
     x = jnp.asarray(normal(1, 4, 3), dtype)
     for result in (
-        pairwise.widened(x),
+        pairwise.widen(x),
         pairwise.unit(x),
         pairwise.similarities(x, x),
         pairwise.squared_distances(x, x),
-        pairwise.masked_log_sum_exp(x, jnp.ones((4, 3), bool)),
         pairwise.LogSum.empty(x).total,
     ):
         assert result.dtype == jnp.float32
@@ -68,12 +76,17 @@ def test_squared_distances_are_never_negative():
 
 def test_squared_distances_have_the_gradient_of_their_formula():
     rows, columns = jnp.asarray(normal(5, 2, 3)), jnp.asarray(normal(6, 4, 3))
-    got = jax.grad(lambda r: pairwise.squared_distances(r, columns).sum())(rows)
+
+    @jax.jit
+    @jax.grad
+    def slope(r, columns):
+        return pairwise.squared_distances(r, columns).sum()
+
+    got = slope(rows, columns)
     expected = [sum(2 * (r - c) for c in np.asarray(columns)) for r in np.asarray(rows)]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     # Equal rows and columns: no square root, so no 0/0.
-    same = jax.grad(lambda r: pairwise.squared_distances(r, r).sum())(rows)
-    assert np.isfinite(same).all()
+    assert np.isfinite(slope(rows, jnp.concatenate([rows, rows]))).all()
 
 
 def test_view_ids_number_the_views_example_by_example():
@@ -82,7 +95,7 @@ def test_view_ids_number_the_views_example_by_example():
     assert ids.dtype == jnp.int32
 
 
-def test_masked_log_sum_exp_is_the_log_of_the_sum_of_what_is_present():
+def test_a_log_sum_is_that_of_what_is_present():
     logits = normal(7, 5, 6) * np.float32(10)
     present = np.random.default_rng(8).random((5, 6)) < 0.5
     present[:, 0] = True
@@ -90,17 +103,15 @@ def test_masked_log_sum_exp_is_the_log_of_the_sum_of_what_is_present():
         np.log(np.exp(x[p].astype(float)).sum())
         for x, p in zip(logits, present, strict=True)
     ]
-    got = pairwise.masked_log_sum_exp(jnp.asarray(logits), jnp.asarray(present))
+    got = log_sum(jnp.asarray(logits), jnp.asarray(present))
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e4, -1e4])
-def test_masked_log_sum_exp_neither_overflows_nor_vanishes(size):
+def test_a_log_sum_neither_overflows_nor_vanishes(size):
     logits = jnp.full((1, 3), size)
     present = jnp.asarray([[True, True, False]])
-    value, gradient = jax.value_and_grad(
-        lambda x: pairwise.masked_log_sum_exp(x, present)[0]
-    )(logits)
+    value, gradient = jax.value_and_grad(lambda x: log_sum(x, present)[0])(logits)
     np.testing.assert_allclose(value, size + np.log(2), rtol=1e-7)
     np.testing.assert_allclose(gradient, [[0.5, 0.5, 0.0]], rtol=1e-6)
 
@@ -110,7 +121,7 @@ def test_a_row_without_entries_gives_minus_infinity_and_no_gradient():
     present = jnp.asarray([[True, True], [False, False], [True, False]])
 
     def chosen(x):
-        sums = pairwise.masked_log_sum_exp(x, present)
+        sums = log_sum(x, present)
         return jnp.where(present.any(1), sums, 0).sum(), sums
 
     (_, sums), gradient = jax.value_and_grad(chosen, has_aux=True)(logits)
@@ -136,7 +147,7 @@ def potential(rows, columns, block):
     return pairwise.fold_columns(fold, initial, columns, block=block)
 
 
-@pytest.mark.parametrize("block", [1, 3, 5, 7, 8, None])
+@pytest.mark.parametrize("block", [1, 3, 7, None])
 def test_a_fold_over_blocks_is_the_sum_over_all_columns(block):
     rows, columns = normal(9, 2, 3), normal(10, 7, 3)
     square = ((rows[:, None].astype(float) - columns[None]) ** 2).sum(-1)
@@ -156,6 +167,11 @@ def test_a_fold_over_blocks_is_the_sum_over_all_columns(block):
     np.testing.assert_allclose(gradients[1], -slope.sum(0), rtol=1e-4, atol=1e-6)
 
 
+@jax.jit
+def halves(logits, first, second):
+    return pairwise.LogSum.empty(logits).add(logits, first).add(logits, second).log()
+
+
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     logits=st.lists(st.floats(-80, 80, width=32), min_size=6, max_size=6),
@@ -164,16 +180,17 @@ def test_a_fold_over_blocks_is_the_sum_over_all_columns(block):
 )
 def test_a_running_sum_does_not_depend_on_where_it_is_cut(logits, present, cut):
     x, mask = jnp.asarray([logits]), jnp.asarray([present])
-    whole = pairwise.masked_log_sum_exp(x, mask)
+    whole = log_sum(x, mask)
     # Masks instead of slices: one shape, one compilation.
     first = mask & (jnp.arange(6) < cut)[None, :]
-    sums = pairwise.LogSum.empty(x).add(x, first).add(x, mask & ~first)
-    np.testing.assert_allclose(sums.log(), whole, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        halves(x, first, mask & ~first), whole, rtol=1e-6, atol=1e-6
+    )
 
 
 def test_a_block_without_columns_is_refused():
     x = jnp.ones((2, 2))
-    with pytest.raises(ValueError, match="block 0 must be at least 1 column"):
+    with pytest.raises(ValueError, match="block 0 must be at least 1, or None for all"):
         potential(x, x, 0)
 
 

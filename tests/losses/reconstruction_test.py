@@ -21,7 +21,7 @@ def test_it_is_the_mean_over_pixels_and_channels_and_its_gradient():
         value = pixel_mse(outputs, targets)
         return value.sum(), value
 
-    run = jax.value_and_grad(total, has_aux=True)
+    run = jax.jit(jax.value_and_grad(total, has_aux=True))
     with jax.enable_x64(True):
         (_, value), gradient = run(jnp.asarray(OUTPUTS), jnp.asarray(TARGETS))
         np.testing.assert_allclose(value, values, rtol=1e-10)

@@ -114,5 +114,7 @@ def test_a_rate_is_below_one(rate):
 
 
 def test_examples_do_not_share_what_they_draw():
-    with pytest.raises(ValueError, match=r"shared \(0, 2\) must hold axes from 1 on"):
+    with pytest.raises(
+        ValueError, match=r"shared \(0, 2\) must be at least 1, as every"
+    ):
         Dropout(0.3, shared=(0, 2))

@@ -29,11 +29,6 @@ def shapes(network, x):
     return jax.eval_shape(functools.partial(init, network), x)
 
 
-def count(network, *shape):
-    leaves = jax.tree.leaves(shapes(network, jnp.zeros(shape))["params"])
-    return sum(int(np.prod(leaf.shape)) for leaf in leaves)
-
-
 @pytest.fixture
 def x():
     return jnp.asarray(np.random.RandomState(0).randn(3, 64), jnp.float32)
@@ -96,18 +91,13 @@ def test_the_last_layer_may_have_no_bias(x):
     assert set(params["out"]) == {"kernel"}
 
 
-@pytest.mark.parametrize("widths", [(), (0, 5)])
-def test_an_mlp_without_widths_is_an_error(widths):
-    with pytest.raises(ValueError, match="must be positive and at least one"):
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [((), "must have at least one entry"), ((0, 5), r"\(0, 5\) must be at least 1")],
+)
+def test_an_mlp_without_widths_is_an_error(widths, message):
+    with pytest.raises(ValueError, match=message):
         Mlp(widths)
-
-
-def test_sizes_of_decoupled_uniformity():
-    small = ResNet(depth=18, stem="small", stem_padding=2)
-    large = ResNet(depth=50)
-    assert count(Headed(small, Linear(2048)), 1, 32, 32, 3) == 12_219_456
-    assert count(Headed(large, Linear(2048)), 1, 32, 32, 3) == 27_704_384
-    assert count(Mlp((2048, 256), first="relu"), 1, 2048) == 4_720_896
 
 
 def test_headed_is_the_head_of_the_encoder():
@@ -149,7 +139,7 @@ def test_normalized_keeps_the_names_of_statistics():
     [
         ((0.5,), (0.5, 0.5), "one number per channel"),
         ((), (), "one number per channel"),
-        ((0.5,), (0.0,), "must be positive"),
+        ((0.5,), (0.0,), "must be above 0"),
     ],
 )
 def test_statistics_that_cannot_be_are_an_error(mean, std, message):
@@ -168,15 +158,8 @@ STATISTICS = Mlp((3, 3), norm="sync")
 IMAGES = jnp.asarray(np.random.RandomState(0).rand(2, 8, 8, 3), jnp.float32)
 
 
-@pytest.mark.parametrize(
-    "encoders",
-    [
-        (ENCODER, Headed(ENCODER, STATISTICS)),
-        (NORMALIZED, Headed(NORMALIZED, STATISTICS)),
-    ],
-    ids=["plain", "normalized"],
-)
-def test_concatenated_encoders_are_those_of_runs_of_their_own(encoders):
+def test_concatenated_encoders_are_those_of_runs_of_their_own():
+    encoders = NORMALIZED, Headed(NORMALIZED, STATISTICS)
     draws = np.random.RandomState(0)
 
     def variables_of(encoder):

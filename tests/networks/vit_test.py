@@ -54,10 +54,13 @@ def tiny():
     ("network", "published"),
     [
         (ViT(patch=16, width=768, depth=12, heads=12), 85_798_656),
-        (ViT(patch=32, width=768, depth=12, heads=12), 87_455_232),
-        (ViT(patch=16, width=1024, depth=24, heads=16), 303_301_632),
+        pytest.param(
+            ViT(patch=16, width=1024, depth=24, heads=16),
+            303_301_632,
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["B/16", "B/32", "L/16"],
+    ids=["B/16", "L/16"],
 )
 def test_sizes_are_those_of_the_paper_without_head(network, published):
     init = functools.partial(network.init, train=False)
@@ -326,8 +329,6 @@ def test_a_patch_that_does_not_divide_the_image_is_an_error():
 def test_heads_divide_the_width():
     with pytest.raises(ValueError, match=r"width 64 must be .*heads 7.*Try width 63"):
         ViT(patch=4, width=64, depth=1, heads=7)
-    with pytest.raises(ValueError, match="depth must be positive; got 0"):
-        ViT(patch=4, width=64, depth=0, heads=8)
 
 
 def test_gelu_is_that_of_jax_with_its_derivative():
@@ -336,7 +337,10 @@ def test_gelu_is_that_of_jax_with_its_derivative():
     def theirs(x):
         return jax.nn.gelu(x, approximate=False)
 
-    np.testing.assert_allclose(gelu(x), theirs(x), rtol=1e-6, atol=1e-7)
-    own = jax.vmap(jax.grad(gelu))(x)
-    np.testing.assert_allclose(own, jax.vmap(jax.grad(theirs))(x), rtol=1e-5, atol=1e-6)
+    own, expected = (
+        jax.jit(jax.vmap(jax.value_and_grad(function)))(x)
+        for function in (gelu, theirs)
+    )
+    np.testing.assert_allclose(own[0], expected[0], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(own[1], expected[1], rtol=1e-5, atol=1e-6)
     assert gelu(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16

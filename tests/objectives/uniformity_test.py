@@ -38,6 +38,16 @@ class Squares:
 
 
 @dataclasses.dataclass(frozen=True)
+class AllAlike:
+    """The same number for all pairs: a kernel of rank 1."""
+
+    entry: float
+
+    def __call__(self, priors):
+        return jnp.full((len(priors), len(priors)), self.entry)
+
+
+@dataclasses.dataclass(frozen=True)
 class OneWay:
     """A product that is not symmetric."""
 
@@ -221,17 +231,25 @@ def test_what_is_not_symmetric_or_has_another_shape_is_refused():
         objective(kernel=ByDistance()).check({"prior": prior})
 
 
-def test_a_ridge_that_float32_cannot_resolve_is_refused_with_one_that_it_can():
+@pytest.mark.parametrize("entry", [1.0, 40.0])
+def test_a_ridge_that_float32_cannot_resolve_is_refused_with_one_that_it_can(entry):
     prior = {"prior": np.ones((300, 2), np.float32)}
-    with pytest.raises(ValueError, match=r"ridge 1e-09 is too small .* Try (\S+)") as e:
-        objective(kernel=Cosine(), ridge=1e-9).check(prior)
+    least = uniformity.least_ridge(300, entry)
+
+    def check(ridge):
+        objective(kernel=AllAlike(entry), ridge=ridge).check(prior)
+
+    check(1.01 * least)
+    with pytest.raises(ValueError, match=r"ridge \S+ is too small .* Try (\S+)") as e:
+        check(0.99 * least)
     better = re.search(r"Try (\S+) or", str(e.value))
     assert better is not None
-    objective(kernel=Cosine(), ridge=float(better[1])).check(prior)
+    assert least <= float(better[1]) < 1.3 * least
+    check(float(better[1]))
 
 
 def test_a_width_must_be_given_and_positive():
     with pytest.raises(ConfigError, match="sigma"):
         build(node(Rbf))
-    with pytest.raises(ValueError, match=r"sigma 0\.0 must be positive"):
+    with pytest.raises(ValueError, match=r"Rbf.sigma 0\.0 must be above 0"):
         Rbf(0.0)

@@ -229,7 +229,7 @@ def test_images_without_a_mask_are_an_error():
         ({"learning_rate": 0.0}, r"DeepDecoder.learning_rate must be positive"),
         ({"batch_size": 0}, r"DeepDecoder.batch_size must be positive"),
         ({"noise": -1.0}, r"DeepDecoder.noise -1.0 must be at least 0"),
-        ({"width": 0}, r"width must be positive"),
+        ({"width": 0}, r"width 0 must be at least 1"),
         ({"doublings": -1}, r"doublings -1 must be at least 0"),
     ],
 )
