@@ -29,7 +29,11 @@ class Masking(Leveled, Protocol):
         ...
 
 
-def placed(
+prepare_images = jax.jit(prepare, static_argnums=0)
+"""`augment.compose.prepare`, compiled: images [n, h, w, c] in [0, 1]."""
+
+
+def place(
     preprocess: Operation | None, images: Num[np.ndarray, "n h w c"], first: int
 ) -> Placed:
     """A batch of a source, prepared on all devices.
@@ -48,9 +52,7 @@ def placed(
     return given | {"image": _prepared(preprocess, mesh, given["image"])}
 
 
-def distorted(
-    distortion: Operation, seed: int, batch: Placed
-) -> Float[Array, "n h w c"]:
+def distort(distortion: Operation, seed: int, batch: Placed) -> Float[Array, "n h w c"]:
     """Each image distorted by itself, a function of the seed and its place alone.
 
     Hence not of the batch size, nor of the number of devices.
@@ -76,14 +78,14 @@ def at_level(
     return _at_level(distortion, parallel.make_mesh(), words, level, batch)
 
 
-def with_visible(
+def mask_at_level(
     distortion: Masking,
     words: UInt32[np.ndarray, " s"],
     level: Float32[np.ndarray, " p"],
     batch: Placed,
 ) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"]]:
     """What `at_level` gives for a mask, and where each image is still visible."""
-    return _with_visible(distortion, parallel.make_mesh(), words, level, batch)
+    return _mask_at_level(distortion, parallel.make_mesh(), words, level, batch)
 
 
 def first_of(
@@ -135,7 +137,7 @@ def _at_level(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _with_visible(
+def _mask_at_level(
     distortion: Masking,
     mesh: Mesh,
     words: UInt32[Array, " s"],
