@@ -30,7 +30,7 @@ def fields_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
     # A linen module's `parent` and `name` belong to flax, not to the config.
     hidden = {"parent", "name"} if hasattr(cls, "scope") or _is_linen(cls) else set()
     # Fields of a keyword-only parent come first in `fields`, last in the constructor.
-    fields = sorted(dataclasses.fields(cls), key=lambda field: field.kw_only)
+    fields = sorted(dataclasses.fields(cls), key=lambda f: bool(f.kw_only))
     return {f.name: f for f in fields if f.init and f.name not in hidden}
 
 

@@ -2,7 +2,7 @@
 
 z_i are unit vectors, c(i) the class and s(i) the subclass of image i, μ_c and μ_s the
 means of all embeddings of a class and of a subclass. Everything is float64 numpy, and
-finite where classes have collapsed. A number that is not defined is left out.
+finite where classes have collapsed. A number that is not defined is omitted.
 """
 
 import dataclasses

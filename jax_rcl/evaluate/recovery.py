@@ -215,10 +215,10 @@ def inferred_groups(
       source: records of `image` and `label`.
       clusters: how many groups each class is split into, by label; 0 only for classes
         without images.
-      layer: as for `features`, and so are the last two.
+      layer: as for `features`.
       clustering: how clusters are found.
-      preprocess: before encoding.
-      batch_size: of the encoder.
+      preprocess: as for `features`.
+      batch_size: as for `features`.
 
     Returns:
       The group of each record, in the source's order: those of class 0 first, from 0

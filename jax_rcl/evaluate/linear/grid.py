@@ -214,7 +214,7 @@ class LinearGrid:
         best = int(np.where(finite, means, -1.0).argmax())
         candidate, converged = candidates[best], bool(found.converged[-1, best])
         warn_at_edge(name, candidates, means, best)
-        done = found.converged.all(axis=0)
+        done = np.asarray(found.converged.all(axis=0))
         warn_if_slow(name, candidates, done, best=candidate, final=converged)
         return LinearClassifier(
             *(found.weights[-1, best], found.bias[-1, best]),

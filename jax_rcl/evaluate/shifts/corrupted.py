@@ -103,7 +103,7 @@ class Corrupted:
 
     @property
     def protocol(self) -> str:
-        """What is shown, in a few words."""
+        """The corruptions and images, in a few words."""
         rounded = " rounded to 8 bits" if self.stored == "8 bits" else ""
         return (
             f"{describe_counts(self.names, self.severities)} computed on "
@@ -114,12 +114,7 @@ class Corrupted:
         """Does nothing: the source has checked itself."""
 
     def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
-        """All images in all cells.
-
-        Args:
-          preprocess: what is done to clean images before they are corrupted.
-          batch_size: images in a batch; the last one is filled up.
-        """
+        """All images in all cells, prepared before they are corrupted."""
         mesh = parallel.make_mesh()
         for step, (rows, mask) in enumerate(
             stream.eval_batches(self.source, batch_size)

@@ -111,7 +111,7 @@ class CorruptedFolders:
 
     @property
     def protocol(self) -> str:
-        """What is shown, in a few words."""
+        """The corruptions and images, in a few words."""
         prepared = f"by {self.preprocess}" if self.preprocess else "no further"
         return (
             f"{describe_counts(self.names, self.severities)} of {self.folder} at "
@@ -154,12 +154,7 @@ class CorruptedFolders:
             )
 
     def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
-        """All images of all cells.
-
-        Args:
-          preprocess: of clean images; not used for these.
-          batch_size: images in a batch; the last one is filled up.
-        """
+        """All images of all cells; `preprocess` is for clean images and not used."""
         del preprocess
         for cell, source in zip(self.cells, self.sources, strict=True):
             for rows, mask in stream.eval_batches(source, batch_size):

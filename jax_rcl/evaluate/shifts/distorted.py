@@ -1,4 +1,4 @@
-"""Test images on the devices: prepared there, distorted there, and left there."""
+"""Test images that are prepared and distorted on the devices, and stay there."""
 
 import functools
 from typing import Protocol, runtime_checkable
@@ -38,13 +38,8 @@ def place(
 ) -> Placed:
     """A batch of a source, prepared on all devices.
 
-    Args:
-      preprocess: a deterministic operation on each image, or None.
-      images: uint8, or floats in [0, 1].
-      first: the place of the first of them in the source.
-
-    Returns:
-      At least n rows, a multiple of the number of devices.
+    `first` is the place of the first image in the source. The rows are at least n, a
+    multiple of the number of devices.
     """
     mesh = parallel.make_mesh()
     places = np.arange(first, first + len(images), dtype=np.int32)
