@@ -53,8 +53,11 @@ def node(cls: type, *args: Any, **fields: Any) -> Node:
         field without default that is not given.
     """
     known = fields_of(cls)
-    if len(args) > len(known):
-        raise ConfigError(f"{cls.__name__} has {len(known)} fields; got {len(args)}.")
+    places = sum(not field.kw_only for field in known.values())
+    if len(args) > places:
+        raise ConfigError(
+            f"{cls.__name__} has {places} fields that need no name; got {len(args)}."
+        )
     fields = dict(zip(known, args, strict=False)) | fields
     for name in fields:
         if name not in known:

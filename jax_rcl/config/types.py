@@ -24,14 +24,14 @@ class ConfigError(ValueError):
 
 
 def fields_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """Fields that a config may set, by name."""
+    """Fields that a config may set, by name, in the order of the constructor."""
     if not dataclasses.is_dataclass(cls):
         raise ConfigError(f"{cls!r} is no dataclass, so a config cannot describe it.")
     # A linen module's `parent` and `name` belong to flax, not to the config.
     hidden = {"parent", "name"} if hasattr(cls, "scope") or _is_linen(cls) else set()
-    return {
-        f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in hidden
-    }
+    # Fields of a keyword-only parent come first in `fields`, last in the constructor.
+    fields = sorted(dataclasses.fields(cls), key=lambda f: bool(f.kw_only))
+    return {f.name: f for f in fields if f.init and f.name not in hidden}
 
 
 def _is_linen(cls: type) -> bool:

@@ -1,4 +1,4 @@
-"""Embeddings of the names of classes, by CLIP's text tower."""
+"""Embeddings of the names of classes by CLIP's text tower."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int32
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
 from jax_rcl.data.published.imagenet import IMAGENET_100, IMAGENET_100_NAMES
-from jax_rcl.evaluate.zero_shot import ClassEmbeddings
+from jax_rcl.evaluate.zero_shot import ClassEmbeddings, unit_rows
 from jax_rcl.networks.clip_block import Activation
 from jax_rcl.networks.clip_text import ClipText
 from jax_rcl.weights import clip, clip_files
@@ -37,7 +37,7 @@ TEXTS = 256
 """Texts in a call of the text tower."""
 
 KNOWN: dict[str, str] = dict(zip(IMAGENET_100, IMAGENET_100_NAMES, strict=True))
-"""What classes are called that sources know by a WordNet id."""
+"""Names of classes that sources know by a WordNet id."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class FromText:
             )
 
     def __str__(self) -> str:
-        """What it is made of, in a few words."""
+        """The file and its templates, in a few words."""
         first, more = self.templates[0], len(self.templates) - 1
         others = f" and {more} more templates" if more else ""
         return f"{self.file} for {first!r}{others}"
@@ -213,8 +213,8 @@ def _tokenizer() -> Any:
     except ImportError as error:
         raise ImportError(
             "tokens of text need CLIP's vocabulary: pip install 'jax_rcl[zeroshot]'; "
-            "or make a file of class embeddings where that is installed, by python -m "
-            "jax-rcl prepare class_embeddings, and use FromFile."
+            "or make a file of class embeddings where that is installed, by `jax-rcl "
+            "prepare class_embeddings`, and use FromFile."
         ) from error
     return library.Tokenizer()
 
@@ -228,10 +228,10 @@ def _embedded(
     checksum: Checksum,
 ) -> Float32[np.ndarray, "k d"]:
     """Unit means of the unit vectors of each `templates` texts, read-only."""
-    vectors = _unit(
+    vectors = unit_rows(
         text_features(file, texts, activation=activation, checksum=checksum)
     )
-    means = _unit(vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1))
+    means = unit_rows(vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1))
     means.flags.writeable = False
     return means
 
@@ -243,16 +243,9 @@ def text_features(
     activation: Activation = "quick gelu",
     checksum: Checksum = "known",
 ) -> Float32[np.ndarray, "n d"]:
-    """What CLIP's text tower makes of texts; not normalised.
+    """Features of one or more texts by CLIP's text tower; not normalised.
 
-    Args:
-      file: as for `FromText`.
-      texts: one or more.
-      activation: as for `FromText`.
-      checksum: as for `FromText`.
-
-    Raises:
-      ImportError, FileNotFoundError, ValueError: as `FromText` does.
+    The other arguments and the errors are those of `FromText`.
     """
     state = clip_files.read(Path(file).expanduser(), checksum)
     fields = clip.architecture(state).text
@@ -266,24 +259,26 @@ def text_features(
         )
     tower = ClipText(**fields, activation=activation)
     ids = tokens(texts, context=tower.context)
-    # What follows the end has no influence, so that nobody needs to compute it.
+    # What follows the end has no influence and need not be computed.
     ids = ids[:, : int(ids.argmax(axis=1).max()) + 1]
     shapes = jax.eval_shape(
         functools.partial(tower.init, train=False), jax.random.key(0), ids[:1]
     )
     variables = clip.to_variables(state, {"text": shapes})["text"]
     variables = jax.tree.map(jnp.asarray, variables)
-    apply = jax.jit(functools.partial(tower.apply, train=False))
     size = min(TEXTS, len(ids))
-    found = []
+    features = []
     for first in range(0, len(ids), size):
         rows = ids[first : first + size]
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
-        found.append(np.asarray(apply(variables, jnp.asarray(filled)))[: len(rows)])
-    return np.concatenate(found)
+        features.append(
+            np.asarray(_apply(tower, variables, jnp.asarray(filled)))[: len(rows)]
+        )
+    return np.concatenate(features)
 
 
-def _unit(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    """Rows of length 1; one of zeros stays as it is."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(
+    tower: ClipText, variables: Any, ids: Int32[jax.Array, "n t"]
+) -> Float32[jax.Array, "n d"]:
+    return tower.apply(variables, ids, train=False)  # pyright: ignore[reportReturnType]

@@ -1,17 +1,21 @@
 """What evaluators under shifts and distortions ask of a classifier, and of a restorer.
 
-A classifier is `HeadAccuracy`, `LinearProbe` or anything else of this form: it has test
-images, and scores for what a layer of the encoder gives.
+A classifier is `HeadAccuracy`, `LinearProbe`, `CrossValidated`, `ZeroShot` or anything
+else with test images and scores for a layer of the encoder.
 """
 
-from typing import Literal, Protocol, runtime_checkable
+import dataclasses
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 
+from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.features import features
+from jax_rcl.evaluate.features import LayerEvaluator, features
+from jax_rcl.evaluate.findings import confusion, embedding
+from jax_rcl.ranges import AtLeast, Within
 
 
 @runtime_checkable
@@ -48,16 +52,17 @@ class Classifier(Protocol):
     def scores(
         self, encode: Encode, source: Source
     ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
-        """Scores and labels of a source whose images are treated as the test images.
+        """A score for every class of every image of a source, and the labels.
 
-        That is prepared and, where the classifier has a distortion, distorted.
+        The images are prepared and distorted as those of the test set, and their
+        classes are the same.
         """
         ...
 
     def scored(
-        self, encode: Encode, given: Float[np.ndarray, "n f"]
+        self, encode: Encode, values: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
-        """A score for every class that belongs to what `layer` gave for images."""
+        """A score for every class, of what `layer` gave for each image."""
         ...
 
 
@@ -85,18 +90,70 @@ class Restorer(Protocol):
         ...
 
 
+Draws = Annotated[int, Within(0, 2**31, open="high", hint="as it is a seed")]
+"""The seed of a distortion; it makes two seeds of 32 bits, see `seed_of`."""
+
+Mapped = Annotated[int, AtLeast(0, "where 0 shows none")]
+"""Images on a map of test features, at most; two thousand take 20 seconds."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistortableClassifier(LayerEvaluator):
+    """What classifiers have in common whose images may be distorted.
+
+    Training and test images are distorted, each once; they draw differently. Numbers
+    then come with those of the same classifier on the clean test images, `clean/…`.
+
+    Attributes:
+      distortion: what is done to each image after `preprocess`, or None.
+      draws: the seed of the distortion.
+    """
+
+    distortion: Operation | None = None
+    draws: Draws = 0
+
+    @property
+    def distortion_protocol(self) -> str:
+        """What the protocol says of the distortion; nothing without one."""
+        if self.distortion is None:
+            return ""
+        return (
+            f", all images distorted by {self.distortion}, draws {self.draws}, but for "
+            f"clean/…"
+        )
+
+    def features(
+        self,
+        encode: Encode,
+        source: Source,
+        *,
+        layer: str | None = None,
+        part: Literal["train", "test"] = "test",
+    ) -> tuple[Float32[np.ndarray, "m f"], Int32[np.ndarray, " m"]]:
+        """A layer for every image, distorted as those of a part are, and the labels."""
+        return features(
+            encode,
+            source,
+            layer=layer or self.layer,
+            preprocess=self.preprocess,
+            batch_size=self.batch_size,
+            distortion=self.distortion,
+            seed=seed_of(part, self.draws),
+        )
+
+
 def undistorted(
     classifier: Classifier, encode: Encode, source: Source
 ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
     """Scores for every image as it is, only prepared, and the labels."""
-    given, labels = features(
+    values, labels = features(
         encode,
         source,
         layer=classifier.layer,
         preprocess=classifier.preprocess,
         batch_size=classifier.batch_size,
     )
-    return classifier.scored(encode, given), labels
+    return classifier.scored(encode, values), labels
 
 
 def accuracies(
@@ -117,19 +174,33 @@ def accuracies(
     return numbers | {f"clean/{name}": value for name, value in clean.items()}
 
 
-def check_draws(name: str, draws: int) -> None:
-    """Raises ValueError unless the setting `name` can be the seed of two draws."""
-    if not 0 <= draws < 2**31:
-        raise ValueError(f"{name} {draws} must lie in [0, 2^31); it is a seed.")
-
-
 def seed_of(part: Literal["train", "test"], draws: int) -> int:
-    """The seed that images of a part are distorted by, another one for each part."""
+    """The seed by which images of a part are distorted, a different one for each."""
     return 2 * draws + (part == "test")
 
 
-def told(distortion: Operation | None, draws: int) -> str:
-    """What a protocol says of the distortion of its images; nothing of none."""
-    if distortion is None:
-        return ""
-    return f", all images distorted by {distortion}, draws {draws}, but for clean/…"
+def show(
+    classifier: Classifier,
+    encode: Encode,
+    features: Float[np.ndarray, "n f"] | None = None,
+    *,
+    mapped: int = 0,
+    seed: int = 0,
+) -> dict[str, Finding]:
+    """Which classes are taken for which, and a map of the test features.
+
+    Args:
+      classifier: whose test images are shown.
+      encode: what it reads.
+      features: of the test images; None for no map.
+      mapped: images on the map, at most; 0 for no map.
+      seed: of the map.
+    """
+    scores, labels = classifier.scores(encode, classifier.test)
+    names = classifier.test.class_names
+    found: dict[str, Finding] = {
+        "confusion": confusion(labels, scores.argmax(axis=1), names)
+    }
+    if features is not None and mapped:
+        found["embedding"] = embedding(features, labels, names, seed=seed, most=mapped)
+    return found

@@ -1,4 +1,4 @@
-"""What changes when embeddings are exchanged within classes, and what does not."""
+"""Exchanges embeddings within classes, and measures what that changes."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Float32, Int32, Int64, Integer
 
 from jax_rcl.augment import compose
 from jax_rcl.core import Encode, Operation, Source
-from jax_rcl.evaluate.reconstructions import raw_images, reconstructed
+from jax_rcl.evaluate.reconstructions import raw_images, reconstruct
 
 
 @runtime_checkable
@@ -28,7 +28,7 @@ class Term(Protocol):
         ...
 
 
-def within_classes(
+def permute_within_classes(
     labels: Integer[np.ndarray, " n"], *, seed: int
 ) -> Int64[np.ndarray, " n"]:
     """A permutation that keeps classes: one random cycle through each.
@@ -36,11 +36,11 @@ def within_classes(
     Row i goes to another of its class, except the only one of a class.
     """
     random = np.random.default_rng(seed)
-    moved = np.arange(len(labels))
+    permutation = np.arange(len(labels))
     for label in np.unique(labels):
         rows = random.permutation(np.flatnonzero(labels == label))
-        moved[rows] = np.roll(rows, 1)
-    return moved
+        permutation[rows] = np.roll(rows, 1)
+    return permutation
 
 
 def term_gap(
@@ -50,7 +50,7 @@ def term_gap(
     labels: Integer[np.ndarray, " n"],
     moved: Int64[np.ndarray, " n"],
 ) -> float:
-    """Mean of a term with pairs of embeddings moved, less that with them in place."""
+    """Mean of a term with pairs of embeddings permuted, less that without."""
     apply = jax.jit(term)
 
     def loss(rows: np.ndarray) -> float:
@@ -67,22 +67,22 @@ def reconstruction_gap(
     batches: Iterable[tuple[Float32[np.ndarray, "b h w c"], Int64[np.ndarray, " r"]]],
     moved: Int64[np.ndarray, " n"],
 ) -> float:
-    """Mean squared error of pixels decoded from moved images, less that of their own.
+    """Mean squared error to images decoded from permuted ones, less that to their own.
 
     Args:
       encode: gives decoded images under the name `layer`.
-      layer: see `reconstructions.reconstructed`.
+      layer: see `reconstructions.reconstruct`.
       batches: of `reconstructions.batches_of`, n images in all.
       moved: which image each is decoded from.
     """
     pairs = [
-        [x[: len(rows)] for x in reconstructed(encode, images, layer)]
+        [x[: len(rows)] for x in reconstruct(encode, images, layer)]
         for images, rows in batches
     ]
-    given, made = (
+    images, made = (
         np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True)
     )
-    return float(((made[moved] - given) ** 2).mean() - ((made - given) ** 2).mean())
+    return float(((made[moved] - images) ** 2).mean() - ((made - images) ** 2).mean())
 
 
 def two_views(

@@ -1,7 +1,6 @@
-"""Features of a whole source: encoded once, shared by all who ask for the same."""
+"""Features of a whole source, encoded once and shared by all who ask for the same."""
 
 import dataclasses
-import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
@@ -11,16 +10,56 @@ import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
 from jax_rcl import parallel
-from jax_rcl.augment import compose
-from jax_rcl.core import Encode, Operation, Source
+from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.data import stream
-from jax_rcl.evaluate.shifts.distorted import distorted, placed
+from jax_rcl.evaluate.shifts.distorted import distort, place, prepare_images
+from jax_rcl.evaluate.when import AtEnd
+from jax_rcl.ranges import Count, ranged
 
 _REMEMBERED: weakref.WeakKeyDictionary[Encode, dict[Hashable, Any]] = (
     weakref.WeakKeyDictionary()
 )
 
 _ANSWERS = {"label": np.int32, "targets": np.float32}  # what evaluators compare with
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+@ranged  # also the fields of subclasses
+class LayerEvaluator:
+    """What evaluators that read one layer of the encoder have in common.
+
+    Attributes:
+      layer: the name of what is read among what the objective's `encode` gives.
+      preprocess: deterministic operation on each image, such as a resize and a central
+        crop; None if the source has the size that the encoder was trained on.
+      batch_size: images per call of the encoder; a matter of memory and speed only.
+      when: when it is measured.
+    """
+
+    layer: str = "features"
+    preprocess: Operation | None = None
+    batch_size: Count = 256
+    when: When = dataclasses.field(default=AtEnd())
+
+    def __post_init__(self) -> None:
+        """Checks the ranges, as `ranged` adds; subclasses may check more."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the layers that it reads."""
+        return frozenset({self.layer})
+
+    def features(
+        self, encode: Encode, source: Source
+    ) -> tuple[Float32[np.ndarray, "m f"], Int32[np.ndarray, " m"]]:
+        """What the layer gives for every image of a source, and the labels."""
+        return features(
+            encode,
+            source,
+            layer=self.layer,
+            preprocess=self.preprocess,
+            batch_size=self.batch_size,
+        )
 
 
 def once(encode: Encode, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -57,11 +96,9 @@ def features(
     Args:
       encode: images [n, h, w, c] in [0, 1] to named features [n, f].
       source: records of `image` and `label`.
-      layer: which of the named features.
-      preprocess: a deterministic operation on each image, such as a resize and a
-        central crop; None if the source has the size that the encoder was trained on.
-      batch_size: images per call of `encode`; a matter of memory and speed only. With
-        a distortion it is rounded up to a multiple of the number of devices.
+      layer: see `LayerEvaluator`, also for the next two.
+      preprocess: before `distortion`.
+      batch_size: with a distortion, rounded up to a multiple of the number of devices.
       distortion: what is done to each image then, on the devices; None for nothing.
         Every image draws for itself and once, a function of `seed` and of its place in
         the source alone.
@@ -78,11 +115,7 @@ def features(
     drawn = None if distortion is None else (distortion, seed)
     ask = _Question(source, layer, "label", preprocess, batch_size, drawn)
     values, labels = _remembered(encode, ask)
-    if labels.min() < 0 or labels.max() >= len(source.class_names):
-        raise ValueError(
-            f"{source} has labels from {labels.min()} to {labels.max()}, but names "
-            f"{len(source.class_names)} classes; labels count its names from 0."
-        )
+    check_labels(labels, source)
     return values, labels
 
 
@@ -96,22 +129,12 @@ def features_and_targets(
 ) -> tuple[Float32[np.ndarray, "m f"], Float32[np.ndarray, "m t"]]:
     """Features and targets of every image of a source, as `features` gives labels.
 
-    Targets answer several questions of yes and no about each image: 1, 0, or NaN where
-    the answer is missing.
-
-    Args:
-      encode: images [n, h, w, c] in [0, 1] to named features [n, f].
-      source: records of `image` and `targets`.
-      layer: which of the named features.
-      preprocess: a deterministic operation on each image, or None.
-      batch_size: images per call of `encode`.
-
-    Returns:
-      Features and targets, read-only, since others share them.
+    Targets answer several yes-or-no questions about each image: 1, 0, or NaN where the
+    answer is missing. The source holds records of `image` and `targets`.
 
     Raises:
-      ValueError: as `features`, with targets in the place of labels; or if a target is
-        something else than 0, 1 and NaN.
+      ValueError: as `features`, with targets instead of labels; or if a target is not
+        0, 1 or NaN.
     """
     ask = _Question(source, layer, "targets", preprocess, batch_size)
     values, targets = _remembered(encode, ask)
@@ -122,6 +145,15 @@ def features_and_targets(
             f"where it is missing, NaN. Let the source say what other values mean."
         )
     return values, targets
+
+
+def check_labels(labels: Int32[np.ndarray, " m"], source: Source) -> None:
+    """Raises ValueError unless each label is one that the source names."""
+    if labels.min() < 0 or labels.max() >= len(source.class_names):
+        raise ValueError(
+            f"{source} has labels from {labels.min()} to {labels.max()}, but names "
+            f"{len(source.class_names)} classes; labels count its names from 0."
+        )
 
 
 def shared_classes(train: Source, test: Source) -> tuple[str, ...]:
@@ -151,7 +183,7 @@ def shared_classes(train: Source, test: Source) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class _Question:
-    """What somebody wants to know of a source: a layer, and `answer` of its records."""
+    """What is asked of a source: a layer, and `answer` of its records."""
 
     source: Source
     layer: str
@@ -163,9 +195,9 @@ class _Question:
     def images(self, rows: Shaped[np.ndarray, "n h w c"], step: int) -> jax.Array:
         """The images of batch number `step`, as the encoder is to see them."""
         if self.drawn is None:
-            return _prepare(self.preprocess, rows)
-        batch = placed(self.preprocess, rows, step * self.batch_size)
-        return distorted(*self.drawn, batch)
+            return prepare_images(self.preprocess, rows)
+        batch = place(self.preprocess, rows, step * self.batch_size)
+        return distort(*self.drawn, batch)
 
     def answered(self, keys: Iterable[str]) -> str:
         """The key of the answer, if it is among those there."""
@@ -219,11 +251,6 @@ def _encoded(
     for array in (*layers.values(), *whole.values()):
         array.flags.writeable = False
     return layers, whole
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _prepare(preprocess: Operation | None, images: jax.Array) -> jax.Array:
-    return compose.prepare(preprocess, images)
 
 
 def _checked(layer: str, named: dict[str, np.ndarray]) -> str:

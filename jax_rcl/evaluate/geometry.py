@@ -9,18 +9,18 @@ import numpy as np
 
 from jax_rcl import parallel
 from jax_rcl.artifacts import ClassPlane, Finding, MeanCosines, Spectra, Spreads
-from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.evaluate import exchange, geometry_numbers
 from jax_rcl.evaluate.exchange import Term
-from jax_rcl.evaluate.features import features, once, shared_classes
+from jax_rcl.evaluate.features import LayerEvaluator, once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS
+from jax_rcl.evaluate.geometry_numbers import Strata, strata, unit
 from jax_rcl.evaluate.reconstructions import batches_of
-from jax_rcl.evaluate.strata import Strata, strata, unit
-from jax_rcl.evaluate.when import AtEnd
+from jax_rcl.ranges import Count
 
 
 @dataclasses.dataclass(frozen=True)
-class Geometry:
+class Geometry(LayerEvaluator):
     """Collapse, spread, simplex, subclasses: where a coarse training put its images.
 
     The source has fine labels; `coarse` says which class each of them, a subclass,
@@ -58,45 +58,31 @@ class Geometry:
       source: images with fine labels.
       coarse: the class of each fine label.
       coarse_names: what the classes are called.
-      layer: which of the encoder's features.
       train: whose subclass means the images are compared with in Q9; None for the
         source's own, each image left out of its mean.
       terms: losses of coarse labels for Q10, by name; they are given unit vectors.
-      views: makes a random view of an image in [0, 1], in place of `preprocess`, for Q4
+      views: makes a random view of an image in [0, 1], instead of `preprocess`, for Q4
         and the two arguments of the terms; None for no Q4, and the same features twice.
       reconstruction: layer of decoded images for Q10, or None.
       sample: images for Q4 and Q10, at most.
       seed: of all that is drawn.
-      preprocess: deterministic operation on each image, or None.
-      batch_size: images per call of the encoder.
-      when: when it is measured.
-
-    Raises:
-      ValueError: if a number is below 1 or `coarse` refers to no name.
     """
 
     source: Source
     coarse: tuple[int, ...]
     coarse_names: tuple[str, ...]
-    layer: str = "features"
+    _: dataclasses.KW_ONLY
     train: Source | None = None
     # Not hashed, since mappings cannot be; compared all the same.
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, hash=False)
     views: Operation | None = None
     reconstruction: str | None = None
-    sample: int = 512
+    sample: Count = 512
     seed: int = 0
-    preprocess: Operation | None = None
-    batch_size: int = 256
-    when: When = dataclasses.field(default=AtEnd())
 
     def __post_init__(self) -> None:
-        """Checks the numbers and the map; what needs the data is in `check`."""
-        for name in ("sample", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Geometry.{name} {getattr(self, name)} must be at least 1."
-                )
+        """Checks the map; what needs the data is in `check`."""
+        super().__post_init__()
         k = len(self.coarse_names)
         for fine, coarse in enumerate(self.coarse):
             if not 0 <= coarse < k:
@@ -151,7 +137,7 @@ class Geometry:
                 )
 
     def run(self, encode: Encode) -> dict[str, float]:
-        """The numbers above, those that are not defined left out.
+        """The numbers above that are defined.
 
         Raises:
           ValueError: what `check` raises, and if the features do not fit.
@@ -196,13 +182,7 @@ class Geometry:
         }
 
     def _strata(self, encode: Encode, source: Source) -> Strata:
-        values, labels = features(
-            encode,
-            source,
-            layer=self.layer,
-            preprocess=self.preprocess,
-            batch_size=self.batch_size,
-        )
+        values, labels = self.features(encode, source)
         key = ("strata", source, self.layer, self.preprocess, self.coarse)
         return once(encode, key, lambda: strata(values, labels, self.coarse))
 
@@ -211,7 +191,7 @@ class Geometry:
         random = np.random.default_rng(self.seed)
         rows = np.sort(random.permutation(len(of.z))[: self.sample])
         labels = of.classes[of.class_of[rows]]
-        moved = exchange.within_classes(labels, seed=self.seed)
+        moved = exchange.permute_within_classes(labels, seed=self.seed)
         numbers, first, second = {}, of.z[rows], of.z[rows]
         if self.views is not None:
             views = exchange.two_views(

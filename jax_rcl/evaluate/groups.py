@@ -1,4 +1,4 @@
-"""Groups inside classes: the accuracy on each, and on the worst."""
+"""Accuracy on each group inside classes, and on the worst."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ from jax_rcl.evaluate.linear.probe import LinearProbe
 class GroupAccuracy:
     """Accuracy of a classifier on each group of its test images, and on the worst one.
 
-    Groups of the test set without images have no accuracy and are left out.
+    Groups of the test set without images have no accuracy and are omitted.
 
     Attributes:
       classifier: whose accuracy: of a trained head, or of a linear probe. It says when
@@ -71,7 +71,7 @@ class GroupAccuracy:
             raise ValueError(
                 f"the group {names[missing[0]]!r} has training images, but none in "
                 f"{test}: an average that weighs it is not known. Test on a source "
-                f"that shows it, or leave GroupAccuracy.train away."
+                f"that shows it, or omit GroupAccuracy.train."
             )
 
     def run(self, encode: Encode) -> dict[str, float]:
@@ -90,8 +90,8 @@ class GroupAccuracy:
         right, groups = self._right(encode), group_ids(self.classifier.test)
         names = group_names_of(self.classifier.test)
         present = sorted(set(groups.tolist()))
-        own = {g: float(right[groups == g].mean()) for g in present}
-        worst = min(own.values())
+        accuracies = {g: float(right[groups == g].mean()) for g in present}
+        worst = min(accuracies.values())
         numbers = {
             "top1": average,
             "worst_group_top1": worst,
@@ -99,24 +99,27 @@ class GroupAccuracy:
         }
         if self.train is not None:
             sizes = np.bincount(group_ids(self.train), minlength=len(names)).tolist()
-            weighed = sum(sizes[g] * accuracy for g, accuracy in own.items())
-            numbers["adjusted_top1"] = weighed / len(self.train)
-        return {**numbers, **{f"top1/{names[g]}": value for g, value in own.items()}}
+            total = sum(sizes[g] * accuracy for g, accuracy in accuracies.items())
+            numbers["adjusted_top1"] = total / len(self.train)
+        return {
+            **numbers,
+            **{f"top1/{names[g]}": value for g, value in accuracies.items()},
+        }
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """A map of the test images with their groups, where the classifier has one."""
-        own = self.classifier
-        if not own.mapped:
+        classifier = self.classifier
+        if not classifier.mapped:
             return {}
-        shown, _ = features(
+        embedded, _ = features(
             encode,
-            own.test,
-            layer=own.embedded,
-            preprocess=own.preprocess,
-            batch_size=own.batch_size,
+            classifier.test,
+            layer=classifier.embedded,
+            preprocess=classifier.preprocess,
+            batch_size=classifier.batch_size,
         )
-        groups, names = group_ids(own.test), group_names_of(own.test)
-        return {"groups": embedding(shown, groups, names, most=own.mapped)}
+        groups, names = group_ids(classifier.test), group_names_of(classifier.test)
+        return {"groups": embedding(embedded, groups, names, most=classifier.mapped)}
 
     def _right(self, encode: Encode) -> np.ndarray:
         """Whether each test image is classified correctly [n]."""

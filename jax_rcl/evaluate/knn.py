@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +10,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Integer
 
-from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.core import Encode, Source, When
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.features import features, shared_classes
+from jax_rcl.evaluate.features import LayerEvaluator, shared_classes
 from jax_rcl.evaluate.when import Every
+from jax_rcl.ranges import Above, Count
 
 _ELEMENTS = 2**26  # similarities held at once: 256 MiB of float32
 
 
 @dataclasses.dataclass(frozen=True)
-class Neighbours:
+class Neighbours(LayerEvaluator):
     """Accuracy of the vote of the k most similar training images.
 
     Attributes:
@@ -26,41 +28,14 @@ class Neighbours:
       test: the images that are classified.
       k: how many vote; 200 for large sets in Wu et al. 2018.
       temperature: small values let the nearest decide; see `votes`.
-      layer: which of the encoder's features.
-      preprocess: deterministic operation on each image, or None.
-      batch_size: images per call of the encoder.
-      when: when it is measured.
-
-    Raises:
-      ValueError: if k or batch_size is below 1 or the temperature not positive.
     """
 
     train: Source
     test: Source
-    k: int = 20
-    temperature: float = 0.07
-    layer: str = "features"
-    preprocess: Operation | None = None
-    batch_size: int = 256
+    k: Count = 20
+    temperature: Annotated[float, Above(0, "0.07 in Wu et al. 2018")] = 0.07
+    _: dataclasses.KW_ONLY
     when: When = dataclasses.field(default=Every(epochs=1))
-
-    def __post_init__(self) -> None:
-        """Checks the numbers; what needs the data is in `check`."""
-        for name in ("k", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Neighbours.{name} {getattr(self, name)} must be at least 1."
-                )
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(
-                f"Neighbours.temperature {self.temperature} must be positive and "
-                f"finite; Wu et al. use 0.07."
-            )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
-        return frozenset({self.layer})
 
     @property
     def protocol(self) -> str:
@@ -88,15 +63,8 @@ class Neighbours:
     def run(self, encode: Encode) -> dict[str, float]:
         """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two."""
         self.check()
-        of = functools.partial(
-            features,
-            encode,
-            layer=self.layer,
-            preprocess=self.preprocess,
-            batch_size=self.batch_size,
-        )
-        train, train_labels = of(self.train)
-        test, test_labels = of(self.test)
+        train, train_labels = self.features(encode, self.train)
+        test, test_labels = self.features(encode, self.test)
         shares = votes(
             train,
             train_labels,

@@ -62,6 +62,13 @@ def top_accuracy(
     return float((ranks(scores, labels) < count).mean())
 
 
+def accuracy(
+    predicted: Integer[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]
+) -> float:
+    """Fraction of rows whose class is found."""
+    return float((predicted == labels).mean())
+
+
 def balanced_accuracy(
     predicted: Integer[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]
 ) -> float:
@@ -85,7 +92,7 @@ def auroc(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]) ->
     return float(roc_auc_score(labels, scores))
 
 
-def matched(
+def match_clusters(
     groups: Integer[np.ndarray, " m"], clusters: Integer[np.ndarray, " m"]
 ) -> Integer[np.ndarray, " m"]:
     """The group that the cluster of each row stands for.

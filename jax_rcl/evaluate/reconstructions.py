@@ -1,22 +1,22 @@
-"""What a decoder makes of images, and how far that is from them."""
+"""Reconstructions of a decoder, and how far they are from the images."""
 
 import dataclasses
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 from jaxtyping import Float, Float32, Int64, Integer, UInt8
 
 from jax_rcl import parallel
 from jax_rcl.artifacts import Finding, Pictures
-from jax_rcl.augment import compose
-from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import records, stream
-from jax_rcl.evaluate.when import AtEnd
+from jax_rcl.evaluate.features import LayerEvaluator
+from jax_rcl.evaluate.shifts.distorted import prepare_images
+from jax_rcl.ranges import Count
 
 
 @dataclasses.dataclass(frozen=True)
-class Reconstructions:
+class Reconstructions(LayerEvaluator):
     """Mean squared error of reconstructed images, and a sheet that shows some of them.
 
     `mse` is the mean of (x̂ - x)² over the pixels and channels of every image of the
@@ -29,33 +29,12 @@ class Reconstructions:
       source: the images.
       layer: name under which `encode` gives images [n, h, w, c] in the unit of x.
       count: images on the sheet, as many of each class as of any other, or one more.
-      preprocess: deterministic operation on each image, or None.
-      batch_size: images per call of the encoder.
-      when: when it is measured.
-
-    Raises:
-      ValueError: if a number is below 1.
     """
 
     source: Source
+    _: dataclasses.KW_ONLY
     layer: str = "reconstruction"
-    count: int = 8
-    preprocess: Operation | None = None
-    batch_size: int = 256
-    when: When = dataclasses.field(default=AtEnd())
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        for name in ("count", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Reconstructions.{name} {getattr(self, name)} must be at least 1."
-                )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
-        return frozenset({self.layer})
+    count: Count = 8
 
     @property
     def protocol(self) -> str:
@@ -66,11 +45,7 @@ class Reconstructions:
         )
 
     def check(self) -> None:
-        """Looks whether there are images.
-
-        Raises:
-          ValueError: if the source is empty.
-        """
+        """Raises ValueError if the source is empty."""
         if not len(self.source):
             raise ValueError(f"{self.source} is empty; there is nothing to evaluate.")
 
@@ -83,9 +58,9 @@ class Reconstructions:
         self.check()
         total = 0.0
         for batch, mask in stream.eval_batches(self.source, self.batch_size):
-            images = _prepare(self.preprocess, batch["image"])
-            given, made = reconstructed(encode, images, self.layer)
-            errors = ((made - given) ** 2).mean(axis=(1, 2, 3), dtype=np.float64)
+            images = np.asarray(prepare_images(self.preprocess, batch["image"]))
+            target, made = reconstruct(encode, images, self.layer)
+            errors = ((made - target) ** 2).mean(axis=(1, 2, 3), dtype=np.float64)
             total += float(errors[mask].sum())
         return {"mse": total / len(self.source)}
 
@@ -94,14 +69,14 @@ class Reconstructions:
         labels, rows = None, np.arange(min(self.count, len(self.source)))
         if self.source.class_names:
             every = records.labels_of(self.source)
-            rows = evenly(every, self.count)
+            rows = choose_evenly(every, self.count)
             labels = every[rows]
         parts = list(
             batches_of(self.source, rows, self.batch_size, preprocess=self.preprocess)
         )
         shown = [images[: len(chosen)] for images, chosen in parts]
         made = [
-            reconstructed(encode, images, self.layer)[1][: len(chosen)]
+            reconstruct(encode, images, self.layer)[1][: len(chosen)]
             for images, chosen in parts
         ]
         pair = np.broadcast_arrays(np.concatenate(shown), np.concatenate(made))
@@ -117,10 +92,10 @@ class Reconstructions:
         }
 
 
-def reconstructed(
+def reconstruct(
     encode: Encode, images: Float[np.ndarray, "n h w c"], layer: str
 ) -> tuple[Float32[np.ndarray, "n h w e"], Float32[np.ndarray, "n h w e"]]:
-    """Images as a decoder should make them, and as it does.
+    """Images as a decoder should reconstruct them, and as it does.
 
     Args:
       encode: gives images in [0, 1] under the name `layer` when asked for it.
@@ -132,8 +107,8 @@ def reconstructed(
       ValueError: for a layer of another shape, or one that is not finite.
     """
     made = np.asarray(parallel.fetch(encode(images, layers=(layer,)))[layer])
-    given = images.mean(axis=3, keepdims=True) if made.shape[-1] == 1 else images
-    if made.shape != given.shape:
+    target = images.mean(axis=3, keepdims=True) if made.shape[-1] == 1 else images
+    if made.shape != target.shape:
         raise ValueError(
             f"layer {layer!r} gives {list(made.shape[1:])} for each image of "
             f"{list(images.shape[1:])}; a reconstruction has the height and width of "
@@ -145,7 +120,7 @@ def reconstructed(
             f"layer {layer!r} holds values that are not finite; the decoder has "
             f"diverged. Lower the learning rate."
         )
-    return given.astype(np.float32), made.astype(np.float32)
+    return target.astype(np.float32), made.astype(np.float32)
 
 
 def batches_of(
@@ -164,7 +139,8 @@ def batches_of(
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         filled = np.pad(chosen, (0, batch_size - len(chosen)), mode="edge")
-        yield _prepare(preprocess, raw_images(source, filled)), chosen
+        images = prepare_images(preprocess, raw_images(source, filled))
+        yield np.asarray(images), chosen
 
 
 def raw_images(
@@ -176,19 +152,12 @@ def raw_images(
     return into["image"]
 
 
-def evenly(labels: Integer[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:
+def choose_evenly(
+    labels: Integer[np.ndarray, " n"], count: int
+) -> Int64[np.ndarray, " m"]:
     """The first rows of each class in turn, `count` in all, sorted by class."""
     order = np.argsort(labels, kind="stable")
     sorted_labels = labels[order]
     rank = np.arange(len(labels)) - np.searchsorted(sorted_labels, sorted_labels)
     chosen = order[np.lexsort((sorted_labels, rank))[:count]]
     return chosen[np.argsort(labels[chosen], kind="stable")]
-
-
-def _prepare(
-    preprocess: Operation | None, images: UInt8[np.ndarray, "n h w c"]
-) -> Float32[np.ndarray, "n ..."]:
-    return np.asarray(_prepared(preprocess, images))
-
-
-_prepared = jax.jit(compose.prepare, static_argnums=0)

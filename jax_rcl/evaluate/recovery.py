@@ -1,4 +1,4 @@
-"""Groups inside classes that nobody told: found again by clusters of embeddings."""
+"""Recovers unlabelled subgroups of classes by clustering embeddings."""
 
 import dataclasses
 import warnings
@@ -11,17 +11,18 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from jax_rcl.artifacts import Finding
-from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data.records import group_names_of, labels_of
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.features import features, once
+from jax_rcl.evaluate.features import LayerEvaluator, features, once
 from jax_rcl.evaluate.findings import confusion
+from jax_rcl.evaluate.geometry_numbers import draw_rows, unit
 from jax_rcl.evaluate.groups import group_ids
-from jax_rcl.evaluate.strata import drawn, unit
-from jax_rcl.evaluate.when import AtEnd
+from jax_rcl.ranges import Count, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Clustering:
     """k-means on the principal components of unit features.
 
@@ -32,25 +33,15 @@ class Clustering:
       most: components and clusters are fitted on so many rows at most, drawn by `seed`;
         then every row goes to the nearest centre.
       seed: of the rows drawn and of k-means.
-
-    Raises:
-      ValueError: if a number is below 1.
     """
 
     # Deviation: sub-group recovery was published with UMAP to two dimensions. Principal
     # components need no package and no choice of a neighbourhood, and do not tear
-    # clusters apart; `components=None` leaves the reduction out.
-    components: int | None = 2
-    restarts: int = 10
-    most: int = 10_000
+    # clusters apart; `components=None` omits the reduction.
+    components: Count | None = 2
+    restarts: Count = 10
+    most: Count = 10_000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        for name in ("components", "restarts", "most"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Clustering.{name} {value} must be at least 1.")
 
     @property
     def method(self) -> str:
@@ -77,7 +68,7 @@ class Clustering:
                 f"{self.most}). Ask for fewer clusters."
             )
         z = unit(x)
-        (rows,) = drawn(np.zeros(len(z), int), self.most, seed=self.seed)
+        (rows,) = draw_rows(np.zeros(len(z), int), self.most, seed=self.seed)
         settings: dict[str, Any] = {"n_init": self.restarts, "random_state": self.seed}
         # One thread: sums in a fixed order, and no waiting for cores that others use.
         with threadpool_limits(1), warnings.catch_warnings():
@@ -96,44 +87,22 @@ PLANE = Clustering()
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupRecovery:
+class GroupRecovery(LayerEvaluator):
     """How well clusters of features within each class agree with its groups.
 
     Every class is split into as many clusters as it has groups. Clusters are matched to
     groups one to one, so that as many images as possible are in the cluster of their
-    group (optimal assignment). Classes of a single group say nothing and are left out.
+    group (optimal assignment). Classes of a single group say nothing and are omitted.
 
     Attributes:
       source: images with labels and groups; the authors of the protocol take the
         training images, without augmentation.
-      layer: which of the encoder's features.
       clustering: how clusters are found.
-      preprocess: deterministic operation on each image, or None.
-      batch_size: images per call of the encoder.
-      when: when it is measured.
-
-    Raises:
-      ValueError: if batch_size is below 1.
     """
 
     source: Source
-    layer: str = "features"
+    _: dataclasses.KW_ONLY
     clustering: Clustering = PLANE
-    preprocess: Operation | None = None
-    batch_size: int = 256
-    when: When = dataclasses.field(default=AtEnd())
-
-    def __post_init__(self) -> None:
-        """Checks the numbers; what needs the data is in `check`."""
-        if self.batch_size < 1:
-            raise ValueError(
-                f"GroupRecovery.batch_size {self.batch_size} must be at least 1."
-            )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
-        return frozenset({self.layer})
 
     @property
     def protocol(self) -> str:
@@ -145,7 +114,7 @@ class GroupRecovery:
         )
 
     def check(self) -> None:
-        """Reads labels and groups; `run` does so first.
+        """Reads labels and groups.
 
         Raises:
           ValueError: if the source has no groups or one that it does not name, a group
@@ -201,7 +170,7 @@ class GroupRecovery:
         found = groups.copy()
         for label in np.flatnonzero(counts > 1):
             rows = labels == label
-            found[rows] = metrics.matched(groups[rows], clusters[rows])
+            found[rows] = metrics.match_clusters(groups[rows], clusters[rows])
         rows = counts[labels] > 1
         present, truth = np.unique(groups[rows], return_inverse=True)
         names = tuple(group_names_of(self.source)[int(g)] for g in present)
@@ -239,17 +208,17 @@ def inferred_groups(
 ) -> Int32[np.ndarray, " m"]:
     """Groups that an encoder sees within each class, for images without group labels.
 
-    They may stand for the true groups in training that protects the worst of them.
+    They may replace the true groups in training that protects the worst of them.
 
     Args:
       encode: images [n, h, w, c] in [0, 1] to named features [n, f].
       source: records of `image` and `label`.
       clusters: how many groups each class is split into, by label; 0 only for classes
         without images.
-      layer: which of the named features.
+      layer: as for `features`.
       clustering: how clusters are found.
-      preprocess: a deterministic operation on each image, or None.
-      batch_size: images per call of `encode`.
+      preprocess: as for `features`.
+      batch_size: as for `features`.
 
     Returns:
       The group of each record, in the source's order: those of class 0 first, from 0

@@ -1,25 +1,32 @@
 """When something happens during a run: every so often, at the end, never."""
 
 import dataclasses
+from typing import Annotated
+
+from jax_rcl.ranges import AtLeast, ranged
+
+Period = Annotated[int, AtLeast(1, "to switch something off write Never()")]
+"""Every so many steps or epochs."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Every:
     """At every multiple of a number of steps or of epochs, and at the end of the run.
 
-    The last step is always among them, multiple or not, so that there is a number for
-    what a run ends with. Step 0, before any update, is not.
+    The last step always counts, multiple or not, so that there is a number for the
+    final state of a run. Step 0, before any update, does not.
 
     Attributes:
       steps: period in updates; None if the period is given in epochs.
       epochs: period in passes over the training set; None if given in steps.
 
     Raises:
-      ValueError: unless exactly one of the two is given and at least 1.
+      ValueError: unless exactly one of the two is given.
     """
 
-    steps: int | None = None
-    epochs: int | None = None
+    steps: Period | None = None
+    epochs: Period | None = None
 
     def __post_init__(self) -> None:
         """Checks that there is one period."""
@@ -27,12 +34,6 @@ class Every:
             raise ValueError(
                 f"Every has one period; got steps={self.steps} and "
                 f"epochs={self.epochs}. Write Every(steps=1000) or Every(epochs=10)."
-            )
-        period = self.steps if self.steps is not None else self.epochs
-        if period is not None and period < 1:
-            raise ValueError(
-                f"the period of {self} must be at least 1; to switch something off "
-                f"write Never()."
             )
 
     def due(self, step: int, *, total_steps: int, steps_per_epoch: int) -> bool:

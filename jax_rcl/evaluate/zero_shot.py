@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from jax_rcl.artifacts import Finding
-from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.core import Encode, Source, When
 from jax_rcl.data.folders import in_short
-from jax_rcl.evaluate.classifier import accuracies, check_draws, seed_of, told
-from jax_rcl.evaluate.features import features, once
-from jax_rcl.evaluate.findings import confusion
+from jax_rcl.evaluate.classifier import DistortableClassifier, accuracies, show
+from jax_rcl.evaluate.features import once
 from jax_rcl.evaluate.when import Every
 
 
@@ -58,7 +57,7 @@ class FromFile:
         place = {name: row for row, name in enumerate(names)}
         if len(place) < len(names):
             twice = sorted(name for name in place if names.count(name) > 1)[0]
-            raise ValueError(f"{path} has two rows for {twice!r}; leave one of them.")
+            raise ValueError(f"{path} has two rows for {twice!r}; keep one of them.")
         missing = [name for name in class_names if name not in place]
         if missing:
             lacking = in_short(missing, len(class_names), "classes")
@@ -82,11 +81,11 @@ def _read(path: Path) -> tuple[Float32[np.ndarray, "k d"], list[str]]:
     """The embeddings and the names of a file."""
     if not path.exists():
         raise FileNotFoundError(
-            f"FromFile.file {path} does not exist; `python -m "
-            f"jax-rcl prepare class_embeddings` makes it of CLIP weights."
+            f"FromFile.file {path} does not exist; `jax-rcl prepare class_embeddings` "
+            f"makes it from CLIP weights."
         )
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is damaged or no .npz file; make it again.")
+        raise ValueError(f"{path} is damaged or not an .npz file; make it again.")
     # numpy leaves a file that it cannot read open, so that the opening is done here.
     with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
         absent = [key for key in ("embedding", "names") if key not in file]
@@ -112,7 +111,7 @@ def _read(path: Path) -> tuple[Float32[np.ndarray, "k d"], list[str]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ZeroShot:
+class ZeroShot(DistortableClassifier):
     """Accuracy of the class whose embedding points most nearly as an image's features.
 
     The score of class c for an image of features x is cos(x, e_c), e_c being the
@@ -122,39 +121,13 @@ class ZeroShot:
 
     Attributes:
       test: the images that are classified.
-      classes: an embedding for each class of the test set.
-      layer: which of the encoder's features; as wide as the embeddings.
-      preprocess: deterministic operation on each image, or None.
-      distortion: what is done to each image after `preprocess`, or None.
-      draws: the seed of the distortion.
-      batch_size: images per call of the encoder.
-      when: when it is measured.
-
-    Raises:
-      ValueError: if a number is out of its range.
+      classes: an embedding for each class of the test set, as wide as the layer.
     """
 
     test: Source
     classes: ClassEmbeddings
-    layer: str = "features"
-    preprocess: Operation | None = None
-    distortion: Operation | None = None
-    draws: int = 0
-    batch_size: int = 256
+    _: dataclasses.KW_ONLY
     when: When = dataclasses.field(default=Every(epochs=1))
-
-    def __post_init__(self) -> None:
-        """Checks the numbers; what needs the data is in `check`."""
-        check_draws("ZeroShot.draws", self.draws)
-        if self.batch_size < 1:
-            raise ValueError(
-                f"ZeroShot.batch_size {self.batch_size} must be at least 1."
-            )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
-        return frozenset({self.layer})
 
     @property
     def protocol(self) -> str:
@@ -162,8 +135,7 @@ class ZeroShot:
         return (
             f"highest cosine of {self.layer!r} with the class embeddings of "
             f"{self.classes} for {len(self.test)} test images of "
-            f"{len(self.test.class_names)} classes"
-            f"{told(self.distortion, self.draws)}"
+            f"{len(self.test.class_names)} classes{self.distortion_protocol}"
         )
 
     def check(self) -> None:
@@ -180,8 +152,6 @@ class ZeroShot:
     def run(self, encode: Encode) -> dict[str, float]:
         """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two.
 
-        With a distortion, `clean/top1` and so on are of the test images without it.
-
         Raises:
           ValueError: if the features have another width than the embeddings.
         """
@@ -189,50 +159,36 @@ class ZeroShot:
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """Which classes are taken for which."""
-        scores, labels = self.scores(encode, self.test)
-        names = self.test.class_names
-        return {"confusion": confusion(labels, scores.argmax(axis=1), names)}
+        return show(self, encode)
 
     def scores(
         self, encode: Encode, source: Source
     ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
-        """A score for every class of every image of a source, and the labels.
-
-        The images are prepared and distorted as those of the test set, and their
-        classes are its own.
-        """
-        given, labels = features(
-            encode,
-            source,
-            layer=self.layer,
-            preprocess=self.preprocess,
-            batch_size=self.batch_size,
-            distortion=self.distortion,
-            seed=seed_of("test", self.draws),
-        )
-        return self.scored(encode, given), labels
+        """See `Classifier`."""
+        values, labels = self.features(encode, source)
+        return self.scored(encode, values), labels
 
     def scored(
-        self, encode: Encode, given: Float[np.ndarray, "n f"]
+        self, encode: Encode, values: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
-        """The scores that belong to what `layer` gave: cosines, in [-1, 1].
+        """Cosines, in [-1, 1].
 
         Raises:
-          ValueError: if it has another width than the embeddings.
+          ValueError: if the features have another width than the embeddings.
         """
         names = self.test.class_names
         key = ("class embeddings", self.classes, names)
-        classes = once(encode, key, lambda: _unit(self.classes(names)))
-        if given.shape[1] != classes.shape[1]:
+        classes = once(encode, key, lambda: unit_rows(self.classes(names)))
+        if values.shape[1] != classes.shape[1]:
             raise ValueError(
-                f"layer {self.layer!r} gives {given.shape[1]} numbers for each image, "
+                f"layer {self.layer!r} gives {values.shape[1]} numbers for each image, "
                 f"but the class embeddings of {self.classes} have {classes.shape[1]}; "
                 f"both must come from the same model."
             )
-        return _unit(given) @ classes.T
+        return unit_rows(values) @ classes.T
 
 
-def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Rows of length 1; one of zeros stays as it is."""
+def unit_rows(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Rows of length 1; zero rows stay zero."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""What is done to distorted images before they are classified."""
+"""Restores distorted images before they are classified."""
 
 import lazy_loader
 

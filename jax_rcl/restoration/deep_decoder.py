@@ -1,4 +1,4 @@
-"""Inpainting before classification: Deep Decoder, a network fitted to each image."""
+"""Inpainting by Deep Decoder, a network that is fitted to each image."""
 
 import dataclasses
 import functools
@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from jax_rcl import parallel
 from jax_rcl.networks.deep_decoder import Generator
+from jax_rcl.ranges import Count, NotNegative, Positive, ranged
 
 Tree = Any
 
@@ -20,8 +21,9 @@ IMPROVEMENT = 1.005
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class DeepDecoder:
-    """Fits an untrained network to the known pixels, and takes the image it makes.
+    """Fits an untrained network to the known pixels, and returns the image it makes.
 
     Heckel and Hand 2019 (https://arxiv.org/abs/1810.03982): for every image, Adam moves
     the parameters θ of a fresh `Generator` G along the gradient of
@@ -36,53 +38,42 @@ class DeepDecoder:
     https://arxiv.org/abs/2110.07439) inpaints before it classifies.
 
     All images have the same seed: a result depends on the image, its mask and the seed,
-    and not on which other images are fitted with it or in what order. Images are fitted
-    `batch_size` at a time, always that many, the last batch filled up with repetitions:
-    so there is one program for each shape of an image.
+    not on the other images or their order. Images are fitted `batch_size` at a time,
+    the last batch filled up with repetitions, so that there is one program for each
+    shape of an image.
 
     Attributes:
       steps: of Adam; 5,000 at 224 pixels take a CPU more than an hour for an image.
-      learning_rate: of Adam, the same in every step.
       width: channels of every stage of the network.
       doublings: how often the network doubles its map; None chooses by the size, as
         `networks.deep_decoder.doublings_for`.
       noise: standard deviation of the input's noise, before it first falls.
       known_pixels: `fitted` answers with the network's image everywhere, as the
-        release; `kept` leaves the known pixels as they are given.
-      batch_size: images that are fitted at a time, on all devices together, each taking
-        an equal share; a matter of memory and speed.
+        release does; `kept` leaves the known pixels as they are.
+      batch_size: images fitted at a time, on all devices together; a matter of memory
+        and speed.
       seed: of the first parameters, z and ε.
-
-    Raises:
-      ValueError: for a number that is not positive, or negative noise or doublings.
     """
 
     # Deviation: the release masks an image by one mask and fits it by another, so that
-    # half of the black pixels count as known; here both are one.
+    # half of the black pixels count as known; here both are the same.
 
-    steps: int = 5000
-    learning_rate: float = 0.0025
+    steps: Count = 5000
+    learning_rate: Positive = 0.0025
     width: int = 256
     doublings: int | None = None
-    noise: float = 0.005
+    noise: NotNegative = 0.005
     known_pixels: Literal["fitted", "kept"] = "fitted"
-    batch_size: int = 8
+    batch_size: Count = 8
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the numbers, those of the network with it."""
-        for name in ("steps", "learning_rate", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"DeepDecoder.{name} must be positive; got {getattr(self, name)}."
-                )
-        if not self.noise >= 0:
-            raise ValueError(f"DeepDecoder.noise {self.noise} must be at least 0.")
+        """Checks the numbers of the network."""
         self.network((1, 1, 1))
 
     @property
     def reads(self) -> Literal["images and mask"]:
-        """What it needs to know."""
+        """See `Restorer`."""
         return "images and mask"
 
     @property
@@ -112,7 +103,7 @@ class DeepDecoder:
     def noise_at(self, step: int | Int32[Array, ""]) -> Float[Array, ""]:
         """σ of a step, counted from 0: noise · 0.7^(1 + ⌊step / 500⌋).
 
-        It falls before the first step already: 0.005 is 0.0035 at steps 0 to 499.
+        It falls already before the first step: 0.005 is 0.0035 at steps 0 to 499.
         """
         falls = jnp.asarray(1 + step // 500, jnp.float32)
         return self.noise * jnp.float32(0.7) ** falls
@@ -138,11 +129,11 @@ class DeepDecoder:
         first, z = self.start((height, width, channels))
         optimizer, mask = optax.adam(self.learning_rate), known.astype(jnp.float32)
 
-        def made(params: Tree, x: jax.Array) -> Any:
+        def generate(params: Tree, x: jax.Array) -> Any:
             return network.apply({"params": params}, x)
 
         def loss(params: Tree, x: jax.Array) -> jax.Array:
-            return jnp.square(mask * (made(params, x) - image)).mean()
+            return jnp.square(mask * (generate(params, x) - image)).mean()
 
         def step(carry: Tree, place: jax.Array) -> tuple[Tree, jax.Array]:
             params, state, kept, best = carry
@@ -157,7 +148,7 @@ class DeepDecoder:
 
         carry = first, optimizer.init(first), first, jnp.float32(jnp.inf)
         (_, _, kept, _), losses = jax.lax.scan(step, carry, jnp.arange(self.steps))
-        return made(kept, z), losses
+        return generate(kept, z), losses
 
     def __call__(
         self,
@@ -181,26 +172,28 @@ class DeepDecoder:
                 "DeepDecoder fills in what a mask hides and needs to know the mask: "
                 "give `known`, or use a distortion that has one, such as RandomMask."
             )
+        # What becomes of known pixels is decided below; it needs no program of its own.
+        fit = dataclasses.replace(self, known_pixels="fitted")
         images, mesh = images.astype(np.float32), parallel.make_mesh()
         restored = np.empty_like(images)
         for begin in range(0, len(images), self.batch_size):
             end = min(begin + self.batch_size, len(images))
             rows = np.minimum(np.arange(begin, begin + self.batch_size), end - 1)
             batch = parallel.spread((images[rows], known[rows]), mesh)
-            made = parallel.fetch(_fitted(self, *batch))
-            restored[begin:end] = made[: end - begin]
+            fitted = parallel.fetch(_fit(fit, *batch))
+            restored[begin:end] = fitted[: end - begin]
         if self.known_pixels == "kept":
             return np.where(known, images, restored)
         return restored
 
     def _keys(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Of the first parameters, of z and of the noise."""
+        """Keys of the first parameters, of z and of the noise."""
         params, z, noise = jax.random.split(jax.random.key(self.seed), 3)
         return params, z, noise
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _fitted(
+def _fit(
     decoder: DeepDecoder,
     images: Float32[Array, "n h w c"],
     known: Bool[Array, "n h w 1"],

@@ -1,4 +1,4 @@
-"""Denoising before classification: non-local means of scikit-image, on the host."""
+"""Denoising by non-local means of scikit-image, on the host."""
 
 import dataclasses
 import importlib
@@ -10,21 +10,24 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jax_rcl.ranges import Count, NotNegative, Positive, ranged
+
 THREADS = os.cpu_count() or 1
-"""Images that are denoised at a time; scikit-image lets threads work side by side."""
+"""Images that are denoised at a time; scikit-image releases the interpreter lock."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class NonLocalMeans:
     """Each pixel becomes a mean of pixels whose surroundings look alike.
 
     Buades et al. 2005, in the fast form of Darbon et al. 2008, as scikit-image has it:
     a pixel within `patch_distance` counts about exp(-max(d² - 2σ², 0) / h²), where d²
-    is the mean squared difference of the patches around both. It is for Gaussian noise,
-    and sees what the noise left, not clipped to [0, 1]; its answer is not clipped
-    either. The defaults are those of scikit-image 0.18.1; with them, "Inverse Problems
-    Leveraging Pre-trained Contrastive Representations" (2021,
-    https://arxiv.org/abs/2110.07439) denoises before it classifies.
+    is the mean squared difference of the patches around both. It is for Gaussian noise;
+    neither what it reads nor what it returns is clipped to [0, 1]. The defaults are
+    those of scikit-image 0.18.1; with them, "Inverse Problems Leveraging Pre-trained
+    Contrastive Representations" (2021, https://arxiv.org/abs/2110.07439) denoises
+    before it classifies.
 
     Needs the extra `restore`: pip install 'jax_rcl[restore]'.
 
@@ -37,36 +40,25 @@ class NonLocalMeans:
       h: how unlike patches may be; larger is smoother. It is not scaled by sigma.
 
     Raises:
-      ValueError: for a negative sigma, a patch that is not odd, or a distance or an h
-        that is not positive.
+      ValueError: for a patch size that is not odd.
     """
 
-    sigma: float | None = None
-    patch_size: int = 7
-    patch_distance: int = 11
-    h: float = 0.1
+    sigma: NotNegative | None = None
+    patch_size: Count = 7
+    patch_distance: Count = 11
+    h: Positive = 0.1
 
     def __post_init__(self) -> None:
-        """Checks the numbers; whether scikit-image is there shows at the first call."""
-        if self.sigma is not None and not self.sigma >= 0:
+        """Checks the patch; whether scikit-image is installed, the first call does."""
+        if self.patch_size % 2 == 0:
             raise ValueError(
-                f"NonLocalMeans.sigma {self.sigma} must be at least 0, or None to "
-                f"estimate it."
+                f"NonLocalMeans.patch_size {self.patch_size} must be odd: a patch has "
+                f"a pixel in its middle. Try {self.patch_size + 1}."
             )
-        if self.patch_size < 1 or self.patch_size % 2 == 0:
-            raise ValueError(
-                f"NonLocalMeans.patch_size {self.patch_size} must be odd and positive: "
-                f"a patch has a pixel in its middle. Try {max(self.patch_size, 0) + 1}."
-            )
-        for name in ("patch_distance", "h"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"NonLocalMeans.{name} must be positive; got {getattr(self, name)}."
-                )
 
     @property
     def reads(self) -> Literal["images"]:
-        """What it needs to know."""
+        """See `Restorer`."""
         return "images"
 
     @property
@@ -98,7 +90,7 @@ class NonLocalMeans:
         del known  # Every pixel is noisy, and every pixel is there.
         restoration = _restoration()
         sigmas = [
-            _estimated(restoration, image) if self.sigma is None else self.sigma
+            _estimate_sigma(restoration, image) if self.sigma is None else self.sigma
             for image in images
         ]
 
@@ -119,7 +111,7 @@ class NonLocalMeans:
         return np.stack(denoised) if denoised else images.copy()
 
 
-def _estimated(restoration: Any, image: Float[np.ndarray, "h w c"]) -> float:
+def _estimate_sigma(restoration: Any, image: Float[np.ndarray, "h w c"]) -> float:
     """Standard deviation of the noise of an image, the mean over its channels."""
     with warnings.catch_warnings():
         # A channel of one colour has no detail, and the median of nothing warns.

@@ -42,19 +42,21 @@ LABELS = np.array([2, 0, 2, 1, 0, 2, 0, 2])
 
 
 def test_every_row_goes_to_another_of_its_class():
-    moved = exchange.within_classes(LABELS, seed=0)
+    moved = exchange.permute_within_classes(LABELS, seed=0)
     np.testing.assert_array_equal(np.sort(moved), np.arange(8))
     np.testing.assert_array_equal(LABELS[moved], LABELS)
     assert moved[3] == 3
     others = LABELS != 1
     assert (moved != np.arange(8))[others].all()
-    np.testing.assert_array_equal(moved, exchange.within_classes(LABELS, seed=0))
-    assert (moved != exchange.within_classes(LABELS, seed=1)).any()
+    np.testing.assert_array_equal(
+        moved, exchange.permute_within_classes(LABELS, seed=0)
+    )
+    assert (moved != exchange.permute_within_classes(LABELS, seed=1)).any()
 
 
 def test_only_a_loss_that_knows_the_images_gains():
     first, second = np.random.default_rng(0).normal(size=(2, 8, 3))
-    moved = exchange.within_classes(LABELS, seed=0)
+    moved = exchange.permute_within_classes(LABELS, seed=0)
     gap = exchange.term_gap(Attraction(), first, second, LABELS, moved)
     assert gap == pytest.approx(0, abs=1e-5)
     gap = exchange.term_gap(ByPlace(), first, second, LABELS, moved)

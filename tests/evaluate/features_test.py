@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from jax_rcl import parallel
+from jax_rcl.config import ConfigError, node
+from jax_rcl.data.sources import Digits
 from jax_rcl.evaluate.features import features, once, shared_classes
 from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.evaluate.linear.probe import LinearProbe
@@ -255,3 +257,19 @@ def test_a_pass_is_shared_by_those_of_one_distortion_and_seed(blobs, encode):
     features(encode, source, **settings, distortion=Noise(0.25))
     features(encode, source, **settings)
     assert len(encode.batches) == 1 + 2 + 1
+
+
+# What evaluators of a layer share.
+
+
+def test_a_config_takes_the_sources_before_the_shared_fields():
+    parts = node(Digits, "train"), node(Digits, "test")
+    made = node(Neighbours, *parts, 5)
+    assert made.test.split == "test" and made.k == 5 and made.layer == "features"
+    with pytest.raises(ConfigError, match=r"4 fields that need no name; got 5"):
+        node(Neighbours, *parts, 5, 0.07, "projected")
+
+
+def test_shared_fields_are_checked_under_the_name_of_the_evaluator(blobs):
+    with pytest.raises(ValueError, match=r"LinearProbe\.batch_size 0 must be at least"):
+        LinearProbe(blobs(8), blobs(8, seed=1), batch_size=0)

@@ -11,7 +11,7 @@ from jax_rcl.artifacts import ClassPlane, MeanCosines, Spectra, Spreads
 from jax_rcl.core import Evaluator
 from jax_rcl.evaluate import geometry_numbers
 from jax_rcl.evaluate.geometry import Geometry, class_plane
-from jax_rcl.evaluate.strata import strata, unit
+from jax_rcl.evaluate.geometry_numbers import strata, unit
 
 COARSE, NAMES = (1, 0, 1), ("first", "second")
 

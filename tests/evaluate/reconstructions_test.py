@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_rcl.core import Evaluator
-from jax_rcl.evaluate.reconstructions import Reconstructions, evenly, reconstructed
+from jax_rcl.evaluate.reconstructions import Reconstructions, choose_evenly, reconstruct
 
 
 class Decoder:
@@ -47,7 +47,7 @@ def test_images_are_compared_as_the_encoder_sees_them(blobs):
 def test_a_gray_decoder_is_compared_with_gray_images():
     images = np.random.default_rng(0).random((4, 3, 3, 3)).astype(np.float32)
     decoder = Decoder(lambda x: x[..., :1])
-    given, made = reconstructed(decoder, images, "reconstruction")
+    given, made = reconstruct(decoder, images, "reconstruction")
     np.testing.assert_allclose(given, images.mean(axis=3, keepdims=True))
     np.testing.assert_array_equal(made, images[..., :1])
 
@@ -80,9 +80,9 @@ def test_gray_reconstructions_stand_below_colour_images(in_memory):
 
 def test_rows_are_drawn_evenly_from_classes():
     labels = np.array([1, 1, 1, 0, 2, 1, 0])
-    np.testing.assert_array_equal(evenly(labels, 2), [3, 0])
-    np.testing.assert_array_equal(evenly(labels, 5), [3, 6, 0, 1, 4])
-    np.testing.assert_array_equal(np.sort(evenly(labels, 99)), np.arange(7))
+    np.testing.assert_array_equal(choose_evenly(labels, 2), [3, 0])
+    np.testing.assert_array_equal(choose_evenly(labels, 5), [3, 6, 0, 1, 4])
+    np.testing.assert_array_equal(np.sort(choose_evenly(labels, 99)), np.arange(7))
 
 
 @pytest.mark.parametrize(

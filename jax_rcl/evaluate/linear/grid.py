@@ -1,19 +1,26 @@
-"""A linear classifier whose regularisation is chosen by cross-validation."""
+"""A linear classifier of features, and the grid that it is chosen from."""
 
 import dataclasses
 import functools
-import logging
+import itertools
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jax_rcl.artifacts import Grid
-from jax_rcl.evaluate.linear.folds import held_out, judged
-from jax_rcl.evaluate.linear.logistic_grid import Turned, logistic_grid
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.linear.choice import (
+    split_folds,
+    validate,
+    warn_at_edge,
+    warn_if_slow,
+)
+from jax_rcl.evaluate.linear.logistic import PrincipalAxes, logistic_grid
 from jax_rcl.evaluate.linear.plain_sgd import PlainSgd, sgd_grid
+from jax_rcl.ranges import Above, AtLeast, Count, ranged
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 """C of the logistic regression in the released evaluation of Dufumier et al. 2023."""
@@ -26,18 +33,22 @@ SGD_FROM = 20_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ChosenClassifier:
+class LinearClassifier:
     """A linear classifier of features, and how it was chosen.
+
+    Its scores are W^T ((x - mean) / scale) + b.
 
     Attributes:
       weights: W [f, k].
       bias: b [k]; minus infinity for classes without a training image, if the family
-        leaves them out.
+        omits them.
       candidate: the strength or weight decay that was chosen.
-      converged: whether the fit on everything was done when it ended.
+      converged: whether the fit on everything had converged when it ended.
       candidates: all of them, in their order [s].
-      validation: balanced accuracy on each fold for each [p, s]; no folds, p = 0, when
-        there was only one.
+      validation: the score of each on each fold [p, s]; no folds, p = 0, when there was
+        only one.
+      mean: of the features fitted on [f], if they were standardised.
+      scale: their standard deviation [f]; 1 where they do not vary.
     """
 
     weights: Float[np.ndarray, "f k"]
@@ -46,18 +57,24 @@ class ChosenClassifier:
     converged: bool
     candidates: tuple[float, ...]
     validation: Float[np.ndarray, "p s"]
+    mean: Float[np.ndarray, " f"] | float = 0.0
+    scale: Float[np.ndarray, " f"] | float = 1.0
 
     def scores(self, features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
-        """One for each class, the higher the likelier."""
-        return features @ self.weights + self.bias
+        """Logarithms of the class probabilities, up to a constant in each row."""
+        return (features - self.mean) / self.scale @ self.weights + self.bias
+
+    def predict(self, features: Float[np.ndarray, "n f"]) -> Int[np.ndarray, " n"]:
+        """The likeliest class of each row; of equals the first."""
+        return self.scores(features).argmax(axis=1)
 
     def numbers(self) -> dict[str, float]:
         """`chosen`, `converged` as 1.0 or 0.0, and `validation` where there was one."""
-        own = {"chosen": self.candidate, "converged": float(self.converged)}
+        numbers = {"chosen": self.candidate, "converged": float(self.converged)}
         if len(self.validation):
             place = self.candidates.index(self.candidate)
-            own["validation"] = float(self.validation.mean(axis=0)[place])
-        return own
+            numbers["validation"] = float(self.validation.mean(axis=0)[place])
+        return numbers
 
     def table(self) -> Grid:
         """The validation score of each candidate on each fold."""
@@ -71,59 +88,43 @@ class ChosenClassifier:
         return Grid(self.validation.T, rows, columns, method)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+@ranged
 class LinearGrid:
     """How linear classifiers are fitted, and how one is chosen.
 
     Attributes:
       family: "logistic", see `logistic_grid`; "sgd", see `sgd_grid`; or "by size",
         logistic regression on fewer than `SGD_FROM` training images and SGD from there.
-      strengths: candidates of the logistic regression, C, rising.
-      weight_decays: candidates of SGD.
-      folds: of the cross-validation that judges the candidates.
-      tolerance: of the logistic regression.
+      strengths: candidates of the logistic regression, inverse strengths C of the
+        penalty, rising.
+      weight_decays: candidates of SGD. Of either, a single one needs no folds.
+      folds: of the cross-validation that scores the candidates.
+      tolerance: of the logistic regression, as a share of its objective.
       max_iterations: of the logistic regression.
       sgd: how SGD trains.
-      seed: of SGD.
-
-    Raises:
-      ValueError: if a value is out of its range.
+      seed: of the starts and orders of SGD.
     """
 
     family: Literal["by size", "logistic", "sgd"] = "by size"
-    strengths: tuple[float, ...] = STRENGTHS
-    weight_decays: tuple[float, ...] = WEIGHT_DECAYS
-    folds: int = 3
-    tolerance: float = 1e-8
-    max_iterations: int = 1000
+    strengths: tuple[Annotated[float, Above(0)], ...] = STRENGTHS
+    weight_decays: tuple[Annotated[float, AtLeast(0)], ...] = WEIGHT_DECAYS
+    folds: Annotated[int, AtLeast(2, "to choose nothing give a single candidate")] = 3
+    tolerance: Annotated[float, Above(0, "such as 1e-8")] = 1e-8
+    max_iterations: Count = 1000
     sgd: PlainSgd = dataclasses.field(default=PlainSgd())
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        pairs = zip((0.0, *self.strengths), self.strengths, strict=False)
-        if not self.strengths or not all(low < high for low, high in pairs):
-            raise ValueError(
-                f"strengths {self.strengths} must be positive and rising; the default "
-                f"is {STRENGTHS}."
-            )
+        """Checks the candidates."""
+        name = type(self).__name__
+        check_rising(f"{name}.strengths", self.strengths, STRENGTHS)
         decays = self.weight_decays
-        if not decays or min(decays) < 0 or len({*decays}) < len(decays):
+        if not decays or len({*decays}) < len(decays):
             raise ValueError(
-                f"weight_decays {decays} must be different and at least 0; the default "
-                f"is {WEIGHT_DECAYS}."
+                f"{name}.weight_decays {decays} must be different and not empty; the "
+                f"default is {WEIGHT_DECAYS}."
             )
-        if self.folds < 2:
-            raise ValueError(
-                f"folds {self.folds} must be at least 2; to choose nothing, give a "
-                f"single candidate."
-            )
-        if not self.tolerance > 0:
-            raise ValueError(
-                f"tolerance {self.tolerance} must be positive, such as 1e-8."
-            )
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations {self.max_iterations} must be 1 or more.")
 
     def is_sgd(self, images: int) -> bool:
         """Whether so many training images are for SGD."""
@@ -133,31 +134,30 @@ class LinearGrid:
         """What is chosen from with so many training images."""
         return self.weight_decays if self.is_sgd(images) else self.strengths
 
-    def described(self, layer: str, images: int) -> str:
+    def describe(self, layer: str, images: int) -> str:
         """The classifier and the choice, for the protocol of an evaluator."""
-        sgd, own = self.is_sgd(images), self.candidates(images)
+        sgd, candidates = self.is_sgd(images), self.candidates(images)
         name = "weight decay" if sgd else "C"
-        choice = f"{name} {own[0]:g}"
-        if len(own) > 1:
+        choice = f"{name} {candidates[0]:g}"
+        if len(candidates) > 1:
             choice = (
-                f"{name} of {len(own)} in [{min(own):g}, {max(own):g}] chosen by "
-                f"balanced accuracy in {self.folds} folds"
+                f"{name} of {len(candidates)} in [{min(candidates):g}, "
+                f"{max(candidates):g}] chosen by balanced accuracy in {self.folds} "
+                f"folds"
             )
-        fitted, how = "logistic regression", f"L-BFGS to {self.tolerance:g}"
+        family, how = "logistic regression", f"L-BFGS to {self.tolerance:g}"
         if sgd:
-            fitted, how = (
-                "linear classifier",
-                f"SGD of at most {self.sgd.epochs} epochs",
-            )
-        return f"{fitted} on {layer!r} of {images} training images, {choice}, {how}"
+            family = "linear classifier"
+            how = f"SGD of at most {self.sgd.epochs} epochs"
+        return f"{family} on {layer!r} of {images} training images, {choice}, {how}"
 
-    def fits(
+    def fit_tasks(
         self,
         x: Float[np.ndarray, "m f"],
         tasks: Iterable[tuple[Integer[np.ndarray, " m"], Bool[np.ndarray, " m"]]],
         *,
         classes: int,
-    ) -> list[ChosenClassifier]:
+    ) -> list[LinearClassifier]:
         """Chooses and fits a classifier for every task on the same features.
 
         The candidates are fitted on what each fold leaves, and on everything: the fit
@@ -174,81 +174,61 @@ class LinearGrid:
             row for each fold, or SGD diverged for all weight decays.
         """
         rows = jax.device_put(x)
-        turned = None if self.is_sgd(len(x)) else Turned.of(x)
-        return [self._fit(rows, turned, *task, classes) for task in tasks]
+        rotated = None if self.is_sgd(len(x)) else PrincipalAxes.of(x)
+        return [self._fit_task(rows, rotated, *task, classes) for task in tasks]
 
-    def _fit(
+    def _fit_task(
         self,
         x: Float[Array, "m f"],
-        turned: Turned | None,
+        rotated: PrincipalAxes | None,
         labels: Integer[np.ndarray, " m"],
         rows: Bool[np.ndarray, " m"],
         classes: int,
-    ) -> ChosenClassifier:
-        own = self.candidates(len(x))
-        held = held_out(labels, rows, self.folds if len(own) > 1 else 0)
+    ) -> LinearClassifier:
+        candidates = self.candidates(len(x))
+        held = split_folds(labels, rows, self.folds if len(candidates) > 1 else 0)
         parts = np.concatenate([rows & ~held, rows[None]])
-        if turned is None:
+        if rotated is None:
             name, limits = "weight_decays", {"settings": self.sgd, "seed": self.seed}
-            solve = functools.partial(sgd_grid, x, weight_decays=own, **limits)
+            solve = functools.partial(sgd_grid, x, weight_decays=candidates, **limits)
         else:
             name, limits = "strengths", {"max_iterations": self.max_iterations}
             solve = functools.partial(
-                *(logistic_grid, turned), strengths=own, tolerance=self.tolerance
+                *(logistic_grid, rotated),
+                strengths=candidates,
+                tolerance=self.tolerance,
+                **limits,
             )
-        found = solve(labels, parts, classes=classes, **limits)
-        validation = judged(x, labels, held, found)
+        found = solve(labels, parts, classes=classes)
+        validation = validate(x, labels, held, found, metrics.balanced_accuracy)
         finite = np.isfinite(found.weights[-1]).all(axis=(1, 2))
         if not finite.any():
             raise ValueError(
-                f"SGD diverged for every weight decay of {own}: the features are large "
-                f"for a learning rate of {self.sgd.learning_rate:g}. Lower "
+                f"SGD diverged for every weight decay of {candidates}: the features "
+                f"are large for a learning rate of {self.sgd.learning_rate:g}. Lower "
                 f"sgd.learning_rate."
             )
-        means = validation.mean(axis=0) if len(validation) else np.zeros(len(own))
+        means = np.zeros(len(candidates))
+        if len(validation):
+            means = validation.mean(axis=0)
         best = int(np.where(finite, means, -1.0).argmax())
-        warn_at_edge(name, own, means, best)
-        warn_if_slow(name, own, found.converged, best)
-        fitted = found.weights[-1, best], found.bias[-1, best]
-        ended = own[best], bool(found.converged[-1, best])
-        return ChosenClassifier(*fitted, *ended, own, validation)
-
-
-def warn_at_edge(
-    name: str,
-    candidates: tuple[float, ...],
-    means: Float[np.ndarray, " s"],
-    best: int,
-) -> None:
-    """Says when a candidate beyond the grid may be better than all that are in it."""
-    rising = sorted(range(len(candidates)), key=lambda place: candidates[place])
-    place = rising.index(best)
-    inner = {0: 1, len(rising) - 1: len(rising) - 2}.get(place)
-    if inner is None or len(rising) == 1 or candidates[best] == 0:
-        return
-    if means[best] > means[rising[inner]]:
-        logging.getLogger(__name__).warning(
-            "the best of %s, %g, is at the edge of %s; a wider range may give a better "
-            "classifier.",
-            *(name, candidates[best], candidates),
+        candidate, converged = candidates[best], bool(found.converged[-1, best])
+        warn_at_edge(name, candidates, means, best)
+        done = np.asarray(found.converged.all(axis=0))
+        warn_if_slow(name, candidates, done, best=candidate, final=converged)
+        return LinearClassifier(
+            *(found.weights[-1, best], found.bias[-1, best]),
+            *(candidate, converged, candidates, validation),
         )
 
 
-def warn_if_slow(
-    name: str,
-    candidates: tuple[float, ...],
-    converged: Bool[np.ndarray, "p s"],
-    best: int,
+def check_rising(
+    name: str, strengths: tuple[float, ...], default: tuple[float, ...]
 ) -> None:
-    """Says which candidates were judged before their fits were done, and the end."""
-    slow = [
-        f"{candidates[place]:g}" for place in np.flatnonzero(~converged.all(axis=0))
-    ]
-    if slow:
-        final = "was not done either" if not converged[-1, best] else "was done"
-        more = {"strengths": "max_iterations", "weight_decays": "sgd.epochs"}[name]
-        logging.getLogger(__name__).warning(
-            "fits with %s %s were not done when they ended; the final one, with %g, "
-            "%s. A larger %s gives them more time.",
-            *(name, ", ".join(slow), candidates[best], final, more),
+    """Raises ValueError unless there are strengths, each above the one before it."""
+    pairs = itertools.pairwise(strengths)
+    if not strengths or not all(low < high for low, high in pairs):
+        raise ValueError(
+            f"{name} {strengths} must be rising and not empty; the default is "
+            f"{default}."
         )

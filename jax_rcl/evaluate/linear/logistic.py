@@ -1,150 +1,359 @@
-"""Multinomial logistic regression with an L2 penalty, solved to a tolerance."""
+"""Multinomial logistic regression with an L2 penalty, solved to a tolerance.
+
+One solver for two objectives: that of scikit-learn, on features as they are
+(`logistic_grid`), and that of a linear probe, on standardised ones (`logistic_probe`).
+
+The solver is ours since optax.lbfgs took longer to the same tolerance on random data,
+20,000 x 512 features of 100 classes on two busy CPU cores: 62 s against 39 s for three
+strengths of the probe; for the grid 20 s against 11 s with C = 0.1 and 160 s against
+51 s with C = 100, where the criterion costs optax one more evaluation an iteration.
+"""
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Integer
+
+_MEMORY = 10
+"""Pairs of steps and changes of the gradient that L-BFGS remembers."""
+
+
+class Solutions(NamedTuple):
+    """A linear classifier for every part of the rows and every candidate.
+
+    Attributes:
+      weights: W of each [p, s, f, k].
+      bias: b of each [p, s, k].
+      converged: whether each was done when its fit ended [p, s].
+    """
+
+    weights: Float[np.ndarray, "p s f k"]
+    bias: Float[np.ndarray, "p s k"]
+    converged: Bool[np.ndarray, "p s"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fitted:
-    """A linear classifier of features, and how it was found.
+class PrincipalAxes:
+    """Features along their principal axes, and a column of ones.
+
+    This only helps the solver: a penalty on the length of w is the same along any axes,
+    and a mean that is subtracted goes into the bias, which has no penalty.
 
     Attributes:
-      weights: W [f, k], of standardised features.
-      bias: b [k].
-      mean: of the features fitted on, [f].
-      scale: their standard deviation, [f]; 1 where they do not vary.
-      strength: of the regularisation.
-      loss: the objective where the fit ended.
-      converged: whether the gradient is within the tolerance there.
-      iterations: how many it took.
+      rows: (x - mean) axes, and 1, on the device [m, f + 1].
+      mean: of the features [f].
+      axes: orthogonal, one a column [f, f].
     """
 
-    weights: Float[np.ndarray, "f k"]
-    bias: Float[np.ndarray, " k"]
+    rows: Float[Array, "m g"]
     mean: Float[np.ndarray, " f"]
-    scale: Float[np.ndarray, " f"]
-    strength: float
-    loss: float
-    converged: bool
-    iterations: int
+    axes: Float[np.ndarray, "f f"]
 
-    def scores(self, features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
-        """Logarithms of the class probabilities, up to a constant in each row."""
-        return (features - self.mean) / self.scale @ self.weights + self.bias
+    @classmethod
+    def of(cls, x: Float[np.ndarray, "m f"]) -> "PrincipalAxes":
+        """Rotates features; 2048 of them in seconds."""
+        mean = x.mean(axis=0, dtype=np.float64)
+        centred = x - mean
+        _, axes = np.linalg.eigh(centred.T @ centred)
+        rotated = np.column_stack([centred @ axes, np.ones(len(x))])
+        return cls(jax.device_put(rotated.astype(np.float32)), mean, axes)
 
-    def predict(self, features: Float[np.ndarray, "n f"]) -> Int[np.ndarray, " n"]:
-        """The likeliest class of each row; of equals the first."""
-        return self.scores(features).argmax(axis=1)
+    def restore(
+        self, found: Float[np.ndarray, "p s g k"]
+    ) -> tuple[Float[np.ndarray, "p s f k"], Float[np.ndarray, "p s k"]]:
+        """Weights and bias of the features as they were."""
+        weights = self.axes @ found[:, :, :-1].astype(np.float64)
+        bias = found[:, :, -1] - self.mean @ weights
+        return weights.astype(np.float32), bias.astype(np.float32)
 
 
-def logistic_regression(
+def logistic_grid(
+    x: PrincipalAxes,
+    labels: Integer[np.ndarray, " m"],
+    parts: Bool[np.ndarray, "p m"],
+    *,
+    classes: int,
+    strengths: tuple[float, ...],
+    tolerance: float = 1e-8,
+    max_iterations: int = 1000,
+) -> Solutions:
+    """Fits a classifier on every part of the rows with every strength.
+
+    Minimises over W [f, k] and b [k], from zero, what scikit-learn's LogisticRegression
+    minimises,
+
+      1/2 ‖W‖² + C sum_i cross_entropy(W^T x_i + b, y_i)
+
+    over the rows i of the part and the classes that it shows. For two classes it fits
+    one vector, the difference of our two, so their penalty here is ‖W‖².
+
+    Args:
+      x: features along their principal axes.
+      labels: classes in [0, classes).
+      parts: which rows each part has. The others take part with weight zero.
+      classes: how many there are, k.
+      strengths: inverse strengths of the penalty, C.
+      tolerance: converged when the decrease of the objective that is to be expected of
+        one more step, g^T D^-1 g with gradient g and diagonal D, is at most this share
+        of the objective; 1e-8 gives weights to a thousandth or better.
+      max_iterations: evaluations of the objective.
+
+    Returns:
+      The classifiers; a class that a part does not show has a bias of minus infinity.
+    """
+    present = np.stack([np.bincount(labels[rows], minlength=classes) for rows in parts])
+    present = present > 0
+    sizes = parts.sum(axis=1, keepdims=True)
+    counted = np.where(present.sum(axis=1, keepdims=True) == 2, 2.0, 1.0)
+    penalties = counted / (sizes * np.array(strengths))
+    limits = tolerance, max_iterations
+    found, converged = _solve(
+        x.rows, labels, parts, present, penalties, limits, criterion="decrease"
+    )
+    weights, bias = x.restore(found)
+    bias = np.where(present[:, None], bias, np.float32(-np.inf))
+    return Solutions(weights, bias, converged)
+
+
+def logistic_probe(
     x: Float[np.ndarray, "m f"],
     labels: Integer[np.ndarray, " m"],
-    *,
     rows: Bool[np.ndarray, " m"],
+    *,
     classes: int,
     strengths: tuple[float, ...],
     tolerance: float = 1e-5,
     max_iterations: int = 500,
-) -> list[Fitted]:
+) -> Solutions:
     """Fits a classifier on some of the rows, once for each strength.
 
     Minimises over W [f, k] and b [k], from zero,
 
       mean_i cross_entropy(W^T x_i + b, y_i) + strength / 2 ‖W‖²
 
-    over standardised x. The problem is convex, and strictly so in W. The strengths are
-    fitted one after the other, each from zero, so that a result does not depend on the
-    other candidates; side by side under `vmap` they take four times as long on a CPU,
-    since every one then waits for the longest line search of all.
+    A result does not depend on the other candidates.
 
     Args:
-      x: features.
+      x: standardised features.
       labels: classes in [0, classes).
       rows: which to fit on. The others take part with weight zero, so that a fit on a
         part and one on all rows are one compiled program.
       classes: how many there are, those without rows included.
       strengths: of the regularisation.
       tolerance: converged when no entry of the gradient is larger in absolute value.
-      max_iterations: of L-BFGS, for each strength.
+      max_iterations: evaluations of the objective, for each strength.
 
-    Raises:
-      ValueError: if the rows show fewer than two classes.
+    Returns:
+      The classifiers of the one part.
     """
-    present = np.unique(labels[rows])
-    if len(present) < 2:
-        raise ValueError(
-            f"the {int(rows.sum())} images to fit on show only the classes "
-            f"{present.tolist()}; a probe tells at least two apart."
-        )
-    mean = x[rows].mean(axis=0, dtype=np.float64)
-    scale = x[rows].std(axis=0, dtype=np.float64)
-    # What varies less than this is rounding, which must not be blown up to unit scale.
-    scale = np.where(scale > 1e-6 * np.abs(mean), scale, 1.0)
-    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
-    shares = rows.astype(np.float32) / np.float32(rows.sum())
-    data = jax.device_put(((x - mean) / scale, labels, shares))
-    fits = []
-    for strength in strengths:
-        limits = np.float32(tolerance), np.int32(max_iterations)
-        solution = _solve(*data, np.float32(strength), *limits, classes=classes)
-        (weights, bias), loss, slope, iterations = jax.device_get(solution)
-        converged = bool(slope <= tolerance)
-        end = (float(loss), converged, int(iterations))
-        fits.append(Fitted(weights, bias, mean, scale, strength, *end))
-    return fits
+    ones = np.ones((len(x), 1), np.float32)
+    data = (
+        jax.device_put(np.concatenate([x, ones], axis=1)),
+        *(labels, rows[None], np.ones((1, classes), bool)),
+    )
+    limits = tolerance, max_iterations
+    # One after the other: the scores of all strengths may not fit into memory together.
+    found, converged = zip(
+        *(
+            _solve(*data, np.array([[strength]]), limits, criterion="gradient")
+            for strength in strengths
+        ),
+        strict=True,
+    )
+    weights = np.concatenate(found, axis=1)
+    bias = weights[:, :, -1]
+    return Solutions(weights[:, :, :-1], bias, np.concatenate(converged, axis=1))
 
 
-@functools.partial(jax.jit, static_argnames="classes")
+class _Point(NamedTuple):
+    """The objective at some weights [g, k]."""
+
+    weights: Array
+    value: Array
+    gradient: Array  # [g, k]
+    inverse: Array  # of the diagonal of the Hessian, approximately [g, k]
+
+
+class _Search(NamedTuple):
+    """Where one problem stands: the last iterate, and the way from there."""
+
+    point: _Point
+    direction: Array  # [g, k]
+    step: Array
+    steps: Array  # the last `_MEMORY` differences of iterates [s, g, k]
+    changes: Array  # and of their gradients
+    products: Array  # and 1 over the inner product of the two [s]
+    accepted: Array  # how many there were
+    turns: Array
+
+
 def _solve(
-    x: Float[Array, "m f"],
+    x: Float[Array, "m g"],
+    labels: Integer[np.ndarray, " m"],
+    parts: Bool[np.ndarray, "p m"],
+    present: Bool[np.ndarray, "p k"],
+    penalties: Float[np.ndarray, "p s"],
+    limits: tuple[float, int],
+    *,
+    criterion: Literal["decrease", "gradient"],
+) -> tuple[Float[np.ndarray, "p s g k"], Bool[np.ndarray, "p s"]]:
+    """Weights for every part and penalty, the last row being the bias."""
+    shares = parts / parts.sum(axis=1, keepdims=True)
+    found, converged = jax.device_get(
+        _solve_all(
+            *(x, labels.astype(np.int32), shares.astype(np.float32), present),
+            *(penalties.astype(np.float32), np.float32(limits[0]), np.int32(limits[1])),
+            criterion=criterion,
+        )
+    )
+    # A shift that all classes share changes no probability, only the penalty.
+    shown = present[:, None, None]
+    mean = found.sum(axis=3, where=shown) / present.sum(axis=1)[:, None, None]
+    found = np.where(shown, found - mean[..., None], np.float32(0))
+    return found.astype(np.float32), converged
+
+
+@functools.partial(jax.jit, static_argnames="criterion")
+def _solve_all(
+    x: Float[Array, "m g"],
+    labels: Integer[Array, " m"],
+    shares: Float[Array, "p m"],
+    present: Bool[Array, "p k"],
+    penalties: Float[Array, "p s"],
+    tolerance: Float[Array, ""],
+    max_iterations: Integer[Array, ""],
+    *,
+    criterion: Literal["decrease", "gradient"],
+) -> tuple[Float[Array, "p s g k"], Bool[Array, "p s"]]:
+    """All problems in one program, in which none waits for another's line search.
+
+    Each turn of the loop evaluates one point of each problem, which either is the next
+    iterate of L-BFGS (Liu and Nocedal 1989) or makes the next step shorter. It starts
+    from the diagonal of the Hessian, approximated by a product of a factor for each
+    feature and one for each class, at the current point: without it, weak penalties on
+    separable classes take several times as many turns.
+    """
+
+    def solve(shares: Array, present: Array, penalty: Array) -> tuple[Array, Array]:
+        evaluate = functools.partial(_evaluate, x, labels, shares, present, penalty)
+        start = jnp.zeros((x.shape[1], len(present)))
+        return _minimize(evaluate, start, reached, max_iterations)
+
+    def reached(point: _Point) -> Array:
+        if criterion == "gradient":
+            return jnp.abs(point.gradient).max() <= tolerance
+        decrease = (point.gradient**2 * point.inverse).sum()
+        return decrease <= tolerance * point.value
+
+    strengths = jax.vmap(solve, (None, None, 0))
+    return jax.vmap(strengths)(shares, present, penalties)
+
+
+def _evaluate(
+    x: Float[Array, "m g"],
     labels: Integer[Array, " m"],
     shares: Float[Array, " m"],
-    strength: Float[Array, ""],
-    tolerance: Float[Array, ""],
-    max_iterations: Int[Array, ""],
-    *,
-    classes: int,
-) -> tuple[Any, Array, Array, Array]:
-    """(W, b), the objective there, the largest entry of its gradient, iterations."""
+    present: Bool[Array, " k"],
+    penalty: Float[Array, ""],
+    weights: Float[Array, "g k"],
+) -> _Point:
+    """The mean cross-entropy and penalty / 2 ‖W‖², the last row without penalty.
 
-    def objective(parameters: tuple[Array, Array]) -> Array:
-        weights, bias = parameters
-        # "highest": with reduced precision the gradient never gets below the tolerance.
-        scores = jnp.matmul(x, weights, precision="highest") + bias[None, :]
-        entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
-        return shares @ entropy + strength / 2 * jnp.sum(weights**2)
+    Differences from the score of the right class are exact where autodiff would take a
+    probability near 1 from 1, which ends the search early where classes are separable.
+    """
+    own = labels[:, None] == jnp.arange(len(present))[None]
+    others = ~own & present[None]
+    scores = jnp.matmul(x, weights, precision="highest")
+    right = jnp.where(own, scores, 0.0).sum(axis=1)
+    margins = jnp.where(others, scores - right[:, None], -jnp.inf)
+    top = jnp.maximum(margins.max(axis=1), 0.0)
+    odds = jnp.exp(margins - top[:, None]).sum(axis=1)
+    entropy = top + jnp.log1p(odds + jnp.expm1(-top))
+    wrong = jnp.exp(margins - entropy[:, None])  # probabilities; 0 of the right class
+    missing = -jnp.expm1(-entropy)[:, None]  # 1 less that of the right class
+    residuals = shares[:, None] * jnp.where(own, -missing, wrong)
+    spreads = jnp.where(own, missing * (1 - missing), wrong * (1 - wrong))
+    spreads = shares[:, None] * spreads
+    penalties = jnp.full(len(weights), penalty).at[-1].set(0.0)[:, None]
+    value = shares @ entropy + (penalties * weights**2).sum() / 2
+    gradient = jnp.matmul(x.T, residuals, precision="highest") + penalties * weights
+    of_features, of_classes = spreads.sum(axis=1) @ (x * x), spreads.sum(axis=0)
+    of_classes /= jnp.maximum(of_classes.sum(), 1e-30)
+    # A class without rows has neither curvature nor a gradient.
+    diagonal = jnp.maximum(of_features[:, None] * of_classes[None] + penalties, 1e-30)
+    return _Point(weights, value, gradient, 1 / diagonal)
 
-    solver = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(objective)
 
-    def slope(state: optax.OptState) -> Array:
-        gradient = optax.tree.get(state, "grad")
-        return jnp.maximum(*(jnp.abs(leaf).max() for leaf in gradient))
+def _minimize(
+    evaluate: Callable[[Array], _Point],
+    start: Float[Array, "g k"],
+    reached: Callable[[_Point], Array],
+    max_iterations: Integer[Array, ""],
+) -> tuple[Float[Array, "g k"], Bool[Array, ""]]:
+    """The weights where the search ends, and whether they are the minimum."""
 
-    def unfinished(carry: tuple[Any, Any, Array]) -> Array:
-        _, state, iterations = carry
-        # Before the first iteration the state holds no gradient yet.
-        going = (iterations == 0) | (slope(state) > tolerance)
-        return going & (iterations < max_iterations)
+    def unfinished(search: _Search) -> Array:
+        going = (search.turns < max_iterations) & (search.step > 1e-6)
+        return going & ~reached(search.point)
 
-    def iterate(carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
-        parameters, state, iterations = carry
-        value, grad = value_and_grad(parameters, state=state)
-        updates, state = solver.update(
-            *(grad, state, parameters), value=value, grad=grad, value_fn=objective
-        )
-        return optax.apply_updates(parameters, updates), state, iterations + 1
+    def turn(search: _Search) -> _Search:
+        last, direction, step = search.point, search.direction, search.step
+        point = evaluate(last.weights + step * direction)
+        before, after = _slope(last, direction), _slope(point, direction)
+        # The slack is what float32 cannot tell; a convex function has its slope rise.
+        enough = point.value <= last.value * (1 + 1e-6) + 1e-4 * step * before
+        good = enough & (after > before) & (after <= 0.9 * -before)
+        shorter = step * jnp.clip(-before / (after - before), 0.1, 0.5)
+        shorter = jnp.where(jnp.isfinite(shorter), shorter, 0.1 * step)
+        moved = _accept(search, point)
+        waiting = search._replace(step=shorter, turns=search.turns + 1)
+        return jax.tree.map(lambda a, b: jnp.where(good, a, b), moved, waiting)
 
-    start = jnp.zeros((x.shape[1], classes)), jnp.zeros(classes)
-    carry = start, solver.init(start), jnp.int32(0)
-    parameters, state, iterations = lax.while_loop(unfinished, iterate, carry)
-    return parameters, optax.tree.get(state, "value"), slope(state), iterations
+    first = evaluate(start)
+    memory = jnp.zeros((_MEMORY, *start.shape))
+    search = _Search(
+        *(first, -first.inverse * first.gradient, jnp.float32(1)),
+        *(memory, memory, jnp.zeros(_MEMORY), jnp.int32(0), jnp.int32(0)),
+    )
+    point = lax.while_loop(unfinished, turn, search).point
+    return point.weights, reached(point)
+
+
+def _slope(point: _Point, direction: Float[Array, "g k"]) -> Float[Array, ""]:
+    return (point.gradient * direction).sum()
+
+
+def _accept(search: _Search, point: _Point) -> _Search:
+    """The search with a new iterate, and L-BFGS's direction from there."""
+    place = search.accepted % _MEMORY
+    step = search.step * search.direction
+    change = point.gradient - search.point.gradient
+    product = (step * change).sum()
+    steps = search.steps.at[place].set(step)
+    changes = search.changes.at[place].set(change)
+    products = search.products.at[place].set(1 / product)
+    order = (search.accepted + 1 + jnp.arange(_MEMORY)) % _MEMORY  # oldest first
+
+    def right(vector: Array, i: Array) -> tuple[Array, Array]:
+        share = products[i] * (steps[i] * vector).sum()
+        return vector - share * changes[i], share
+
+    def left(vector: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        i, share = pair
+        other = products[i] * (changes[i] * vector).sum()
+        return vector + (share - other) * steps[i], None
+
+    vector, shares = lax.scan(right, point.gradient, order, reverse=True)
+    scale = product / (change**2 * point.inverse).sum()
+    vector, _ = lax.scan(left, scale * point.inverse * vector, (order, shares))
+    return _Search(
+        *(point, -vector, jnp.float32(1), steps, changes, products),
+        *(search.accepted + 1, search.turns + 1),
+    )

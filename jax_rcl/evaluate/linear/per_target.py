@@ -1,23 +1,15 @@
-"""Linear evaluation of several questions of yes and no about each image."""
+"""Linear evaluation of several yes-or-no questions about each image."""
 
 import dataclasses
 import logging
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 
-from jax_rcl.core import Encode, Operation, Source, When
+from jax_rcl.core import Encode, Source
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.features import features_and_targets, once
-from jax_rcl.evaluate.linear.grid import (
-    STRENGTHS,
-    WEIGHT_DECAYS,
-    ChosenClassifier,
-    LinearGrid,
-)
-from jax_rcl.evaluate.linear.plain_sgd import PlainSgd
-from jax_rcl.evaluate.when import AtEnd
+from jax_rcl.evaluate.features import LayerEvaluator, features_and_targets, once
+from jax_rcl.evaluate.linear.grid import LinearClassifier, LinearGrid
 
 CHEXPERT_COMPETITION = (
     "Atelectasis",
@@ -34,7 +26,7 @@ NUMBERS = ("auroc", "balanced", "top1")
 
 
 @dataclasses.dataclass(frozen=True)
-class PerTarget:
+class PerTarget(LinearGrid, LayerEvaluator):
     """How well a linear classifier of features answers each of several questions.
 
     Each target is a problem of two classes on the images for which it is known, in the
@@ -46,60 +38,18 @@ class PerTarget:
       train: the images fitted on; a source with `target_names` whose records hold
         `targets`, 1, 0, or NaN where the answer is missing.
       test: the images that are classified.
-      targets: names of those that are evaluated; none of them for all.
-      layer: which of the encoder's features.
-      family: as in `CrossValidated`, and so are the next seven.
-      strengths: of the logistic regression.
-      weight_decays: of SGD.
-      folds: of the cross-validation.
-      tolerance: of the logistic regression.
-      max_iterations: of the logistic regression.
-      sgd: how SGD trains.
-      seed: of SGD.
-      preprocess: deterministic operation on each image, or None.
-      batch_size: images per call of the encoder.
-      when: when it is measured.
-
-    Raises:
-      ValueError: if a value is out of its range.
+      targets: names of those that are evaluated; empty for all.
     """
 
     train: Source
     test: Source
     targets: tuple[str, ...] = ()
-    layer: str = "features"
-    family: Literal["by size", "logistic", "sgd"] = "by size"
-    strengths: tuple[float, ...] = STRENGTHS
-    weight_decays: tuple[float, ...] = WEIGHT_DECAYS
-    folds: int = 3
-    tolerance: float = 1e-8
-    max_iterations: int = 1000
-    sgd: PlainSgd = dataclasses.field(default=PlainSgd())
-    seed: int = 0
-    preprocess: Operation | None = None
-    batch_size: int = 256
-    when: When = dataclasses.field(default=AtEnd())
 
     def __post_init__(self) -> None:
-        """Checks the numbers; what needs the data is in `check`."""
-        if self.batch_size < 1:
-            raise ValueError(
-                f"PerTarget.batch_size {self.batch_size} must be at least 1."
-            )
+        """Checks the names; what needs the data is in `check`."""
+        super().__post_init__()
         if len({*self.targets}) < len(self.targets):
             raise ValueError(f"PerTarget.targets {self.targets} must be different.")
-        _ = self.grid  # which checks its own
-
-    @property
-    def grid(self) -> LinearGrid:
-        """How classifiers are fitted and one is chosen."""
-        names = (field.name for field in dataclasses.fields(LinearGrid))
-        return LinearGrid(**{name: getattr(self, name) for name in names})
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
-        return frozenset({self.layer})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,7 +60,7 @@ class PerTarget:
     def protocol(self) -> str:
         """One line that says what the numbers mean."""
         return (
-            f"{self.grid.described(self.layer, len(self.train))}, {len(self.test)} "
+            f"{self.describe(self.layer, len(self.train))}, {len(self.test)} "
             f"test images, for each of {len(self.names)} targets on the images where "
             f"it is known; means over those of them with both answers"
         )
@@ -152,11 +102,11 @@ class PerTarget:
           `<target>/auroc`, `<target>/balanced` and `<target>/top1`, names of targets in
           lower case with underscores; `auroc`, `balanced` and `top1`, the unweighted
           means over the targets; `targets`, how many these are; `converged`, the share
-          of them whose fit was done. A target is left out, which a warning says, if the
+          of them whose fit was done. A target is omitted, with a warning, if the
           training or the test images show only one answer.
 
         Raises:
-          ValueError: if the sources do not fit, or all targets are left out.
+          ValueError: if the sources do not fit, or all targets are omitted.
         """
         fitted = self.fit(encode)
         x, targets = self._columns(encode, self.test)
@@ -176,12 +126,12 @@ class PerTarget:
             numbers |= {f"{plain(name)}/{number}": each[number] for number in NUMBERS}
         return numbers
 
-    def fit(self, encode: Encode) -> dict[str, ChosenClassifier]:
+    def fit(self, encode: Encode) -> dict[str, LinearClassifier]:
         """The classifier of each target that can be evaluated, by its name."""
         self.check()
         return once(encode, self, lambda: self._fit(encode))
 
-    def _fit(self, encode: Encode) -> dict[str, ChosenClassifier]:
+    def _fit(self, encode: Encode) -> dict[str, LinearClassifier]:
         x, train = self._columns(encode, self.train)
         _, test = self._columns(encode, self.test)
         kept = [
@@ -202,7 +152,7 @@ class PerTarget:
                 ", ".join(left),
             )
         tasks = [_task(train[:, place]) for place in kept]
-        fits = self.grid.fits(x, tasks, classes=2)
+        fits = self.fit_tasks(x, tasks, classes=2)
         return {self.names[place]: fit for place, fit in zip(kept, fits, strict=True)}
 
     def _columns(

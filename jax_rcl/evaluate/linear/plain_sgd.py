@@ -1,9 +1,15 @@
-"""A linear classifier trained by plain SGD, for many weight decays all at once."""
+"""A linear classifier trained by plain SGD, for many weight decays all at once.
+
+The learning rate follows PyTorch's ReduceLROnPlateau. Ours is not
+optax.contrib.reduce_on_plateau: that counts updates instead of epochs, whose number
+differs between parts of the rows, drops the rate one epoch sooner for the same
+patience, and knows no smallest change.
+"""
 
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +18,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from jax_rcl.evaluate.linear.folds import Solutions
+from jax_rcl.evaluate.linear.logistic import Solutions
+from jax_rcl.ranges import Count, Positive, Within, ranged
 
 PATIENCE, FACTOR, BETTER = 10, 0.1, 1e-4
 """The learning rate is multiplied by `FACTOR` after more than `PATIENCE` epochs in a
@@ -25,6 +32,7 @@ is as far as `FLAT` from their mean."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class PlainSgd:
     """Settings of the training; the defaults are those of Dufumier et al. 2023.
 
@@ -32,27 +40,15 @@ class PlainSgd:
 
     Attributes:
       learning_rate: at the start; lower after each plateau of the loss.
-      momentum: share of the last update that is kept, in [0, 1).
+      momentum: share of the last update that is kept.
       batch: rows in each update; the last of an epoch has what is left.
       epochs: passes over the rows, at most.
-
-    Raises:
-      ValueError: if a value is out of its range.
     """
 
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    batch: int = 512
-    epochs: int = 300
-
-    def __post_init__(self) -> None:
-        """Checks the ranges."""
-        if not self.learning_rate > 0 or not 0 <= self.momentum < 1:
-            raise ValueError(
-                f"{self} must have a positive learning_rate and a momentum in [0, 1)."
-            )
-        if self.batch < 1 or self.epochs < 1:
-            raise ValueError(f"{self} must have a batch and epochs of at least 1.")
+    learning_rate: Positive = 0.1
+    momentum: Annotated[float, Within(0, 1, open="high")] = 0.9
+    batch: Count = 512
+    epochs: Count = 300
 
 
 def sgd_grid(
@@ -72,9 +68,9 @@ def sgd_grid(
     The rule for the learning rate reads the mean over the batches of an epoch of their
     mean losses, and so does the one that ends the training.
 
-    All are one program. Those of one part share the order of the rows, which is drawn
-    again for every epoch, and the start, which is PyTorch's: uniform in ±1/sqrt(f). In
-    a part with fewer rows than another an epoch has idle updates at its end.
+    All are one program. The trainings of one part share the order of the rows, which is
+    drawn again for every epoch, and the start, which is PyTorch's: uniform in
+    ±1/sqrt(f). In a part with fewer rows than another an epoch ends with idle updates.
 
     Args:
       x: features on the device.
@@ -98,7 +94,7 @@ def sgd_grid(
     return Solutions(*jax.device_get(found))
 
 
-def starts(
+def initial_parameters(
     key: Array, features: int, classes: int
 ) -> tuple[Float[Array, "f k"], Float[Array, " k"]]:
     """Weights and bias before the first update of a part."""
@@ -126,10 +122,10 @@ class _Training(NamedTuple):
     velocity: tuple[Array, Array]
     learning_rate: Array  # [s]
     lowest: Array  # loss so far [s]
-    waited: Array  # epochs since it was so [s]
+    waited: Array  # epochs since then [s]
     losses: Array  # the last ones [s, WINDOW]
     going: Array  # whether it goes on [s]
-    flat: Array  # whether it ended since the losses were flat [s]
+    flat: Array  # whether it ended because the losses were flat [s]
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "classes"))
@@ -145,7 +141,7 @@ def _train_all(
     classes: int,
 ) -> tuple[Float[Array, "p s f k"], Float[Array, "p s k"], Bool[Array, "p s"]]:
     def train(rows: Array, key: Array) -> tuple[Array, Array, Array]:
-        one = starts(key, x.shape[1], classes)
+        one = initial_parameters(key, x.shape[1], classes)
         many = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(decays), *a.shape)), one)
         of_all = functools.partial(jnp.full, len(decays))
         training = _Training(
@@ -157,17 +153,17 @@ def _train_all(
         def unfinished(carry: tuple[Array, _Training]) -> Array:
             return (carry[0] < settings.epochs) & carry[1].going.any()
 
-        def pass_over(carry: tuple[Array, _Training]) -> tuple[Array, _Training]:
+        def run_epoch(carry: tuple[Array, _Training]) -> tuple[Array, _Training]:
             epoch, before = carry
             order = epoch_order(key, epoch, rows)
             batches = x, labels, order, rows.sum(), most
-            moved, loss = _epoch(before, batches, decays, settings)
-            after = _judged(moved, loss, epoch + 1)
+            moved, loss = _train_epoch(before, batches, decays, settings)
+            after = _finish_epoch(moved, loss, epoch + 1)
             # What has ended stays as it is.
             kept = jax.tree.map(functools.partial(_where, before.going), after, before)
             return epoch + 1, kept
 
-        _, training = lax.while_loop(unfinished, pass_over, (jnp.int32(0), training))
+        _, training = lax.while_loop(unfinished, run_epoch, (jnp.int32(0), training))
         return *training.weights, training.flat
 
     return jax.vmap(train)(parts, keys)
@@ -177,7 +173,7 @@ def _where(mask: Bool[Array, " s"], a: Array, b: Array) -> Array:
     return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
-def _epoch(
+def _train_epoch(
     training: _Training,
     batches: tuple[Array, Array, Array, Array, Array],
     decays: Float[Array, " s"],
@@ -185,7 +181,7 @@ def _epoch(
 ) -> tuple[_Training, Float[Array, " s"]]:
     """One pass, and the mean of its batches' losses."""
     x, labels, order, count, most = batches
-    own = -(-count // settings.batch)
+    updates = -(-count // settings.batch)  # of this part; the others are idle
     order = jnp.pad(order, (0, -len(order) % settings.batch))
 
     def loss(weights: tuple[Array, Array], rows: Array, mask: Array) -> Array:
@@ -202,29 +198,29 @@ def _epoch(
         mask = (first + jnp.arange(settings.batch) < count).astype(jnp.float32)
         value, gradient = value_and_grad(now.weights, rows, mask)
 
-        def follow(v: Array, g: Array, w: Array) -> Array:
+        def accelerate(v: Array, g: Array, w: Array) -> Array:
             shape = (-1, *[1] * (w.ndim - 1))
             return settings.momentum * v + g + decays.reshape(shape) * w
 
-        velocity = jax.tree.map(follow, now.velocity, gradient, now.weights)
+        velocity = jax.tree.map(accelerate, now.velocity, gradient, now.weights)
         weights = jax.tree.map(
             lambda w, v: w - now.learning_rate.reshape(-1, *[1] * (w.ndim - 1)) * v,
             *(now.weights, velocity),
         )
         moved = now._replace(weights=weights, velocity=velocity)
-        keep = jnp.broadcast_to(step < own, decays.shape)
+        keep = jnp.broadcast_to(step < updates, decays.shape)
         now = jax.tree.map(functools.partial(_where, keep), moved, now)
         return now, total + jnp.where(keep, value, 0.0)
 
     start = training, jnp.zeros(len(decays))
     training, total = lax.fori_loop(0, most, update, start)
-    return training, total / own.astype(jnp.float32)
+    return training, total / updates.astype(jnp.float32)
 
 
-def _judged(
+def _finish_epoch(
     training: _Training, loss: Float[Array, " s"], done: Int[Array, ""]
 ) -> _Training:
-    """What the loss of an epoch means for the next, `done` epochs being over."""
+    """Lowers learning rates and ends trainings, after `done` epochs."""
     better = loss < training.lowest * (1 - BETTER)
     waited = jnp.where(better, 0, training.waited + 1)
     lower = FACTOR * training.learning_rate

@@ -2,26 +2,35 @@
 
 import dataclasses
 import functools
-import logging
-from typing import Literal
+from typing import Annotated
 
+import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int32, Integer
+from jaxtyping import Float, Int32, Integer
 
 from jax_rcl.artifacts import Finding
-from jax_rcl.core import Encode, Operation, Source, When
-from jax_rcl.evaluate.classifier import accuracies, check_draws, seed_of, told
-from jax_rcl.evaluate.features import features, once, shared_classes
-from jax_rcl.evaluate.findings import MOST_POINTS, confusion, embedding
-from jax_rcl.evaluate.linear.logistic import Fitted, logistic_regression
-from jax_rcl.evaluate.when import AtEnd
+from jax_rcl.core import Encode, Source
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.classifier import DistortableClassifier, Mapped, accuracies, show
+from jax_rcl.evaluate.features import once, shared_classes
+from jax_rcl.evaluate.findings import MOST_POINTS
+from jax_rcl.evaluate.linear.choice import (
+    check_two_classes,
+    hold_out_share,
+    validate,
+    warn_at_edge,
+    warn_if_slow,
+)
+from jax_rcl.evaluate.linear.grid import LinearClassifier, check_rising
+from jax_rcl.evaluate.linear.logistic import logistic_probe
+from jax_rcl.ranges import Above, Count, Within
 
 STRENGTHS = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 """From hardly any regularisation to class means, for standardised features."""
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearProbe:
+class LinearProbe(DistortableClassifier):
     """Accuracy of a linear classifier fitted on features of the training images.
 
     The classifier minimises, over W [f, k] and b [k],
@@ -38,84 +47,38 @@ class LinearProbe:
     held out of the training set, of equals the strongest; then the classifier is fitted
     again on the whole training set.
 
-    With a distortion, the training images are distorted, each once, and so are the test
-    images; they draw differently. The same classifier on the clean test images has
-    numbers of its own.
-
     Attributes:
       train: the images fitted on.
       test: the images that are classified.
-      layer: which of the encoder's features.
       strengths: candidates, rising. With a single one nothing is held out.
-      held_out: share of each class that decides between them, in (0, 0.5].
-      seed: decides which images are held out.
+      held_out: share of each class that decides between them.
+      seed: decides which images are held out, and the map.
       tolerance: converged when no entry of the gradient is larger in absolute value.
       max_iterations: of L-BFGS, for each strength.
-      mapped: images on the map of the test features, at most; 0 for no map. Two
-        thousand take 20 seconds.
-      preprocess: deterministic operation on each image, or None.
-      batch_size: images per call of the encoder.
-      distortion: what is done to each image after `preprocess`, or None.
-      draws: the seed of the distortion.
-      when: when it is measured.
-
-    Raises:
-      ValueError: if a value is out of its range or the strengths are not rising.
+      mapped: images on the map of the test features, at most; 0 for no map.
     """
 
     train: Source
     test: Source
-    layer: str = "features"
-    strengths: tuple[float, ...] = STRENGTHS
-    held_out: float = 0.1
+    _: dataclasses.KW_ONLY
+    strengths: tuple[Annotated[float, Above(0)], ...] = STRENGTHS
+    held_out: Annotated[
+        float, Within(0, 0.5, "low", "to hold nothing out give a single strength")
+    ] = 0.1
     seed: int = 0
-    tolerance: float = 1e-5
-    max_iterations: int = 500
-    mapped: int = MOST_POINTS
-    preprocess: Operation | None = None
-    batch_size: int = 256
-    distortion: Operation | None = None
-    draws: int = 0
-    when: When = dataclasses.field(default=AtEnd())
+    tolerance: Annotated[float, Above(0, "such as 1e-5")] = 1e-5
+    max_iterations: Count = 500
+    mapped: Mapped = MOST_POINTS
 
     def __post_init__(self) -> None:
-        """Checks the numbers; what needs the data is in `check`."""
-        pairs = zip((0.0, *self.strengths), self.strengths, strict=False)
-        if not self.strengths or not all(low < high for low, high in pairs):
-            raise ValueError(
-                f"LinearProbe.strengths {self.strengths} must be positive and rising; "
-                f"the default is {STRENGTHS}."
-            )
-        if not 0 < self.held_out <= 0.5:
-            raise ValueError(
-                f"LinearProbe.held_out {self.held_out} must lie in (0, 0.5], a share "
-                f"of the training set; to hold nothing out, give a single strength."
-            )
-        if not self.tolerance > 0:
-            raise ValueError(
-                f"LinearProbe.tolerance {self.tolerance} must be positive, "
-                f"such as 1e-5."
-            )
-        if self.mapped < 0:
-            raise ValueError(
-                f"LinearProbe.mapped {self.mapped} must be 0, for no map, or more."
-            )
-        check_draws("LinearProbe.draws", self.draws)
-        for name in ("max_iterations", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"LinearProbe.{name} {getattr(self, name)} must be at least 1."
-                )
+        """Checks the strengths; what needs the data is in `check`."""
+        super().__post_init__()
+        check_rising("LinearProbe.strengths", self.strengths, STRENGTHS)
 
     @property
     def embedded(self) -> str:
         """The layer that the map of the test images shows."""
         return self.layer
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
-        return frozenset({self.layer})
 
     @property
     def protocol(self) -> str:
@@ -130,7 +93,7 @@ class LinearProbe:
             f"logistic regression on standardised {self.layer!r} of {len(self.train)} "
             f"training images, {len(self.test)} test images of "
             f"{len(self.test.class_names)} classes, L2 {choice}, L-BFGS to "
-            f"{self.tolerance:g}{told(self.distortion, self.draws)}"
+            f"{self.tolerance:g}{self.distortion_protocol}"
         )
 
     def check(self) -> None:
@@ -145,8 +108,7 @@ class LinearProbe:
         """Numbers of `metrics.classification`, and how they came about.
 
         `strength` is the chosen one, `converged` 1.0 if the classifier that was tested
-        reached the tolerance, else 0.0. With a distortion, `clean/top1` and so on are
-        of the test images without it.
+        reached the tolerance, else 0.0.
 
         Raises:
           ValueError: if the sources do not fit, or fewer than two classes have images.
@@ -154,43 +116,39 @@ class LinearProbe:
         fitted = self.fit(encode)
         numbers = accuracies(self, encode, self.distortion)
         converged = float(fitted.converged)
-        return {**numbers, "strength": fitted.strength, "converged": converged}
+        return {**numbers, "strength": fitted.candidate, "converged": converged}
 
     def scores(
         self, encode: Encode, source: Source
     ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
-        """A score for every class of every image of a source, and the labels.
-
-        The images are prepared and distorted as those of the test set, and their
-        classes are its own.
-        """
-        given, labels = self._features(encode, source)
-        return self.scored(encode, given), labels
+        """See `Classifier`."""
+        values, labels = self.features(encode, source)
+        return self.scored(encode, values), labels
 
     def scored(
-        self, encode: Encode, given: Float[np.ndarray, "n f"]
+        self, encode: Encode, values: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
-        """The scores that belong to what `layer` gave, by the fitted classifier.
+        """See `Classifier`.
 
         Raises:
           ValueError: if these are not as many features as it was fitted on.
         """
         fitted = self.fit(encode)
-        if given.shape[1] != len(fitted.mean):
+        if values.shape[1] != len(fitted.weights):
             raise ValueError(
-                f"the probe was fitted on {len(fitted.mean)} features {self.layer!r} "
-                f"of each image, and is given {given.shape[1]}; give it those of the "
-                f"same encoder, for images of the same size."
+                f"the probe was fitted on {len(fitted.weights)} features "
+                f"{self.layer!r} of each image, but was given {values.shape[1]}; use "
+                f"those of the same encoder, for images of the same size."
             )
-        return fitted.scores(given)
+        return fitted.scores(values)
 
-    def fit(self, encode: Encode) -> Fitted:
+    def fit(self, encode: Encode) -> LinearClassifier:
         """The classifier; fitted once for each `encode`."""
         self.check()
         return once(
             encode,
             self,
-            lambda: self._fit(*self._features(encode, self.train, "train")),
+            lambda: self._fit(*self.features(encode, self.train, part="train")),
         )
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
@@ -198,90 +156,55 @@ class LinearProbe:
 
         After `run` with the same `encode`, which is not called again.
         """
-        fitted = self.fit(encode)
-        test, labels = self._features(encode, self.test)
-        names = self.test.class_names
-        found: dict[str, Finding] = {
-            "confusion": confusion(labels, fitted.predict(test), names)
-        }
-        if self.mapped:
-            found["embedding"] = embedding(
-                test, labels, names, seed=self.seed, most=self.mapped
-            )
-        return found
-
-    def _features(
-        self, encode: Encode, source: Source, part: Literal["train", "test"] = "test"
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return features(
-            encode,
-            source,
-            layer=self.layer,
-            preprocess=self.preprocess,
-            batch_size=self.batch_size,
-            distortion=self.distortion,
-            seed=seed_of(part, self.draws),
-        )
+        test, _ = self.features(encode, self.test)
+        return show(self, encode, test, mapped=self.mapped, seed=self.seed)
 
     def _fit(
         self, x: Float[np.ndarray, "m f"], labels: Integer[np.ndarray, " m"]
-    ) -> Fitted:
+    ) -> LinearClassifier:
         """Chooses the strength and fits on everything with it."""
-        fit = functools.partial(
-            logistic_regression,
-            x,
-            labels,
+        candidates, best = self.strengths, 0
+        validation = np.zeros((0, len(candidates)))
+        converged = np.ones(len(candidates), bool)
+        solve = functools.partial(
+            logistic_probe,
             classes=len(self.train.class_names),
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
         )
-        best, fits = 0, []
-        if len(self.strengths) > 1:
-            held = held_out_rows(labels, share=self.held_out, seed=self.seed)
-            fits = fit(rows=~held, strengths=self.strengths)
-            found = [(each.predict(x[held]) == labels[held]).mean() for each in fits]
-            best = max(range(len(fits)), key=lambda place: (found[place], place))
-            self._warn_at_edge(best, found)
+        if len(candidates) > 1:
+            held = hold_out_share(labels, share=self.held_out, seed=self.seed)
+            check_two_classes(labels[~held])
+            z, _, _ = standardise(x, ~held)
+            found = solve(z, labels, ~held, strengths=candidates)
+            validation = validate(
+                *(jax.device_put(z), labels, held[None], found), metrics.accuracy
+            )
+            best = int(np.flatnonzero(validation[0] == validation.max())[-1])
+            warn_at_edge("strengths", candidates, validation[0], best)
+            converged = found.converged[0]
         everything = np.ones(len(x), bool)
-        (final,) = fit(rows=everything, strengths=self.strengths[best : best + 1])
-        self._warn_if_slow([*fits, final])
-        return final
-
-    def _warn_at_edge(self, best: int, found: list[float]) -> None:
-        """Says when a strength beyond the candidates may be better than all of them."""
-        inner = {0: 1, len(found) - 1: len(found) - 2}.get(best)
-        if inner is not None and found[best] > found[inner]:
-            logging.getLogger(__name__).warning(
-                "the best strength, %g, is at the edge of LinearProbe.strengths %s; "
-                "a wider range may give a better probe.",
-                *(self.strengths[best], self.strengths),
-            )
-
-    def _warn_if_slow(self, fits: list[Fitted]) -> None:
-        """Says which strengths were judged before their fit was done."""
-        slow = sorted({each.strength for each in fits if not each.converged})
-        if slow:
-            logging.getLogger(__name__).warning(
-                "LinearProbe.tolerance %g was not reached with strength %s; raise "
-                "max_iterations beyond %d or leave these strengths out.",
-                self.tolerance,
-                ", ".join(f"{strength:g}" for strength in slow),
-                self.max_iterations,
-            )
-
-
-def held_out_rows(
-    labels: Integer[np.ndarray, " m"], *, share: float, seed: int
-) -> Bool[np.ndarray, " m"]:
-    """Marks a share of each class: at least one row, never the only one of a class."""
-    random = np.random.default_rng(seed)
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        rows = random.permutation(np.flatnonzero(labels == label))
-        held[rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]] = True
-    if not held.any():
-        raise ValueError(
-            f"none of {len(labels)} images can be held out, since each is the only one "
-            f"of its class. Give LinearProbe a single strength."
+        check_two_classes(labels)
+        z, mean, scale = standardise(x, everything)
+        final = solve(z, labels, everything, strengths=candidates[best : best + 1])
+        done = bool(final.converged[0, 0])
+        converged = converged & ((np.arange(len(candidates)) != best) | done)
+        warn_if_slow(
+            "strengths", candidates, converged, best=candidates[best], final=done
         )
-    return held
+        return LinearClassifier(
+            *(final.weights[0, 0], final.bias[0, 0], candidates[best], done),
+            *(candidates, validation, mean, scale),
+        )
+
+
+def standardise(
+    x: Float[np.ndarray, "m f"], rows: np.ndarray
+) -> tuple[Float[np.ndarray, "m f"], Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
+    """Features less the mean of some rows over their standard deviation, and these."""
+    mean = x[rows].mean(axis=0, dtype=np.float64)
+    scale = x[rows].std(axis=0, dtype=np.float64)
+    # What varies less than this is rounding, which must not be blown up to unit scale.
+    scale = np.where(scale > 1e-6 * np.abs(mean), scale, 1.0)
+    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+    return (x - mean) / scale, mean, scale

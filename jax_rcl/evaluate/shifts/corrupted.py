@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,15 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, UInt32
 
 from jax_rcl import parallel
-from jax_rcl.augment.compose import prepare
 from jax_rcl.augment.corruptions.table import SEVERITIES, STANDARD, Corruption
 from jax_rcl.core import Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.records import check_choice
+from jax_rcl.evaluate.shifts.distorted import prepare_images
+from jax_rcl.ranges import Within, ranged
+
+Seed = Annotated[int, Within(0, 2**32, open="high")]
+"""A word of 32 bits, from which random keys are made."""
 
 Batch = tuple[tuple[int, int], Float32[np.ndarray, "n h w c"], Int32[np.ndarray, " m"]]
 """The cell, its images as the network sees them, and the labels of the first m ≤ n;
@@ -42,6 +46,7 @@ class Graded(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Corrupted:
     """A source in corruptions that are computed on the device while it is evaluated.
 
@@ -54,34 +59,32 @@ class Corrupted:
       source: the clean images.
       corruptions: by different names.
       severities: which of them, as the corruptions understand them.
-      seed: of what is random in a corruption, from 0.
+      seed: of what is random in a corruption.
       stored: images on disk have "8 bits", so what a corruption gives is rounded to
         these as the clean images were; "exact" leaves it as it is. (The published
         ImageNet-C cuts off the fraction, and compresses each image once more, as JPEG.)
 
     Raises:
-      ValueError: for what is empty, twice the same or out of its range.
+      ValueError: for corruptions or severities that are empty or repeated.
     """
 
     source: Source
     corruptions: tuple[Graded, ...]
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-    seed: int = 0
+    seed: Seed = 0
     stored: Literal["8 bits", "exact"] = "8 bits"
 
     def __post_init__(self) -> None:
-        """Checks names and numbers."""
+        """Checks that names and severities differ."""
         check_different("Corrupted.corruptions", self.names)
         check_different("Corrupted.severities", self.severities)
         check_choice("Corrupted.stored", self.stored, ("8 bits", "exact"))
         strange = sorted({*self.severities} - {*SEVERITIES})
         if strange and any(isinstance(x, Corruption) for x in self.corruptions):
             raise ValueError(
-                f"Corrupted.severities {self.severities}: {strange[0]} is none of the "
-                f"severities {SEVERITIES} of Corruption."
+                f"Corrupted.severities {self.severities}: {strange[0]} is not one of "
+                f"{SEVERITIES}, those of Corruption."
             )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"Corrupted.seed {self.seed} must lie in [0, 2^32).")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,37 +103,32 @@ class Corrupted:
 
     @property
     def protocol(self) -> str:
-        """What is shown, in a few words."""
+        """The corruptions and images, in a few words."""
         rounded = " rounded to 8 bits" if self.stored == "8 bits" else ""
         return (
-            f"{counts(self.names, self.severities)} computed on {len(self.source)} "
-            f"prepared images{rounded}, seed {self.seed}"
+            f"{describe_counts(self.names, self.severities)} computed on "
+            f"{len(self.source)} prepared images{rounded}, seed {self.seed}"
         )
 
     def check(self) -> None:
-        """Nothing can be missing that the source has not looked for itself."""
+        """Does nothing: the source has checked itself."""
 
     def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
-        """All images in all cells.
-
-        Args:
-          preprocess: what is done to clean images before they are corrupted.
-          batch_size: images in a batch; the last one is filled up.
-        """
+        """All images in all cells, prepared before they are corrupted."""
         mesh = parallel.make_mesh()
         for step, (rows, mask) in enumerate(
             stream.eval_batches(self.source, batch_size)
         ):
             labels = np.asarray(rows["label"][mask], np.int32)
             places = np.arange(batch_size, dtype=np.int32) + step * batch_size
-            given = parallel.spread({"image": rows["image"], "place": places}, mesh)
-            clean = prepared(preprocess, given["image"])
+            batch = parallel.spread({"image": rows["image"], "place": places}, mesh)
+            clean = prepare_images(preprocess, batch["image"])
             for i, corruption in enumerate(self.corruptions):
                 words = np.array([self.seed, zlib.crc32(corruption.name.encode())])
                 for j, severity in enumerate(self.severities):
                     whole = words.astype(np.uint32), np.int32(severity)
-                    made = _corrupted(
-                        corruption, self.stored, *whole, given["place"], clean
+                    made = _corrupt(
+                        corruption, self.stored, *whole, batch["place"], clean
                     )
                     yield (i, j), parallel.fetch(made)[:batch_size], labels
 
@@ -138,14 +136,14 @@ class Corrupted:
 def counted(names: Sequence[str]) -> list[int]:
     """Places of the corruptions that a mean is over: the standard ones, or else all.
 
-    Where all fifteen standard ones are there, others are reported on their own.
+    Where all fifteen standard ones are present, others are reported separately.
     """
     standard = [place for place, name in enumerate(names) if name in STANDARD]
     return standard if len(standard) == len(STANDARD) else list(range(len(names)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _corrupted(
+def _corrupt(
     corruption: Graded,
     stored: str,
     words: UInt32[Array, " 2"],
@@ -163,19 +161,15 @@ def _corrupted(
     return made
 
 
-prepared = jax.jit(prepare, static_argnums=0)
-"""`augment.compose.prepare`, compiled."""
-
-
 def check_different(setting: str, values: Sequence[object]) -> None:
-    """Raises ValueError if there are none, or one is there twice."""
+    """Raises ValueError if there are none, or one is repeated."""
     if not values or len({*values}) < len(values):
-        raise ValueError(f"{setting} must be different and not none; got {values}.")
+        raise ValueError(f"{setting} must be different and not empty; got {values}.")
 
 
-def counts(names: Sequence[str], severities: Sequence[int]) -> str:
+def describe_counts(names: Sequence[str], severities: Sequence[int]) -> str:
     """How many there are, and what the mean is over, in words."""
     most = len(counted(names))
-    told = f" (the mean is over {most})" if most < len(names) else ""
+    over = f" (the mean is over {most})" if most < len(names) else ""
     many = "corruptions" if len(names) > 1 else "corruption"
-    return f"{len(names)} {many}{told} in {len(severities)} severities"
+    return f"{len(names)} {many}{over} in {len(severities)} severities"

@@ -13,7 +13,8 @@ from jax_rcl.augment.corruptions.table import EXTRA, STANDARD
 from jax_rcl.core import Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.folders import ImageFolder
-from jax_rcl.evaluate.shifts.corrupted import Batch, check_different, counts, prepared
+from jax_rcl.evaluate.shifts.corrupted import Batch, check_different, describe_counts
+from jax_rcl.evaluate.shifts.distorted import prepare_images
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class CorruptedFolders:
         images are published as crops, which are not resized again.
 
     Raises:
-      ValueError: for severities that are none or twice the same.
+      ValueError: for severities that are empty or repeated.
     """
 
     folder: str
@@ -58,30 +59,30 @@ class CorruptedFolders:
 
         Raises:
           FileNotFoundError: if there is no such folder.
-          ValueError: for a folder that is no corruption, or one that is there twice.
+          ValueError: for a folder that is not a corruption, or one that occurs twice.
         """
         root = Path(self.folder).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"CorruptedFolders.folder {root} is not a folder.")
-        order, found = (*STANDARD, *EXTRA), {}
+        order, paths = (*STANDARD, *EXTRA), {}
         for path in _folders(root):
             inner = _folders(path)
             group = path.name not in order and any(p.name in order for p in inner)
             for each in inner if group else [path]:
                 if each.name not in order:
                     raise ValueError(
-                        f"{each} is none of the corruptions {', '.join(order)}; move "
-                        f"it out of {root}."
+                        f"{each} is not one of the corruptions {', '.join(order)}; "
+                        f"move it out of {root}."
                     )
-                if each.name in found:
+                if each.name in paths:
                     raise ValueError(
-                        f"{each} and {found[each.name]} are the same corruption; "
+                        f"{each} and {paths[each.name]} are the same corruption; "
                         f"remove one."
                     )
-                found[each.name] = each
-        if not found:
+                paths[each.name] = each
+        if not paths:
             raise ValueError(f"{root} holds no folder of a corruption: {STANDARD[0]}…")
-        return {name: found[name] for name in order if name in found}
+        return {name: paths[name] for name in order if name in paths}
 
     @functools.cached_property
     def cells(self) -> dict[tuple[int, int], ImageFolder]:
@@ -110,29 +111,29 @@ class CorruptedFolders:
 
     @property
     def protocol(self) -> str:
-        """What is shown, in a few words."""
+        """The corruptions and images, in a few words."""
         prepared = f"by {self.preprocess}" if self.preprocess else "no further"
         return (
-            f"{counts(self.names, self.severities)} of {self.folder} at {self.size} "
-            f"pixels, prepared {prepared}"
+            f"{describe_counts(self.names, self.severities)} of {self.folder} at "
+            f"{self.size} pixels, prepared {prepared}"
         )
 
     def check(self) -> None:
         """Looks for the folder of every severity and class; reads names only.
 
-        Says so where some of the standard corruptions are not there, as the mean is
-        then not the published one.
+        Warns where some of the standard corruptions are missing, as the mean is then
+        not the published one.
 
         Raises:
           FileNotFoundError: without the folder.
-          ValueError: for one that is missing, empty, or too much.
+          ValueError: for a folder that is missing, empty, or unknown.
         """
         for path in self.paths.values():
             for severity in self.severities:
                 if not (path / str(severity)).is_dir():
                     raise ValueError(
-                        f"{path} has no severity {severity}; complete it, or leave "
-                        "the severity out of CorruptedFolders.severities."
+                        f"{path} has no severity {severity}; complete it, or omit "
+                        "the severity from CorruptedFolders.severities."
                     )
         for source in self.cells.values():
             if source.class_names != self.class_names:
@@ -153,16 +154,11 @@ class CorruptedFolders:
             )
 
     def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
-        """All images of all cells.
-
-        Args:
-          preprocess: of clean images, which is not for these.
-          batch_size: images in a batch; the last one is filled up.
-        """
+        """All images of all cells; `preprocess` is for clean images and not used."""
         del preprocess
         for cell, source in zip(self.cells, self.sources, strict=True):
             for rows, mask in stream.eval_batches(source, batch_size):
-                images = np.asarray(prepared(self.preprocess, rows["image"]))
+                images = np.asarray(prepare_images(self.preprocess, rows["image"]))
                 yield cell, images, np.asarray(rows["label"][mask], np.int32)
 
 

@@ -1,4 +1,4 @@
-"""Test images on the devices: prepared there, distorted there, and left there."""
+"""Test images that are prepared and distorted on the devices, and stay there."""
 
 import functools
 from typing import Protocol, runtime_checkable
@@ -29,18 +29,17 @@ class Masking(Leveled, Protocol):
         ...
 
 
-def placed(
+prepare_images = jax.jit(prepare, static_argnums=0)
+"""`augment.compose.prepare`, compiled: images [n, h, w, c] in [0, 1]."""
+
+
+def place(
     preprocess: Operation | None, images: Num[np.ndarray, "n h w c"], first: int
 ) -> Placed:
     """A batch of a source, prepared on all devices.
 
-    Args:
-      preprocess: a deterministic operation on each image, or None.
-      images: uint8, or floats in [0, 1].
-      first: the place of the first of them in the source.
-
-    Returns:
-      At least n rows, a multiple of the number of devices.
+    `first` is the place of the first image in the source. The rows are at least n, a
+    multiple of the number of devices.
     """
     mesh = parallel.make_mesh()
     places = np.arange(first, first + len(images), dtype=np.int32)
@@ -48,9 +47,7 @@ def placed(
     return given | {"image": _prepared(preprocess, mesh, given["image"])}
 
 
-def distorted(
-    distortion: Operation, seed: int, batch: Placed
-) -> Float[Array, "n h w c"]:
+def distort(distortion: Operation, seed: int, batch: Placed) -> Float[Array, "n h w c"]:
     """Each image distorted by itself, a function of the seed and its place alone.
 
     Hence not of the batch size, nor of the number of devices.
@@ -76,14 +73,14 @@ def at_level(
     return _at_level(distortion, parallel.make_mesh(), words, level, batch)
 
 
-def with_visible(
+def mask_at_level(
     distortion: Masking,
     words: UInt32[np.ndarray, " s"],
     level: Float32[np.ndarray, " p"],
     batch: Placed,
 ) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"]]:
     """What `at_level` gives for a mask, and where each image is still visible."""
-    return _with_visible(distortion, parallel.make_mesh(), words, level, batch)
+    return _mask_at_level(distortion, parallel.make_mesh(), words, level, batch)
 
 
 def first_of(
@@ -135,7 +132,7 @@ def _at_level(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _with_visible(
+def _mask_at_level(
     distortion: Masking,
     mesh: Mesh,
     words: UInt32[Array, " s"],

@@ -1,4 +1,4 @@
-"""What a level sweep counts: shares at every level, over repeats, and their names."""
+"""Numbers of a level sweep: shares at every level, over repeats, and their names."""
 
 import dataclasses
 import math
@@ -12,12 +12,12 @@ from jax_rcl.augment.distortions.levels import Level
 from jax_rcl.evaluate import metrics
 
 CLEAN = "clean"
-"""What images are called that are not distorted."""
+"""The name of images that are not distorted."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Results:
-    """What was found of clean images and at every level.
+    """Results for clean images and at every level.
 
     Attributes:
       clean: shares by their kind, such as `top1`.

@@ -1,4 +1,4 @@
-"""How a classifier holds as a distortion grows: accuracy at fixed levels of it."""
+"""Accuracy of a classifier as a distortion grows, at fixed levels of it."""
 
 import dataclasses
 import functools
@@ -16,14 +16,15 @@ from jax_rcl.augment.distortions.levels import Level, Leveled
 from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.data import stream
 from jax_rcl.evaluate.classifier import Classifier, Restorer
-from jax_rcl.evaluate.features import once
+from jax_rcl.evaluate.features import check_labels, once
+from jax_rcl.evaluate.shifts.corrupted import Seed
 from jax_rcl.evaluate.shifts.distorted import (
     Masking,
     Placed,
     at_level,
     first_of,
-    placed,
-    with_visible,
+    mask_at_level,
+    place,
 )
 from jax_rcl.evaluate.shifts.level_numbers import (
     CLEAN,
@@ -33,25 +34,27 @@ from jax_rcl.evaluate.shifts.level_numbers import (
     shares,
 )
 from jax_rcl.evaluate.when import AtEnd
+from jax_rcl.ranges import Count, ranged
 
 SHOWN = 8
 """How many images the sheet shows at every level."""
 
-Seen = Float[jax.Array, "n h w c"] | Float[np.ndarray, "n h w c"]
-"""What the encoder is given: on the devices, or of a restorer on the host."""
+EncoderInput = Float[jax.Array, "n h w c"] | Float[np.ndarray, "n h w c"]
+"""On the devices, or from a restorer on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class LevelSweep:
     """Accuracy of one classifier on clean images, and on them at levels of distortion.
 
-    The classifier learns nothing here: it is the head that was trained, or a probe, of
-    clean images or of distorted ones as it says itself. Every image is read once and
-    prepared as the classifier asks. At each level it is distorted several times, each
-    time anew: a function of the seed, the repeat, the level and the place of the image
-    in its source, not of the other levels, the batch size or the number of devices. The
-    level is data, so that one program serves all of them, and images stay on the
-    devices unless a restorer reads them, all but the few that are shown.
+    The classifier learns nothing here: it is the head that was trained, or a probe of
+    clean or of distorted images. Every image is read once and prepared as the
+    classifier asks. At each level it is distorted several times, each time differently:
+    a function of the seed, the repeat, the level and the place of the image in its
+    source, not of the other levels, the batch size or the number of devices. The level
+    is data, so that one program serves all of them, and images stay on the devices
+    unless a restorer reads them, all but the few that are shown.
 
     Attributes:
       classifier: whose accuracy; says how images are prepared, and how many are encoded
@@ -61,7 +64,7 @@ class LevelSweep:
       levels: of the distortion, one number or several for each, such as (0.5, 0.9) or
         ((21, 5.0), (37, 9.0)).
       repeats: how often all images are seen at each level.
-      seed: of what the distortion draws, in [0, 2^32).
+      seed: of what the distortion draws.
       source: the images; those of the classifier's test set by default. Their classes
         are named as those of the test set, though not each needs to have an image.
       restorer: what is done to distorted images before they are classified, or None;
@@ -69,34 +72,30 @@ class LevelSweep:
       when: when it is measured.
 
     Raises:
-      ValueError: for a level out of its range or twice the same, a number out of its
-        range, or a restorer that reads a mask where the distortion is none.
+      ValueError: for a level that is out of its range or repeated, or a restorer that
+        reads a mask where the distortion has none.
     """
 
     classifier: Classifier
     distortion: Leveled
     levels: tuple[Level, ...]
-    repeats: int = 10
-    seed: int = 42
+    repeats: Count = 10
+    seed: Seed = 42
     source: Source | None = None
     restorer: Restorer | None = None
     when: When = dataclasses.field(default=AtEnd())
 
     def __post_init__(self) -> None:
-        """Checks levels and numbers; what needs the data is in `check`."""
+        """Checks the levels; what needs the data is in `check`."""
         names = [level_name(level) for level in self.levels]
         twice = [name for name in names if names.count(name) > 1]
         if twice or not names:
-            told = f"{twice[0]} is there twice" if twice else "there are none"
+            problem = f"{twice[0]} is repeated" if twice else "there are none"
             raise ValueError(
-                f"LevelSweep.levels {self.levels} must be different: {told}."
+                f"LevelSweep.levels {self.levels} must be different: {problem}."
             )
         for level in self.levels:
             self.distortion.checked(level)
-        if self.repeats < 1:
-            raise ValueError(f"LevelSweep.repeats {self.repeats} must be at least 1.")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"LevelSweep.seed {self.seed} must lie in [0, 2^32).")
         if self._reads_mask and not isinstance(self.distortion, Masking):
             raise ValueError(
                 f"LevelSweep.restorer {self.restorer} reads a mask, and "
@@ -121,11 +120,11 @@ class LevelSweep:
         if not self._random:
             drawn = "which draws nothing"
         restored = f", restored by {self.restorer.protocol}" if self.restorer else ""
-        told = ", mean, std and stderr over these" if self.repeats > 1 else ""
+        over = ", mean, std and stderr over these" if self.repeats > 1 else ""
         return (
             f"{self.classifier.protocol}; here of {len(self._images)} images under "
             f"{self.distortion.name} at {len(self.levels)} levels, {drawn}, seed "
-            f"{self.seed}{restored}{told}"
+            f"{self.seed}{restored}{over}"
         )
 
     def check(self) -> None:
@@ -203,36 +202,39 @@ class LevelSweep:
         return self.restorer is not None and self.restorer.reads == "images and mask"
 
     def _results(self, encode: Encode) -> Results:
-        """Everything there is to know; measured once for each `encode`."""
-        return once(encode, self, lambda: self._measured(encode))
+        """All results; measured once for each `encode`."""
+        return once(encode, self, lambda: self._measure(encode))
 
-    def _measured(self, encode: Encode) -> Results:
+    def _measure(self, encode: Encode) -> Results:
         self.check()
-        own, images = self.classifier, self._images
+        classifier, images = self.classifier, self._images
         drawn = range(self.repeats if self._random else 1)
         cells = [(CLEAN, 0), *((level, k) for level in self.levels for k in drawn)]
         outcomes: list[list[np.ndarray]] = [[] for _ in cells]
         every, shown = [], []
-        told = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
+        options = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
         with tqdm.tqdm(
-            total=len(images) * len(cells), desc=self.distortion.name, **told
+            total=len(images) * len(cells), desc=self.distortion.name, **options
         ) as bar:
-            batches = stream.eval_batches(images, own.batch_size)
+            batches = stream.eval_batches(images, classifier.batch_size)
             for step, (rows, mask) in enumerate(batches):
-                labels = _labels(images, rows, mask)
+                labels = _labels_of(images, rows, mask)
                 every.append(labels)
-                batch = placed(own.preprocess, rows["image"], step * own.batch_size)
+                first = step * classifier.batch_size
+                batch = place(classifier.preprocess, rows["image"], first)
                 for (level, repeat), parts in zip(cells, outcomes, strict=True):
-                    seen = self._seen(level, repeat, batch, len(labels))
+                    shown_batch = self._distort(level, repeat, batch, len(labels))
                     if step == repeat == 0:
-                        shown.append(first_of(seen, min(SHOWN, len(labels))))
-                    scores = self._scores(encode, level, seen, len(labels))
+                        shown.append(first_of(shown_batch, min(SHOWN, len(labels))))
+                    scores = self._scores(encode, level, shown_batch, len(labels))
                     parts.append(outcome(scores, labels))
                     bar.update(len(labels))
-        return self._counted(outcomes, np.concatenate(every), np.stack(shown))
+        return self._count(outcomes, np.concatenate(every), np.stack(shown))
 
-    def _seen(self, level: Level | str, repeat: int, batch: Placed, count: int) -> Seen:
-        """What the encoder is given of a batch whose first `count` images matter."""
+    def _distort(
+        self, level: Level | str, repeat: int, batch: Placed, count: int
+    ) -> EncoderInput:
+        """Input of the encoder for a batch whose first `count` images matter."""
         if isinstance(level, str):
             return batch["image"]
         taken = self.distortion.checked(level)
@@ -241,7 +243,7 @@ class LevelSweep:
         words = np.array([self.seed, repeat, number], np.uint32)
         known = None
         if self._reads_mask and isinstance(self.distortion, Masking):
-            made = with_visible(self.distortion, words, taken, batch)
+            made = mask_at_level(self.distortion, words, taken, batch)
             images, known = parallel.fetch(made)
             known = known[:count]
         else:
@@ -254,18 +256,18 @@ class LevelSweep:
         return np.concatenate([restored.astype(np.float32), images[count:]])
 
     def _scores(
-        self, encode: Encode, level: Level | str, seen: Seen, count: int
+        self, encode: Encode, level: Level | str, images: EncoderInput, count: int
     ) -> Float[np.ndarray, "_ k"]:
         layer = self.classifier.layer
-        given = np.asarray(encode(seen)[layer], np.float32)[:count]
-        if not np.isfinite(given).all():
+        values = np.asarray(encode(images)[layer], np.float32)[:count]
+        if not np.isfinite(values).all():
             raise ValueError(
                 f"layer {layer!r} is not finite for images under "
                 f"{self.distortion.name} at {level}; the encoder has diverged."
             )
-        return self.classifier.scored(encode, given)
+        return self.classifier.scored(encode, values)
 
-    def _counted(
+    def _count(
         self,
         outcomes: list[list[Float[np.ndarray, "_ 2"]]],
         labels: Int32[np.ndarray, " m"],
@@ -281,16 +283,12 @@ class LevelSweep:
         return Results(clean, self.levels, cells, shown, labels[: shown.shape[1]])
 
 
-def _labels(
+def _labels_of(
     source: Source, rows: stream.Rows, mask: Bool[np.ndarray, " b"]
 ) -> Int32[np.ndarray, " n"]:
     """The labels of a batch, each one that the source names."""
     if "label" not in rows:
         raise ValueError(f"{source} has no 'label'. Evaluate on a source with labels.")
     labels = rows["label"][mask].astype(np.int32)
-    if labels.min() < 0 or labels.max() >= len(source.class_names):
-        raise ValueError(
-            f"{source} has labels from {labels.min()} to {labels.max()}, but names "
-            f"{len(source.class_names)} classes; labels count its names from 0."
-        )
+    check_labels(labels, source)
     return labels

@@ -1,4 +1,4 @@
-"""How a classifier holds on images that are corrupted, drawn, or of another style."""
+"""Accuracy of a classifier on images that are corrupted, drawn or restyled."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ from jax_rcl.evaluate.when import AtEnd
 __all__ = ["Corrupted", "CorruptedFolders", "Graded", "Robustness", "counted"]
 
 FEW = 5
-"""Beyond so many classes it is said how often the right one is among the best five."""
+"""Beyond so many classes there is a top-5 accuracy."""
 
 CLEAN = "clean"
-"""What the test set of the classifier is called among the sets."""
+"""The name of the classifier's test set among the sets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Robustness:
       when: when it is measured.
 
     Raises:
-      ValueError: without a set, or for a name that is not one.
+      ValueError: without a set, or for a name that cannot begin a number's.
     """
 
     classifier: Classifier
@@ -80,13 +80,13 @@ class Robustness:
     @property
     def protocol(self) -> str:
         """One line that says what the numbers mean."""
-        told = [
+        sets = [
             f"{name}: {part.protocol}"
             if isinstance(part, Corrupted | CorruptedFolders)
             else f"{name}: {len(part)} images"
             for name, part in self.sets.items()
         ]
-        return "; ".join([self.classifier.protocol, *told])
+        return "; ".join([self.classifier.protocol, *sets])
 
     def check(self) -> None:
         """Compares the classes of all sets; reads names of folders, but no image.
@@ -105,7 +105,7 @@ class Robustness:
                 raise ValueError(_other_classes(name, part, own, names))
 
     def run(self, encode: Encode) -> dict[str, float]:
-        """Accuracies, as shares of the images; what is asked for is checked first.
+        """Accuracies, as shares of the images; `check` comes first.
 
         Returns:
           `clean/top1` and `<set>/top1`. For corrupted sets this is the mean over all
@@ -164,30 +164,33 @@ class Robustness:
     ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
         """Shares of right answers, as `_right` counts them; the classes present."""
         key = (self.classifier, part)
-        return once(encode, key, lambda: self._measured(encode, name, part))
+        return once(encode, key, lambda: self._measure(encode, name, part))
 
-    def _measured(
+    def _measure(
         self, encode: Encode, name: str, part: Corrupted | CorruptedFolders
     ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
-        own = self.classifier
+        classifier = self.classifier
         every = np.concatenate([labels_of(source) for source in part.sources])
         present = _present(every, len(part.class_names))
         right = np.zeros((3, len(part.names), len(part.severities)))
         seen = np.zeros(right.shape[1:])
         # A source that is corrupted here is seen once for each cell.
         total = len(every) * (seen.size // len(part.sources))
-        shown = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
-        with tqdm.tqdm(total=total, desc=name, **shown) as bar:
-            for cell, images, labels in part.batches(own.preprocess, own.batch_size):
-                given = np.asarray(encode(images)[own.layer], np.float32)[: len(labels)]
-                if not np.isfinite(given).all():
+        options = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
+        with tqdm.tqdm(total=total, desc=name, **options) as bar:
+            for cell, images, labels in part.batches(
+                *(classifier.preprocess, classifier.batch_size)
+            ):
+                values = np.asarray(encode(images)[classifier.layer], np.float32)
+                values = values[: len(labels)]
+                if not np.isfinite(values).all():
                     where = f"{part.names[cell[0]]} {part.severities[cell[1]]}"
                     raise ValueError(
-                        f"layer {own.layer!r} is not finite for images of {name!r}, "
-                        f"{where}; the encoder has diverged."
+                        f"layer {classifier.layer!r} is not finite for images of "
+                        f"{name!r}, {where}; the encoder has diverged."
                     )
-                answers = _right(own.scored(encode, given), labels, present)
-                right[:, *cell] += answers
+                scores = classifier.scored(encode, values)
+                right[:, *cell] += _right(scores, labels, present)
                 seen[cell] += len(labels)
                 bar.update(len(labels))
         return right / seen, present
@@ -238,7 +241,7 @@ def _other_classes(
     own: tuple[str, ...],
     names: tuple[str, ...],
 ) -> str:
-    """What is wrong with classes that are not those of the test set."""
+    """An error text for classes that are not those of the test set."""
     source = part.source if isinstance(part, Corrupted) else part
     kind = type(source).__name__ if hasattr(source, "classes") else "ImageFolder"
     unknown = [each for each in own if each not in names]

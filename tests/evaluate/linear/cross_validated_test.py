@@ -98,12 +98,11 @@ def test_a_set_is_not_tested_on_itself(train, encode):
     assert not encode.batches
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"mapped": -1}, {"batch_size": 0}, {"folds": 1}, {"strengths": ()}]
-)
-def test_values_out_of_range_are_named(train, test_set, wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        CrossValidated(train, test_set, **wrong)
+def test_fields_of_the_grid_are_checked_under_its_own_name(train, test_set):
+    with pytest.raises(ValueError, match=r"CrossValidated\.strengths \(\) must be"):
+        CrossValidated(train, test_set, strengths=())
+    with pytest.raises(ValueError, match=r"CrossValidated\.batch_size 0 must be"):
+        CrossValidated(train, test_set, batch_size=0)
 
 
 def test_says_what_it_measures(train, test_set):

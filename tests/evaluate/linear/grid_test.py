@@ -23,7 +23,7 @@ def digits():
 
 def one_task(grid, x, labels, classes):
     """The classifier chosen with all rows."""
-    (chosen,) = grid.fits(x, [(labels, np.ones(len(x), bool))], classes=classes)
+    (chosen,) = grid.fit_tasks(x, [(labels, np.ones(len(x), bool))], classes=classes)
     return chosen
 
 
@@ -83,9 +83,9 @@ def test_tasks_on_the_same_features_do_not_influence_each_other():
         own = np.random.default_rng(seed)
         tasks.append((own.integers(0, 2, 60), own.random(60) < 0.8))
     grid = LinearGrid(strengths=(0.1, 1.0))
-    both = grid.fits(x, tasks, classes=2)
+    both = grid.fit_tasks(x, tasks, classes=2)
     for task, chosen in zip(tasks, both, strict=True):
-        (alone,) = grid.fits(x, [task], classes=2)
+        (alone,) = grid.fit_tasks(x, [task], classes=2)
         np.testing.assert_array_equal(alone.weights, chosen.weights)
     labels, rows = tasks[1]
     model = LogisticRegression(C=both[1].candidate, tol=1e-8)
@@ -118,8 +118,8 @@ def test_fits_that_were_not_done_are_a_warning(caplog):
             LinearGrid(strengths=(0.1, 1.0), max_iterations=1), x, labels, 2
         )
     assert not chosen.converged
-    assert "fits with strengths 0.1, 1 were not done when they ended" in caplog.text
-    assert "was not done either" in caplog.text
+    assert "fits with strengths 0.1, 1 had not converged when they ended" in caplog.text
+    assert "had not either" in caplog.text
 
 
 def test_sgd_that_diverges_is_an_error():
@@ -146,28 +146,24 @@ def test_the_family_follows_from_the_size():
     "wrong",
     [
         {"strengths": ()},
-        {"strengths": (0.0, 1.0)},
         {"strengths": (1.0, 0.1)},
         {"weight_decays": ()},
-        {"weight_decays": (-1.0,)},
         {"weight_decays": (0.1, 0.1)},
         {"folds": 1},
-        {"tolerance": 0.0},
-        {"max_iterations": 0},
     ],
 )
-def test_values_out_of_range_are_named(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+def test_grids_that_leave_no_choice_are_errors(wrong):
+    with pytest.raises(ValueError, match=rf"LinearGrid\.{next(iter(wrong))}"):
         LinearGrid(**wrong)
 
 
 def test_says_what_is_fitted_and_chosen():
-    assert LinearGrid().described("features", 5994) == (
+    assert LinearGrid().describe("features", 5994) == (
         "logistic regression on 'features' of 5994 training images, C of 8 in [0.1, "
         "1e+06] chosen by balanced accuracy in 3 folds, L-BFGS to 1e-08"
     )
     single = LinearGrid(family="sgd", weight_decays=(0.1,), sgd=PlainSgd(epochs=9))
-    assert single.described("pooled", 10) == (
+    assert single.describe("pooled", 10) == (
         "linear classifier on 'pooled' of 10 training images, weight decay 0.1, SGD of "
         "at most 9 epochs"
     )

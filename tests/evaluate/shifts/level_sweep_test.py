@@ -433,11 +433,9 @@ def test_a_mask_that_there_is_not_cannot_be_read(head):
     ("wrong", "message"),
     [
         ({"levels": (0.5, 1.5)}, r"level 1.5 of noise must lie in \[0, 1\]"),
-        ({"levels": (0.5, 0.50)}, "different: 0.5 is there twice"),
+        ({"levels": (0.5, 0.50)}, "different: 0.5 is repeated"),
         ({"levels": ()}, "different: there are none"),
-        ({"repeats": 0}, r"LevelSweep.repeats 0 must be at least 1"),
-        ({"seed": -1}, r"LevelSweep.seed -1 must lie in"),
-        ({"seed": 2**32}, r"LevelSweep.seed 4294967296 must lie in"),
+        ({"seed": 2**32}, r"LevelSweep.seed 4294967296 must be in"),
     ],
 )
 def test_values_out_of_range_are_named(head, wrong, message):
