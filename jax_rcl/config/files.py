@@ -150,10 +150,11 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
         of strings lists all choices, the default first.
 
     Returns:
-      A value for each option, and `given`, the names of those that `arg` has.
+      A value for each option, and `given`, the names of those in `arg`.
 
     Raises:
-      ConfigError: an unknown option, a value of another type, or none of the choices.
+      ConfigError: an unknown option, a value of another type, or not one of the
+        choices.
     """
     given = set()
     choices = {k: v for k, v in defaults.items() if isinstance(v, tuple)}
@@ -178,16 +179,13 @@ def only_with(options: SimpleNamespace, fits: bool, what: str, *names: str) -> N
 
     Args:
       options: of `parse`.
-      fits: whether they do something.
-      what: they are for, such as `negatives=patch`.
+      fits: whether they do something here.
+      what: the choice that they are for, such as `negatives=patch`.
       *names: of the options.
-
-    Raises:
-      ConfigError: `fits` is False and one of them was given.
     """
     for name in names:
         if not fits and name in options.given:
             raise ConfigError(
                 f"option '{name}' does nothing here: it is for {what}. Write that, or "
-                f"leave '{name}' away."
+                f"omit '{name}'."
             )
