@@ -34,22 +34,27 @@ def place_data(run: Run) -> Tree:
     return parallel.spread(rows, run.mesh)
 
 
-def compile_step(
-    run: Run, state: TrainState, data: Tree
-) -> tuple[Callable[..., Any], float]:
-    """Compiles the step for these shapes and devices; with the seconds that it took."""
-    began, experiment = time.monotonic(), run.experiment
+def jit_step(run: Run) -> Any:
+    """The step of this run, not compiled yet."""
+    experiment = run.experiment
     update = train_step.make_update(
         experiment.objective,
         experiment.augment,
         run.plan.optimizer,
         total_steps=run.plan.total_steps,
     )
-    step = train_step.make_step(
+    return train_step.make_step(
         update, run.mesh, steps_per_call=experiment.steps_per_call
     )
+
+
+def compile_step(
+    run: Run, state: TrainState, data: Tree
+) -> tuple[Callable[..., Any], float]:
+    """Compiles the step for these shapes and devices; with the seconds that it took."""
+    began = time.monotonic()
     count = parallel.replicate(np.int32(1), run.mesh)
-    compiled = step.lower(state, count, data, batch_shapes(run)).compile()
+    compiled = jit_step(run).lower(state, count, data, batch_shapes(run)).compile()
     seconds = time.monotonic() - began
     logger.info("compiled the step in %.1f s", seconds)
     return compiled, seconds
