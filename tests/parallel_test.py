@@ -13,7 +13,7 @@ from jax_rcl import parallel
 
 N = 16
 
-on_any_number = pytest.mark.parametrize("devices", [1, 2, 8])
+on_any_number = pytest.mark.parametrize("devices", [1, 8])
 
 
 def mesh(devices):
@@ -40,13 +40,17 @@ def test_gather_gives_every_device_all_rows_in_order(devices):
 
 
 @on_any_number
-@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint8])
-def test_a_gathered_constant_is_exact_and_may_leave_the_step(devices, dtype):
-    x = (1000 * numbers(N, 3)).astype(np.int32).astype(dtype)
-    gathered = parallel.data_parallel(parallel.gather_constant, mesh(devices), whole=0)
-    found = jax.jit(gathered)(x)
-    assert found.dtype == dtype and found.is_fully_replicated
-    np.testing.assert_array_equal(found, x)
+def test_a_gathered_constant_is_exact_and_may_leave_the_step(devices):
+    x = (1000 * numbers(N, 3)).astype(np.int32)
+    tree = [x.astype(dtype) for dtype in (np.float32, np.int32, np.uint8)]
+    gathered = parallel.data_parallel(
+        lambda tree: jax.tree.map(parallel.gather_constant, tree),
+        mesh(devices),
+        whole=0,
+    )
+    for found, expected in zip(jax.jit(gathered)(tree), tree, strict=True):
+        assert found.dtype == expected.dtype and found.is_fully_replicated
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_gathered_constant_has_no_gradient():
@@ -100,7 +104,7 @@ def test_keys_belong_to_places_in_the_global_batch(devices):
 
 
 @on_any_number
-@pytest.mark.parametrize("rows", [1, 5, 8, 13])
+@pytest.mark.parametrize("rows", [1, 8, 13])
 def test_rows_of_a_data_set_laid_out_come_back_exactly(devices, rows):
     random = np.random.default_rng(rows)
     arrays = {
@@ -282,17 +286,16 @@ def test_one_process_agrees_with_itself_and_waits_for_nobody():
 @on_any_number
 def test_a_shuffle_is_a_permutation_of_the_global_batch_that_can_be_undone(devices):
     x, key = np.arange(N, dtype=np.int32), jax.random.key(3)
-    moved = shares(lambda key, x: parallel.shuffle(x, key), devices, whole=(key,))(x)
+
+    def there_and_back(key, x):
+        moved = parallel.shuffle(x, key)
+        return moved, parallel.unshuffle(moved, key)
+
+    moved, back = shares(there_and_back, devices, whole=(key,))(x)
     assert sorted(moved) == list(x) and (moved != x).any()
     order = np.asarray(jax.random.permutation(key, N))
     np.testing.assert_array_equal(moved, x[order])
-
-    def there_and_back(key, x):
-        return parallel.unshuffle(parallel.shuffle(x, key), key)
-
-    rows = numbers(N, 3)
-    back = shares(there_and_back, devices, whole=(key,))(rows)
-    np.testing.assert_array_equal(back, rows)
+    np.testing.assert_array_equal(back, x)
 
 
 @on_any_number

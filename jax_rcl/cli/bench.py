@@ -15,7 +15,7 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.cli.shared import configure_logging, read_overrides, report_error
 from jax_rcl.config.types import ConfigError
-from jax_rcl.train.batches import calls, compiled_step, laid_out
+from jax_rcl.train.batches import compile_step, feed_calls, place_data
 from jax_rcl.train.cost import cost_of, peak_flops, size
 from jax_rcl.train.run import Run
 from jax_rcl.train.state import fresh_state
@@ -82,12 +82,12 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
             "more epochs."
         )
     state = fresh_state(run)
-    data = laid_out(run)
-    compiled, compile_seconds = compiled_step(run, state, data)
+    data = place_data(run)
+    compiled, compile_seconds = compile_step(run, state, data)
     cost = cost_of(compiled, compile_seconds)
 
     began, waited, timed, done, metrics = 0.0, 0.0, 0, 0, []
-    for count, own_count, batches, seconds in calls(run, 0):
+    for count, own_count, batches, seconds in feed_calls(run, 0):
         if done >= warmup and not began:
             jax.block_until_ready(state)
             began, seconds = time.perf_counter(), 0.0

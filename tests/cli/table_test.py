@@ -215,8 +215,8 @@ def test_seeds_share_their_program(place):
         made = configs.load(f"{place}/configs/coarse.py", [("seed", seed)])
         run = Run.prepare(made, "unused")
         count = parallel.replicate(np.int32(1), run.mesh)
-        data, shapes = batches.laid_out(run), batches.batch_shapes(run)
-        lowered = batches.jitted_step(run).lower(fresh_state(run), count, data, shapes)
+        data, shapes = batches.place_data(run), batches.batch_shapes(run)
+        lowered = batches.jit_step(run).lower(fresh_state(run), count, data, shapes)
         texts.add(lowered.as_text())
     assert len(texts) == 1
 

@@ -133,7 +133,7 @@ def test_evaluation_needs_a_run(capsys):
         ("run", "unknown argument run; "),
         ("--config.objective.temperatur=1", "Did you mean 'temperature'?"),
         ("--config.objective.temperature=hot", "takes float; got 'hot' (str)"),
-        ("--config.batch_size=0", "batch_size must be at least 1; got 0"),
+        ("--config.batch_size=0", "batch_size 0 must be at least 1"),
         ("--config.batch_size=1000", "larger than the source, which has 64 examples"),
         ("--config.batch_size", "--config.batch_size needs a value"),
         ("--config.optimizer.learning_rate=-1", "optimizer: Sgd.learning_rate -1.0"),

@@ -1,4 +1,4 @@
-"""The one update: what it computes, how often it is compiled, what it is told."""
+"""The one update: what it computes, how often it is compiled, what it gets."""
 
 import dataclasses
 
@@ -82,7 +82,11 @@ class Trainer:
         self.step = train_step.make_step(
             update, self.mesh, steps_per_call=steps_per_call
         )
-        self.state = parallel.replicate(fresh(optimizer=optimizer), self.mesh)
+        self.optimizer = optimizer
+        self.restart()
+
+    def restart(self):
+        self.state = parallel.replicate(fresh(optimizer=self.optimizer), self.mesh)
 
     def __call__(self, batches, count=1, data=None):
         self.state, metrics = self.step(
@@ -157,39 +161,36 @@ def test_a_step_is_compiled_once_for_any_batch_and_any_count(compiled):
     assert len(compiled) == 1
 
 
-@pytest.mark.parametrize("count", [1, 3, 4])
-def test_a_call_makes_as_many_updates_as_it_is_told(count):
+def test_a_call_makes_as_many_updates_as_its_count():
     together = Trainer(augment=Noisy(), steps_per_call=4)
     one_by_one = Trainer(augment=Noisy())
-    batches = stacked(4)
-    metrics = together(batches, count)
-    alone = [
-        one_by_one({name: x[i : i + 1] for name, x in batches.items()})
-        for i in range(count)
-    ]
-    assert_same(together, one_by_one, rtol=1e-5, atol=1e-6)
-    assert together.state.step == together.variables.memory["seen"] == count
-    for name, values in metrics.items():
-        assert values.shape == (4,)
-        np.testing.assert_allclose(
-            values[:count], [x[name][0] for x in alone], rtol=1e-4, atol=1e-6
-        )
-        np.testing.assert_array_equal(values[count:], 0)
-    np.testing.assert_allclose(metrics["at"][:count], np.arange(count) / TOTAL)
+    batches, alone = stacked(4), []
+    for count in (1, 2, 3, 4):
+        together.restart()
+        metrics = together(batches, count)
+        place = slice(count - 1, count)
+        alone.append(one_by_one({name: x[place] for name, x in batches.items()}))
+        assert_same(together, one_by_one, rtol=1e-5, atol=1e-6)
+        assert together.state.step == together.variables.memory["seen"] == count
+        for name, values in metrics.items():
+            assert values.shape == (4,)
+            np.testing.assert_allclose(
+                values[:count], [x[name][0] for x in alone], rtol=1e-4, atol=1e-6
+            )
+            np.testing.assert_array_equal(values[count:], 0)
+        np.testing.assert_allclose(metrics["at"][:count], np.arange(count) / TOTAL)
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 3])
-def test_places_in_a_data_set_laid_out_and_the_examples_themselves_are_the_same(
-    steps_per_call,
-):
-    data = examples(29)
+def test_rows_of_a_data_set_laid_out_and_the_examples_themselves_are_the_same():
+    # One update in a call, on data laid out, is what the runs of the loop's tests do.
+    data, steps_per_call = examples(29), 3
     places = np.random.default_rng(1).integers(0, 29, (steps_per_call, N))
     settings = {"augment": Noisy(), "steps_per_call": steps_per_call}
     resident, direct = Trainer(**settings), Trainer(**settings)
-    told = resident({INDEX: places.astype(np.int32)}, steps_per_call, data)
-    direct_told = direct({k: x[places] for k, x in data.items()}, steps_per_call)
+    found = resident({INDEX: places.astype(np.int32)}, steps_per_call, data)
+    expected = direct({k: x[places] for k, x in data.items()}, steps_per_call)
     assert_same(resident, direct)
-    jax.tree.map(np.testing.assert_array_equal, told, direct_told)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_the_state_is_the_same_on_all_devices_and_the_old_one_is_given_up():
@@ -240,15 +241,13 @@ def test_every_step_draws_anew():
     np.testing.assert_array_equal(again(same, 2)["error"], errors)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_an_optimizer_that_looks_at_the_loss_is_told_it(devices):
+def test_an_optimizer_that_watches_the_loss_gets_it():
     plateau = Plateau(0.5, patience=0, threshold=0.9)
     watching = Sgd(RATE, momentum=0.0, plateau=plateau).build(
         fresh().variables.params, total_steps=TOTAL, steps_per_epoch=1, batch_size=N
     )
     batch = examples(N)
-    trainer = Trainer(devices=devices, optimizer=watching)
-    plain_trainer = Trainer(devices=devices)
+    trainer, plain_trainer = Trainer(optimizer=watching), Trainer()
     found = []
     for _ in range(3):
         before = trainer.variables.params["weights"]
