@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Network, Outcome, Tree, Variables
-from jax_rcl.losses import infonce, pairwise
+from jax_rcl.losses import pairwise
+from jax_rcl.losses.infonce import found_within, infonce, instance_logits
 from jax_rcl.objectives import applying
 
 
@@ -136,7 +137,7 @@ class MoCo:
             embedded, slow = self._embedded(slow, batch["negatives"][:, place], own_key)
             own.append(embedded)
         own_negatives = jnp.stack(own, axis=1) if own else keys[:, None][:, :0]
-        logits = infonce.instance_logits(
+        logits = instance_logits(
             queries,
             keys,
             memory["queue"],
@@ -150,7 +151,7 @@ class MoCo:
         slow_memory = {"slow": slow, "queue": queue, "cursor": cursor}
         metrics = applying.view_metrics(jnp.stack([queries, keys], axis=1))
         metrics |= contrastive_metrics(logits)
-        return Outcome(infonce.infonce(logits), {**changed, **slow_memory}, metrics)
+        return Outcome(infonce(logits), {**changed, **slow_memory}, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """`features` of the trained encoder and `embedding` of its projector."""
@@ -250,4 +251,4 @@ def enqueue(
 
 def contrastive_metrics(logits: jax.Array) -> dict[str, jax.Array]:
     """How often the key is the most likely one, and among the five most likely."""
-    return {f"contrastive_top{k}": infonce.found_within(logits, k) for k in (1, 5)}
+    return {f"contrastive_top{k}": found_within(logits, k) for k in (1, 5)}
