@@ -150,7 +150,10 @@ each = pytest.mark.parametrize(
 
 
 def augmented(objective):
-    """Two views of each image, which are a pair, too; only what the objective needs."""
+    """Makes two views of each image, which are a pair, too.
+
+    What an objective does not name in `needs` is dropped, so that reading it fails.
+    """
 
     def augment(clock, batch):
         batch = VIEWS(clock, batch)
@@ -224,7 +227,7 @@ def test_it_is_a_value_of_the_protocol(name):
 
 
 @each
-def test_the_result_is_the_same_on_one_device_and_on_eight_of_what_it_needs(name):
+def test_the_result_is_the_same_on_one_device_and_on_eight(name):
     (one, metrics), (eight, same_metrics) = train(name, 1), train(name, 8)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
