@@ -223,6 +223,13 @@ def test_two_encoders_give_their_features_side_by_side():
     np.testing.assert_array_equal(layers["features"], np.concatenate(both, -1))
 
 
+def test_exchanging_images_of_a_class_changes_the_reconstruction_error():
+    images = np.asarray(batch()["views"][:, 0])
+    decoded, order = encode(THANOS, images)["reconstruction"], [3, 1, 5, 6, 4, 2, 0, 7]
+    errors = [np.mean((x - images) ** 2) for x in (decoded, decoded[order])]
+    assert abs(errors[0] - errors[1]) > 1e-4
+
+
 def test_the_terms_of_a_method_do_not_change_how_its_encoder_starts():
     plain = Spread(Flat(), head=Linear(K), contrasts=())
     jax.tree.map(
