@@ -18,6 +18,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_resnet.npz"
 SMALL = ResNet(depth=14, width=4, stem="small")
 
 
+@functools.cache
 def shapes_of(network):
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     init = functools.partial(network.init, train=False)
