@@ -11,6 +11,7 @@ from jax_rcl.weights.rules import (
     Rule,
     WeightsMismatch,
     below,
+    linear_rules,
     without_prefix,
 )
 from jax_rcl.weights.torchvision import RESNET, norm_rules
@@ -33,13 +34,6 @@ JOINED_BIAS = Layout(
     lambda parts: np.concatenate(parts),
 )
 """Their biases, one after the other."""
-
-
-def _dense(source: str, target: str) -> tuple[Rule, ...]:
-    return (
-        Rule(f"{source}.weight", f"{target}/kernel", LINEAR),
-        Rule(f"{source}.bias", f"{target}/bias"),
-    )
 
 
 def _layer_norm(source: str, target: str) -> tuple[Rule, ...]:
@@ -65,10 +59,10 @@ _BLOCKS = (
         tuple(f"{_HERE}/attention/{part}/bias" for part in _PARTS),
         JOINED_BIAS,
     ),
-    *_dense(f"{_THERE}.attn.out_proj", f"{_HERE}/attention/out"),
+    *linear_rules(f"{_THERE}.attn.out_proj", f"{_HERE}/attention/out"),
     *_layer_norm(f"{_THERE}.ln_2", f"{_HERE}/norm2"),
-    *_dense(f"{_THERE}.mlp.c_fc", f"{_HERE}/hidden"),
-    *_dense(f"{_THERE}.mlp.c_proj", f"{_HERE}/out"),
+    *linear_rules(f"{_THERE}.mlp.c_fc", f"{_HERE}/hidden"),
+    *linear_rules(f"{_THERE}.mlp.c_proj", f"{_HERE}/out"),
 )
 
 RESNET_TOWER = (
@@ -76,10 +70,10 @@ RESNET_TOWER = (
     *norm_rules("bn{k}", "stem_norm{k}"),
     *(rule for rule in RESNET if rule.source.startswith("layer")),
     Rule("attnpool.positional_embedding", "params/pool/positions"),
-    *_dense("attnpool.q_proj", "params/pool/query"),
-    *_dense("attnpool.k_proj", "params/pool/key"),
-    *_dense("attnpool.v_proj", "params/pool/value"),
-    *_dense("attnpool.c_proj", "params/pool/out"),
+    *linear_rules("attnpool.q_proj", "params/pool/query"),
+    *linear_rules("attnpool.k_proj", "params/pool/key"),
+    *linear_rules("attnpool.v_proj", "params/pool/value"),
+    *linear_rules("attnpool.c_proj", "params/pool/out"),
 )
 """Names of a `ClipResNet`, without what precedes them in a whole model."""
 
@@ -139,13 +133,13 @@ _LAYER = "encoder.layers.{i}"
 
 _LAYERS = (
     *_layer_norm(f"{_LAYER}.layer_norm1", f"{_HERE}/norm1"),
-    *_dense(f"{_LAYER}.self_attn.q_proj", f"{_HERE}/attention/query"),
-    *_dense(f"{_LAYER}.self_attn.k_proj", f"{_HERE}/attention/key"),
-    *_dense(f"{_LAYER}.self_attn.v_proj", f"{_HERE}/attention/value"),
-    *_dense(f"{_LAYER}.self_attn.out_proj", f"{_HERE}/attention/out"),
+    *linear_rules(f"{_LAYER}.self_attn.q_proj", f"{_HERE}/attention/query"),
+    *linear_rules(f"{_LAYER}.self_attn.k_proj", f"{_HERE}/attention/key"),
+    *linear_rules(f"{_LAYER}.self_attn.v_proj", f"{_HERE}/attention/value"),
+    *linear_rules(f"{_LAYER}.self_attn.out_proj", f"{_HERE}/attention/out"),
     *_layer_norm(f"{_LAYER}.layer_norm2", f"{_HERE}/norm2"),
-    *_dense(f"{_LAYER}.mlp.fc1", f"{_HERE}/hidden"),
-    *_dense(f"{_LAYER}.mlp.fc2", f"{_HERE}/out"),
+    *linear_rules(f"{_LAYER}.mlp.fc1", f"{_HERE}/hidden"),
+    *linear_rules(f"{_LAYER}.mlp.fc2", f"{_HERE}/out"),
 )
 
 _HUGGING_FACE_VISUAL = (

@@ -16,8 +16,8 @@ from jax_rcl.weights.rules import (
     Rule,
     WeightsMismatch,
     below,
-    head_rules,
     import_arrays,
+    linear_rules,
 )
 from jax_rcl.weights.torchvision import RESNET
 
@@ -27,12 +27,9 @@ Part = Literal["student", "teacher", "probe", "baseline"]
 
 @dataclasses.dataclass(frozen=True)
 class _Names:
-    """Where a network stands in a file.
+    """What precedes the names of a network's tower and classifier in a file.
 
-    Attributes:
-      encoder: before the names of the tower.
-      head: before those of the classifier; None where there is none.
-      others: of what else the program keeps in its checkpoints.
+    `others` are patterns of what else the program keeps in its checkpoints.
     """
 
     encoder: str
@@ -64,7 +61,7 @@ def _numbered(source: str) -> str:
 NUMBERED_RESNET = tuple(
     dataclasses.replace(rule, source=_numbered(rule.source)) for rule in RESNET
 )
-"""Names of a ResNet whose children were put in a row without its classifier: 0 and 1
+"""Names of a ResNet as a `Sequential` of its children without the classifier: 0 and 1
 are the stem and its normalisation, 4 to 7 the stages."""
 
 
@@ -82,11 +79,6 @@ def to_variables(
     The other network of a student's file, a head that is not asked for and counts of
     batches are left out; everything else is used exactly once.
 
-    Args:
-      state: arrays by the authors' names.
-      shapes: parts with arrays, or what has their shapes and types, as leaves.
-      part: which network.
-
     Raises:
       ValueError: a head is asked for of a student or a teacher.
       WeightsMismatch: if the file has no such network, or the two do not fit; the
@@ -103,7 +95,7 @@ def to_variables(
         )
     rules, left_out = _encoder_rules(state, names.encoder), names.others
     if names.head is not None:
-        rules += below("", "head", head_rules("", out=names.head))
+        rules += linear_rules(names.head, "head/out")
         left_out += () if "head" in shapes else (f"{names.head}.*",)
     return import_arrays(state, rules, shapes, left_out=left_out)
 

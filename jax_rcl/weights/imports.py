@@ -59,9 +59,8 @@ class ImportMoCo:
         projector, the queue and its cursor. Then set `MoCo.slow_starts` to "as given",
         or the key encoder starts as a copy of the query encoder. The projector is a
         `Linear(d)` or `Mlp((f, d))`.
-      params: prefix of this run's variables that the query encoder's parameters fill.
-      batch_stats: prefix that its batch statistics fill; for a frozen encoder
-        `frozen/encoder/params` and `frozen/encoder/batch_stats`.
+      params: as for `ImportResNet`, of the query encoder.
+      batch_stats: as for `ImportResNet`.
     """
 
     file: str
@@ -100,8 +99,8 @@ class ImportUniformity:
         `everything`, to go on training as `Uniformity`: also the projector, an
         `Mlp((2048, 256), first="relu")`; or `encoder and projector`, all that files
         written before 23 May 2023 have, whose projector reads the pooled features.
-      params: prefix of this run's variables that the encoder's parameters fill.
-      batch_stats: prefix that its batch statistics fill.
+      params: as for `ImportResNet`.
+      batch_stats: as for `ImportResNet`.
       fc: prefix that the parameters of the layer after it fill, a `Linear`.
     """
 
@@ -135,9 +134,10 @@ class ImportClip:
 
     Attributes:
       file: `.pt`, `.bin`, `.safetensors` or `.npz`.
-      params: prefix of this run's variables that the image tower's parameters fill.
-      batch_stats: prefix that its batch statistics fill, if it has any; for a frozen
-        teacher `frozen/teacher/params` and `frozen/teacher/batch_stats`.
+      params: as for `ImportResNet`, of the image tower; for a frozen teacher
+        `frozen/teacher/params`.
+      batch_stats: as for `ImportResNet`, if the tower has any; for a frozen teacher
+        `frozen/teacher/batch_stats`.
       text: prefix that the parameters of the text tower fill; None leaves it out.
       checksum: "known" compares files with OpenAI's names to the published digests;
         "any" takes every file.
@@ -171,10 +171,9 @@ class ImportDistill:
       file: Lightning's `.ckpt`, or its `state_dict` as `.npz` or `.safetensors`.
       part: a student; the teacher in the same file, whose statistics drifted while
         the student trained; a linear probe with its encoder; or a baseline.
-      params: prefix of this run's variables that the encoder's parameters fill.
-      batch_stats: prefix that its batch statistics fill, if it has any.
-      head: prefix that the classifier of a probe or a baseline fills, a `Linear`, such
-        as `params/head`; None leaves it out.
+      params: as for `ImportResNet`.
+      batch_stats: as for `ImportResNet`, if the encoder has any.
+      head: as for `ImportResNet`, of a probe or a baseline.
     """
 
     file: str

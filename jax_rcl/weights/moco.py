@@ -17,8 +17,8 @@ from jax_rcl.weights.rules import (
     below,
     export_arrays,
     flatten,
-    head_rules,
     import_arrays,
+    linear_rules,
     without_prefix,
 )
 from jax_rcl.weights.torchvision import RESNET
@@ -31,8 +31,11 @@ _CURSOR = Layout(
 )
 
 
-_LINEAR_HEAD = head_rules(out="fc")  # MoCo v1
-_MLP_HEAD = head_rules(hidden1="fc.0", out="fc.2")  # MoCo v2
+_LINEAR_HEAD = linear_rules("fc", "params/out")  # MoCo v1
+_MLP_HEAD = (  # MoCo v2
+    *linear_rules("fc.0", "params/hidden1"),
+    *linear_rules("fc.2", "params/out"),
+)
 
 
 def _rules(head: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -68,13 +71,9 @@ def to_variables(
     - `slow`: both again, of the key encoder, at `slow/encoder` and `slow/projector`;
     - `queue` [q, d], one key a row, and `cursor`, the place of the oldest key.
 
-    The encoder is always asked for. Names of parts that are not asked for are left out,
-    and so are counts of batches; everything else is used exactly once. Released weights
+    Parts that are not asked for are left out, and so are counts of batches; everything
+    else is used exactly once. `module.` before names is optional. Released weights
     expect images normalised as torchvision's (see `torchvision.to_variables`).
-
-    Args:
-      state: arrays by the authors' names, with or without `module.` in front.
-      shapes: parts with arrays, or what has their shapes and types, as leaves.
 
     Raises:
       WeightsMismatch: if there is no query encoder in it, or if the two do not fit; the

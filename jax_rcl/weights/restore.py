@@ -122,12 +122,12 @@ def _first_of_both(lines: list[str], most: int = 20) -> list[str]:
     """Lines of `leftovers`: all of them, or if they are many the first of each side."""
     if len(lines) <= 2 * most:
         return lines
-    shown: list[str] = []
+    kept: list[str] = []
     for sign in "-+":
         side = [line for line in lines if line.startswith(f"  {sign} ")]
         more = len(side) - most
-        shown += side[:most] + ([f"  {sign} … {more} more"] if more > 0 else [])
-    return shown
+        kept += side[:most] + ([f"  {sign} … {more} more"] if more > 0 else [])
+    return kept
 
 
 def _trained(workdir: Path, source: str) -> str:

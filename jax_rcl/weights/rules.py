@@ -82,15 +82,11 @@ class Rule:
         return (self.target,) if isinstance(self.target, str) else self.target
 
 
-def head_rules(collection: str = "params/", /, **layers: str) -> tuple[Rule, ...]:
-    """Rules of linear layers: for each name here, `out="fc"`, the one in PyTorch."""
-    return tuple(
-        Rule(f"{source}.{leaf}", f"{collection}{layer}/{ours}", layout)
-        for layer, source in layers.items()
-        for leaf, ours, layout in (
-            ("weight", "kernel", LINEAR),
-            ("bias", "bias", SAME),
-        )
+def linear_rules(source: str, target: str) -> tuple[Rule, ...]:
+    """Rules of a linear layer: its matrix and its bias."""
+    return (
+        Rule(f"{source}.weight", f"{target}/kernel", LINEAR),
+        Rule(f"{source}.bias", f"{target}/bias"),
     )
 
 

@@ -9,10 +9,9 @@ from jax_rcl.weights.rules import (
     CONV,
     SAME,
     Rule,
-    below,
     export_arrays,
-    head_rules,
     import_arrays,
+    linear_rules,
     without_prefix,
 )
 
@@ -46,7 +45,7 @@ RESNET = (
 )
 """Names of a ResNet without its classifier there and here."""
 
-HEAD = below("", "head", head_rules("", out="fc"))
+HEAD = linear_rules("fc", "head/out")
 """Names of the classifier there, and of the parameters of a `Linear` here."""
 
 
@@ -62,8 +61,7 @@ def to_variables(
 
     Args:
       state: with or without the `module.` that PyTorch's data parallelism prepends.
-      shapes: `params` and `batch_stats` with arrays, or what has their shapes and
-        types, as leaves; for the classifier also `head`, the parameters of a `Linear`.
+      shapes: `params` and `batch_stats`, and `head` for the parameters of a `Linear`.
 
     Raises:
       WeightsMismatch: if the two do not fit; the message lists what is left over.

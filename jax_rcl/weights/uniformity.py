@@ -14,8 +14,8 @@ from jax_rcl.weights.rules import (
     WeightsMismatch,
     below,
     export_arrays,
-    head_rules,
     import_arrays,
+    linear_rules,
     without_prefix,
 )
 from jax_rcl.weights.torchvision import RESNET
@@ -23,13 +23,15 @@ from jax_rcl.weights.torchvision import RESNET
 _ENCODER = below("encoder", "encoder", RESNET)
 _NOW = (
     *_ENCODER,
-    *below("encoder", "fc", head_rules(out="fc")),
-    *below("head", "projector", head_rules(hidden1="1", out="3")),
+    *linear_rules("encoder.fc", "fc/params/out"),
+    *linear_rules("head.1", "projector/params/hidden1"),
+    *linear_rules("head.3", "projector/params/out"),
 )
 # Until 23 May 2023 the projector was the encoder's `fc`, without the layer before it.
 _BEFORE = (
     *_ENCODER,
-    *below("encoder.fc", "projector", head_rules(hidden1="1", out="3")),
+    *linear_rules("encoder.fc.1", "projector/params/hidden1"),
+    *linear_rules("encoder.fc.3", "projector/params/out"),
 )
 
 # Which names are left out where a part is not asked for.
@@ -49,12 +51,8 @@ def to_variables(
     - `projector`: `params` of the head, an `Mlp` of two layers with first="relu".
 
     Code of before 23 May 2023 had no `fc`: its projector reads the pooled features.
-    Names of parts that are not asked for are left out, and so are counts of batches;
-    everything else is used exactly once.
-
-    Args:
-      state: arrays by the authors' names, with or without `module.` in front.
-      shapes: parts with arrays, or what has their shapes and types, as leaves.
+    Parts that are not asked for are left out, and so are counts of batches; everything
+    else is used exactly once. `module.` before names is optional.
 
     Raises:
       WeightsMismatch: if there is no encoder in it; if `fc` is asked for and is not
