@@ -34,8 +34,7 @@ from jax_rcl.networks.heads import Normalized
 from jax_rcl.objectives.distill import Distill
 from jax_rcl.optim.optimizers import Adam
 from jax_rcl.optim.schedules import Cosine, EpochCosine
-from jax_rcl.weights import clip_files
-from jax_rcl.weights.clip import architecture
+from jax_rcl.weights.clip import architecture, read
 from jax_rcl.weights.imports import ImportClip
 
 LOSSES = ("simclr_st", "simclr", "simclr_ss", "simclr_both", "clip", "mse")
@@ -61,7 +60,7 @@ def get_config(arg=""):
         classes="text",
         folder="data/imagenet100",
     )
-    fields = architecture(clip_files.read(o.clip)).visual
+    fields = architecture(read(o.clip)).visual
     residual, size = "depths" in fields, fields["image_size"]
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
     compute = {"compute": o.compute}

@@ -1,5 +1,6 @@
 """Distillation: which image each side sees, what is compared, what is frozen."""
 
+import functools
 import pathlib
 
 import flax.linen as nn
@@ -45,9 +46,8 @@ def pair(name=NAMES[0]):
     }
 
 
-def outcome(objective, batch, variables=None, devices=1):
-    if variables is None:
-        variables = jax.jit(objective.init)(jax.random.key(0), batch)
+@functools.cache
+def program(objective, devices):
     clock = Clock(jax.random.key(1), jnp.int32(0), jnp.float32(0))
 
     def whole(variables, batch):
@@ -55,19 +55,25 @@ def outcome(objective, batch, variables=None, devices=1):
         return parallel.mean((found.value, found.metrics)), found.memory
 
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    run = jax.jit(parallel.data_parallel(whole, mesh))
-    (value, metrics), memory = run(variables, batch)
+    return jax.jit(parallel.data_parallel(whole, mesh))
+
+
+def outcome(objective, batch, variables=None, devices=2):
+    if variables is None:
+        variables = jax.jit(objective.init)(jax.random.key(0), batch)
+    (value, metrics), memory = program(objective, devices)(variables, batch)
     return value, metrics, memory
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("s0")])
-def test_its_loss_is_that_of_the_released_code_of_the_same_name(name, devices):
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name.endswith(("tau0.5_s0", "tau1.0_s0"))]
+)
+def test_its_loss_is_that_of_the_released_code_of_the_same_name(name):
     kind = name.removeprefix("rclip_").rpartition("_tau")[0]
     temperature = float(name.rpartition("_tau")[2].partition("_s")[0])
     objective = Distill(Pixels(), loss_type=kind, temperature=temperature)
     batch = pair(name)
-    value, _, _ = outcome(objective, batch, devices=devices)
+    value, _, _ = outcome(objective, batch)
     # The released mean of `clip` is divided by the batch once more.
     factor = 1 / len(batch["clean"]) if kind == "clip" else 1.0
     np.testing.assert_allclose(factor * value, GOLDEN[f"{name}/loss"], rtol=1e-5)
@@ -91,12 +97,12 @@ def test_a_teacher_normalises_by_what_it_learned_unless_it_is_asked_for_the_batc
         "inference": clean / np.sqrt(1 + 1e-5),
         "batch": (clean - clean.mean(axis=0)) / np.sqrt(clean.var(axis=0) + 1e-5),
     }
-    for teacher_norm, taught in expected.items():
+    for teacher_norm, target in expected.items():
         known = {"loss_type": "mse", "teacher_norm": teacher_norm}
         objective = Distill(Pixels(), Normed(), **known)
         value, _, _ = outcome(objective, batch)
-        student = np.asarray(batch["distorted"]).reshape(taught.shape)
-        np.testing.assert_allclose(value, np.mean((student - taught) ** 2), rtol=1e-5)
+        student = np.asarray(batch["distorted"]).reshape(target.shape)
+        np.testing.assert_allclose(value, np.mean((student - target) ** 2), rtol=1e-5)
 
 
 def test_the_student_keeps_statistics_of_distorted_images_and_the_teacher_none():
@@ -139,10 +145,10 @@ def test_a_rule_from_one_run_fills_student_and_teacher():
     variables = jax.eval_shape(Distill(Normed()).init, jax.random.key(0), pair())
     for place in FROM_ONE_RUN:
         part, *names = place.split("/")
-        held = getattr(variables, part)
+        tree = getattr(variables, part)
         for name in names:
-            held = held[name]
-        assert jax.tree.leaves(held)
+            tree = tree[name]
+        assert jax.tree.leaves(tree)
 
 
 def test_student_and_teacher_of_different_widths_are_refused():
@@ -155,9 +161,6 @@ def test_student_and_teacher_of_different_widths_are_refused():
         Distill(Pixels(), Half()).init(jax.random.key(0), pair())
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"temperature": 0.0}, {"block": 0}, {"classes": 0}], ids=str
-)
-def test_a_number_out_of_its_range_is_refused(wrong):
-    with pytest.raises(ValueError, match=rf"Distill\.{next(iter(wrong))} 0"):
-        Distill(Pixels(), **wrong)
+def test_a_temperature_that_divides_by_zero_is_refused():
+    with pytest.raises(ValueError, match=r"Distill\.temperature 0.0 must be above 0"):
+        Distill(Pixels(), temperature=0.0)

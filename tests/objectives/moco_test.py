@@ -10,7 +10,7 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.core import Clock
-from jax_rcl.losses import infonce
+from jax_rcl.losses.infonce import infonce, instance_logits
 from jax_rcl.networks.heads import Linear
 from jax_rcl.networks.norms import normalized
 from jax_rcl.objectives.moco import MoCo, enqueue
@@ -36,7 +36,7 @@ class Normed(nn.Module):
 
 
 def moco(encoder=None, **settings):
-    settings = {"queue_size": 4 * N, "temperature": 0.2} | settings
+    settings = {"queue_size": 4 * N, "temperature": 0.2, "momentum": 0.75} | settings
     return MoCo(encoder or Pixels(), Linear(D), **settings)
 
 
@@ -47,8 +47,9 @@ def batch(seed=0, negatives=0):
     return {"views": views, "negatives": own} if negatives else {"views": views}
 
 
-def fresh(objective, like):
-    one = {name: jnp.asarray(x[:1]) for name, x in like.items()}
+@functools.cache
+def fresh(objective):
+    one = {name: jnp.asarray(x[:1]) for name, x in batch(negatives=3).items()}
     return jax.jit(objective.init)(jax.random.key(0), one)
 
 
@@ -56,28 +57,26 @@ def clock(step):
     return Clock(jax.random.key(step), jnp.int32(step), jnp.float32(0))
 
 
-def memory_after(objective, variables, batch, step=0, devices=2):
+@functools.cache
+def program(objective, devices):
     def one(whole, batch):
         outcome = objective.loss(whole[0], batch, whole[1])
-        return outcome.memory
+        return parallel.gather_constant(outcome.value), outcome.memory
 
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    program = jax.jit(parallel.data_parallel(one, mesh))
-    return jax.device_get(program((variables, clock(step)), batch))
+    return jax.jit(parallel.data_parallel(one, mesh))
 
 
-def values(objective, variables, batch, step=0, devices=2):
-    def one(whole, batch):
-        return objective.loss(whole[0], batch, whole[1]).value
-
-    mesh = parallel.make_mesh(jax.devices()[:devices])
-    program = jax.jit(parallel.over_shares(one, mesh))
-    return np.asarray(program((variables, clock(step)), batch))
+def after(objective, variables, batch, step=0, devices=2):
+    """The loss of every query, and the memory of the next step."""
+    needed = {name: batch[name] for name in objective.needs}
+    found = program(objective, devices)((variables, clock(step)), needed)
+    return jax.device_get(found)
 
 
-def logits_of(*vectors, **settings):
-    arrays = map(jnp.asarray, vectors)
-    return infonce.instance_logits(*arrays, temperature=0.2, **settings)
+def losses_of(*vectors, **settings):
+    formula = functools.partial(instance_logits, temperature=0.2, **settings)
+    return jax.jit(lambda *arrays: infonce(formula(*arrays)))(*vectors)
 
 
 def unit(x):
@@ -100,158 +99,100 @@ def changed(variables, seed=5):
     return variables.replace(params=params)
 
 
-def test_keys_enter_the_queue_where_the_oldest_are_and_the_pointer_goes_on():
+def test_keys_enter_the_queue_where_the_oldest_are_after_the_logits_saw_it():
     objective, data = moco(), batch()
-    variables = fresh(objective, data)
-    old = np.asarray(variables.memory["queue"])
-    keys = embedded(variables.params, data["views"][:, 1])
-    memory = memory_after(objective, variables, data)
-    np.testing.assert_allclose(memory["queue"][:N], keys, rtol=1e-5, atol=1e-6)
+    variables = jax.device_get(fresh(objective))
+    old = variables.memory["queue"]
+    q, k = (embedded(variables.params, data["views"][:, i]) for i in (0, 1))
+    values, memory = after(objective, variables, data)
+    np.testing.assert_allclose(memory["queue"][:N], k, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(memory["queue"][N:], old[N:])
     assert memory["cursor"] == N
+    expected = losses_of(q, k, old, np.zeros((N, 0, D), np.float32))
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
 
 
-def test_the_logits_of_a_step_see_the_queue_as_it_was_before():
-    objective, data = moco(), batch()
-    variables = fresh(objective, data)
-    q, k = (embedded(variables.params, data["views"][:, i]) for i in (0, 1))
-    queue = np.asarray(variables.memory["queue"])
-    none = np.zeros((N, 0, D), np.float32)
-    logits = logits_of(q, k, queue, none)
-    found = values(objective, variables, data)
-    np.testing.assert_allclose(found, infonce.infonce(logits), rtol=1e-4)
-
-
-def test_the_queue_is_a_ring():
-    queue, cursor = jnp.zeros((6, 1)), jnp.int32(0)
-    for number in range(1, 5):
-        queue, cursor = enqueue(queue, cursor, jnp.full((2, 1), float(number)))
-    np.testing.assert_array_equal(queue[:, 0], [4, 4, 2, 2, 3, 3])
-    assert cursor == 2
-
-
-def test_keys_go_round_the_end_of_a_queue_that_came_with_another_cursor():
-    old, keys = jnp.zeros((5, 1)), jnp.arange(1.0, 4.0)[:, None]
-    queue, cursor = enqueue(old, jnp.int32(3), keys)
-    np.testing.assert_array_equal(queue[:, 0], [3, 0, 0, 1, 2])
-    assert cursor == 1
-
-
-def test_a_queue_of_one_batch_is_replaced_whole():
-    queue, cursor = enqueue(jnp.zeros((2, 1)), jnp.int32(0), jnp.ones((2, 1)))
-    np.testing.assert_array_equal(queue, 1)
-    assert cursor == 0
+@pytest.mark.parametrize(
+    ("cursor", "before", "after"),
+    [
+        (1, [0, 0, 0, 0, 0], [0, 1, 2, 3, 0]),
+        (3, [7, 7, 7, 7, 7], [3, 7, 7, 1, 2]),  # over the end of an imported queue
+        (0, [7, 7, 7], [1, 2, 3]),
+    ],
+)
+def test_the_queue_is_a_ring(cursor, before, after):
+    keys = jnp.arange(1.0, 4.0)[:, None]
+    queue = jnp.array(before, jnp.float32)[:, None]
+    found, place = jax.jit(enqueue)(queue, jnp.int32(cursor), keys)
+    np.testing.assert_array_equal(found[:, 0], after)
+    assert place == (cursor + 3) % len(before)
 
 
 def test_a_fresh_queue_holds_unit_vectors_in_all_directions():
-    queue = np.asarray(fresh(moco(queue_size=4096), batch()).memory["queue"])
+    queue = np.asarray(fresh(moco(queue_size=4096)).memory["queue"])
     np.testing.assert_allclose(np.linalg.norm(queue, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(queue.mean(0), 0, atol=0.05)
 
 
-def test_slow_begins_as_fast_and_follows_it_from_the_second_step_on():
-    objective, data = moco(momentum=0.9), batch()
-    variables = fresh(objective, data)
-    start = jax.device_get(variables.params["projector"])
-    same = memory_after(objective, variables, data)["slow"]["projector"]["params"]
-    jax.tree.map(np.testing.assert_array_equal, same, start)
-    moved = changed(variables)
-    slow = memory_after(objective, moved, data, step=1)["slow"]["projector"]["params"]
+@pytest.mark.parametrize(
+    ("starts", "step", "share"),
+    [("as fast", 0, 1.0), ("as fast", 1, 0.25), ("as given", 0, 0.25)],
+)
+def test_slow_is_a_copy_at_the_first_step_or_follows_and_makes_the_keys(
+    starts, step, share
+):
+    objective, data = moco(slow_starts=starts), batch()
+    before = jax.device_get(fresh(objective))
+    variables = changed(before)
+    _, memory = after(objective, variables, data, step=step)
+    slow = memory["slow"]["projector"]["params"]
     jax.tree.map(
         lambda s, old, new: np.testing.assert_allclose(
-            s, 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-6
+            s, old + share * (new - old), rtol=1e-5, atol=1e-6
         ),
         slow,
-        start,
-        jax.device_get(moved.params["projector"]),
+        before.params["projector"],
+        variables.params["projector"],
     )
-
-
-def test_at_the_first_step_slow_is_a_copy_also_of_imported_weights():
-    objective, data = moco(), batch()
-    imported = changed(fresh(objective, data))
-    slow = memory_after(objective, imported, data)["slow"]["projector"]["params"]
-    jax.tree.map(np.testing.assert_array_equal, slow, imported.params["projector"])
-
-
-def test_slow_networks_that_were_given_are_kept_where_that_is_said():
-    objective, data = moco(momentum=0.9, slow_starts="as given"), batch()
-    given = fresh(objective, data)
-    variables = changed(given)
-    slow = memory_after(objective, variables, data)["slow"]["projector"]["params"]
-    jax.tree.map(
-        lambda s, old, new: np.testing.assert_allclose(
-            s, 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-6
-        ),
-        slow,
-        jax.device_get(given.params["projector"]),
-        jax.device_get(variables.params["projector"]),
-    )
-
-
-def test_keys_come_from_the_average_of_this_step():
-    objective, data = moco(momentum=0.5), batch()
-    variables = changed(fresh(objective, data))
-    memory = memory_after(objective, variables, data, step=1)
-    slow = {"projector": memory["slow"]["projector"]["params"]}
-    keys = embedded(slow, data["views"][:, 1])
+    # Of this step's average, not of the last one's.
+    keys = embedded({"projector": slow}, data["views"][:, 1])
     np.testing.assert_allclose(memory["queue"][:N], keys, rtol=1e-5, atol=1e-6)
 
 
-def test_own_negatives_stand_behind_the_queue_scaled_by_alpha():
-    objective = moco(negatives=3, alpha=2.0)
-    data = batch(negatives=3)
-    variables = fresh(objective, data)
+def test_own_negatives_stand_behind_the_queue_scaled_by_alpha_and_never_enter_it():
+    objective, data = moco(negatives=3, alpha=2.0), batch(negatives=3)
+    variables = jax.device_get(fresh(objective))
     q, k = (embedded(variables.params, data["views"][:, i]) for i in (0, 1))
     t = np.stack(
         [embedded(variables.params, data["negatives"][:, i]) for i in range(3)], axis=1
     )
-    queue = np.asarray(variables.memory["queue"])
-    logits = logits_of(q, k, queue, t, alpha=2.0)
-    assert logits.shape == (N, 1 + 4 * N + 3)
-    found = values(objective, variables, data)
-    np.testing.assert_allclose(found, infonce.infonce(logits), rtol=1e-4)
+    queue = variables.memory["queue"]
+    values, memory = after(objective, variables, data)
+    expected = losses_of(q, k, queue, t, alpha=2.0)
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
+    np.testing.assert_allclose(memory["queue"][:N], k, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(memory["queue"][N:], queue[N:])
 
 
-def test_own_negatives_never_enter_the_queue():
-    with_them, plain = moco(negatives=2), moco()
-    data = batch(negatives=2)
-    variables = fresh(with_them, data)
-    one, other = (memory_after(o, variables, data) for o in (with_them, plain))
-    np.testing.assert_array_equal(one["queue"], other["queue"])
-
-
-@pytest.mark.parametrize("devices", [1, 4])
-def test_a_shuffle_changes_who_is_normalised_together_and_nothing_else(devices):
-    data = batch()
-    straight, shuffled = moco(Normed()), moco(Normed(), keys="shuffled")
-    variables = fresh(straight, data)
-    keys = {}
-    for name, objective in (("straight", straight), ("shuffled", shuffled)):
-        memory = memory_after(objective, variables, data, devices=devices)
-        keys[name] = memory["queue"][:N]
-    assert not np.allclose(keys["straight"], keys["shuffled"], atol=1e-3)
+def test_a_shuffle_changes_who_is_normalised_together_and_nothing_else():
+    data, variables = batch(), fresh(moco(Normed()))
+    shuffled = moco(Normed(), keys="shuffled")
+    _, straight = after(moco(Normed()), variables, data, devices=4)
+    one, four = (after(shuffled, variables, data, devices=k) for k in (1, 4))
+    assert not np.allclose(straight["queue"], four[1]["queue"], atol=1e-3)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, one, four)
     # Where normalisation sees one example alone, there is nothing that shuffling moves.
-    memory = {
-        name: memory_after(o, fresh(o, data), data, devices=devices)
-        for name, o in (("straight", moco()), ("shuffled", moco(keys="shuffled")))
-    }
+    _, straight = after(moco(), fresh(moco()), data)
+    _, shuffled = after(moco(keys="shuffled"), fresh(moco()), data, devices=4)
     np.testing.assert_allclose(
-        memory["straight"]["queue"], memory["shuffled"]["queue"], rtol=1e-5, atol=1e-6
+        straight["queue"], shuffled["queue"], rtol=1e-5, atol=1e-6
     )
 
 
-def test_shuffled_keys_are_the_same_on_one_device_and_on_four():
-    objective, data = moco(Normed(), keys="shuffled"), batch()
-    variables = fresh(objective, data)
-    one, four = (memory_after(objective, variables, data, devices=k) for k in (1, 4))
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    jax.tree.map(close, one, four)
-
-
 def test_no_gradient_reaches_the_slow_networks():
-    objective, data = moco(negatives=1), batch(negatives=1)
-    variables = fresh(objective, data)
+    objective, data = moco(negatives=3), batch(negatives=3)
+    variables = fresh(objective)
 
     def gradient(variables, data):
         def total(params):
@@ -262,22 +203,19 @@ def test_no_gradient_reaches_the_slow_networks():
 
     mesh = parallel.make_mesh(jax.devices()[:2])
     found = jax.jit(parallel.data_parallel(gradient, mesh))(variables, data)
+    keys = embedded(variables.params, data["views"][:, 1])
+    negatives = [embedded(variables.params, data["negatives"][:, i]) for i in range(3)]
 
-    def reference(params):
-        def embed(images, out):
-            z = images.reshape(N, -1) @ out["kernel"] + out["bias"][None]
-            return z / jnp.linalg.norm(z, axis=1, keepdims=True)
+    def reference(params, keys, negatives):
+        out = params["projector"]["out"]
+        z = data["views"][:, 0].reshape(N, -1) @ out["kernel"] + out["bias"][None]
+        queries = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+        queue = variables.memory["queue"]
+        logits = instance_logits(queries, keys, queue, negatives, temperature=0.2)
+        return infonce(logits).mean()
 
-        constant = variables.params["projector"]["out"]
-        logits = logits_of(
-            embed(data["views"][:, 0], params["projector"]["out"]),
-            embed(data["views"][:, 1], constant),
-            variables.memory["queue"],
-            embed(data["negatives"][:, 0], constant)[:, None],
-        )
-        return infonce.infonce(logits).mean()
-
-    expected = jax.grad(reference)(variables.params)
+    slope = jax.jit(jax.grad(reference))
+    expected = slope(variables.params, keys, np.stack(negatives, axis=1))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
     jax.tree.map(close, found, expected)
 
@@ -285,33 +223,28 @@ def test_no_gradient_reaches_the_slow_networks():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"alpha": 2.0}, r"alpha 2.0 scales negatives, of which there are none; write"),
-        ({"alpha": 0.0, "negatives": 1}, "alpha 0.0 must be above 0; for MoCo without"),
-        ({"queue_size": 0}, "queue_size 0 must be at least 1"),
-        ({"negatives": -1}, "negatives -1 must be at least 0"),
-        ({"momentum": 1.0}, r"momentum 1.0 must be in \[0, 1\)"),
-        ({"temperature": 0.0}, "temperature 0.0 must be above 0"),
+        ({"alpha": 2.0}, r"MoCo.alpha 2.0 scales negatives, but there are none; write"),
+        ({"alpha": 0.0, "negatives": 1}, "MoCo.alpha 0.0 must be above 0, or write"),
     ],
 )
-def test_a_number_out_of_its_range_is_refused(settings, message):
+def test_a_factor_that_scales_nothing_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         moco(**settings)
 
 
 def test_a_queue_that_the_global_batch_does_not_divide_is_refused():
-    variables = fresh(moco(), batch())
+    variables = fresh(moco())
     with pytest.raises(ValueError, match=r"queue_size 20 must be .* batch 8.*Try 16"):
-        memory_after(moco(queue_size=20), variables, batch())
+        after(moco(queue_size=20), variables, batch())
 
 
 def test_a_batch_of_other_views_or_negatives_is_refused():
-    data = batch(negatives=1)
-    variables = fresh(moco(), data)
+    data, variables = batch(negatives=1), fresh(moco())
     with pytest.raises(ValueError, match=r"negatives is 2, but the augment makes 1"):
-        memory_after(moco(negatives=2), variables, data)
+        after(moco(negatives=2), variables, data)
     three = {"views": np.concatenate([data["views"], data["views"][:, :1]], axis=1)}
     with pytest.raises(ValueError, match=r"two views, .* the batch has 3"):
-        memory_after(moco(), variables, three)
+        after(moco(), variables, three)
 
 
 def test_what_it_reads_depends_on_whether_there_are_negatives():

@@ -35,11 +35,15 @@ PATHS = (
 def loop(optimizer, params, gradients, run=RUN):
     """Parameters after each of the gradients, from the optax transformation."""
     transformation = optimizer.build(params, **run)
-    update = jax.jit(transformation.update)
-    state, states = transformation.init(params), []
+
+    @jax.jit
+    def update(gradient, state, params):
+        updates, state = transformation.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state, states = jax.jit(transformation.init)(params), []
     for gradient in gradients:
-        updates, state = update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = update(gradient, state, params)
         states.append(params)
     return states
 
@@ -65,8 +69,9 @@ def float32(tree):
 def change(optimizer, gradient=0.0):
     """The first update of PARAMS, by path, for a gradient of equal entries."""
     params = float32(PARAMS)
-    after = loop(optimizer, params, [jax.tree.map(lambda p: p * 0 + gradient, params)])
-    return leaves(jax.tree.map(jnp.subtract, after[0], params))
+    slopes = jax.tree.map(lambda p: np.full(p.shape, gradient, p.dtype), params)
+    after = loop(optimizer, params, [slopes])
+    return leaves(jax.tree.map(np.subtract, *jax.device_get((after[0], params))))
 
 
 def test_the_learning_rate_grows_with_the_batch_where_it_has_a_reference():
@@ -231,16 +236,15 @@ def scalar(optimizer, gradients, losses=None, run=RUN):
     return np.asarray(scanned()[1])
 
 
-SCHEDULES = [
-    schedules.Constant(warmup_epochs=1.0),
-    schedules.Cosine(),
-    schedules.EpochCosine(),
-    schedules.MultiStep((3, 7)),
-]
-
-
-@pytest.mark.parametrize("kind", [optimizers.Sgd, optimizers.AdamW, optimizers.Lars])
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(
+    ("kind", "schedule"),
+    [
+        (optimizers.Sgd, schedules.Constant(warmup_epochs=1.0)),
+        (optimizers.AdamW, schedules.Cosine()),
+        (optimizers.Lars, schedules.EpochCosine()),
+        (optimizers.Sgd, schedules.MultiStep((3, 7))),
+    ],
+)
 def test_steps_that_accumulate_make_the_updates_of_their_mean_gradients(kind, schedule):
     gradients = np.random.default_rng(0).normal(size=(40, 1))
     many = kind(0.1, schedule=schedule, accumulate=4)
@@ -253,7 +257,7 @@ def test_steps_that_accumulate_make_the_updates_of_their_mean_gradients(kind, sc
     still = np.concatenate([[0], got[3::4]])
     for place in range(3):
         np.testing.assert_array_equal(got[place::4], still[:-1])
-    for step in range(40):
+    for step in range(0, 40, 3):
         np.testing.assert_allclose(
             many.learning_rate_at(step, **RUN),
             one.learning_rate_at(step // 4, **run),
@@ -410,36 +414,13 @@ def test_optimizers_are_values_that_fulfil_the_protocol(kind):
     ("wrong", "message"),
     [
         (lambda: optimizers.Sgd(0.0), "Sgd.learning_rate 0.0 must be above 0"),
-        (lambda: optimizers.AdamW(0.1, weight_decay=-1.0), "AdamW.weight_decay -1.0"),
-        (
-            lambda: optimizers.Sgd(0.1, momentum=1.0),
-            r"Sgd.momentum 1.0 must be in \[0, 1\)",
-        ),
+        (lambda: optimizers.AdamW(0.1, beta2=1.5), r"AdamW.beta2 1.5 .* \[0, 1\)"),
         (lambda: optimizers.Sgd(0.1, momentum=0.0, nesterov=True), "Sgd.nesterov True"),
-        (lambda: optimizers.Adam(0.1, beta2=1.5), "Adam.beta2 1.5"),
-        (lambda: optimizers.Adam(0.1, epsilon=0.0), "Adam.epsilon 0.0"),
-        (lambda: optimizers.Lars(0.1, trust_coefficient=0.0), "Lars.trust_coefficient"),
-        (lambda: optimizers.Lars(0.1, momentum=-0.1), "Lars.momentum -0.1"),
-        (lambda: optimizers.Sgd(0.1, reference_batch=0), "Sgd.reference_batch 0"),
-        (lambda: optimizers.Sgd(0.1, clip_norm=0.0), "Sgd.clip_norm 0.0"),
-        (
-            lambda: optimizers.Sgd(0.1, accumulate=0),
-            "Sgd.accumulate 0 must be at least 1",
-        ),
-        (lambda: schedules.Plateau(1.0), r"Plateau.factor 1.0 must be in \(0, 1\)"),
-        (lambda: schedules.Plateau(patience=-1), "Plateau.patience -1"),
-        (lambda: schedules.Plateau(threshold=0.0), "Plateau.threshold 0.0"),
-        (lambda: schedules.Constant(warmup_epochs=-1.0), "Constant.warmup_epochs -1.0"),
-        (lambda: schedules.Cosine(final=-1.0), "Cosine.final -1.0"),
-        (lambda: schedules.EpochCosine(period=0.0), "EpochCosine.period 0.0"),
+        (lambda: schedules.Plateau(threshold=1.0), "Plateau.threshold 1.0 must be bel"),
         (lambda: schedules.MultiStep((3, 2)), r"MultiStep.epochs \(3, 2\) must be"),
-        (lambda: schedules.MultiStep((3,), factor=0.0), "MultiStep.factor 0.0"),
+        (lambda: schedules.MultiStep((0, 2)), r"MultiStep.epochs \(0, 2\) must be"),
         (lambda: optimizers.Group("(", weight_decay=0.0), "not a regular expression"),
         (lambda: optimizers.Group("a"), "Group 'a' changes nothing"),
-        (
-            lambda: optimizers.Group("a", learning_rate_scale=-1.0),
-            "learning_rate_scale -1.0",
-        ),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(wrong, message):

@@ -20,7 +20,7 @@ def rates(
     rate = schedule.build(
         peak, total_steps=total_steps, steps_per_epoch=steps_per_epoch
     )
-    return np.asarray(jax.vmap(rate)(jnp.arange(until or total_steps)))
+    return np.asarray(jax.jit(jax.vmap(rate))(jnp.arange(until or total_steps)))
 
 
 def test_constant_is_the_peak():

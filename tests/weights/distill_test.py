@@ -28,16 +28,20 @@ CLIP = ("clip resnet", "clip vit")
 
 
 @functools.cache
-def variables_of(kind, seed):
-    """A network with random values; not to be changed."""
+def shapes_of(kind):
     size = SIZES[kind]
-    shapes = jax.eval_shape(
+    return jax.eval_shape(
         functools.partial(NETWORKS[kind].init, train=False),
         jax.random.key(0),
         jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),
     )
+
+
+@functools.cache
+def variables_of(kind, seed):
+    """A network with random values; not to be changed."""
     random = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: random.random(x.shape, np.float32), shapes)
+    return jax.tree.map(lambda x: random.random(x.shape, np.float32), shapes_of(kind))
 
 
 def below(prefix, state):

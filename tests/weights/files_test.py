@@ -195,7 +195,7 @@ def test_a_torchscript_module_gives_its_parameters_and_buffers(tmp_path, torch):
         assert str(found[name].dtype) == str(expected.numpy().dtype)
 
 
-DAMAGED = r"is damaged, was cut off or is no file of its ending"
+DAMAGED = r"is damaged, was cut off or is not what its name says"
 
 
 def written(path, torch):

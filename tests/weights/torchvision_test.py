@@ -18,6 +18,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_resnet.npz"
 SMALL = ResNet(depth=14, width=4, stem="small")
 
 
+@functools.cache
 def shapes_of(network):
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     init = functools.partial(network.init, train=False)
@@ -52,15 +53,16 @@ def small_state():
 @pytest.mark.parametrize(
     ("name", "network", "size", "seed"),
     [
-        ("resnet18", ResNet(depth=18), 64, 1),
-        ("resnet50", ResNet(depth=50), 64, 1),
-        ("resnet18_smallstem_pad1", ResNet(depth=18, stem="small"), 32, 2),
-        (
-            "resnet18_smallstem_pad2",
-            ResNet(depth=18, stem="small", stem_padding=2),
+        pytest.param("resnet18", ResNet(18), 64, 1, marks=pytest.mark.slow),
+        ("resnet50", ResNet(50), 64, 1),
+        pytest.param(
+            "resnet18_smallstem_pad1",
+            ResNet(18, stem="small"),
             32,
             2,
+            marks=pytest.mark.slow,
         ),
+        ("resnet18_smallstem_pad2", ResNet(18, stem="small", stem_padding=2), 32, 2),
     ],
 )
 def test_features_are_torchvisions(name, network, size, seed):
