@@ -71,12 +71,7 @@ def get_config(arg=""):
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, view, count=1),
-        objective=node(
-            rcl.objectives.Classify,
-            encoder,
-            node(rcl.networks.Linear, len(IMAGENET_100)),
-            encoder_is="frozen",
-        ),
+        objective=common.frozen_classifier(encoder, len(IMAGENET_100)),
         optimizer=node(rcl.optim.Adam, 1e-3, falling),
         batch_size=batch,
         epochs=o.epochs,
@@ -87,8 +82,12 @@ def get_config(arg=""):
 
 def of_run(o):
     """Encoder, what fills it, and the distortion, for a run of clip_student.py."""
-    stored = stored_config(Path(o.source))
-    distortion = CONDITIONS.get(o.distortion) or stored.augment.distortion
+    if o.distortion in CONDITIONS:
+        stored = stored_config(Path(o.source))
+        distortion = CONDITIONS[o.distortion]
+    else:
+        stored = common.run_of("clip_student.py", o.source, "Distill")
+        distortion = stored.augment.distortion
     start = node(rcl.weights.Restore, o.source, FROZEN_ENCODER)
     return stored.objective.encoder, start, distortion
 

@@ -184,6 +184,12 @@ def small_uniformity(o, encoder):
     return node(rcl.objectives.Uniformity, encoder, projector, **fields)
 
 
+def frozen_classifier(encoder, classes, **head):
+    """A linear head, trained on an encoder that stays as it is."""
+    linear = node(rcl.networks.Linear, classes, **head)
+    return node(rcl.objectives.Classify, encoder, linear, encoder_is="frozen")
+
+
 # Decoupled uniformity's ResNet for images of 32 pixels.
 UNIFORMITY_STEM = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
 

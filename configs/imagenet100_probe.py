@@ -16,7 +16,15 @@ a folder of shifted test sets, and `sets`, which of them: c (imagenet-c/ has
 standard corruptions made of val/ on the device; shifts=computed is these alone.
 """
 
-from common import FROZEN, IMAGENET, crop_and_flip, head_accuracy, image_folders, run_of
+from common import (
+    FROZEN,
+    IMAGENET,
+    crop_and_flip,
+    frozen_classifier,
+    head_accuracy,
+    image_folders,
+    run_of,
+)
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -46,18 +54,12 @@ def get_config(arg=""):
     if o.shifts:
         sets = shifted_sets(o, val)
         evaluators["shifts"] = node(rcl.evaluate.Robustness, accuracy, sets)
-    classes = len(IMAGENET_100)
     stepwise = node(rcl.optim.MultiStep, epochs=(30, 40, 50))
     return node(
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, crop_and_flip(224), count=1),
-        objective=node(
-            rcl.objectives.Classify,
-            encoder,
-            head=node(rcl.networks.Linear, classes, initial="small normal"),
-            encoder_is="frozen",
-        ),
+        objective=frozen_classifier(encoder, 100, initial="small normal"),
         optimizer=node(rcl.optim.Sgd, 10.0, stepwise),
         batch_size=128,
         epochs=o.epochs,

@@ -13,12 +13,19 @@ of the authors' code) with `depth` and `folder` (has train/ and val/); `layer`
 (features; pooled: the encoder's own, before the layer of 2048), `epochs`, `batch`.
 """
 
-from common import IMAGENET, STRONG, head_accuracy, image_folders, run_of, simclr_view
+from common import (
+    IMAGENET,
+    STRONG,
+    frozen_classifier,
+    head_accuracy,
+    image_folders,
+    run_of,
+    simclr_view,
+)
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.config import Best
-from jax_rcl.data.published.imagenet import IMAGENET_100
 
 PARAMS, STATS = "frozen/encoder/params", "frozen/encoder/batch_stats"
 
@@ -41,12 +48,7 @@ def get_config(arg=""):
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, simclr_view(224, jitter=STRONG), count=1),
-        objective=node(
-            rcl.objectives.Classify,
-            encoder,
-            head=node(rcl.networks.Linear, len(IMAGENET_100)),
-            encoder_is="frozen",
-        ),
+        objective=frozen_classifier(encoder, 100),
         optimizer=node(
             rcl.optim.Sgd, 0.1, reference_batch=256, plateau=node(rcl.optim.Plateau)
         ),
