@@ -24,7 +24,7 @@ import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
 from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.weights import clip, clip_files
+from jax_rcl.weights import clip
 
 LOSSES = ("simclr_st", "simclr", "simclr_ss", "simclr_both", "clip", "mse")
 
@@ -48,7 +48,7 @@ def get_config(arg=""):
         classes="text",
         folder="data/imagenet100",
     )
-    fields = clip.architecture(clip_files.read(o.clip)).visual
+    fields = clip.architecture(clip.read(o.clip)).visual
     residual, size = common.is_residual(fields), fields["image_size"]
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
     drawn = o.distortion.startswith(("mask", "noise", "square"))

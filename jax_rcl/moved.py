@@ -97,8 +97,9 @@ MODULES = {
     "swept": "results.sweeps",
     "table": "cli.table",
     "train_step": "train.step",
-    "transfer": "weights.restore",
+    "transfer": "weights.restore weights.imports",
     "trials": "results.trials",
+    "weights.clip_files": "weights.clip",
     "weights.export": "cli.export",
 }
 """Old places of modules and new ones, below `jax_rcl`; some went to several."""

@@ -20,8 +20,8 @@ from jax_rcl.data.published.imagenet import IMAGENET_100, IMAGENET_100_NAMES
 from jax_rcl.evaluate.zero_shot import ClassEmbeddings
 from jax_rcl.networks.clip_block import Activation
 from jax_rcl.networks.clip_text import ClipText
-from jax_rcl.weights import clip, clip_files
-from jax_rcl.weights.clip_files import Checksum
+from jax_rcl.weights import clip
+from jax_rcl.weights.clip import Checksum
 from jax_rcl.weights.restore import replace_leaves
 
 CONTEXT = 77
@@ -254,7 +254,7 @@ def text_features(
     Raises:
       ImportError, FileNotFoundError, ValueError: as `FromText` does.
     """
-    state = clip_files.read(Path(file).expanduser(), checksum)
+    state = clip.read(Path(file).expanduser(), checksum)
     fields = clip.architecture(state).text
     if fields is None:
         raise ValueError(f"{file} has no text tower; take weights of all of CLIP.")

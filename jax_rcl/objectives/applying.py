@@ -1,4 +1,4 @@
-"""The only calls of a network's `init` and `apply`, and pieces that methods share.
+"""The only calls of a network's `init` and `apply`, and what methods share.
 
 A network's parameters and its batch statistics are kept apart, as `params[name]` and
 `memory[name]` of `Variables`; a network without statistics has an empty dict there.
@@ -51,7 +51,7 @@ def fresh_chain(
     """Initialises networks that feed one another; gives their variables and the output.
 
     Args:
-      networks: by the name under which `params` and `memory` keep them, in order.
+      networks: by the names that `params` and `memory` have for them, in order.
       key: split over the networks.
       inputs: of the first.
     """
@@ -71,7 +71,7 @@ def embed_views(
     """Applies networks that feed one another to every view, in training mode.
 
     Args:
-      networks: by the name under which `variables` keeps them, in order.
+      networks: as for `fresh_chain`.
       variables: of `fresh_chain`.
       views: [b, v, h, w, c].
       key: the randomness of dropout, the same on every device.
@@ -98,9 +98,9 @@ def encode_with(
     """Applies networks that feed one another in inference mode; gives all outputs.
 
     Args:
-      networks: by the name under which `variables` keeps them, in order.
+      networks: as for `fresh_chain`.
       layers: what to call the output of each.
-      variables: parameters and statistics of the networks.
+      variables: of `fresh_chain`.
       images: [n, h, w, c] in [0, 1].
     """
     outputs = {}
@@ -111,7 +111,7 @@ def encode_with(
 
 
 def view_metrics(z: jax.Array) -> dict[str, jax.Array]:
-    """What tells collapse from learning, for views [b, v, d].
+    """Metrics that distinguish collapse from learning, for views [b, v, d].
 
     `alignment`: mean squared distance of a unit view to the mean of the views of its
     example, 0 when all views agree (for two views, a quarter of the squared distance

@@ -1,7 +1,7 @@
 """Supervised classification: the baseline, fine-tuning, and the linear probe by SGD."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +9,26 @@ import jax.numpy as jnp
 from jax_rcl.core import Batch, Clock, Network, Outcome, Tree, Variables
 from jax_rcl.losses import classification
 from jax_rcl.objectives import applying
+from jax_rcl.ranges import Within, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Classify:
     """Cross-entropy of a head on an encoder that is trained, or frozen.
 
-    A frozen encoder lives in `Variables.frozen` and runs in inference mode, statistics
-    and all, so that not a bit of it can move; fill it by an `init_from` rule, such as
-    `transfer.Restore(workdir, FROZEN_ENCODER)`.
+    A frozen encoder is in `Variables.frozen` and runs in inference mode, statistics
+    included, so that not a bit of it can move; fill it by a rule of `init_from`, such
+    as `Restore(workdir, FROZEN_ENCODER)`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f]. Several encoders are
-        one: `networks.heads.Concatenated`.
+      encoder: images [b, h, w, c] in [0, 1] to features [b, f]; for several encoders
+        `networks.heads.Concatenated`.
       head: features to logits [b, k].
       encoder_is: "trained" along with the head; "frozen"; or "frozen in training mode",
         where only its parameters are: dropout acts and batch statistics follow the new
         images, as in the released code of Thanos.
-      smoothing: of the labels, in [0, 1): the share of the target that is spread evenly
-        over all classes.
+      smoothing: the share of the target that is spread evenly over all classes.
       targets: the batch's "label", or its "target" [b, k], a distribution for each
         example, which an augmentation such as `Mixup` adds.
     """
@@ -35,13 +36,11 @@ class Classify:
     encoder: Network
     head: Network
     encoder_is: Literal["trained", "frozen", "frozen in training mode"] = "trained"
-    smoothing: float = 0.0
+    smoothing: Annotated[float, Within(0, 1, open="high")] = 0.0
     targets: Literal["label", "target"] = "label"
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1); got {self.smoothing}.")
+        """Checks that the smoothing is read."""
         if self.smoothing and self.targets == "target":
             raise ValueError(
                 f"Classify.smoothing {self.smoothing} softens labels, which "
@@ -50,7 +49,7 @@ class Classify:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the views, and what they should be taken for."""
+        """Keys of the batch: the views, and their labels or targets."""
         return frozenset({"views", "label", self.targets})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
@@ -74,7 +73,7 @@ class Classify:
             features = self.features(variables, images)
         else:
             features, memory["encoder"] = applying.train_apply(
-                self.encoder, *self.held(variables), images, encoder_key
+                self.encoder, *self.encoder_arrays(variables), images, encoder_key
             )
         params, stats = variables.params["head"], memory["head"]
         logits, memory["head"] = applying.train_apply(
@@ -100,16 +99,15 @@ class Classify:
 
     def features(self, variables: Variables, images: jax.Array) -> jax.Array:
         """The encoder's features [n, f] of images [n, h, w, c], in inference mode."""
-        return applying.eval_apply(self.encoder, *self.held(variables), images)
-
-    def held(self, variables: Variables) -> tuple[Tree, Tree]:
-        """The encoder's parameters and statistics, wherever they are kept."""
-        own = variables.frozen.get("encoder", {})
-        params = own["params"] if "params" in own else variables.params["encoder"]
-        stats = (
-            own["batch_stats"] if "batch_stats" in own else variables.memory["encoder"]
+        return applying.eval_apply(
+            self.encoder, *self.encoder_arrays(variables), images
         )
-        return params, stats
+
+    def encoder_arrays(self, variables: Variables) -> tuple[Tree, Tree]:
+        """The encoder's parameters and statistics, wherever they are kept."""
+        params, stats = variables.params.get("encoder"), variables.memory.get("encoder")
+        frozen = variables.frozen.get("encoder", {})
+        return frozen.get("params", params), frozen.get("batch_stats", stats)
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -123,13 +121,12 @@ def encoder_paths(
     source: str = "encoder",
     place: str = "",
 ) -> dict[str, str]:
-    """For `transfer.Restore`: what of another run fills the encoder of `Classify`.
+    """Paths for `Restore` that fill the encoder of `Classify` from another run.
 
     Args:
       encoder_is: of this run's `Classify`.
       source: the name of the encoder among the other run's variables.
-      place: the name of the part that is filled, where the encoder is a
-        `networks.heads.Concatenated`; "" fills all of it.
+      place: the part of a `networks.heads.Concatenated` to fill; "" for all of it.
     """
     params = "params/encoder" if encoder_is == "trained" else "frozen/encoder/params"
     kept = encoder_is == "frozen"
@@ -139,7 +136,7 @@ def encoder_paths(
 
 
 FROZEN_ENCODER = encoder_paths("frozen")
-"""For `transfer.Restore`: a trained encoder into the frozen one of a probe."""
+"""For `Restore`: a trained encoder into the frozen one of a probe."""
 
 TRAINED_ENCODER = encoder_paths("trained")
-"""For `transfer.Restore`: a trained encoder into one that is trained on."""
+"""For `Restore`: a trained encoder into one that goes on training."""

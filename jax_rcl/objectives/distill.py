@@ -1,7 +1,7 @@
 """Distillation of a teacher that sees clean images into a student that does not."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Network, Outcome, Tree, Variables
 from jax_rcl.losses import contrastive, distillation, pairwise
 from jax_rcl.objectives import applying
+from jax_rcl.ranges import Above, Count, ranged
 
 Loss = Literal["simclr", "simclr_st", "simclr_ss", "simclr_both", "clip", "mse"]
 """Which formula of `losses.distillation`, by the names of the released code; `simclr`
@@ -17,48 +18,36 @@ is `losses.contrastive.nt_xent` of the two as views of one example."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Distill:
     """A student learns to embed a distorted image as its teacher embeds the clean one.
 
     Ravula et al. 2021 (https://arxiv.org/abs/2110.07439), whose teacher is CLIP's image
-    encoder. No labels are read. The teacher is in `Variables.frozen`. It gets its
+    encoder. No labels are read. The teacher, in `Variables.frozen`, must get its
     weights from rules of `init_from`, and the student starts from the same ones:
-    `transfer.Restore(workdir, FROM_ONE_RUN)`, or two `imports.ImportClip` of one file.
-    Without such rules it would be a network of random weights.
+    `Restore(workdir, FROM_ONE_RUN)`, or two `ImportClip` of one file.
 
     Attributes:
       encoder: of the student, images [b, h, w, c] in [0, 1] to embeddings [b, d].
       teacher: likewise, with the same d; None: a network like the student's.
       loss_type: compares students and teachers over the global batch.
-      temperature: τ of the contrastive losses; above 0. The paper has 0.1.
-      teacher_norm: whether batch normalisation of the teacher has the statistics that
+      temperature: τ of the contrastive losses; 0.1 in the paper.
+      teacher_norm: whether the teacher's batch normalisation uses the statistics that
         it learned ("inference"), or those of the batch of clean images ("batch"), as in
-        the released code, where its framework switches the teacher to training mode.
-      classes: embeddings of so many classes are kept in `frozen/classes`, [k, d], for
-        zero-shot classification: `encode` then gives `logits`, too. Training does not
-        read them; `class_embeddings.FillClasses`, a rule of `init_from`, fills them.
+        the released code, whose framework switches the teacher to training mode.
+      classes: k; for zero-shot classification `frozen/classes` then keeps an embedding
+        of each class, [k, d], which `FillClasses`, a rule of `init_from`, fills and
+        training does not read; `encode` gives `logits`, too.
       block: columns per block, for memory O(b·block); None for all at once.
     """
 
     encoder: Network
     teacher: Network | None = None
     loss_type: Loss = "simclr_st"
-    temperature: float = 0.1
+    temperature: Annotated[float, Above(0, "such as 0.1")] = 0.1
     teacher_norm: Literal["inference", "batch"] = "inference"
-    classes: int | None = None
-    block: int | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(
-                f"Distill.temperature {self.temperature} must be above 0 and finite, "
-                "such as 0.1."
-            )
-        for name in ("classes", "block"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"Distill.{name} {value} must be at least 1, or None.")
+    classes: Count | None = None
+    block: Count | None = None
 
     @property
     def needs(self) -> frozenset[str]:
@@ -66,30 +55,25 @@ class Distill:
         return frozenset({"clean", "distorted"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh student and teacher.
-
-        Raises:
-          ValueError: they do not give vectors of the same width.
-        """
+        """Fresh student and teacher; ValueError if their vectors differ in width."""
         student_key, teacher_key, classes_key = jax.random.split(key, 3)
-        params, stats, own = applying.fresh(
+        params, stats, student_z = applying.fresh(
             self.encoder, student_key, batch["distorted"]
         )
-        teacher = self.encoder if self.teacher is None else self.teacher
-        theirs, their_stats, given = applying.fresh(
-            teacher, teacher_key, batch["clean"]
+        teacher_params, teacher_stats, teacher_z = applying.fresh(
+            self._teacher, teacher_key, batch["clean"]
         )
-        if own.ndim != 2 or own.shape != given.shape:
+        if student_z.ndim != 2 or student_z.shape != teacher_z.shape:
             raise ValueError(
-                f"Distill.encoder gives {list(own.shape[1:])} for each image and the "
-                f"teacher {list(given.shape[1:])}; they must be vectors of one width, "
-                "since they are compared."
+                f"Distill.encoder gives {list(student_z.shape[1:])} for each image and "
+                f"the teacher {list(teacher_z.shape[1:])}; they must be vectors of one "
+                "width, since they are compared."
             )
         frozen: dict[str, Tree] = {
-            "teacher": {"params": theirs, "batch_stats": their_stats}
+            "teacher": {"params": teacher_params, "batch_stats": teacher_stats}
         }
         if self.classes is not None:
-            shape = (self.classes, own.shape[1])
+            shape = (self.classes, student_z.shape[1])
             frozen["classes"] = jax.random.normal(classes_key, shape)
         return Variables(
             params={"encoder": params}, frozen=frozen, memory={"encoder": stats}
@@ -98,9 +82,9 @@ class Distill:
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """The loss of each example; metrics per example.
 
-        `cosine` of student and teacher; `found`, whether of all teachers of the global
-        batch the student's own is nearest to it; `spread` of the students, 1 - ‖mean
-        unit vector‖², which is 0 when they have collapsed to a point.
+        `cosine` of student and teacher; `found`, whether the nearest teacher of the
+        global batch is the student's own; `spread` of the students, 1 - ‖mean unit
+        vector‖², which is 0 when they have collapsed to a point.
         """
         student_key, teacher_key = jax.random.split(clock.key)
         students, stats = applying.train_apply(
@@ -110,8 +94,8 @@ class Distill:
             batch["distorted"],
             student_key,
         )
-        teachers = self._taught(variables.frozen["teacher"], batch, teacher_key)
-        value = self._compared(students, teachers)
+        teachers = self._teach(variables.frozen["teacher"], batch, teacher_key)
+        value = self._compare(students, teachers)
         metrics = _metrics(jax.lax.stop_gradient(students), teachers)
         return Outcome(value, {"encoder": stats}, metrics)
 
@@ -125,17 +109,19 @@ class Distill:
         cosines = pairwise.similarities(pairwise.unit(features), classes)
         return {"features": features, "logits": cosines}
 
-    def _taught(self, teacher: Tree, batch: Batch, key: jax.Array) -> jax.Array:
-        """The teacher's embeddings of this device's clean images."""
-        network = self.encoder if self.teacher is None else self.teacher
-        held = network, teacher["params"], teacher["batch_stats"], batch["clean"]
-        if self.teacher_norm == "inference":
-            return applying.eval_apply(*held)
-        # The running statistics that this gives would never be read: the teacher has
-        # no other use.
-        return applying.train_apply(*held, key)[0]
+    @property
+    def _teacher(self) -> Network:
+        return self.encoder if self.teacher is None else self.teacher
 
-    def _compared(self, students: jax.Array, teachers: jax.Array) -> jax.Array:
+    def _teach(self, teacher: Tree, batch: Batch, key: jax.Array) -> jax.Array:
+        """The teacher's embeddings of this device's clean images."""
+        arrays = teacher["params"], teacher["batch_stats"]
+        if self.teacher_norm == "inference":
+            return applying.eval_apply(self._teacher, *arrays, batch["clean"])
+        # The new running statistics are dropped: nothing would ever read them.
+        return applying.train_apply(self._teacher, *arrays, batch["clean"], key)[0]
+
+    def _compare(self, students: jax.Array, teachers: jax.Array) -> jax.Array:
         """The loss of each of this device's examples."""
         if self.loss_type == "mse":
             return distillation.embedding_mse(students, teachers)
@@ -166,7 +152,7 @@ class Distill:
 
 
 def _metrics(students: jax.Array, teachers: jax.Array) -> dict[str, jax.Array]:
-    """What tells how near the student has come; see `Distill.loss`."""
+    """How near the students have come; see `Distill.loss`."""
     s, t = pairwise.unit(students), pairwise.unit(teachers)
     cosine = jnp.sum(s * t, axis=1)
     nearest = jnp.argmax(pairwise.similarities(s, parallel.gather(t)), axis=1)
@@ -184,5 +170,4 @@ FROM_ONE_RUN = {
     "frozen/teacher/params": "params/encoder",
     "frozen/teacher/batch_stats": "memory/encoder",
 }
-"""For `transfer.Restore`: one trained encoder as the teacher, and as the student that
-starts from it."""
+"""For `Restore`: one trained encoder as the teacher and as the start of the student."""

@@ -1,7 +1,7 @@
 """Classification whose worst group counts most: group distributional robustness."""
 
 import dataclasses
-import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Outcome, Variables
 from jax_rcl.objectives.classify import Classify
+from jax_rcl.ranges import AtLeast, Count, NotNegative, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class GroupDRO:
     """Group DRO, Sagawa et al. 2020, algorithm 1 (https://arxiv.org/abs/1911.08731).
 
@@ -20,55 +22,44 @@ class GroupDRO:
 
       q_g ← q_g exp(η (L_g + C / √n_g)),  q ← q / Σ_g q_g
 
-    and minimises Σ_g q_g L_g, whose gradient does not reach q. The weights q live in
-    `memory["group_weights"]` and are equal at the start. The second term is the group
-    adjustment of section 3.3: small groups, whose loss on new images exceeds that on
-    the training images most, count as if they were worse.
+    and minimises Σ_g q_g L_g, whose gradient does not reach q. The weights q are kept
+    in `memory["group_weights"]` and start equal. C / √n_g is the group adjustment of
+    section 3.3: small groups, whose loss on new images exceeds that on training images
+    most, count as if they were worse.
 
-    A group without an example in the batch has no loss: its weight is not raised, only
-    divided by the new sum, as algorithm 1 does with the groups that it does not draw.
-    The algorithm draws all groups equally often; from a source in its own order, rare
+    A group without an example in the batch has no loss: its weight is only divided by
+    the new sum, as algorithm 1 does with the groups that it does not draw. The
+    algorithm draws all groups equally often; from a source in its own order, rare
     groups are raised in fewer steps than common ones.
 
-    A group outside [0, groups) makes the loss NaN, at which training stops.
+    A group outside [0, groups) makes the loss NaN, which stops training.
 
     Attributes:
       classify: encoder, head and the loss of each view.
       groups: how many there are; `group` of the batch counts them from 0.
-      step_size: η, not negative; 0 keeps the weights equal.
-      adjustment: C, not negative; it needs `group_sizes`.
+      step_size: η; 0 keeps the weights equal.
+      adjustment: C; it needs `group_sizes`.
       group_sizes: n_g, training images of each group, or None.
     """
 
     classify: Classify
-    groups: int
-    step_size: float = 0.01
-    adjustment: float = 0.0
-    group_sizes: tuple[int, ...] | None = None
+    groups: Annotated[int, AtLeast(2, "or there is nothing to weigh: use Classify")]
+    step_size: NotNegative = 0.01
+    adjustment: NotNegative = 0.0
+    group_sizes: tuple[Count, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        if self.groups < 2:
-            raise ValueError(
-                f"GroupDRO.groups is {self.groups}; weighing groups takes at least 2. "
-                f"Without groups, use Classify."
-            )
-        for name in ("step_size", "adjustment"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(
-                    f"GroupDRO.{name} {value} must be finite and not negative."
-                )
+        """Checks that the adjustment has a size for each group."""
         if self.group_sizes is None:
             if self.adjustment:
                 raise ValueError(
                     f"GroupDRO.adjustment {self.adjustment} is divided by the root of "
                     f"each group's size; write group_sizes, training images by group."
                 )
-        elif len(self.group_sizes) != self.groups or min(self.group_sizes) < 1:
+        elif len(self.group_sizes) != self.groups:
             raise ValueError(
                 f"GroupDRO.group_sizes {self.group_sizes} must be {self.groups} "
-                f"numbers from 1, as there are that many groups."
+                f"numbers, as there are that many groups."
             )
 
     @property
@@ -90,21 +81,21 @@ class GroupDRO:
         losses, present = group_means(
             outcome.value, jnp.repeat(batch["group"], views), self.groups
         )
-        weights = reweighted(
+        weights = reweight(
             variables.memory["group_weights"],
-            self.adjusted(jax.lax.stop_gradient(losses)),
+            self.adjust(jax.lax.stop_gradient(losses)),
             present,
             step_size=self.step_size,
         )
         memory = {**outcome.memory, "group_weights": weights}
-        own = {
+        metrics = {
             "worst_group_loss": jnp.max(losses, where=present, initial=-jnp.inf),
             **{f"group_weight_{g}": weights[g] for g in range(self.groups)},
         }
-        return Outcome(weights @ losses, memory, {**outcome.metrics, **own})
+        return Outcome(weights @ losses, memory, {**outcome.metrics, **metrics})
 
-    def adjusted(self, losses: Float[Array, " g"]) -> Float[Array, " g"]:
-        """L_g + C / √n_g, what the weights follow."""
+    def adjust(self, losses: Float[Array, " g"]) -> Float[Array, " g"]:
+        """L_g + C / √n_g, which the weights follow."""
         if self.group_sizes is None:
             return losses
         return losses + self.adjustment / jnp.sqrt(
@@ -119,19 +110,14 @@ class GroupDRO:
 def group_means(
     values: Float[Array, " b"], groups: Int[Array, " b"], count: int
 ) -> tuple[Float[Array, " g"], Bool[Array, " g"]]:
-    """Mean of the values of each group over all devices, and which groups have any.
+    """Mean of each group's rows on all devices, and which groups have any.
 
-    Args:
-      values: of this device's rows.
-      groups: the group of each row, in [0, count).
-      count: g, how many groups there are.
-
-    Returns:
-      Means, 0 for groups without rows; all NaN if a row is of no group.
+    Means of groups without rows are 0; all are NaN if a row's group is not in [0, g).
     """
     known = (groups >= 0) & (groups < count)
     member = jax.nn.one_hot(groups, count, dtype=values.dtype)
-    # Sums of shares are the same on every device, unlike means of unequal shares.
+    # Averages of sums: devices have unequal numbers of a group's rows, so that an
+    # average of their means would be another number.
     sums, rows, strays = parallel.device_average(
         (
             jnp.sum(member * values[:, None], axis=0),
@@ -144,21 +130,14 @@ def group_means(
     return jnp.where(strays == 0, means, jnp.nan), present
 
 
-def reweighted(
+def reweight(
     weights: Float[Array, " g"],
     losses: Float[Array, " g"],
     present: Bool[Array, " g"],
     *,
     step_size: float,
 ) -> Float[Array, " g"]:
-    """q_g exp(η L_g) for the groups that are present, q_g for others, made to sum to 1.
-
-    Args:
-      weights: q, not negative.
-      losses: of each group.
-      present: which groups have a loss.
-      step_size: η.
-    """
+    """q_g exp(η L_g) for groups that are present, q_g for others, made to sum to 1."""
     # A weight that has become 0 could not rise again, however bad the group gets.
     logarithms = jnp.log(jnp.maximum(weights, jnp.finfo(weights.dtype).tiny))
     return jax.nn.softmax(logarithms + jnp.where(present, step_size * losses, 0))

@@ -1,6 +1,7 @@
 """Knowledge distillation: a classifier of distorted images taught by one of clean."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,43 +9,31 @@ import jax.numpy as jnp
 from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
 from jax_rcl.losses import distillation
 from jax_rcl.objectives import applying
+from jax_rcl.ranges import Above, Share, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class KnowledgeDistillation:
-    """A classifier learns the labels, and what a teacher makes of the clean image.
+    """A classifier learns the labels, and a teacher's predictions of the clean image.
 
     The baseline that the experiments of Ravula et al. 2021 have for `Distill`, after
     Hinton et al. 2015 (https://arxiv.org/abs/1503.02531): the same networks, compared
     in the predicted classes and not in the embeddings, and labels for every image. The
-    teacher is in `Variables.frozen`, in inference mode, and gets its weights from a
-    rule of `init_from`, such as `transfer.Restore(workdir, FROM_CLASSIFIER)`.
+    teacher, in `Variables.frozen` and in inference mode, gets its weights from a rule
+    of `init_from`, such as `Restore(workdir, FROM_CLASSIFIER)`.
 
     Attributes:
       encoder: images [b, h, w, c] in [0, 1] to features [b, f].
       head: features to logits [b, k].
-      temperature: T, softens the predictions that are compared; above 0.
-      weight: of the teacher's predictions in the loss, in [0, 1]; the rest is the
-        labels'.
+      temperature: T, softens the predictions that are compared.
+      weight: of the teacher's predictions in the loss; the rest is the labels'.
     """
 
     encoder: Network
     head: Network
-    temperature: float = 4.0
-    weight: float = 0.9
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(
-                f"KnowledgeDistillation.temperature {self.temperature} must be above 0 "
-                "and finite, such as 4.0."
-            )
-        if not 0 <= self.weight <= 1:
-            raise ValueError(
-                f"KnowledgeDistillation.weight {self.weight} must lie in [0, 1], such "
-                "as 0.9."
-            )
+    temperature: Annotated[float, Above(0, "such as 4.0")] = 4.0
+    weight: Share = 0.9
 
     @property
     def needs(self) -> frozenset[str]:
@@ -68,20 +57,20 @@ class KnowledgeDistillation:
         logits, memory = applying.embed_views(
             self.networks, variables, distorted, clock.key
         )
-        logits, taught = logits[:, 0], batch["clean"]
+        logits, teacher_logits = logits[:, 0], batch["clean"]
         for name, network in self.networks.items():
-            held = variables.frozen["teacher"][name]
-            taught = applying.eval_apply(
-                network, held["params"], held["batch_stats"], taught
+            teacher = variables.frozen["teacher"][name]
+            teacher_logits = applying.eval_apply(
+                network, teacher["params"], teacher["batch_stats"], teacher_logits
             )
         value = distillation.knowledge_distillation(
             logits,
-            taught,
+            teacher_logits,
             batch["label"],
             temperature=self.temperature,
             weight=self.weight,
         )
-        own, theirs = jnp.argmax(logits, axis=-1), jnp.argmax(taught, axis=-1)
+        own, theirs = (jnp.argmax(x, axis=-1) for x in (logits, teacher_logits))
         metrics = {
             "top1": own == batch["label"],
             "teacher_top1": theirs == batch["label"],
@@ -111,5 +100,4 @@ FROM_CLASSIFIER = {
         ("frozen/teacher", "/batch_stats", "memory"),
     )
 }
-"""For `transfer.Restore`: a trained `Classify` as the teacher, and as the student that
-starts from it."""
+"""For `Restore`: a trained `Classify` as the teacher, from which the student starts."""

@@ -1,20 +1,20 @@
 """Thanos: coarse labels without class collapse, by contrast, reconstruction and both.
 
 Chen, Fu et al. 2022, Perfectly Balanced (https://arxiv.org/abs/2204.07596). The loss is
-a weighted sum of cross-entropy, contrastive terms and reconstruction, any of which may
-be absent:
+a weighted sum of cross-entropy, contrastive terms and reconstruction; any may be
+absent:
 
 | method of the paper | terms |
 | --- | --- |
 | SupCon | cross-entropy, `Contrast(spread=0)` |
 | class-conditional InfoNCE, L_spread | cross-entropy, `Contrast()` |
 | class-conditional autoencoder | cross-entropy, `Reconstruction(...)` |
-| Thanos | the two before on two encoders, whose features are concatenated |
+| Thanos | the last two on two encoders, whose features are concatenated |
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,26 +23,28 @@ from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
 from jax_rcl.losses import classification, reconstruction
 from jax_rcl.objectives import applying
-from jax_rcl.objectives.terms import Contrast, Reconstruction, require_positive
+from jax_rcl.objectives.terms import Contrast, Reconstruction
+from jax_rcl.ranges import Within, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Spread:
     """A weighted sum of cross-entropy, contrastive terms and reconstruction.
 
     With one encoder every term reads its features. With two, trained jointly, the
     contrastive terms read those of `encoder`, the decoder those of `encoder_auto`, and
-    the head both, side by side in this order. There is no projector: what is contrasted
-    is what is kept.
+    the head both, concatenated in this order. There is no projector: the features that
+    are contrasted are those that are kept.
 
     Attributes:
       encoder: images [b, h, w, c] in [0, 1] to features [b, f].
       head: features to logits [b, k]; None without cross-entropy.
-      contrasts: the contrastive terms, each of a name of its own.
+      contrasts: the contrastive terms, each with a name of its own.
       reconstruction: the decoder's term, or None.
       encoder_auto: the second encoder, or None.
       cross_entropy: weight of the head's cross-entropy, averaged over views.
-      smoothing: of the labels, in [0, 1).
+      smoothing: of the labels.
     """
 
     encoder: Network
@@ -51,7 +53,7 @@ class Spread:
     reconstruction: Reconstruction | None = None
     encoder_auto: Network | None = None
     cross_entropy: float = 1.0
-    smoothing: float = 0.0
+    smoothing: Annotated[float, Within(0, 1, open="high")] = 0.0
 
     def __post_init__(self) -> None:
         """Checks which parts there are."""
@@ -60,10 +62,11 @@ class Spread:
                 "Spread has neither head nor contrasts nor reconstruction: nothing to "
                 "learn from. Give at least one."
             )
-        if self.head is not None:
-            require_positive("Spread.cross_entropy", self.cross_entropy)
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be in [0, 1); got {self.smoothing}.")
+        if self.head is not None and not self.cross_entropy > 0:
+            raise ValueError(
+                f"Spread.cross_entropy {self.cross_entropy} must be above 0 with a "
+                "head."
+            )
         names = [term.name for term in self.contrasts]
         if len(set(names)) < len(names):
             raise ValueError(
@@ -100,8 +103,8 @@ class Spread:
         """Fresh encoders, head and decoder.
 
         Raises:
-          ValueError: a decoder that makes images of another shape than the views, or
-            contrasts of a single view.
+          ValueError: the decoder's images do not have the views' shape, or there are
+            contrasts but a single view.
         """
         if self.contrasts and batch["views"].shape[1] < 2:
             raise ValueError(
@@ -119,20 +122,20 @@ class Spread:
             return outputs
 
         images = batch["views"][:, 0]
-        made = self.forward(fresh, images, batch.get("label")).made
-        if self.reconstruction is not None and made is not None:
-            wanted = self.reconstruction.wanted(images).shape
-            if made.shape != wanted:
+        decoded = self.forward(fresh, images, batch.get("label")).decoded
+        if self.reconstruction is not None and decoded is not None:
+            shape = self.reconstruction.targets(images).shape
+            if decoded.shape != shape:
                 raise ValueError(
-                    f"the decoder makes images {list(made.shape[1:])}, the views are "
-                    f"{list(wanted[1:])}: set its size and channels to theirs."
+                    f"the decoder makes images {list(decoded.shape[1:])}, the views "
+                    f"are {list(shape[1:])}: set its size and channels to theirs."
                 )
         return Variables(params=params, frozen={}, memory=memory)
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """The sum of all terms, one value per example; each is a metric, too."""
         views, b, v = batch["views"], *batch["views"].shape[:2]
-        # Without a head and labelled contrasts nothing reads them.
+        # Without a head and contrasts of labels, nothing reads them.
         label = batch["label"] if "label" in self.needs else jnp.zeros(b, jnp.int32)
         images, labels = views.reshape(b * v, *views.shape[2:]), jnp.repeat(label, v)
         memory, keys = dict(variables.memory), _keys(clock.key)
@@ -154,34 +157,30 @@ class Spread:
             metrics |= {"top1": right, "cross_entropy": error}
             terms.append((self.cross_entropy, error.reshape(b, v).mean(axis=1)))
         if self.contrasts:
-            z, ids = (
-                found.features["encoder"].reshape(b, v, -1),
-                parallel.example_ids(b),
-            )
+            z = found.features["encoder"].reshape(b, v, -1)
+            ids = parallel.example_ids(b)
             metrics |= applying.view_metrics(z)
             columns = parallel.gather(z)
-            examples, classes = (
-                (ids, parallel.gather(ids)),
-                (label, parallel.gather(label)),
-            )
+            examples = (ids, parallel.gather(ids))
+            classes = (label, parallel.gather(label))
             for term in self.contrasts:
                 error = term.between(z, columns, examples, classes)
                 metrics[term.name] = error
                 terms.append((term.weight, error))
-        if self.reconstruction is not None and found.made is not None:
-            wanted = self.reconstruction.wanted(images)
-            error = reconstruction.pixel_mse(found.made, wanted)
+        if self.reconstruction is not None and found.decoded is not None:
+            targets = self.reconstruction.targets(images)
+            error = reconstruction.pixel_mse(found.decoded, targets)
             metrics["reconstruction"] = error
             terms.append((self.reconstruction.weight, error.reshape(b, v).mean(axis=1)))
         value = sum(weight * error for weight, error in terms)
         return Outcome(value, memory, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """`features` of all encoders, and the layers of the parts that there are.
+        """`features` of all encoders, and what the other parts give.
 
-        `features_of_encoder` and `features_of_encoder_auto` of each of two encoders,
-        `logits` of the head, and `reconstruction` [n, h, w, c] in units of [0, 1]; a
-        decoder that reads the label is told the one that the head predicts.
+        With two encoders `features_of_encoder` and `features_of_encoder_auto`; with a
+        head `logits`; with a decoder `reconstruction` [n, h, w, c] in units of [0, 1].
+        A decoder that reads the label gets the one that the head predicts.
         """
 
         def infer(name: str, network: Network, inputs: jax.Array) -> jax.Array:
@@ -189,13 +188,13 @@ class Spread:
             return applying.eval_apply(network, params, stats, inputs)
 
         found = self.forward(infer, images)
-        layers = {"features": joined(found.features)}
+        layers = {"features": join(found.features)}
         if self.encoder_auto is not None:
             layers |= {f"features_of_{name}": x for name, x in found.features.items()}
         if found.logits is not None:
             layers["logits"] = found.logits
-        if self.reconstruction is not None and found.made is not None:
-            layers["reconstruction"] = self.reconstruction.shown(found.made)
+        if self.reconstruction is not None and found.decoded is not None:
+            layers["reconstruction"] = self.reconstruction.to_images(found.decoded)
         return layers
 
     def forward(
@@ -204,7 +203,7 @@ class Spread:
         images: jax.Array,
         labels: jax.Array | None = None,
     ) -> "Forward":
-        """What the networks make of images, each applied once, by `apply`.
+        """The outputs of all networks for images, each applied once, by `apply`.
 
         Args:
           apply: (name, network, inputs) to the outputs of the network.
@@ -212,49 +211,49 @@ class Spread:
           labels: their classes, or None for those that the head predicts.
         """
         features = {name: apply(name, net, images) for name, net in self.encoders}
-        logits = made = None
+        logits = decoded = None
         if self.head is not None:
-            logits = apply("head", self.head, joined(features))
+            logits = apply("head", self.head, join(features))
         if self.reconstruction is not None:
             read = features[self.encoders[-1][0]]
             if logits is not None:
                 labels = jnp.argmax(logits, axis=-1) if labels is None else labels
                 read = self.reconstruction.input(read, labels, logits.shape[-1])
-            made = apply("decoder", self.reconstruction.decoder, read)
-        return Forward(features, logits, made)
+            decoded = apply("decoder", self.reconstruction.decoder, read)
+        return Forward(features, logits, decoded)
 
     @property
     def encoders(self) -> tuple[tuple[str, Network], ...]:
-        """The one encoder, or both, by the names under which `Variables` keeps them."""
+        """The encoders, by the names under which `Variables` keeps them."""
         if self.encoder_auto is None:
             return (("encoder", self.encoder),)
         return (("encoder", self.encoder), ("encoder_auto", self.encoder_auto))
 
 
 _METRICS = {"alignment", "spread", "top1", "cross_entropy", "reconstruction"}
-"""What a contrastive term may not be called, since its metric would hide another."""
+"""Names that a contrastive term may not have, or its metric would hide another."""
 
 
 class Forward(NamedTuple):
-    """What the networks of a `Spread` make of images.
+    """The outputs of the networks of a `Spread`.
 
     Attributes:
       features: of each encoder, by its name [n, f].
-      logits: of the head [n, k], where there is one.
-      made: by the decoder [n, h, w, c], where there is one.
+      logits: of the head [n, k].
+      decoded: images of the decoder [n, h, w, c].
     """
 
     features: dict[str, jax.Array]
     logits: jax.Array | None
-    made: jax.Array | None
+    decoded: jax.Array | None
 
 
-def joined(features: dict[str, jax.Array]) -> jax.Array:
-    """The features of all encoders side by side, [n, f1 + f2]."""
+def join(features: dict[str, jax.Array]) -> jax.Array:
+    """Concatenates the features of all encoders, [n, f1 + f2]."""
     return jnp.concatenate(list(features.values()), axis=-1)
 
 
 def _keys(key: jax.Array) -> dict[str, jax.Array]:
-    """A key for each network there may be, the same whichever of the others are."""
+    """A key for each possible network, the same whichever others there are."""
     names = ("encoder", "encoder_auto", "head", "decoder")
     return dict(zip(names, jax.random.split(key, len(names)), strict=True))

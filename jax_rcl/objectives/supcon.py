@@ -10,20 +10,21 @@ from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
 from jax_rcl.losses import contrastive, pairwise
 from jax_rcl.objectives import applying
+from jax_rcl.ranges import Count, Positive, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class SupCon:
     """Supervised contrastive learning, Khosla et al. 2020 (arXiv 2004.11362).
 
-    Every view of every example of the global batch is an anchor; its positives are the
-    views of the same class, also those of other examples. The formula is in
-    `losses.contrastive.supcon`.
+    Every view of every example of the global batch is an anchor; its positives are all
+    other views of its class. The formula is in `losses.contrastive.supcon`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are what is kept.
+      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are kept.
       projector: features to the embeddings [b, d] that the loss compares.
-      temperature: τ, positive; 0.1 in the paper.
+      temperature: τ; 0.1 in the paper.
       positives: mean over positives "out"side the logarithm (equation 2, the paper's
         choice) or "in"side (equation 3).
       block: columns compared at a time, to bound memory; None compares all at once.
@@ -31,14 +32,10 @@ class SupCon:
 
     encoder: Network
     projector: Network
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     positives: Literal["out", "in"] = "out"
-    block: int | None = None
+    block: Count | None = None
     needs = frozenset({"views", "label"})
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        check_contrast(self.temperature, self.block)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh encoder and projector."""
@@ -69,28 +66,25 @@ class SupCon:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class SimCLR:
     """Contrastive learning without labels, Chen et al. 2020 (arXiv 2002.05709).
 
-    As `SupCon`, but an anchor's positives are the other views of the same example. See
-    `losses.contrastive.nt_xent` for the formula.
+    As `SupCon`, but an anchor's positives are the other views of the same example. The
+    formula is in `losses.contrastive.nt_xent`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are what is kept.
-      projector: features to the embeddings [b, d] that the loss compares.
-      temperature: τ, positive; 0.5 for CIFAR-10 and 0.1 for ImageNet in the paper.
+      encoder: as for `SupCon`.
+      projector: as for `SupCon`.
+      temperature: τ; 0.5 for CIFAR-10 and 0.1 for ImageNet in the paper.
       block: columns compared at a time, to bound memory; None compares all at once.
     """
 
     encoder: Network
     projector: Network
-    temperature: float = 0.5
-    block: int | None = None
+    temperature: Positive = 0.5
+    block: Count | None = None
     needs = frozenset({"views"})
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        check_contrast(self.temperature, self.block)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh encoder and projector."""
@@ -125,14 +119,6 @@ LAYERS = ("features", "embedding")
 def networks(objective: SupCon | SimCLR) -> dict[str, Network]:
     """Encoder and projector, by the names under which `Variables` keeps them."""
     return {"encoder": objective.encoder, "projector": objective.projector}
-
-
-def check_contrast(temperature: float, block: int | None) -> None:
-    """Raises ValueError for a temperature or a block that is not positive."""
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive; got {temperature}.")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, or None for all; got {block}.")
 
 
 def flat_views(

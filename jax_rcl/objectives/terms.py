@@ -1,4 +1,4 @@
-"""Terms that a loss is a sum of: contrast of embeddings, reconstruction of views."""
+"""Terms of a loss: contrast of embeddings, reconstruction of views."""
 
 import dataclasses
 import functools
@@ -10,9 +10,11 @@ from jaxtyping import Array, Float, Int
 
 from jax_rcl.core import Network
 from jax_rcl.losses import class_conditional
+from jax_rcl.ranges import Count, NotNegative, Positive, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Contrast:
     """A contrastive term: attraction to the class, and spread within it.
 
@@ -24,9 +26,8 @@ class Contrast:
       weight: of the term in the sum.
       attraction: weight of the pull towards the class against the others (L_attract).
       spread: weight of the class-conditional InfoNCE; 0 for SupCon.
-      temperature: τ, positive.
-      classes: what counts as a class: "labels", or "examples", each image its own
-        (SimCLR).
+      temperature: τ.
+      classes: "labels", or "examples", where each image is a class (SimCLR).
       positives_in_denominator: weight of all positives in each denominator; 0 for the
         paper's single one.
       logit_clip: the largest logit of a positive that still counts; None for no limit.
@@ -37,31 +38,25 @@ class Contrast:
     """
 
     name: str = "contrast"
-    weight: float = 1.0
-    attraction: float = 1.0
-    spread: float = 1.0
-    temperature: float = 0.5
+    weight: Positive = 1.0
+    attraction: NotNegative = 1.0
+    spread: NotNegative = 1.0
+    temperature: Positive = 0.5
     classes: Literal["labels", "examples"] = "labels"
-    positives_in_denominator: float = 0.0
+    positives_in_denominator: NotNegative = 0.0
     # Deviation: the released code clips at 1.0 unless told to clip elsewhere, when it
     # does not clip at all; contrasts one way; and divides by the norm of the wrong row.
     logit_clip: float | None = None
     similarity: Literal["cosine", "dot", "released"] = "cosine"
     direction: Literal["symmetric", "one-way"] = "symmetric"
-    block: int | None = None
+    block: Count | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        require_positive("Contrast.weight", self.weight)
-        class_conditional.check_weights(
-            self.temperature,
-            self.attraction,
-            self.spread,
-            self.positives_in_denominator,
-        )
-        if self.block is not None and self.block < 1:
+        """Checks that there is a loss."""
+        if self.attraction == self.spread == 0:
             raise ValueError(
-                f"Contrast.block {self.block} must be at least 1 column, or None."
+                "Contrast.attraction and spread are both 0, so that there is no loss; "
+                "give one of them a weight, such as 1."
             )
 
     def __call__(
@@ -70,7 +65,7 @@ class Contrast:
         second: Float[Array, "n d"],
         labels: Int[Array, " n"],
     ) -> Float[Array, " n"]:
-        """The term of n examples seen twice, anywhere; one value per example."""
+        """The term of two views of n examples, on one device; one value per example."""
         pair, examples = jnp.stack([first, second], axis=1), jnp.arange(len(first))
         return self.between(pair, pair, (examples, examples), (labels, labels))
 
@@ -81,13 +76,13 @@ class Contrast:
         examples: tuple[Int[Array, " b"], Int[Array, " n"]],
         labels: tuple[Int[Array, " b"], Int[Array, " n"]],
     ) -> Float[Array, " b"]:
-        """The term of some examples against all, of which they are some.
+        """The term of some examples, the rows, against all, the columns.
 
         Args:
-          rows: embeddings of the views of some examples.
-          columns: embeddings of the views of all.
-          examples: who they are, rows first.
-          labels: their classes, rows first.
+          rows: embeddings of their views.
+          columns: embeddings of all views.
+          examples: ids of the rows' and of the columns' examples.
+          labels: classes of the rows' and of the columns' examples.
         """
         row_labels, column_labels = labels if self.classes == "labels" else examples
         pair_loss = functools.partial(
@@ -113,8 +108,9 @@ class Contrast:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Reconstruction:
-    """A decoder that makes each augmented view again out of its features.
+    """A decoder that reconstructs each augmented view from its features.
 
     The error is the mean square over the pixels of (view - mean) / std.
 
@@ -124,30 +120,29 @@ class Reconstruction:
       mean: of each channel, or one for all, in units of [0, 1].
       std: likewise; pixels are compared in units of it.
       target: "color", or "gray", the mean of the channels.
-      reads: "features"; or "features and label", the label as a one-hot vector behind
-        the features, so that they need not tell what the class tells.
+      reads: "features"; or "features and label", the label as a one-hot vector after
+        the features, so that they need not encode the class.
     """
 
     decoder: Network
-    weight: float = 1.0
+    weight: Positive = 1.0
     mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    std: tuple[Positive, ...] = (1.0,)
     target: Literal["color", "gray"] = "color"
     # Deviation: the paper calls the autoencoder class-conditional; in the released code
-    # the decoder never sees the class, which is known to the encoder by cross-entropy.
+    # the decoder never sees the class, which the encoder learns by cross-entropy alone.
     reads: Literal["features", "features and label"] = "features"
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        require_positive("Reconstruction.weight", self.weight)
-        if len(self.mean) != len(self.std) or not self.std or min(self.std) <= 0:
+        """Checks that mean and deviation fit each other."""
+        if len(self.mean) != len(self.std) or not self.std:
             raise ValueError(
                 f"Reconstruction.mean {self.mean} and std {self.std} must hold one "
-                f"number per channel each, and std positive ones."
+                f"number per channel each."
             )
 
-    def wanted(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w t"]:
-        """What the decoder should make of these images: [b, h, w, c], or [b, h, w, 1].
+    def targets(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w t"]:
+        """What the decoder should output for images: [b, h, w, c], or [b, h, w, 1].
 
         Raises:
           ValueError: statistics of another number of channels.
@@ -164,24 +159,18 @@ class Reconstruction:
             pixels = pixels.mean(axis=-1, keepdims=True)
         return pixels
 
-    def shown(self, made: Float[Array, "b h w t"]) -> Float[Array, "b h w t"]:
+    def to_images(self, decoded: Float[Array, "b h w t"]) -> Float[Array, "b h w t"]:
         """Decoded images in units of [0, 1]; gray ones by the channels' averages."""
-        mean, std = (jnp.asarray(x, made.dtype) for x in (self.mean, self.std))
+        mean, std = (jnp.asarray(x, decoded.dtype) for x in (self.mean, self.std))
         if self.target == "gray":
             mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
-        return made * std.reshape(1, 1, 1, -1) + mean.reshape(1, 1, 1, -1)
+        return decoded * std.reshape(1, 1, 1, -1) + mean.reshape(1, 1, 1, -1)
 
     def input(
         self, features: Float[Array, "b f"], labels: Int[Array, " b"], classes: int
     ) -> Float[Array, "b g"]:
-        """What the decoder reads of images with these labels in [0, classes)."""
+        """The decoder's input for images with these labels in [0, classes)."""
         if self.reads == "features":
             return features
         onehot = jax.nn.one_hot(labels, classes, dtype=features.dtype)
         return jnp.concatenate([features, onehot], axis=-1)
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raises ValueError unless a number, such as a weight, is above 0."""
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0; got {value}.")

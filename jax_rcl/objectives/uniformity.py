@@ -1,13 +1,13 @@
 """Decoupled uniformity: no positives, no negatives, centroids that repel each other.
 
-Dufumier et al. 2023 (https://arxiv.org/abs/2206.01646). With prior knowledge of the
-examples, a kernel on it smooths the centroids, so that what the prior holds similar is
-kept together.
+Dufumier et al. 2023 (https://arxiv.org/abs/2206.01646). Given prior knowledge about the
+examples, a kernel on it smooths the centroids, so that examples with similar priors
+stay together.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,11 @@ from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
 from jax_rcl.losses import uniformity
 from jax_rcl.losses.kernels import Kernel
 from jax_rcl.objectives import applying
+from jax_rcl.ranges import AtLeast, Count, Positive, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Uniformity:
     """Decoupled uniformity of centroids of two or more views, with or without a prior.
 
@@ -34,43 +36,35 @@ class Uniformity:
       fc: a layer between the two that is kept at evaluation, as the 2048 features of
         the released code are; None for none.
       kernel: how alike two priors are, positive semi-definite; None without prior.
-      ridge: λ of the kernel ridge regression, above 0; None for 1/√n, n being the
-        number of centroids that are compared. 0.01 in the released code.
-      scale: t, above 0, inverse squared width of the potential.
+      ridge: λ of the kernel ridge regression; None for 1/√n, with the number n of
+        centroids that are compared. 0.01 in the released code.
+      scale: t, inverse squared width of the potential.
       scope: what is compared: the "global" batch; or the share of a "device", as in the
         released code, where the result depends on the number of devices.
-      group: with the scope "device", so many consecutive examples take the place of a
-        share, on any number of devices; they divide it. None for the whole share.
+      group: with scope="device", compares so many consecutive examples instead of a
+        share, which they must divide, on any number of devices; None for the share.
       block: columns compared at a time, to bound memory; None compares all at once. A
-        kernel takes a matrix [n, n] in any case, on every device.
+        kernel needs a matrix [n, n] on every device in any case.
     """
 
     encoder: Network
     projector: Network
     fc: Network | None = None
     kernel: Kernel | None = None
-    ridge: float | None = 0.01
-    scale: float = 2.0
+    ridge: Positive | None = 0.01
+    scale: Positive = 2.0
     # Deviation: the released code compares within each device and never gathers. Its
     # loss on four GPUs is scope="device" with group=batch // 4.
     scope: Literal["global", "device"] = "global"
-    group: int | None = None
-    block: int | None = None
+    group: Annotated[int, AtLeast(2, "or None for all")] | None = None
+    block: Count | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        for name in ("ridge", "scale"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"Uniformity.{name} {value} must be above 0, finite.")
-        if self.group is not None and (self.scope == "global" or self.group < 2):
+        """Checks that groups are those of a device."""
+        if self.group is not None and self.scope == "global":
             raise ValueError(
-                f"Uniformity.group {self.group} must be at least 2 centroids that are "
-                'compared with each other, and goes with scope="device"; None for all.'
-            )
-        if self.block is not None and self.block < 1:
-            raise ValueError(
-                f"Uniformity.block {self.block} must be at least 1 column, or None."
+                f"Uniformity.group {self.group} is of centroids on one device: it goes "
+                'with scope="device"; None for all.'
             )
 
     @property
@@ -82,7 +76,7 @@ class Uniformity:
         """Tries the kernel on the priors of some examples.
 
         Raises:
-          ValueError: it is no finite symmetric matrix, not positive semi-definite
+          ValueError: it is not a finite symmetric matrix, not positive semi-definite
             beyond rounding, or too near to singular for `ridge` in float32.
         """
         if self.kernel is not None:
@@ -96,10 +90,10 @@ class Uniformity:
         """The loss of the global batch, or of each group; metrics per example.
 
         Metrics besides those of all contrastive methods: `centroid_alignment`, -‖c‖² of
-        the centroids that are compared, smoothed ones where there is a kernel.
+        the centroids that are compared, which a kernel has smoothed.
 
         Raises:
-          ValueError: fewer than two views, priors that are no vectors, or groups that
+          ValueError: fewer than two views, priors that are not vectors, or groups that
             do not divide a device's share.
         """
         views = batch["views"]
@@ -133,7 +127,7 @@ class Uniformity:
         ids = parallel.example_ids(len(centroids))
         columns = parallel.gather(centroids)
         if prior is not None:
-            columns = self._smoothed(columns, parallel.gather(prior))
+            columns = self._smooth(columns, parallel.gather(prior))
             centroids = columns[ids]
         potentials = uniformity.log_potentials(
             centroids,
@@ -159,7 +153,7 @@ class Uniformity:
 
         def one(group: jax.Array, prior: jax.Array | None) -> tuple:
             if prior is not None:
-                group = self._smoothed(group, prior)
+                group = self._smooth(group, prior)
             ids = jnp.arange(size)
             known = {"row_ids": ids, "column_ids": ids, "scale": self.scale}
             potentials = uniformity.log_potentials(
@@ -173,7 +167,7 @@ class Uniformity:
         values, compared = jax.vmap(one)(*split)
         return values, compared.reshape(centroids.shape)
 
-    def _smoothed(self, centroids: jax.Array, prior: jax.Array) -> jax.Array:
+    def _smooth(self, centroids: jax.Array, prior: jax.Array) -> jax.Array:
         assert self.kernel is not None
         kernel = self.kernel(prior)
         return uniformity.kernel_centroids(kernel, centroids, ridge=self.ridge)

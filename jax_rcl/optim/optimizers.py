@@ -10,22 +10,27 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jax_rcl.core import Tree
-from jax_rcl.optim.schedules import Constant, Plateau, Rate, Schedule, require
+from jax_rcl.optim.schedules import Constant, Plateau, Rate, Schedule
+from jax_rcl.ranges import Count, NotNegative, Positive, Within, ranged
+
+Decay = Annotated[float, Within(0, 1, "high")]
+"""How much of a running mean or sum is kept, in [0, 1)."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Group:
-    """What holds for the parameters of a kind, in place of what holds for all.
+    """What holds for parameters by path, instead of what holds for all.
 
     Several groups may match a parameter, such as one for a learning rate and one for a
-    weight decay, as long as no two of them set the same thing.
+    weight decay, as long as no two of them set the same field.
 
     Attributes:
       pattern: regular expression for a whole path such as `encoder/stem_norm/scale`.
@@ -34,8 +39,8 @@ class Group:
     """
 
     pattern: str
-    learning_rate_scale: float | None = None
-    weight_decay: float | None = None
+    learning_rate_scale: NotNegative | None = None
+    weight_decay: NotNegative | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -44,14 +49,11 @@ class Group:
             raise ValueError(
                 f"Group.pattern {self.pattern!r} is not a regular expression: {error}."
             ) from error
-        scale, decay = self.learning_rate_scale, self.weight_decay
-        if scale is None and decay is None:
+        if self.learning_rate_scale is None and self.weight_decay is None:
             raise ValueError(
                 f"Group {self.pattern!r} changes nothing; set learning_rate_scale, "
                 "weight_decay or both."
             )
-        require(self, "at least 0", learning_rate_scale=scale is None or scale >= 0)
-        require(self, "at least 0", weight_decay=decay is None or decay >= 0)
 
 
 def _path(path: tuple[Any, ...]) -> str:
@@ -71,18 +73,18 @@ def _check_patterns(groups: tuple[Group, ...], paths: list[str]) -> None:
 def _of_group(
     groups: tuple[Group, ...], field: str, path: str, otherwise: float
 ) -> float:
-    """What the groups say of one field for one parameter."""
-    said = [
+    """The value of one field for one parameter."""
+    setting = [
         group
         for group in groups
         if getattr(group, field) is not None and re.fullmatch(group.pattern, path)
     ]
-    if len(said) > 1:
-        patterns = " and ".join(repr(group.pattern) for group in said)
+    if len(setting) > 1:
+        patterns = " and ".join(repr(group.pattern) for group in setting)
         raise ValueError(
             f"the groups {patterns} both set {field} of {path}; narrow one of them."
         )
-    return getattr(said[0], field) if said else otherwise
+    return getattr(setting[0], field) if setting else otherwise
 
 
 def _by_value(
@@ -99,17 +101,17 @@ def _by_value(
 
 
 def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`inner`, also in a program that asks for strict promotion of types.
+    """`inner`, also in programs with strict promotion of types.
 
-    Such a program refuses what optax does with its whole-number count of updates.
+    They refuse what optax does with its whole-number count of updates.
     """
     inner = optax.with_extra_args_support(inner)
 
     def update(
-        updates: Tree, state: Any, params: Tree | None = None, **told: Any
+        updates: Tree, state: Any, params: Tree | None = None, **extra: Any
     ) -> Any:
         with jax.numpy_dtype_promotion("standard"):
-            return inner.update(updates, state, params, **told)
+            return inner.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
@@ -118,17 +120,17 @@ def _accumulating(
     inner: optax.GradientTransformation, every: int
 ) -> optax.GradientTransformation:
     """`inner` once in `every` calls, of the means of their gradients and losses."""
-    told = optax.with_extra_args_support(inner)
+    inner = optax.with_extra_args_support(inner)
 
-    # The loss travels with the gradient to be averaged with it: by itself optax gives
-    # `inner` that of the last call.
+    # The loss is averaged along with the gradient: otherwise optax would give `inner`
+    # the loss of the last call alone.
     def init_inner(params: Any) -> Any:
-        return told.init(params[0])
+        return inner.init(params[0])
 
     def update_inner(updates: Any, state: Any, params: Tree | None = None) -> Any:
         gradient, loss = updates
-        moved, state = told.update(gradient, state, params, value=loss)
-        return (moved, loss), state
+        updates, state = inner.update(gradient, state, params, value=loss)
+        return (updates, loss), state
 
     pair = optax.GradientTransformation(init_inner, update_inner)
     means = optax.MultiSteps(pair, every)
@@ -140,55 +142,48 @@ def _accumulating(
         updates: Tree, state: Any, params: Tree | None = None, *, value: Any = 0.0
     ) -> Any:
         both: Any = (updates, jnp.asarray(value, jnp.float32))
-        (moved, _), state = means.update(both, state, params)  # pyright: ignore[reportGeneralTypeIssues] of the structure it is given
-        return moved, state
+        (updates, _), state = means.update(both, state, params)  # pyright: ignore[reportGeneralTypeIssues] of the structure it is given
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Descent(abc.ABC):
     """What all optimizers here have in common.
 
     Attributes:
       learning_rate: the peak of the schedule.
       schedule: how the learning rate goes from update to update.
-      weight_decay: pulls parameters to zero; how, the optimizer says.
+      weight_decay: pulls parameters to zero, in a way that depends on the optimizer.
       decayed: "weights" spares parameters named `bias` or `scale` (offsets and
-        normalisation), "all" none, as PyTorch does when it is not told otherwise.
+        normalisation), "all" none, as PyTorch does by default.
       groups: exceptions for parameters by their paths.
       reference_batch: the batch size that `learning_rate` is meant for; another one
         multiplies it by batch size / reference_batch (Goyal et al. 2017,
         https://arxiv.org/abs/1706.02677). None takes it as it is.
       clip_norm: the largest length of the gradient over all parameters; longer ones are
         shortened before anything else. None for no limit.
-      accumulate: how many steps make one update, of the mean of their gradients;
-        schedules go by steps, an update at the rate of its first. It is *not*
-        equivalent to a batch so many times larger where a loss compares examples, as
-        contrastive ones do: each step compares those of its own batch, with its own
-        batch statistics. Nor where the method itself carries memory, which advances at
-        every step. `reference_batch` counts the examples of an update; steps at the end
-        of the run that do not fill one are lost.
+      accumulate: steps per update, which takes the mean of their gradients and the
+        learning rate of the first; schedules go by steps. It is *not* equivalent to a
+        larger batch where a loss compares examples, as contrastive ones do, since each
+        step compares those of its own batch, with its own batch statistics; nor where
+        the method carries memory, which advances at every step. `reference_batch`
+        counts the examples of an update; steps at the end that do not fill one are
+        lost.
       plateau: lowers the learning rate further where the loss stops falling.
     """
 
-    learning_rate: float
+    learning_rate: Positive
     schedule: Schedule = dataclasses.field(default=Constant())
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     decayed: Literal["weights", "all"] = "weights"
     groups: tuple[Group, ...] = ()
-    reference_batch: int | None = None
-    clip_norm: float | None = None
-    accumulate: int = 1
+    reference_batch: Count | None = None
+    clip_norm: Positive | None = None
+    accumulate: Count = 1
     plateau: Plateau | None = None
-
-    def __post_init__(self) -> None:
-        batch, norm = self.reference_batch, self.clip_norm
-        require(self, "above 0", learning_rate=self.learning_rate > 0)
-        require(self, "at least 0", weight_decay=self.weight_decay >= 0)
-        require(self, "above 0, or None", reference_batch=batch is None or batch > 0)
-        require(self, "above 0, or None", clip_norm=norm is None or norm > 0)
-        require(self, "at least 1", accumulate=self.accumulate >= 1)
 
     def build(
         self, params: Tree, *, total_steps: int, steps_per_epoch: int, batch_size: int
@@ -209,10 +204,9 @@ class Descent(abc.ABC):
         _check_patterns(self.groups, jax.tree.leaves(paths))
 
         def each(field: str, otherwise: Callable[[str], float]) -> Tree:
-            def one(path: str) -> float:
-                return _of_group(self.groups, field, path, otherwise(path))
-
-            return jax.tree.map(one, paths)
+            return jax.tree.map(
+                lambda path: _of_group(self.groups, field, path, otherwise(path)), paths
+            )
 
         decays = each("weight_decay", lambda p: self.weight_decay * self._decays(p))
         scales = each("learning_rate_scale", lambda _: 1.0)
@@ -233,10 +227,9 @@ class Descent(abc.ABC):
     def learning_rate_at(
         self, step: int, *, total_steps: int, steps_per_epoch: int, batch_size: int
     ) -> float:
-        """The learning rate of step `step`, from 0, where no group scales it.
+        """The learning rate of step `step`, from 0, without groups and plateau.
 
-        Where several steps make one update, that of their update; without what a
-        plateau makes of it, which only the loss can tell.
+        Where several steps make one update, it is that of their update.
         """
         rate = self._rate(total_steps, steps_per_epoch, batch_size)
         return float(rate(step - step % self.accumulate))
@@ -265,60 +258,48 @@ class Descent(abc.ABC):
 
 
 def _momentum(decay: float, nesterov: bool = False) -> optax.GradientTransformation:
-    """A running sum of updates; without momentum, no memory for it either."""
+    """A running sum of updates; without momentum nothing, and no memory for it."""
     return optax.trace(decay, nesterov) if decay else optax.identity()
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Sgd(Descent):
     """Stochastic gradient descent as PyTorch defines it.
 
         g ← g + weight_decay·w,   v ← momentum·v + g,   w ← w - learning_rate·v
 
     or, with Nesterov's momentum, w ← w - learning_rate·(g + momentum·v).
-
-    Attributes:
-      momentum: how much of the last step is kept, in [0, 1).
-      nesterov: whether to look ahead.
     """
 
-    momentum: float = 0.9
+    momentum: Decay = 0.9
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "in [0, 1)", momentum=0 <= self.momentum < 1)
-        require(
-            self,
-            "off without momentum",
-            nesterov=self.momentum > 0 or not self.nesterov,
-        )
+        if self.nesterov and not self.momentum:
+            raise ValueError("Sgd.nesterov True must be off without momentum.")
 
     def _rule(self, paths, decay, rate):
         return optax.chain(decay, _momentum(self.momentum, self.nesterov), rate)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Adam(Descent):
     """Adam, Kingma and Ba 2015 (https://arxiv.org/abs/1412.6980), algorithm 1.
 
-    Weight decay is added to the gradient, as in PyTorch's Adam; for the other, `AdamW`.
+    Weight decay is added to the gradient, as in PyTorch's Adam; see `AdamW` for
+    decoupled decay.
 
     Attributes:
-      beta1: decay of the mean of gradients, in [0, 1).
-      beta2: decay of the mean of their squares, in [0, 1).
-      epsilon: added to the root of that mean; above 0.
+      beta1: decay of the mean of gradients.
+      beta2: decay of the mean of their squares.
+      epsilon: added to the root of that mean.
     """
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        beta1, beta2 = self.beta1, self.beta2
-        require(self, "in [0, 1)", beta1=0 <= beta1 < 1, beta2=0 <= beta2 < 1)
-        require(self, "above 0", epsilon=self.epsilon > 0)
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Positive = 1e-8
 
     def _rule(self, paths, decay, rate):
         return optax.chain(decay, self._adam(), rate)
@@ -328,6 +309,7 @@ class Adam(Descent):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class AdamW(Adam):
     """Adam with decoupled weight decay: w ← w - learning_rate·(step + weight_decay·w).
 
@@ -335,38 +317,33 @@ class AdamW(Adam):
     where the learning rate multiplies the decay, and with PyTorch's default of it.
     """
 
-    weight_decay: float = 0.01
+    weight_decay: NotNegative = 0.01
 
     def _rule(self, paths, decay, rate):
         return optax.chain(self._adam(), decay, rate)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Lars(Descent):
     """Layer-wise adaptive rates, You et al. 2017 (https://arxiv.org/abs/1708.03888).
 
         g ← g + weight_decay·w,   r = trust_coefficient·‖w‖ / ‖g‖
         v ← momentum·v + learning_rate·r·g,   w ← w - v
 
-    with one norm for each parameter array. `decayed` decides which parameters have a
-    trust ratio r, too; the others take r = 1, as is usual since SimCLR for "weights".
+    with one norm for each parameter array. Parameters that `decayed` spares take r = 1,
+    too, as is usual since SimCLR.
 
     Attributes:
-      momentum: how much of the last step is kept, in [0, 1).
-      trust_coefficient: length of a step relative to that of the parameter; above 0.
+      trust_coefficient: length of a step relative to that of the parameter.
       at_zero: what an array does while all of it is zero: "step" takes r = 1; "stay"
         takes r = 0 and never moves, as in the released code of decoupled uniformity
         (with `decayed="all"`).
     """
 
-    momentum: float = 0.9
-    trust_coefficient: float = 0.001
+    momentum: Decay = 0.9
+    trust_coefficient: Positive = 0.001
     at_zero: Literal["step", "stay"] = "step"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "in [0, 1)", momentum=0 <= self.momentum < 1)
-        require(self, "above 0", trust_coefficient=self.trust_coefficient > 0)
 
     def _rule(self, paths, decay, rate):
         adapted = jax.tree.map(self._decays, paths)

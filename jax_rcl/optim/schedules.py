@@ -4,45 +4,32 @@ import abc
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jax_rcl.ranges import AtLeast, NotNegative, Positive, Within, ranged
+
 Rate = Callable[[jax.typing.ArrayLike], jax.Array]
 """The learning rate by the number of updates made: an `optax.Schedule`."""
 
 
-def require(thing: object, constraint: str, **fields: bool) -> None:
-    """Raises for the fields of `thing` that are not as the constraint says."""
-    for name, fulfilled in fields.items():
-        if not fulfilled:
-            value = f"{type(thing).__name__}.{name} {getattr(thing, name)!r}"
-            raise ValueError(f"{value} must be {constraint}.")
-
-
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Schedule(abc.ABC):
     """The learning rate of every update: a curve, after an optional warm-up.
 
     Attributes:
-      warmup_epochs: length of a line from 0, at the first update, to 1, that multiplies
+      warmup_epochs: length of a line from 0, at the first update, to 1; it multiplies
         the curve.
     """
 
-    warmup_epochs: float = dataclasses.field(default=0.0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        require(self, "at least 0", warmup_epochs=self.warmup_epochs >= 0)
+    warmup_epochs: NotNegative = dataclasses.field(default=0.0, kw_only=True)
 
     def build(self, peak: float, *, total_steps: int, steps_per_epoch: int) -> Rate:
-        """The function from the number of updates made to the learning rate.
-
-        Args:
-          peak: the highest learning rate.
-          total_steps: updates in the whole run.
-          steps_per_epoch: updates in an epoch.
+        """The learning rate, at most `peak`, by the number of updates made.
 
         Raises:
           ValueError: for a warm-up as long as the run.
@@ -80,6 +67,7 @@ class Constant(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Cosine(Schedule):
     """Half a cosine from the peak, at the end of the warm-up, to `final`, at the end.
 
@@ -90,11 +78,7 @@ class Cosine(Schedule):
       final: the learning rate at the end; not a fraction of the peak.
     """
 
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "at least 0", final=self.final >= 0)
+    final: NotNegative = 0.0
 
     def _curve(self, peak, warmup, total_steps, steps_per_epoch):
         steps = max(total_steps - warmup, 1)
@@ -103,12 +87,13 @@ class Cosine(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class EpochCosine(Schedule):
     """A cosine of the number of the epoch: the rate is constant within an epoch.
 
         final + (peak - final) (1 + cos(π epoch / period)) / 2,    epoch = 0, 1, …
 
-    The schedule of recipes that step PyTorch's CosineAnnealingLR once per epoch. A
+    The schedule of recipes that step PyTorch's CosineAnnealingLR once an epoch. A
     warm-up multiplies it and does not shift it.
 
     Attributes:
@@ -118,20 +103,15 @@ class EpochCosine(Schedule):
         cosine up to the peak again and down again, as PyTorch does.
     """
 
-    period: float | None = None
-    final: float = 0.0
+    period: Positive | None = None
+    final: NotNegative = 0.0
     beyond: Literal["hold", "rise"] = "hold"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "at least 0", final=self.final >= 0)
-        require(self, "above 0, or None", period=self.period is None or self.period > 0)
 
     def _curve(self, peak, warmup, total_steps, steps_per_epoch):
         period = self.period or total_steps / steps_per_epoch
 
         def curve(count: jax.Array) -> jax.Array:
-            # Divided as whole numbers: a rounded quotient can be an epoch early.
+            # Whole-number division: a rounded quotient could be an epoch early.
             epoch = (count // steps_per_epoch).astype(float)
             if self.beyond == "hold":
                 epoch = jnp.minimum(epoch, period)
@@ -142,22 +122,23 @@ class EpochCosine(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class MultiStep(Schedule):
     """The peak, multiplied by `factor` at the start of each of `epochs`.
 
     Attributes:
-      epochs: which, counted from 0 at the start of the run; increasing.
-      factor: by how much.
+      epochs: counted from 0 at the start of the run; increasing.
     """
 
     epochs: tuple[int, ...]
-    factor: float = 0.1
+    factor: Positive = 0.1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "above 0", factor=self.factor > 0)
-        increasing = all(a < b for a, b in itertools.pairwise((0, *self.epochs)))
-        require(self, "above 0 and increasing", epochs=increasing)
+        """Checks the order of the epochs."""
+        if not all(a < b for a, b in itertools.pairwise((0, *self.epochs))):
+            raise ValueError(
+                f"MultiStep.epochs {self.epochs} must be above 0 and increasing."
+            )
 
     def _curve(self, peak, warmup, total_steps, steps_per_epoch):
         bounds = {epoch * steps_per_epoch: self.factor for epoch in self.epochs}
@@ -166,33 +147,34 @@ class MultiStep(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Plateau:
     """Multiplies the learning rate by `factor` where the training loss stops falling.
 
-    What counts is the mean loss of an epoch. It is an improvement if it is below the
-    best mean so far by more than `threshold`; after more than `patience` epochs in a
-    row without one the learning rate, whatever its schedule gives, is multiplied by
-    `factor` from the last update of that epoch on, and the counting begins anew.
-    PyTorch's ReduceLROnPlateau of a loss, which is to fall: there is no mode to choose.
+    An epoch is an improvement if its mean loss is below the best one so far by more
+    than `threshold`. After more than `patience` epochs in a row without one, the
+    learning rate of the schedule is multiplied by `factor` from the last update of that
+    epoch on, and counting starts anew. This is PyTorch's ReduceLROnPlateau with
+    mode="min".
 
     Attributes:
-      factor: in (0, 1).
-      patience: epochs without an improvement that are let pass; at least 0.
-      threshold: above 0; below 1 if relative.
-      relative_to: what `threshold` is a share of: "best", that mean itself, as in
-        PyTorch unless it is told otherwise; or "one", for losses that may be negative.
+      patience: epochs in a row that may pass without an improvement.
+      relative_to: what `threshold` is a share of: "best", the best mean itself, as in
+        PyTorch by default; or "one", for losses that may be negative.
     """
 
-    factor: float = 0.1
-    patience: int = 10
-    threshold: float = 1e-4
+    factor: Annotated[float, Within(0, 1, "both")] = 0.1
+    patience: Annotated[int, AtLeast(0)] = 10
+    threshold: Positive = 1e-4
     relative_to: Literal["best", "one"] = "best"
 
     def __post_init__(self) -> None:
-        require(self, "in (0, 1)", factor=0 < self.factor < 1)
-        require(self, "at least 0", patience=self.patience >= 0)
-        below = 1 if self.relative_to == "best" else float("inf")
-        require(self, f"in (0, {below})", threshold=0 < self.threshold < below)
+        """Checks that a relative threshold is a share."""
+        if self.relative_to == "best" and self.threshold >= 1:
+            raise ValueError(
+                f"Plateau.threshold {self.threshold} must be below 1, a share of "
+                "the best loss."
+            )
 
     def build(self, updates_per_epoch: int) -> optax.GradientTransformationExtraArgs:
         """Scales updates; asks for the loss of each as `value`."""

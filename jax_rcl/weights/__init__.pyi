@@ -1,5 +1,4 @@
 from . import clip as clip
-from . import clip_files as clip_files
 from . import clip_names as clip_names
 from . import distill as distill
 from . import files as files

@@ -1,35 +1,81 @@
 """Weights of CLIP, into `networks/clip.py` and `networks/clip_text.py` and back."""
 
 import dataclasses
-import fnmatch
+import hashlib
 import math
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
-from jax_rcl.weights import clip_names
-from jax_rcl.weights.clip_names import LOGIT_SCALE, RESNET_TOWER, TEXT_TOWER, VIT_TOWER
+from jax_rcl.weights import clip_names, files
 from jax_rcl.weights.rules import (
     Shape,
     WeightsMismatch,
-    below,
-    flatten,
+    export_arrays,
+    import_arrays,
     places,
-    rename,
-    rename_back,
-    unflatten,
 )
 
 REDUCTION = 32
 """Pixels on a side of the image for one place of a ResNet's last map."""
 
+Checksum = Literal["known", "any"]
+"""`known`: files of published names must have their digests; `any`: none need."""
+
+# Each digest is part of the file's address, as https://github.com/openai/CLIP lists
+# them in clip/clip.py.
+SHA256: Mapping[str, str] = {
+    "RN50.pt": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
+    "RN101.pt": "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599",
+    "RN50x4.pt": "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd",
+    "RN50x16.pt": "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa",
+    "RN50x64.pt": "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c",
+    "ViT-B-32.pt": "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+    "ViT-B-16.pt": "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+    "ViT-L-14.pt": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+    "ViT-L-14-336px.pt": (
+        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
+    ),
+}
+"""SHA-256 of the published archives, by file name."""
+
+
+def read(
+    path: str | pathlib.Path, checksum: Checksum = "known"
+) -> dict[str, np.ndarray]:
+    """Arrays of a file of CLIP's weights by name, as `files.read` gives them.
+
+    Raises:
+      ValueError: a file of a published name has another digest, or `files.read` cannot
+        read it.
+    """
+    if checksum == "known":
+        _verify(pathlib.Path(path))
+    return files.read(path)
+
+
+def _verify(path: pathlib.Path) -> None:
+    """Raises ValueError if a file of a published name is not the published one."""
+    published = SHA256.get(path.name)
+    if published is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != published:
+        raise ValueError(
+            f"checksum of {path} is {found}, published {published}; the download is "
+            f"truncated or another file. Download it again, or write checksum='any' "
+            f"for one of your own."
+        )
+
 
 def to_variables(
     state: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Variables of CLIP's towers from a state dict of OpenAI's or of others.
+    """Variables of CLIP's towers from a state dict in OpenAI's or other names.
 
     The parts are
 
@@ -44,19 +90,15 @@ def to_variables(
 
     Args:
       state: arrays by the names of OpenAI, which open_clip keeps, or of a `CLIPModel`
-        of Hugging Face; with or without `module.` in front. Of its text towers of
-        another class open_clip puts `text.` in front, which does not matter either.
+        of Hugging Face; with or without `module.` in front, or the `text.` that
+        open_clip puts before the names of text towers of another class.
       shapes: parts with arrays, or what has their shapes and types, as leaves.
 
-    Returns:
-      The same parts, in the shapes and types asked for.
-
     Raises:
-      WeightsMismatch: if the names are none of CLIP's, or the two do not fit; the
-        message lists what is left over on both sides.
+      WeightsMismatch: if the names are not CLIP's, or the two do not fit; the message
+        lists what is left over on both sides.
     """
     state = clip_names.plain(state)
-    rules = clip_names.whole_rules(state)
     parts = (
         clip_names.HUGGING_FACE_PARTS
         if clip_names.is_hugging_face(state)
@@ -65,47 +107,28 @@ def to_variables(
     left_out = [
         name for part, names in parts.items() if part not in shapes for name in names
     ]
-    ignore = [
-        pattern
-        for pattern in (*left_out, *clip_names.UNREAD)
-        if fnmatch.filter(state, pattern)
-    ]
-    wanted = flatten(shapes)
-    found = rename(
-        state, rules, {path: x.shape for path, x in wanted.items()}, ignore=ignore
-    )
-    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
+    rules = clip_names.whole_rules(state)
+    left_out += clip_names.UNREAD
+    return import_arrays(state, rules, shapes, left_out=left_out)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A state dict in OpenAI's names from parts of a model; types stay as they are.
+    """The inverse of `to_variables`, bit for bit, in OpenAI's names.
 
-    The inverse of `to_variables`, bit for bit.
-
-    Args:
-      variables: any of the parts that `to_variables` names.
+    Any of the parts may be absent; types stay as they are.
 
     Raises:
-      WeightsMismatch: if some array is none of CLIP's.
+      WeightsMismatch: if CLIP has no such array.
     """
-    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
-    rules = (
-        *below("visual", "visual", RESNET_TOWER),
-        *below("visual", "visual", VIT_TOWER),
-        *below("", "text", TEXT_TOWER),
-        *LOGIT_SCALE,
-    )
-    named = rename_back(flat, rules)
-    # Not `ascontiguousarray`, which makes a vector of a scalar.
-    return {name: np.asarray(x, order="C") for name, x in named.items()}
+    return export_arrays(variables, clip_names.OPENAI)
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What the shapes of CLIP's arrays say of its towers.
+    """What the shapes of CLIP's arrays say about its towers.
 
-    They do not say the activation: that of OpenAI's models is "quick gelu", that of
-    open_clip's mostly "gelu".
+    They do not tell the activation: OpenAI's models have "quick gelu", most of
+    open_clip's "gelu".
 
     Attributes:
       kind: of the image tower.
@@ -128,11 +151,8 @@ class Architecture:
 def architecture(state: Mapping[str, np.ndarray]) -> Architecture:
     """The hyperparameters of a CLIP model, from the shapes of its arrays alone.
 
-    Args:
-      state: as for `to_variables`.
-
     Raises:
-      WeightsMismatch: it is not CLIP, or lacks what tells of its size.
+      WeightsMismatch: it is not CLIP, or lacks arrays that tell its size.
     """
     state = clip_names.plain(state)
     shapes = places(state, clip_names.whole_rules(state))
@@ -191,7 +211,7 @@ def _text(shapes: Mapping[str, Shape]) -> dict[str, Any]:
 
 
 def _count(shapes: Mapping[str, Shape], pattern: str) -> int:
-    """How many paths match, whose numbers must be 1, 2, … up to that."""
+    """How many paths match; they must be numbered 1, 2, … without a gap."""
     matches = [re.fullmatch(pattern, path) for path in shapes]
     numbers = sorted(int(match[1]) for match in matches if match)
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
@@ -200,7 +220,7 @@ def _count(shapes: Mapping[str, Shape], pattern: str) -> int:
 
 
 def _side(positions: int) -> int:
-    """The side of a square grid that has so many places, one for the mean beside it."""
+    """The side of the square grid of positions, of which one more is for the mean."""
     side = math.isqrt(max(positions - 1, 0))
     if side == 0 or side * side + 1 != positions:
         raise ValueError(f"{positions} positions are no square grid and one more")

@@ -4,8 +4,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jax_rcl.weights.rules import CONV, LINEAR, Layout, Rule, WeightsMismatch, below
-from jax_rcl.weights.torchvision import PREFIX, RESNET, norm_rules
+from jax_rcl.weights.rules import (
+    CONV,
+    LINEAR,
+    Layout,
+    Rule,
+    WeightsMismatch,
+    below,
+    without_prefix,
+)
+from jax_rcl.weights.torchvision import RESNET, norm_rules
 
 TEXT_PREFIX = "text."
 """What open_clip puts before the names of a text tower of its own class."""
@@ -17,7 +25,7 @@ JOINED_KERNEL = Layout(
     lambda x, _: tuple(part.T for part in np.split(np.atleast_1d(x), 3)),
     lambda parts: np.concatenate([part.T for part in parts]),
 )
-"""Query, key and value, one below the other; each is transposed, as by `LINEAR`."""
+"""Query, key and value, stacked; each is transposed, as by `LINEAR`."""
 
 JOINED_BIAS = Layout(
     "[3w] to three [w]",
@@ -73,7 +81,7 @@ RESNET_TOWER = (
     *_dense("attnpool.v_proj", "params/pool/value"),
     *_dense("attnpool.c_proj", "params/pool/out"),
 )
-"""Of a `ClipResNet`, without what stands before them in a whole model."""
+"""Names of a `ClipResNet`, without what precedes them in a whole model."""
 
 VIT_TOWER = (
     Rule("conv1.weight", "params/patches/kernel", CONV),
@@ -84,7 +92,7 @@ VIT_TOWER = (
     *_layer_norm("ln_post", "params/norm_after"),
     Rule("proj", "params/projection"),
 )
-"""Of a `ClipViT`, likewise."""
+"""Names of a `ClipViT`, likewise."""
 
 TEXT_TOWER = (
     Rule("token_embedding.weight", "params/tokens"),
@@ -93,9 +101,17 @@ TEXT_TOWER = (
     *_layer_norm("ln_final", "params/norm_after"),
     Rule("text_projection", "params/projection"),
 )
-"""Of a `ClipText`."""
+"""Names of a `ClipText`."""
 
 LOGIT_SCALE = (Rule("logit_scale", "logit_scale"),)
+
+OPENAI = (
+    *below("visual", "visual", RESNET_TOWER),
+    *below("visual", "visual", VIT_TOWER),
+    *below("", "text", TEXT_TOWER),
+    *LOGIT_SCALE,
+)
+"""From paths to names; the other way the image tower's kind has to be known."""
 
 # Which names each part has, and what nothing reads.
 OPENAI_PARTS = {
@@ -110,15 +126,14 @@ OPENAI_PARTS = {
     "logit_scale": ("logit_scale",),
 }
 UNREAD = (
-    "*.num_batches_tracked",
     "*.position_ids",
     "input_resolution",
     "context_length",
     "vocab_size",
 )
-"""Counts that nothing reads, and sizes that the shapes say again."""
+"""Positions that nothing reads, and sizes that the shapes already say."""
 
-# Hugging Face's names; of its towers all are transformers.
+# Hugging Face's names; all of its towers are transformers.
 
 _LAYER = "encoder.layers.{i}"
 
@@ -164,13 +179,13 @@ HUGGING_FACE_PARTS = {
 def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state without what data parallelism or open_clip puts before names."""
     return {
-        name.removeprefix(PREFIX).removeprefix(TEXT_PREFIX): array
-        for name, array in state.items()
+        name.removeprefix(TEXT_PREFIX): array
+        for name, array in without_prefix(state).items()
     }
 
 
 def tower_rules(names: Mapping[str, np.ndarray], before: str) -> tuple[Rule, ...]:
-    """Rules of the image tower that stands below `before`; "" where nothing does."""
+    """Rules of the image tower whose names follow `before`, which may be empty."""
     token = f"{before}.class_embedding" if before else "class_embedding"
     return VIT_TOWER if token in names else RESNET_TOWER
 
@@ -179,7 +194,7 @@ def whole_rules(names: Mapping[str, np.ndarray]) -> tuple[Rule, ...]:
     """Rules of a model, with parts `visual`, `text` and `logit_scale`.
 
     Raises:
-      WeightsMismatch: the names are none of CLIP's.
+      WeightsMismatch: the names are not CLIP's.
     """
     if is_hugging_face(names):
         return HUGGING_FACE

@@ -13,13 +13,11 @@ import numpy as np
 
 from jax_rcl.weights.clip_names import tower_rules
 from jax_rcl.weights.rules import (
-    LINEAR,
     Rule,
     WeightsMismatch,
     below,
-    flatten,
-    rename,
-    unflatten,
+    head_rules,
+    import_arrays,
 )
 from jax_rcl.weights.torchvision import RESNET
 
@@ -89,9 +87,6 @@ def to_variables(
       shapes: parts with arrays, or what has their shapes and types, as leaves.
       part: which network.
 
-    Returns:
-      The same parts, in the shapes and types asked for.
-
     Raises:
       ValueError: a head is asked for of a student or a teacher.
       WeightsMismatch: if the file has no such network, or the two do not fit; the
@@ -99,35 +94,21 @@ def to_variables(
     """
     names = _PARTS[part]
     if "head" in shapes and names.head is None:
-        raise ValueError(f"a {part} has no head; leave it away (head=None).")
+        raise ValueError(f"a {part} has no head; omit it (head=None).")
     if not fnmatch.filter(state, f"{names.encoder}.*"):
         known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())
         raise WeightsMismatch(
             f"no name begins with {names.encoder}, as those of a {part} do; the first "
             f"is {next(iter(state), 'none')!r}. Known are {known}."
         )
-    head = () if names.head is None else _head_rules(names.head)
-    left_out = [*names.others, "*.num_batches_tracked"]
-    if "head" not in shapes and names.head is not None:
-        left_out.append(f"{names.head}.*")
-    wanted = flatten(shapes)
-    found = rename(
-        state,
-        (*_encoder_rules(state, names.encoder), *head),
-        {path: x.shape for path, x in wanted.items()},
-        ignore=[pattern for pattern in left_out if fnmatch.filter(state, pattern)],
-    )
-    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
+    rules, left_out = _encoder_rules(state, names.encoder), names.others
+    if names.head is not None:
+        rules += below("", "head", head_rules("", out=names.head))
+        left_out += () if "head" in shapes else (f"{names.head}.*",)
+    return import_arrays(state, rules, shapes, left_out=left_out)
 
 
 def _encoder_rules(state: Mapping[str, np.ndarray], encoder: str) -> tuple[Rule, ...]:
     numbered = f"{encoder}.0.weight" in state
     rules = NUMBERED_RESNET if numbered else tower_rules(state, encoder)
     return below(encoder, "encoder", rules)
-
-
-def _head_rules(head: str) -> tuple[Rule, ...]:
-    return (
-        Rule(f"{head}.weight", "head/out/kernel", LINEAR),
-        Rule(f"{head}.bias", "head/out/bias"),
-    )

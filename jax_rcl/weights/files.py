@@ -24,17 +24,12 @@ _ZIP = b"PK\x03\x04"
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Arrays by name from `.npz`, `.safetensors`, `.pt`, `.pth`, `.ckpt` and the like.
 
-    A PyTorch file holds a state dict, a training checkpoint with one under
-    `state_dict`, as Lightning's `.ckpt` does, or a TorchScript module. Nothing in any
-    file is executed. Only PyTorch files of before version 1.6, which are no archives,
-    need the extra `torch`. `numpy.savez(path, **arrays)` and
-    `safetensors.numpy.save_file(arrays, path)` write what this reads.
-
-    Args:
-      path: of the file; its ending says what it is.
-
-    Returns:
-      Arrays of the file's types; bfloat16 becomes float32.
+    The ending of the path says which. A PyTorch file holds a state dict, a checkpoint
+    with one under `state_dict`, as Lightning's `.ckpt` does, or a TorchScript module.
+    Nothing in any file is executed. Only PyTorch files from before version 1.6, which
+    are not archives, need the extra `torch`. `numpy.savez(path, **arrays)` and
+    `safetensors.numpy.save_file(arrays, path)` write what this reads. Types are those
+    of the file, but bfloat16 becomes float32.
 
     Raises:
       ValueError: for another ending, a file that is damaged or was cut off, or a
@@ -43,7 +38,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     if path.name.endswith(".npz"):
-        with path.open("rb") as file:  # which numpy leaves open after an error
+        with path.open("rb") as file:  # numpy would leave it open after an error
             with _whole(path, ValueError):
                 opened = np.load(file)
             with opened as arrays, _whole(path):
@@ -61,7 +56,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     with _whole(path, SafetensorError):
         arrays = load_file(path)
-    # A type that NumPy has only where `ml_dtypes` is there, as it is with JAX.
+    # NumPy knows bfloat16 only through `ml_dtypes`, which JAX brings along.
     return {
         name: x.astype(np.float32) if x.dtype == ml_dtypes.bfloat16 else x
         for name, x in arrays.items()
@@ -103,7 +98,7 @@ class _NoStateDict(ValueError):
 
 
 def _state_dict(content: Any, array: type, path: pathlib.Path) -> Mapping[str, Any]:
-    """What of a file's content is arrays by name."""
+    """The arrays by name in a file's content."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
@@ -122,7 +117,7 @@ def _state_dict(content: Any, array: type, path: pathlib.Path) -> Mapping[str, A
 
 @contextlib.contextmanager
 def _whole(path: pathlib.Path, *errors: type[Exception]) -> Iterator[None]:
-    """Makes one error of all that reading a damaged file raises."""
+    """Turns all that reading a damaged file raises into one error."""
     broken = (
         *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError),
         *(KeyError, IndexError, TypeError, AttributeError, OverflowError),
@@ -133,8 +128,8 @@ def _whole(path: pathlib.Path, *errors: type[Exception]) -> Iterator[None]:
     except _NoStateDict:
         raise
     except broken as error:
-        told = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} is damaged, was cut off or is no file of its ending ({told}); "
+            f"{path} is damaged, was cut off or is not what its name says ({reason}); "
             f"download or copy it again, and compare sizes."
         ) from error

@@ -9,15 +9,7 @@ import numpy as np
 
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
-from jax_rcl.weights import (
-    clip,
-    clip_files,
-    distill,
-    files,
-    moco,
-    torchvision,
-    uniformity,
-)
+from jax_rcl.weights import clip, distill, files, moco, torchvision, uniformity
 from jax_rcl.weights.restore import below, replace_leaves, tops
 from jax_rcl.weights.rules import flatten, unflatten
 
@@ -26,9 +18,9 @@ from jax_rcl.weights.rules import flatten, unflatten
 class ImportResNet:
     """Takes a ResNet's weights from a file in torchvision's names.
 
-    Also from a checkpoint of a training script around such a network, with the names
-    below `state_dict` and `module.` before each, as the linear probes of MoCo's authors
-    are; their classifier has 1000 outputs whatever the data.
+    Also from the checkpoint of a training script, with the names below `state_dict` and
+    `module.` before each, such as the linear probes of MoCo's authors, whose classifier
+    has 1000 outputs whatever the data.
 
     Attributes:
       file: `.npz`, `.safetensors`, `.pt`, `.pth` or `.pth.tar`.
@@ -45,16 +37,11 @@ class ImportResNet:
     head: str | None = None
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes.
-
-        Raises:
-          ValueError: nothing is below a prefix, or the file holds another network; the
-            message lists what is left over on both sides.
-        """
+        """Replaces what is below the prefixes, or raises; see `import_file`."""
         places = {"params": self.params, "batch_stats": self.batch_stats}
         if self.head is not None:
             places["head"] = self.head
-        return _imported(self, variables, places, torchvision.to_variables)
+        return import_file(self, variables, places, torchvision.to_variables)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,17 +49,16 @@ class ImportMoCo:
     """Takes a query encoder, or a whole run, from a checkpoint of MoCo's authors.
 
     The files of https://github.com/facebookresearch/moco and its forks, released or
-    written by one's own runs of them (`checkpoint_0199.pth.tar`), v1 and v2. Of what is
-    not asked for nothing is read; the optimizer's state never is.
+    written by one's own runs of them (`checkpoint_0199.pth.tar`), v1 and v2.
 
     Attributes:
       file: `.pth.tar`, `.pth` or `.pt`, or its `state_dict` as `.npz` or
         `.safetensors`; released files, of before PyTorch 1.6, need the extra `torch`.
       parts: `encoder`, for a probe or fine-tuning; `encoder and projector`; or
-        `everything`, to train on as MoCo: the key encoder with its projector, the queue
-        and its cursor, too; then set `MoCo.slow_starts` to "as given", or the key
-        encoder starts as a copy of the query encoder. The projector is a `Linear(d)` or
-        `Mlp((f, d))`.
+        `everything`, to go on training as MoCo: also the key encoder with its
+        projector, the queue and its cursor. Then set `MoCo.slow_starts` to "as given",
+        or the key encoder starts as a copy of the query encoder. The projector is a
+        `Linear(d)` or `Mlp((f, d))`.
       params: prefix of this run's variables that the query encoder's parameters fill.
       batch_stats: prefix that its batch statistics fill; for a frozen encoder
         `frozen/encoder/params` and `frozen/encoder/batch_stats`.
@@ -84,21 +70,13 @@ class ImportMoCo:
     batch_stats: str = "memory/encoder"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what the parts are, and nothing else.
-
-        Raises:
-          ValueError: this run has no such part, or another network, head or length of
-            the queue than the file; the message lists what is left over on both sides.
-        """
-        places = {
-            "encoder/params": self.params,
-            "encoder/batch_stats": self.batch_stats,
-        }
+        """Replaces what is below the prefixes, or raises; see `import_file`."""
+        places = _encoder(self)
         if self.parts != "encoder":
             places["projector/params"] = "params/projector"
         if self.parts == "everything":
             places |= {part: f"memory/{part}" for part in ("slow", "queue", "cursor")}
-        return _imported(self, variables, places, moco.to_variables)
+        return import_file(self, variables, places, moco.to_variables)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +84,9 @@ class ImportUniformity:
     """Takes an encoder, or a whole run, from decoupled uniformity's authors.
 
     The files of https://github.com/Duplums/contrastive-decoupled-uniformity
-    (`checkpoint_0399.pth.tar`), with or without prior. Of what is not asked for nothing
-    is read; the optimizer's state never is.
+    (`checkpoint_0399.pth.tar`), with or without prior.
 
-    A frozen probe of all that evaluation keeps, a `Classify` whose encoder is
+    A frozen probe of what evaluation keeps, a `Classify` whose encoder is
     `Headed(ResNet(50), Linear(2048))`, is filled with parts="encoder and fc",
     params="frozen/encoder/params/encoder", fc="frozen/encoder/params/head" and
     batch_stats="frozen/encoder/batch_stats/encoder"; one of the pooled features, whose
@@ -119,10 +96,10 @@ class ImportUniformity:
     Attributes:
       file: `.pth.tar`, `.pth` or `.pt`, or its `state_dict` as `.npz` or
         `.safetensors`.
-      parts: `encoder`; `encoder and fc`, the layer of 2048 features after it, too;
-        `everything`, to train on as `Uniformity`: also the projector, a
-        `Mlp((2048, 256), first="relu")`; or `encoder and projector`, all that files of
-        before 23 May 2023 have, whose projector reads the pooled features.
+      parts: `encoder`; `encoder and fc`, also the layer of 2048 features after it;
+        `everything`, to go on training as `Uniformity`: also the projector, an
+        `Mlp((2048, 256), first="relu")`; or `encoder and projector`, all that files
+        written before 23 May 2023 have, whose projector reads the pooled features.
       params: prefix of this run's variables that the encoder's parameters fill.
       batch_stats: prefix that its batch statistics fill.
       fc: prefix that the parameters of the layer after it fill, a `Linear`.
@@ -137,21 +114,13 @@ class ImportUniformity:
     fc: str = "params/fc"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what the parts are, and nothing else.
-
-        Raises:
-          ValueError: this run or the file has no such part, or they are of another
-            network; the message lists what is left over on both sides.
-        """
-        places = {
-            "encoder/params": self.params,
-            "encoder/batch_stats": self.batch_stats,
-        }
+        """Replaces what is below the prefixes, or raises; see `import_file`."""
+        places = _encoder(self)
         if self.parts in ("encoder and fc", "everything"):
             places["fc/params"] = self.fc
         if self.parts in ("encoder and projector", "everything"):
             places["projector/params"] = "params/projector"
-        return _imported(self, variables, places, uniformity.to_variables)
+        return import_file(self, variables, places, uniformity.to_variables)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,8 +128,8 @@ class ImportClip:
     """Takes an image tower of CLIP, and its text tower, from a file.
 
     OpenAI's archives (`RN101.pt`), state dicts in their names, which open_clip keeps,
-    and those of a `CLIPModel` of Hugging Face (`model.safetensors`).
-    `weights.clip.architecture(weights.files.read(file))` says which fields
+    and those of Hugging Face's `CLIPModel` (`model.safetensors`).
+    `weights.clip.architecture(weights.clip.read(file))` says which fields
     `networks.clip.ClipResNet` or `ClipViT` must have; put it into `Normalized` with
     `networks.clip.MEAN` and `STD`, which keeps the names.
 
@@ -170,29 +139,23 @@ class ImportClip:
       batch_stats: prefix that its batch statistics fill, if it has any; for a frozen
         teacher `frozen/teacher/params` and `frozen/teacher/batch_stats`.
       text: prefix that the parameters of the text tower fill; None leaves it out.
-      checksum: "known" compares files of the names under which OpenAI published them
-        with the published digests; "any" takes every file.
+      checksum: "known" compares files with OpenAI's names to the published digests;
+        "any" takes every file.
     """
 
     file: str
     params: str = "params/encoder"
     batch_stats: str = "memory/encoder"
     text: str | None = None
-    checksum: clip_files.Checksum = "known"
+    checksum: clip.Checksum = "known"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes.
-
-        Raises:
-          ValueError: nothing is below a prefix, the file is damaged or not the
-            published one, or it holds another network; the message lists what is left
-            over on both sides.
-        """
+        """Replaces what is below the prefixes, or raises; see `import_file`."""
         places = {"visual/params": self.params, "visual/batch_stats": self.batch_stats}
         if self.text is not None:
             places["text/params"] = self.text
-        read = functools.partial(clip_files.read, checksum=self.checksum)
-        return _imported(self, variables, places, clip.to_variables, read=read)
+        read = functools.partial(clip.read, checksum=self.checksum)
+        return import_file(self, variables, places, clip.to_variables, read=read)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,13 +164,13 @@ class ImportDistill:
 
     A frozen probe, a `Classify` with encoder_is="frozen", is filled with part="probe",
     params="frozen/encoder/params", batch_stats="frozen/encoder/batch_stats" and
-    head="params/head"; with part="student" and the same prefixes, without head, it
-    starts a probe of one's own.
+    head="params/head". With part="student" and the same prefixes, without head, it
+    starts a new probe.
 
     Attributes:
       file: Lightning's `.ckpt`, or its `state_dict` as `.npz` or `.safetensors`.
-      part: a student; the teacher in the same file, whose statistics have drifted in
-        its training; a linear probe with what it looks at; or a baseline.
+      part: a student; the teacher in the same file, whose statistics drifted while
+        the student trained; a linear probe with its encoder; or a baseline.
       params: prefix of this run's variables that the encoder's parameters fill.
       batch_stats: prefix that its batch statistics fill, if it has any.
       head: prefix that the classifier of a probe or a baseline fills, a `Linear`, such
@@ -221,57 +184,63 @@ class ImportDistill:
     head: str | None = None
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes.
-
-        Raises:
-          ValueError: nothing is below a prefix, or the file holds another part or
-            network; the message lists what is left over on both sides.
-        """
-        places = {
-            "encoder/params": self.params,
-            "encoder/batch_stats": self.batch_stats,
-        }
+        """Replaces what is below the prefixes, or raises; see `import_file`."""
+        places = _encoder(self)
         if self.head is not None:
             places["head"] = self.head
         importer = functools.partial(distill.to_variables, part=self.part)
-        return _imported(self, variables, places, importer)
+        return import_file(self, variables, places, importer)
 
-
-Importer = Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], dict[str, Any]]
-"""(arrays of a file, shapes in a tree) to arrays in the same tree."""
 
 _MAY_LACK_STATISTICS = (ImportClip, ImportDistill)  # CLIP's transformers have none
 
 
-def _imported(
+def _encoder(rule: ImportMoCo | ImportUniformity | ImportDistill) -> dict[str, str]:
+    return {"encoder/params": rule.params, "encoder/batch_stats": rule.batch_stats}
+
+
+def import_file(
     rule: ImportResNet | ImportMoCo | ImportUniformity | ImportClip | ImportDistill,
     variables: Variables,
     places: Mapping[str, str],
-    to_variables: Importer,
+    to_variables: Callable[[Mapping[str, np.ndarray], dict[str, Any]], dict[str, Any]],
     *,
     read: Callable[[str], Mapping[str, np.ndarray]] = files.read,
 ) -> Variables:
-    """`variables` with a file's arrays; `places` maps the importer's paths to ours."""
+    """`variables`, or their shapes, with the arrays of `rule.file` in some places.
+
+    Args:
+      rule: for its file, and its name in messages.
+      variables: of this run.
+      places: for each prefix of paths that the importer knows, that of this run.
+      to_variables: (arrays of the file, shapes in a tree) to arrays in the same tree.
+      read: the file's arrays by name.
+
+    Raises:
+      ValueError: nothing is below a prefix, the file is damaged or holds another
+        network, of which the message lists what is left over on both sides, or it holds
+        numbers that are not finite.
+    """
     own = flat(variables)
-    shapes, target_of = {}, {}
+    shapes, path_of = {}, {}
     for place, prefix in places.items():
-        held = below(own, prefix)
-        lacking = place.endswith("batch_stats") and isinstance(
+        leaves = below(own, prefix)
+        optional = place.endswith("batch_stats") and isinstance(
             rule, _MAY_LACK_STATISTICS
         )
-        if not held and not lacking:
+        if not leaves and not optional:
             raise ValueError(
                 f"{type(rule).__name__}: nothing below '{prefix}' in this run; there "
                 f"are: {', '.join(tops(own))}."
             )
-        shapes |= {f"{place}{rest}": leaf for rest, leaf in held.items()}
-        target_of |= {f"{place}{rest}": f"{prefix}{rest}" for rest in held}
+        shapes |= {f"{place}{rest}": leaf for rest, leaf in leaves.items()}
+        path_of |= {f"{place}{rest}": f"{prefix}{rest}" for rest in leaves}
     found = flatten(to_variables(read(rule.file), unflatten(shapes)))
     broken = [path for path, x in found.items() if not np.isfinite(x).all()]
     if broken:
         raise ValueError(
             f"{type(rule).__name__}: {rule.file} holds numbers that are not finite in "
-            f"{len(broken)} array(s), such as '{target_of[broken[0]]}'; its training "
+            f"{len(broken)} array(s), such as '{path_of[broken[0]]}'; its training "
             f"diverged, or the file is damaged."
         )
-    return replace_leaves(variables, {target_of[path]: x for path, x in found.items()})
+    return replace_leaves(variables, {path_of[path]: x for path, x in found.items()})

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from jax_rcl.weights.rules import (
+    PREFIX,
     Layout,
     Rule,
     WeightsMismatch,
     below,
+    export_arrays,
     flatten,
     head_rules,
-    rename,
-    rename_back,
-    unflatten,
+    import_arrays,
+    without_prefix,
 )
-from jax_rcl.weights.torchvision import PREFIX, RESNET
+from jax_rcl.weights.torchvision import RESNET
 
 _QUEUE = Layout("[d, q] to [q, d]", lambda x, _: (x.T,), lambda parts: parts[0].T)
 _CURSOR = Layout(
@@ -67,22 +68,19 @@ def to_variables(
     - `slow`: both again, of the key encoder, at `slow/encoder` and `slow/projector`;
     - `queue` [q, d], one key a row, and `cursor`, the place of the oldest key.
 
-    The encoder is always asked for. Names of the other parts are left out if their part
-    is not, and `num_batches_tracked` is; everything else is used exactly once. Released
-    weights expect images normalised as torchvision's (see `torchvision.to_variables`).
+    The encoder is always asked for. Names of parts that are not asked for are left out,
+    and so are counts of batches; everything else is used exactly once. Released weights
+    expect images normalised as torchvision's (see `torchvision.to_variables`).
 
     Args:
       state: arrays by the authors' names, with or without `module.` in front.
       shapes: parts with arrays, or what has their shapes and types, as leaves.
 
-    Returns:
-      The same parts, in the shapes and types asked for.
-
     Raises:
       WeightsMismatch: if there is no query encoder in it, or if the two do not fit; the
         message lists what is left over.
     """
-    state = {name.removeprefix(PREFIX): array for name, array in state.items()}
+    state = without_prefix(state)
     if not fnmatch.filter(state, "encoder_q.*"):
         raise WeightsMismatch(
             f"no name begins with {PREFIX}encoder_q, as those of MoCo's query encoder "
@@ -90,35 +88,20 @@ def to_variables(
             f"ResNet, or of a linear probe, are read by `ImportResNet`."
         )
     left_out = [name for part, name in _NAMES.items() if part not in shapes]
-    ignore = [
-        pattern
-        for pattern in (*left_out, "*.num_batches_tracked")
-        if fnmatch.filter(state, pattern)
-    ]
-    wanted = flatten(shapes)
     head = _MLP_HEAD if fnmatch.filter(state, "encoder_?.fc.?.*") else _LINEAR_HEAD
-    found = rename(
-        state,
-        _rules(head),
-        {path: x.shape for path, x in wanted.items()},
-        ignore=ignore,
-    )
-    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
+    return import_arrays(state, _rules(head), shapes, left_out=left_out)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A `state_dict` in the authors' names, `module.` in front, from parts of a run.
+    """The inverse of `to_variables`, bit for bit, with `module.` before each name.
 
-    The inverse of `to_variables`, bit for bit. Saved by PyTorch as `{"state_dict": …}`
-    with tensors, it is what the authors' linear evaluation takes.
-
-    Args:
-      variables: any of the parts that `to_variables` names.
+    Saved by PyTorch as `{"state_dict": …}` with tensors, it is what the authors' linear
+    evaluation takes. Any of the parts may be absent.
 
     Raises:
-      WeightsMismatch: if some array is none of a ResNet, of such a head or of a queue.
+      WeightsMismatch: if a ResNet, such a head or a queue has no such array.
     """
-    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
+    flat = flatten(variables)
     hidden = fnmatch.filter(flat, "*projector/params/hidden1/*")
-    named = rename_back(flat, _rules(_MLP_HEAD if hidden else _LINEAR_HEAD))
-    return {f"{PREFIX}{name}": np.ascontiguousarray(x) for name, x in named.items()}
+    head = _MLP_HEAD if hidden else _LINEAR_HEAD
+    return export_arrays(variables, _rules(head), PREFIX)

@@ -20,14 +20,13 @@ logger = logging.getLogger(__name__)
 class Restore:
     """Takes variables from a checkpoint of another run; a rule of `init_from`.
 
-    A run that has not come to its end may be started from as well; a warning says so.
+    The other run may be unfinished; a warning says so.
 
     Attributes:
-      workdir: of the other run.
       paths: for each prefix of this run's variables, the prefix of the other's that
         fills it, such as {"params/encoder": "params/encoder"}. Every array below the
         one must have its counterpart, of the same shape, below the other.
-      which: the newest checkpoint, or the one of the best state of a run that keeps it.
+      which: the newest checkpoint, or the best state, of a run that keeps it.
     """
 
     workdir: str
@@ -38,8 +37,8 @@ class Restore:
         """Replaces what `paths` names.
 
         Raises:
-          ValueError: a prefix that matches nothing on one of the two sides, an array
-            without counterpart, or another shape.
+          ValueError: a prefix matches nothing on one of the two sides, an array has no
+            counterpart, or one of another shape.
         """
         theirs = read_variables(Path(self.workdir), self.which)
         made, planned = progress(Path(self.workdir))
@@ -55,7 +54,7 @@ class Restore:
         for target, source in self.paths.items():
             wanted, given = below(own, target), below(theirs, source)
             if not wanted and not given and _holds_statistics(target):
-                continue  # of a network that has none
+                continue  # the network has none
             for prefix, arrays, where in (
                 (target, own, "this run"),
                 (source, theirs, self.workdir),
@@ -91,7 +90,7 @@ class Restore:
 
 
 def replace_leaves(variables: Variables, arrays: Mapping[str, Any]) -> Variables:
-    """`variables` with `arrays`, by path, in the place of some leaves."""
+    """`variables` with some leaves replaced by `arrays`, by path."""
 
     def one(path: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -115,7 +114,7 @@ def _holds_statistics(path: str) -> bool:
 
 
 def tops(arrays: Mapping[str, Any]) -> list[str]:
-    """What there is, as the first two parts of each path."""
+    """The first two parts of each path, for messages."""
     return sorted({"/".join(path.split("/")[:2]) for path in arrays})
 
 
@@ -132,7 +131,7 @@ def _first_of_both(lines: list[str], most: int = 20) -> list[str]:
 
 
 def _trained(workdir: Path, source: str) -> str:
-    """What the other run trained there, as its config says; empty if it does not."""
+    """The other run's part of that name, from its config; "" if it does not say."""
     try:
         objective = json.loads((workdir / "config.json").read_text())["objective"]
         name = next(part for part in source.split("/") if part in objective)

@@ -1,12 +1,12 @@
-"""Total renaming of weights: every array used once, every place filled once.
+"""Total renaming of weights: every array is used once, every path is filled once.
 
 A rule says in both directions where an array goes and how its axes are laid out:
 
     Rule("layer{i}.{j}.conv1.weight", "params/stage{i}_block{j+1}/conv1/kernel", CONV)
 
-`{i}` stands for a number, on either side with a constant added or subtracted. `rename`
-applies rules from another library's names to ours, `rename_back` the other way round;
-the two are exact inverses.
+`{i}` stands for a number, on either side with a constant added or subtracted. A family
+of checkpoints is a table of rules; `import_arrays` and `export_arrays` do the rest, and
+are exact inverses.
 """
 
 import dataclasses
@@ -17,13 +17,16 @@ from typing import Any
 
 import numpy as np
 
+PREFIX = "module."
+"""What PyTorch's data parallelism puts before every name."""
+
 Shape = tuple[int, ...]
 Arrays = tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one array of the source lies in one or several targets.
+    """How one array of the source is laid out in one or several targets.
 
     Attributes:
       name: for messages.
@@ -37,7 +40,6 @@ class Layout:
 
 
 SAME = Layout("same", lambda x, _: (x,), lambda parts: parts[0])
-"""Nothing changes."""
 
 CONV = Layout(
     "OIHW to HWIO",
@@ -57,12 +59,8 @@ class Rule:
     Attributes:
       source: name in the other library; `{i}` matches a number without leading zeros.
       target: path in our variables, parts joined by "/"; several paths when the layout
-        splits the array. `{i}` is that number, `{i+1}` the next one.
-      layout: of the axes; may split or reshape, must be undone by its `backward`.
-
-    Raises:
-      ValueError: if the two sides do not mention the same numbers: then names of one
-        side could not be told from those of the other.
+        splits the array. `{i}` is that number, `{i+1}` the next one. Both sides must
+        mention the same numbers, or a name could not be turned back.
     """
 
     source: str
@@ -84,10 +82,10 @@ class Rule:
         return (self.target,) if isinstance(self.target, str) else self.target
 
 
-def head_rules(**layers: str) -> tuple[Rule, ...]:
+def head_rules(collection: str = "params/", /, **layers: str) -> tuple[Rule, ...]:
     """Rules of linear layers: for each name here, `out="fc"`, the one in PyTorch."""
     return tuple(
-        Rule(f"{source}.{leaf}", f"params/{layer}/{ours}", layout)
+        Rule(f"{source}.{leaf}", f"{collection}{layer}/{ours}", layout)
         for layer, source in layers.items()
         for leaf, ours, layout in (
             ("weight", "kernel", LINEAR),
@@ -120,16 +118,13 @@ def rename(
     *,
     ignore: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Our variables from another library's arrays.
+    """One array per path of `shapes`, of that shape and the source's type.
 
     Args:
-      source: arrays by their names there.
+      source: arrays by their names in the other library.
       rules: each name matches exactly one.
       shapes: of every array that our network has, by path.
       ignore: shell patterns (`fc.*`) of names that no rule sees; each matches some.
-
-    Returns:
-      One array per path of `shapes`, of that shape and the source's type.
 
     Raises:
       WeightsMismatch: if an array is left over (-), a path is not filled (+) or a shape
@@ -174,14 +169,7 @@ def rename(
 def rename_back(
     target: Mapping[str, np.ndarray], rules: Sequence[Rule]
 ) -> dict[str, np.ndarray]:
-    """Another library's arrays from our variables; the inverse of `rename`.
-
-    Args:
-      target: arrays by path.
-      rules: each path matches exactly one target of one rule.
-
-    Returns:
-      Arrays by their names there; what `rename` ignored is not among them.
+    """Another library's arrays from ours by path; the inverse of `rename`.
 
     Raises:
       WeightsMismatch: if an array matches no rule (+), or one of several that make up
@@ -214,13 +202,55 @@ def rename_back(
     return named
 
 
-def places(source: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, Shape]:
-    """Shapes by path that a network would need to have for these arrays to fill it.
+def import_arrays(
+    state: Mapping[str, np.ndarray],
+    rules: Sequence[Rule],
+    shapes: Mapping[str, Any],
+    *,
+    left_out: Sequence[str] = (),
+) -> dict[str, Any]:
+    """A tree like `shapes`, of its shapes and types, from another library's arrays.
 
     Args:
-      source: arrays by their names in the other library.
-      rules: each name matches at most one; names that match none are left out, and so
-        are arrays that a layout cannot take. Layouts must not need the targets' shapes.
+      state: arrays by their names there.
+      rules: as for `rename`.
+      shapes: nested dicts with arrays, or what has their shapes and types, as leaves.
+      left_out: patterns of names that nothing reads, of which some may be absent;
+        PyTorch's counts of batches are always left out.
+    """
+    present = [
+        pattern
+        for pattern in (*left_out, "*.num_batches_tracked")
+        if fnmatch.filter(state, pattern)
+    ]
+    wanted = flatten(shapes)
+    sizes = {path: x.shape for path, x in wanted.items()}
+    found = rename(state, rules, sizes, ignore=present)
+    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
+
+
+def export_arrays(
+    variables: Mapping[str, Any], rules: Sequence[Rule], prefix: str = ""
+) -> dict[str, np.ndarray]:
+    """A state dict, `prefix` before each name: the inverse of `import_arrays`.
+
+    Bit for bit, and of the types that the variables have.
+    """
+    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
+    named = rename_back(flat, rules)
+    # Not `ascontiguousarray`, which makes a vector of a scalar.
+    return {f"{prefix}{name}": np.asarray(x, order="C") for name, x in named.items()}
+
+
+def without_prefix(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state by names without what PyTorch's data parallelism puts before them."""
+    return {name.removeprefix(PREFIX): array for name, array in state.items()}
+
+
+def places(source: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, Shape]:
+    """Shapes by path that a network would need for these arrays to fill it.
+
+    Names without a rule are left out, and so are arrays that a layout cannot take.
     """
     shapes: dict[str, Shape] = {}
     for name, array in source.items():
@@ -238,7 +268,7 @@ def places(source: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str,
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts to one dict, names joined by "/"."""
+    """Nested dicts to one dict, with names joined by "/"."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -260,7 +290,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-# Templates: text with {name}, {name+1} or {name-1}, each a number.
+# Templates: text with {name}, {name+1} or {name-1}, each a whole number.
 
 _FIELD = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
 

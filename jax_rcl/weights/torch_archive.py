@@ -1,10 +1,9 @@
 """Reading PyTorch's archives without PyTorch: nothing in them is executed.
 
-An archive, as `torch.save` has written since version 1.6 and `torch.jit.save` before,
-is a zip file of one pickle, `data.pkl`, and one file of raw numbers for each storage.
-The pickle may name only what makes arrays; whatever else it names, such as the classes
-of a training framework, is read as an `Opaque` that holds its attributes and does
-nothing.
+An archive, as `torch.save` writes since version 1.6 and `torch.jit.save` did before, is
+a zip file of one pickle, `data.pkl`, and one file of raw numbers for each storage. The
+pickle may name only what makes arrays. Whatever else it names, such as classes of a
+training framework, is read as an `Opaque`, which holds attributes and does nothing.
 """
 
 import collections
@@ -36,8 +35,8 @@ class Opaque:
     """Stands for an object of a class that is not looked up.
 
     Attributes:
-      state: what was stored of it, its attributes by name as a rule.
-      declared: of a TorchScript module, its parameters and buffers; None for all.
+      state: what was stored of it, usually its attributes by name.
+      declared: parameters and buffers of a TorchScript module; None for all.
     """
 
     declared: frozenset[str] | None = None
@@ -48,20 +47,20 @@ class Opaque:
         return made
 
     def __call__(self, *_: Any, **__: Any) -> "Opaque":
-        """Of a function's kind; it is not called."""
+        """Instead of calling a function."""
         return Opaque()
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        """Of a dict's kind; what it holds is of no use."""
+        """As of a dict; its items are not needed."""
 
     def append(self, item: Any) -> None:
-        """Of a list's kind, likewise."""
+        """As of a list, likewise."""
 
     def extend(self, items: Any) -> None:
-        """Likewise."""
+        """As of a list, likewise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +68,9 @@ class Stored:
     """An array of an archive that is not read yet.
 
     Attributes:
-      archive: where it is.
       kind: name of the storage's class, which says the type.
       key: of the storage.
       offset: of the first number, in numbers.
-      shape: of the array.
       strides: between neighbours along each axis, in numbers.
     """
 
@@ -115,18 +112,17 @@ class Stored:
 
 
 class Archive:
-    """An open archive.
+    """An open archive; its arrays are read one by one when they are asked for.
 
     Attributes:
       content: what was saved, with `Stored` for arrays and `Opaque` for other objects.
+
+    Raises:
+      ValueError: it is not an archive of PyTorch.
     """
 
     def __init__(self, file: zipfile.ZipFile) -> None:
-        """Reads the pickle; arrays are read one by one when they are asked for.
-
-        Raises:
-          ValueError: it is no archive of PyTorch's.
-        """
+        """Reads the pickle."""
         self._file, names = file, file.namelist()
         found = [name for name in names if name.count("/") == 1]
         roots = [n.removesuffix("/data.pkl") for n in found if n.endswith("/data.pkl")]
@@ -168,7 +164,7 @@ class Archive:
 
 
 class _Reader(pickle.Unpickler):
-    """Reads a pickle that may name only what makes arrays."""
+    """Reads a pickle without importing or calling anything that it names."""
 
     def __init__(self, file: Any, archive: Archive) -> None:
         super().__init__(file)

@@ -1,6 +1,5 @@
 """Weights of torchvision's ResNets, into `networks/resnet.py` and back, exactly."""
 
-import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,17 +7,14 @@ import numpy as np
 
 from jax_rcl.weights.rules import (
     CONV,
-    LINEAR,
     SAME,
     Rule,
-    flatten,
-    rename,
-    rename_back,
-    unflatten,
+    below,
+    export_arrays,
+    head_rules,
+    import_arrays,
+    without_prefix,
 )
-
-PREFIX = "module."
-"""What PyTorch's data parallelism puts before every name."""
 
 _NORM = {
     "weight": "params/{}/scale",
@@ -48,66 +44,41 @@ RESNET = (
     ),
     *norm_rules(f"{_SOURCE}downsample.1", f"{_TARGET}downsample_norm"),
 )
-"""Names of a ResNet there and here."""
+"""Names of a ResNet without its classifier there and here."""
 
-HEAD = (
-    Rule("fc.weight", "head/out/kernel", LINEAR),
-    Rule("fc.bias", "head/out/bias", SAME),
-)
-"""Names of the classifier there, and of a `Linear` here."""
+HEAD = below("", "head", head_rules("", out="fc"))
+"""Names of the classifier there, and of the parameters of a `Linear` here."""
 
 
 def to_variables(
     state: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Variables of a `ResNet` from a state dict of torchvision's.
+    """Variables of a `ResNet` from a state dict in torchvision's names.
 
-    The classifier (`fc`) is left out unless it is asked for, and so is
-    `num_batches_tracked`, a count that nothing reads; everything else is used exactly
-    once. torchvision's weights for ImageNet expect images normalised by mean
-    (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225): put the network
-    into `Normalized`, which keeps the names.
+    The classifier (`fc`) is left out unless it is asked for, and so are counts of
+    batches; everything else is used exactly once. torchvision's weights for ImageNet
+    expect images normalised by mean (0.485, 0.456, 0.406) and standard deviation
+    (0.229, 0.224, 0.225): put the network into `Normalized`, which keeps the names.
 
     Args:
-      state: arrays by torchvision's names, as `files.read` gives them, with or without
-        the `module.` that PyTorch's data parallelism puts in front.
-      shapes: `params` and `batch_stats` as `jax.eval_shape` of the network's `init`
-        gives them, or any arrays of these shapes and types; for the classifier, too,
-        `head` with the parameters of a `Linear`.
-
-    Returns:
-      `{"params": ..., "batch_stats": ...}`, and `head` if asked for, in the shapes and
-      types asked for.
+      state: with or without the `module.` that PyTorch's data parallelism prepends.
+      shapes: `params` and `batch_stats` with arrays, or what has their shapes and
+        types, as leaves; for the classifier also `head`, the parameters of a `Linear`.
 
     Raises:
       WeightsMismatch: if the two do not fit; the message lists what is left over.
     """
-    state = {name.removeprefix(PREFIX): array for name, array in state.items()}
-    left_out = ("*.num_batches_tracked", *(() if "head" in shapes else ("fc.*",)))
-    ignore = [pattern for pattern in left_out if fnmatch.filter(state, pattern)]
-    wanted = flatten(shapes)
-    filled = rename(
-        state,
-        (*RESNET, *HEAD),
-        {path: x.shape for path, x in wanted.items()},
-        ignore=ignore,
-    )
-    return unflatten({path: filled[path].astype(x.dtype) for path, x in wanted.items()})
+    left_out = () if "head" in shapes else ("fc.*",)
+    rules = (*RESNET, *HEAD)
+    return import_arrays(without_prefix(state), rules, shapes, left_out=left_out)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A state dict in torchvision's names from variables of a `ResNet`.
+    """The inverse of `to_variables`, bit for bit; without `head` there is no `fc`.
 
-    The inverse of `to_variables`, bit for bit. Without `head` there is no `fc`;
-    PyTorch's `load_state_dict` takes that with `strict=False`.
-
-    Args:
-      variables: `params` and `batch_stats` of a network with batch normalisation, and
-        `head` if there is one.
+    PyTorch's `load_state_dict` takes a state dict without it with `strict=False`.
 
     Raises:
-      WeightsMismatch: if some array is none of a ResNet's.
+      WeightsMismatch: if a ResNet has no such array.
     """
-    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
-    named = rename_back(flat, (*RESNET, *HEAD))
-    return {name: np.ascontiguousarray(x) for name, x in named.items()}
+    return export_arrays(variables, (*RESNET, *HEAD))

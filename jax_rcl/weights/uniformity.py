@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from jax_rcl.weights.rules import (
+    PREFIX,
     WeightsMismatch,
     below,
-    flatten,
+    export_arrays,
     head_rules,
-    rename,
-    rename_back,
-    unflatten,
+    import_arrays,
+    without_prefix,
 )
-from jax_rcl.weights.torchvision import PREFIX, RESNET
+from jax_rcl.weights.torchvision import RESNET
 
 _ENCODER = below("encoder", "encoder", RESNET)
 _NOW = (
@@ -49,22 +49,19 @@ def to_variables(
     - `projector`: `params` of the head, an `Mlp` of two layers with first="relu".
 
     Code of before 23 May 2023 had no `fc`: its projector reads the pooled features.
-    Names of parts that are not asked for are left out, and `num_batches_tracked` is;
+    Names of parts that are not asked for are left out, and so are counts of batches;
     everything else is used exactly once.
 
     Args:
       state: arrays by the authors' names, with or without `module.` in front.
       shapes: parts with arrays, or what has their shapes and types, as leaves.
 
-    Returns:
-      The same parts, in the shapes and types asked for.
-
     Raises:
       WeightsMismatch: if there is no encoder in it; if `fc` is asked for and is not
         there; if the projector is asked for without the `fc` that is there; or if the
         two do not fit: the message lists what is left over.
     """
-    state = {name.removeprefix(PREFIX): array for name, array in state.items()}
+    state = without_prefix(state)
     if not fnmatch.filter(state, "encoder.*"):
         raise WeightsMismatch(
             f"no name begins with {PREFIX}encoder, as those of decoupled uniformity's "
@@ -74,27 +71,13 @@ def to_variables(
         )
     has_fc = "encoder.fc.weight" in state
     _check_fc(has_fc, shapes)
-    left_out = _NAMES_NOW if has_fc else _NAMES_BEFORE
-    ignore = [
-        pattern
-        for pattern in (
-            *(names for part, names in left_out.items() if part not in shapes),
-            "*.num_batches_tracked",
-        )
-        if fnmatch.filter(state, pattern)
-    ]
-    wanted = flatten(shapes)
-    found = rename(
-        state,
-        _NOW if has_fc else _BEFORE,
-        {path: x.shape for path, x in wanted.items()},
-        ignore=ignore,
-    )
-    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
+    rules, names = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
+    left_out = [pattern for part, pattern in names.items() if part not in shapes]
+    return import_arrays(state, rules, shapes, left_out=left_out)
 
 
 def _check_fc(has_fc: bool, shapes: Mapping[str, Any]) -> None:
-    """Makes sure that the layer after the encoder is there if, and only if, wanted."""
+    """Raises WeightsMismatch if what is asked for does not go with the file's `fc`."""
     if "fc" in shapes and not has_fc:
         raise WeightsMismatch(
             f"no name is {PREFIX}encoder.fc.weight: the file has no layer `fc` between "
@@ -110,19 +93,13 @@ def _check_fc(has_fc: bool, shapes: Mapping[str, Any]) -> None:
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A `state_dict` in the authors' names, `module.` in front, from parts of a run.
+    """The inverse of `to_variables`, bit for bit, with `module.` before each name.
 
-    The inverse of `to_variables`, bit for bit. Saved by PyTorch as `{"state_dict": …}`
-    with tensors, it is what the authors' linear evaluation takes. A projector without
-    `fc` gets the names of before 23 May 2023.
-
-    Args:
-      variables: any of the parts that `to_variables` names.
+    Saved by PyTorch as `{"state_dict": …}` with tensors, it is what the authors' linear
+    evaluation takes. A projector without `fc` gets the names of before 23 May 2023.
 
     Raises:
-      WeightsMismatch: if some array is none of a ResNet, of such a layer or head.
+      WeightsMismatch: if a ResNet, such a layer or head has no such array.
     """
-    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
     before = "projector" in variables and "fc" not in variables
-    named = rename_back(flat, _BEFORE if before else _NOW)
-    return {f"{PREFIX}{name}": np.ascontiguousarray(x) for name, x in named.items()}
+    return export_arrays(variables, _BEFORE if before else _NOW, PREFIX)

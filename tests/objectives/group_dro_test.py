@@ -13,7 +13,7 @@ from jax_rcl import parallel
 from jax_rcl.core import Clock
 from jax_rcl.networks.heads import Linear
 from jax_rcl.objectives.classify import Classify
-from jax_rcl.objectives.group_dro import GroupDRO, group_means, reweighted
+from jax_rcl.objectives.group_dro import GroupDRO, group_means, reweight
 from jax_rcl.train import step as train_step
 
 N, CLASSES, GROUPS = 16, 3, 4
@@ -182,7 +182,7 @@ def test_groups_without_examples_keep_their_weights_to_one_another():
     weights = jnp.array([0.1, 0.2, 0.3, 0.4])
     losses = jnp.array([5.0, 0.0, 0.0, 1.0])
     present = jnp.array([True, False, False, True])
-    found = reweighted(weights, losses, present, step_size=1.0)
+    found = reweight(weights, losses, present, step_size=1.0)
     np.testing.assert_allclose(found.sum(), 1, rtol=1e-6)
     np.testing.assert_allclose(found[2] / found[1], 1.5, rtol=1e-6)
     np.testing.assert_allclose(found[0] / found[1], np.exp(5) / 2, rtol=1e-5)
@@ -190,14 +190,14 @@ def test_groups_without_examples_keep_their_weights_to_one_another():
 
 def test_a_weight_that_vanished_can_rise_again():
     weights = jnp.array([1.0, 0.0])
-    found = reweighted(
+    found = reweight(
         weights, jnp.array([0.0, 200.0]), jnp.array([True, True]), step_size=1.0
     )
     np.testing.assert_allclose(found, [0, 1], atol=1e-6)
 
 
 def test_very_large_losses_leave_the_weights_finite():
-    found = reweighted(
+    found = reweight(
         jnp.array([0.5, 0.5]),
         jnp.array([1e6, 1e6 - 1]),
         jnp.array([True, True]),

@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from jax_rcl.weights import clip, clip_files
-from jax_rcl.weights.clip_files import SHA256, read
+from jax_rcl.weights import clip
+from jax_rcl.weights.clip import SHA256, read
 
 ARRAYS = {
     "visual.class_embedding": np.arange(3, dtype=np.float16),
@@ -21,7 +21,7 @@ def published(tmp_path, monkeypatch):
     np.savez(tmp_path / "made.npz", **ARRAYS)
     file = (tmp_path / "made.npz").rename(tmp_path / "model.npz")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setattr(clip_files, "SHA256", {"model.npz": digest})
+    monkeypatch.setattr(clip, "SHA256", {"model.npz": digest})
     return file, digest
 
 

@@ -22,7 +22,7 @@ from jax_rcl.objectives.classify import Classify
 from jax_rcl.objectives.moco import MoCo
 from jax_rcl.objectives.uniformity import Uniformity
 from jax_rcl.weights import clip, moco, torchvision, uniformity
-from jax_rcl.weights.clip_files import SHA256
+from jax_rcl.weights.clip import SHA256
 from jax_rcl.weights.imports import (
     ImportClip,
     ImportDistill,
@@ -517,7 +517,7 @@ def test_a_student_is_taken_without_its_teacher_and_has_no_head(tmp_path):
 @pytest.mark.parametrize("rule", [ImportResNet, ImportMoCo, ImportUniformity])
 def test_a_config_that_names_a_rule_where_it_was_is_read_as_where_it_is(rule):
     now = configs.to_json(node(rule, "weights.npz"))
-    before = now.replace("jax_rcl.weights.imports:", "jax_rcl.weights.restore:")
+    before = now.replace("jax_rcl.weights.imports:", "jax_rcl.transfer:")
     assert before != now
     stored = json.dumps({"init_from": [json.loads(before)]})
     (found,) = configs.from_json(stored).init_from
