@@ -15,7 +15,6 @@ from common import CIFAR, cifar
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
-from jax_rcl.objectives.classify import FROZEN_ENCODER
 
 
 def get_config(arg=""):
@@ -61,4 +60,6 @@ def get_config(arg=""):
 
 def start(workdir):
     """The rule that brings the encoder to be probed, if there is one."""
-    return (node(rcl.weights.Restore, workdir, FROZEN_ENCODER),) if workdir else ()
+    if not workdir:
+        return ()
+    return (node(rcl.weights.Restore, workdir, rcl.objectives.FROZEN_ENCODER),)

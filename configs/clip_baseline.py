@@ -25,7 +25,6 @@ from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.networks import clip
-from jax_rcl.objectives.knowledge_distillation import FROM_CLASSIFIER
 
 TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}
 
@@ -86,7 +85,7 @@ def backbone(o):
         into = FROZEN if frozen else {}
         start = node(rcl.weights.ImportResNet, o.weights, **into)
     if o.method == "distilled":
-        start = node(rcl.weights.Restore, o.teacher, FROM_CLASSIFIER)
+        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_CLASSIFIER)
     elif o.released:
         into = {**into, "head": "params/head"}
         start = node(rcl.weights.ImportDistill, o.released, "baseline", **into)

@@ -22,7 +22,6 @@ from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import SWEEPS
 from jax_rcl.config import CLASS, ConfigError, unknown
 from jax_rcl.data.published import imagenet
-from jax_rcl.objectives.classify import encoder_paths
 
 KINDS = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
 
@@ -73,7 +72,9 @@ def get_config(arg=""):
 
 def start(o, objective):
     """The rules that bring the classifier, and another encoder to replace its own."""
-    own = encoder_paths("frozen" if objective.encoder_is == "frozen" else "trained")
+    own = rcl.objectives.encoder_paths(
+        "frozen" if objective.encoder_is == "frozen" else "trained"
+    )
     places = {place: place for place in (*own, "params/head")}
     classifier = node(rcl.weights.Restore, o.run, places)
     if not o.encoder:

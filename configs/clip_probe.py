@@ -27,7 +27,6 @@ from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
 from jax_rcl.config import stored_config
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.networks import clip
-from jax_rcl.objectives.classify import FROZEN_ENCODER
 
 TOWERS = {name.replace("/", "-"): name for name in ("RN101", *clip.TOWERS)}
 
@@ -88,7 +87,7 @@ def of_run(o):
     else:
         stored = common.run_of("clip_student.py", o.source, "Distill")
         distortion = stored.augment.distortion
-    start = node(rcl.weights.Restore, o.source, FROZEN_ENCODER)
+    start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
     return stored.objective.encoder, start, distortion
 
 

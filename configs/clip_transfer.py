@@ -23,7 +23,6 @@ from jax_rcl import Experiment, node, parse
 from jax_rcl.augment.distortions import CONDITIONS
 from jax_rcl.config import stored_config
 from jax_rcl.data.published.imagenet import IMAGENET_100B
-from jax_rcl.objectives.classify import encoder_paths
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "covid": 2, "imagenet100b": 100}
 
@@ -69,7 +68,7 @@ def get_config(arg=""):
 
 def start(workdir, stored):
     """The rule that brings the encoder, from where that run keeps it."""
-    paths = encoder_paths("frozen")
+    paths = rcl.objectives.encoder_paths("frozen")
     if stored.objective.get("encoder_is") == "frozen":
         paths = {path: path for path in paths}
     return node(rcl.weights.Restore, workdir, paths)

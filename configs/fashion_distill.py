@@ -20,9 +20,6 @@ from common import FASHION, crop_and_flip
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment import GaussianBlur, GaussianNoise, Identity, OneOf, RandomMask
-from jax_rcl.objectives.classify import TRAINED_ENCODER
-from jax_rcl.objectives.distill import FROM_ONE_RUN
-from jax_rcl.objectives.knowledge_distillation import FROM_CLASSIFIER
 
 MASK, NOISE = RandomMask((0.25, 0.95)), GaussianNoise((0.1, 0.75))
 BLUR = GaussianBlur(27, (1.0, 6.0))
@@ -84,11 +81,12 @@ def teacher(o, encoder):
 def student(o, encoder):
     """The same of a student without labels."""
     view = crop_and_flip(28, smallest=0.5)
+    start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_ONE_RUN)
     return {
         "augment": node(rcl.augment.Pair, view, DISTORTIONS[o.distortion]),
         "objective": node(rcl.objectives.Distill, encoder, loss_type=o.loss),
         "optimizer": node(rcl.optim.Adam, 1e-3, node(rcl.optim.Cosine)),
-        "init_from": (node(rcl.weights.Restore, o.teacher, FROM_ONE_RUN),),
+        "init_from": (start,),
     }
 
 
@@ -99,12 +97,12 @@ def classifier(o, encoder):
         view = crop_and_flip(28, smallest=0.5)
         augment = node(rcl.augment.Pair, view, distortion)
         objective = node(rcl.objectives.KnowledgeDistillation, encoder, head)
-        start = node(rcl.weights.Restore, o.teacher, FROM_CLASSIFIER)
+        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_CLASSIFIER)
     else:
         view = crop_and_flip(28, distortion, smallest=0.5)
         augment = node(rcl.augment.Views, view, count=1)
         objective = node(rcl.objectives.Classify, encoder, head)
-        start = node(rcl.weights.Restore, o.teacher, TRAINED_ENCODER)
+        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.TRAINED_ENCODER)
     return {
         "augment": augment,
         "objective": objective,

@@ -30,7 +30,6 @@ import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.config import Best, ConfigError, unknown
 from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.objectives.classify import FROZEN_ENCODER
 
 
 def get_config(arg=""):
@@ -80,7 +79,7 @@ def of_file(o):
 def of_run(o):
     """The same for a run."""
     stored = run_of("imagenet100_moco.py", o.source, "MoCo", evaluator="probe")
-    start = node(rcl.weights.Restore, o.source, FROZEN_ENCODER)
+    start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
     probe = stored.evaluators.probe
     return stored.objective.encoder, start, probe.train, probe.test
 

@@ -19,7 +19,6 @@ from common import run_of
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
 from jax_rcl.config import Best, ConfigError
-from jax_rcl.objectives.classify import encoder_paths
 
 
 def get_config(arg=""):
@@ -75,7 +74,9 @@ def read_runs(o, encoder_is):
         for name in ("encoder", "encoder_auto"):
             if other.objective.get(name):
                 place = f"part{len(encoders) + 1}"
-                paths = encoder_paths(encoder_is, source=name, place=place)
+                paths = rcl.objectives.encoder_paths(
+                    encoder_is, source=name, place=place
+                )
                 encoders.append(other.objective[name])
                 rules.append(node(rcl.weights.Restore, workdir, paths, which=o.which))
     return first, tuple(encoders), tuple(rules)
