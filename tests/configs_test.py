@@ -504,27 +504,10 @@ def test_transfer_starts_from_runs_of_stage_1_on_the_same_images(
         load("thanos_transfer:first=runs/none")
 
 
-def test_every_command_of_the_documentation_is_one(stored, monkeypatch):
-    monkeypatch.chdir(stored)
-    text = (ROOT / "docs" / "thanos.md").read_text()
-    names = "data|labels|method|network|first"
-    options = set(re.findall(rf"`((?:{names})=[^`]*)`", text))
-    assert len(options) >= 40
-    for option in options:
-        file = "thanos_transfer" if option.startswith("first") else "thanos_coarse"
-        option = re.sub("runs/(spread|joint)", "runs/first", option)
-        option = option.replace("runs/auto", "runs/second").replace("…", "tiny")
-        load(f"{file}:{option}")
-    for file in re.findall(r"--(?:config|table)=([\w/]+\.py)", text):
-        assert (ROOT / file).exists()
-
-
 def test_a_linear_evaluation_starts_from_a_run_of_moco(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store_starts("runs/first", "runs/patch")
-    with pytest.raises(
-        ConfigError, match="runs/first is not a run of imagenet100"
-    ):
+    with pytest.raises(ConfigError, match="runs/first is not a run of imagenet100"):
         load("imagenet100_probe:source=runs/first")
     with pytest.raises(ConfigError, match="'sets' has no value 'sketsh'"):
         load("imagenet100_probe:source=runs/patch,shifts=x,sets=c+sketsh")
@@ -613,33 +596,50 @@ def test_a_linear_evaluation_starts_from_a_file_of_decoupled_uniformity(
     jax.tree.map(np.testing.assert_array_equal, filled, other)
 
 
-def test_every_config_that_is_named_beside_decoupled_uniformity_is_one(
-    stored, monkeypatch
+@pytest.mark.parametrize(
+    ("document", "least", "elsewhere"),
+    [
+        ("decoupled_uniformity", 9, {}),
+        ("inverse_problems", 14, {"RN101.pt": "clip.npz"}),
+        ("nonsemantic_negatives", 6, {}),
+        ("thanos", 5, {"runs/spread": "runs/first", "runs/auto": "runs/second"}),
+    ],
+)
+def test_every_documented_config_and_command_is_one(
+    document, least, elsewhere, stored, monkeypatch
 ):
     monkeypatch.chdir(stored)
-    text = (ROOT / "docs" / "decoupled_uniformity.md").read_text()
-    named = set(re.findall(r"configs/(\w+)\.py(:[\w=,./]+)?", text))
-    assert len(named) >= 9
+    text = (ROOT / "docs" / f"{document}.md").read_text()
+    for name, other in elsewhere.items():
+        text = text.replace(name, other)
+    named = set(re.findall(r"configs/(\w+)\.py(:[^`\s]*)?", text))
+    assert len(named) >= least
     for file, options in named:
-        if "checkpoint_0399" not in options:
-            load(f"{file}{options}")
-    for module in re.findall(r"python -m (jax_rcl\.prepare\.\w+)", text):
-        assert callable(importlib.import_module(module).main)
-
-
-def test_every_config_that_is_named_beside_inverse_problems_is_one(stored, monkeypatch):
-    monkeypatch.chdir(stored)
-    text = (ROOT / "docs" / "inverse_problems.md").read_text()
-    named = set(re.findall(r"`configs/(\w+)\.py(:[^`]*)?`", text))
-    assert len(named) >= 14
-    for file, options in named:
-        load(f"{file}{options.replace('RN101.pt', 'clip.npz')}")
-    for table in re.findall(r"--table=configs/([\w/]+\.py)", text):
+        load(f"{file}{options}")
+    for table in re.findall(r"configs/(tables/\w+\.py)", text):
         load_table(f"{ROOT}/configs/{table}")
-    for module, rest in re.findall(r"python -m jax_rcl\.([\w.]+) (--[^`\n]*)", text):
-        if module not in ("main", "table"):
-            program = importlib.import_module(f"jax_rcl.{module}")
-            assert program.read_arguments(shlex.split(rest))
+    text = text.replace("python -m jax_rcl.main", "jax-rcl train")
+    for line in re.findall(r"(?:`|^    )jax-rcl ([^`\n]*)", text, re.MULTILINE):
+        command, *rest = shlex.split(line.replace("configs/", f"{ROOT}/configs/"))
+        if command == "prepare":
+            command = f"prepare.{rest.pop(0)}"
+        # Only named in the text, or of runs that must be there.
+        if rest and "…" not in line and command != "compare":
+            program = importlib.import_module(f"jax_rcl.cli.{command}")
+            assert program.read_arguments(rest)
+
+
+def test_every_documented_option_of_thanos_is_one(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    text = (ROOT / "docs" / "thanos.md").read_text()
+    names = "data|labels|method|network|first"
+    options = set(re.findall(rf"`((?:{names})=[^`]*)`", text))
+    assert len(options) >= 40
+    for option in options:
+        file = "thanos_transfer" if option.startswith("first") else "thanos_coarse"
+        option = re.sub("runs/(spread|joint)", "runs/first", option)
+        option = option.replace("runs/auto", "runs/second").replace("…", "tiny")
+        load(f"{file}:{option}")
 
 
 def test_every_row_of_the_table_is_documented():
@@ -690,24 +690,8 @@ def test_options_of_negatives_that_would_do_nothing_are_refused(variant, message
         load(variant)
 
 
-def test_every_command_of_non_semantic_negatives_is_one(stored, monkeypatch):
-    monkeypatch.chdir(stored)
+def test_overrides_that_are_documented_are_possible():
     text = (ROOT / "docs" / "nonsemantic_negatives.md").read_text()
-    lines = re.findall(r"^    python -m jax_rcl\.([\w.]+) (.*)$", text, re.MULTILINE)
-    assert len(lines) >= 12
-    for module, rest in lines:
-        given = [
-            each.replace("configs/", f"{ROOT}/configs/") for each in shlex.split(rest)
-        ]
-        program = importlib.import_module(f"jax_rcl.{module}")
-        arguments = program.read_arguments(given)
-        arguments = arguments[0] if isinstance(arguments, tuple) else arguments
-        if module == "table":
-            load_table(arguments.table)
-        elif getattr(arguments, "config", None):
-            made = configs.load(arguments.config)
-            part = getattr(arguments, "part", "source")
-            configs.override(made, f"{part}.folder", "elsewhere")
     patch = load("imagenet100_moco:negatives=patch")
     overrides = re.findall(r"`--config\.([\w.]+)=(\"[^\"]*\"|\S+)`", text)
     assert len(overrides) == 3
@@ -737,14 +721,14 @@ def test_a_student_needs_no_file_of_weights_once_it_is_trained(
         hidden.rename("clip.npz")
 
 
-def test_a_probe_starts_from_the_encoder_of_another_run(pretrained, tmp_path):
+@pytest.mark.slow
+def test_a_probe_starts_from_the_encoder_of_another_run(tmp_path):
+    run(with_one_evaluator(shrunk(load("cifar_supcon"))), tmp_path / "run")
     made = shrunk(load("cifar_classify:probe=runs/cifar_supcon"))
     with made.init_from[0].unlocked():
-        made.init_from[0].workdir = str(pretrained)
-    run(made, tmp_path / "run")
-    with Checkpoints(tmp_path / "run" / "frozen") as saved:
-        frozen = flat(saved.newest("frozen"))
-    with Checkpoints(pretrained / STATES) as saved:
+        made.init_from[0].workdir = str(tmp_path / "run")
+    frozen = flat(planned(made).variables.frozen)
+    with Checkpoints(tmp_path / "run" / STATES) as saved:
         theirs = flat(saved.newest("variables"))
     assert len(frozen) > 10
     for path, array in frozen.items():
