@@ -335,16 +335,17 @@ def published(folder):
 
 
 def filled(network, example):
-    """Small positive numbers in the shapes of a network's variables.
-
-    To initialise it would compile more than all that is done with it.
-    """
+    """A network's variables without initialising it, which would compile for long."""
     init = functools.partial(network.init, train=False)
     rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda x: rng.uniform(0.01, 0.1, x.shape).astype(x.dtype),
-        jax.eval_shape(init, jax.random.key(0), example),
-    )
+
+    def value(x):
+        if x.ndim < 2:  # of norms and biases
+            return np.ones(x.shape, x.dtype)
+        fan_in = np.prod(x.shape[:-1])
+        return (rng.standard_normal(x.shape) / np.sqrt(fan_in)).astype(x.dtype)
+
+    return jax.tree.map(value, jax.eval_shape(init, jax.random.key(0), example))
 
 
 def run(made, workdir):
