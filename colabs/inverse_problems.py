@@ -59,13 +59,13 @@ DISTORTION = "mask"  # @param ["mask", "square", "noise", "blur"]
 LEVEL = 0.9  # @param {type: "number"}
 
 # %%
-from jax_rcl.augment.distortions.pixelwise import (
+from jax_rcl.augment import (
+    GaussianBlur,
     GaussianNoise,
     Identity,
     RandomMask,
     SquareMask,
 )
-from jax_rcl.augment.filters import GaussianBlur
 
 # Each draws its level for each image, uniformly between two bounds.
 between = {
@@ -93,10 +93,9 @@ levels[DISTORTION] = tuple(sorted({*levels[DISTORTION], LEVEL}))
 
 # %%
 from jax_rcl.artifacts import Pictures
-from jax_rcl.augment.compose import unit_range
+from jax_rcl.augment import unit_range
 from jax_rcl.config import build, node
-from jax_rcl.data.sources import Idx
-from jax_rcl.data.wrappers import Subset
+from jax_rcl.data import Idx, Subset
 from jax_rcl.report.figures import drawing, plots
 
 train_set = node(Subset, node(Idx, split="train"), 0.1)
@@ -187,16 +186,12 @@ show({"clean": test_images[some], title: seen[some]})
 #   any level within its bounds in `ranges`, or clean. It is not in the paper.
 
 # %%
-from jax_rcl.augment.compose import Chain, OneOf, Pair, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
+from jax_rcl.augment import Chain, Flip, OneOf, Pair, RandomResizedCrop, Views
 from jax_rcl.config import Experiment
-from jax_rcl.networks.heads import Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.distill import FROM_ONE_RUN, Distill
-from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim.optimizers import Adam, Sgd
-from jax_rcl.optim.schedules import Cosine
-from jax_rcl.weights.restore import Restore
+from jax_rcl.networks import Mlp, Normalized, ResNet
+from jax_rcl.objectives import FROM_ONE_RUN, Distill, SupCon
+from jax_rcl.optim import Adam, Cosine, Sgd
+from jax_rcl.weights import Restore
 
 anything = OneOf((Identity(), *ranges.values()))
 crop = node(Chain, (node(RandomResizedCrop, 28, area=(0.5, 1.0)), node(Flip)))
@@ -235,8 +230,7 @@ configs = {
 
 # %%
 from jax_rcl.report import log
-from jax_rcl.train.evaluation import trained
-from jax_rcl.train.loop import train
+from jax_rcl.train import train, trained
 
 encoders = []
 for name, config in configs.items():
@@ -267,8 +261,7 @@ teacher, student, for_all = encoders
 # the clean image. The vertical line marks what you chose.
 
 # %%
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
+from jax_rcl.evaluate import LevelSweep, LinearProbe
 
 
 def probe_of(distortion):
@@ -390,10 +383,10 @@ for name, encode in zip(encoder_names, encoders, strict=True):
 # distorted image? First, for comparison, what the teacher finds for the clean one.
 
 # %%
-from jax_rcl.evaluate.features import features
-from jax_rcl.losses.pairwise import unit
+from jax_rcl.evaluate import features
+from jax_rcl.losses import unit
 
-known = unit(features(teacher, train_source)[0])
+known = unit(features.features(teacher, train_source)[0])
 
 
 def nearest(encode, images):

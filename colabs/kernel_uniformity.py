@@ -155,7 +155,7 @@ figure
 # three $\sigma$.
 
 # %%
-from jax_rcl.losses.kernels import Rbf
+from jax_rcl.losses import Rbf
 
 group_of = np.repeat(np.arange(3), 8)
 corner = 2 * np.pi / 3 * np.arange(3) + np.pi / 2
@@ -308,8 +308,7 @@ figure
 # training. But a name may tell them: this is weak supervision.
 
 # %%
-from jax_rcl.data.prior import WithKeywords
-from jax_rcl.data.published.emoji import Emoji
+from jax_rcl.data import Emoji, WithKeywords
 
 informed = WithKeywords(Emoji("google", "train"))
 for i in (37, 407, 629, 814, 888, 1147):
@@ -354,16 +353,21 @@ figure
 # the frozen features of test images, whose words nobody asks for.
 
 # %%
-from jax_rcl.augment.color import ColorJitter, Grayscale
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop, Resize
+from jax_rcl.augment import (
+    Chain,
+    ColorJitter,
+    Flip,
+    Grayscale,
+    Maybe,
+    RandomResizedCrop,
+    Resize,
+    Views,
+)
 from jax_rcl.config import Experiment, differences, node
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.networks.heads import Mlp
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import EpochCosine
+from jax_rcl.evaluate import LinearProbe
+from jax_rcl.networks import Mlp, ResNet
+from jax_rcl.objectives import Uniformity
+from jax_rcl.optim import EpochCosine, Sgd
 
 train_set, test_set = (node(Emoji, "google", split) for split in ("train", "test"))
 jitter = node(Maybe, node(ColorJitter, 0.4, 0.4, 0.4, 0.1), 0.8)
@@ -407,7 +411,7 @@ configs = {
 print("\n".join(differences(*configs.values())))
 
 # %%
-from jax_rcl.train.loop import train
+from jax_rcl.train import train
 
 for name, config in configs.items():
     with capture_output():
@@ -424,15 +428,15 @@ for name, config in configs.items():
 # similar features.
 
 # %%
-from jax_rcl.evaluate.features import features
-from jax_rcl.train.evaluation import trained
+from jax_rcl.evaluate import features
+from jax_rcl.train import trained
 
 maps, means = {}, {}
 for name in configs:
     run, encode = trained(f"runs/{name}")
     maps[name] = run.experiment.evaluators["probe"].findings(encode)["embedding"]
     asked = {"layer": "embedding", "preprocess": Resize(32)}
-    z, label = features(encode, Emoji("google", "test"), **asked)
+    z, label = features.features(encode, Emoji("google", "test"), **asked)
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     member = np.eye(9)[label]
     sums = member.T @ (z @ z.T - np.eye(len(z))) @ member

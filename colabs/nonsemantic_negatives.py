@@ -62,11 +62,18 @@ EPOCHS = int(os.environ.get("EPOCHS", 20))
 from sklearn.datasets import load_sample_images
 
 from jax_rcl.artifacts import Pictures
-from jax_rcl.augment.color import ColorJitter
-from jax_rcl.augment.compose import Chain, Views, unit_range
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
-from jax_rcl.augment.quilting import Quilting
+from jax_rcl.augment import (
+    Chain,
+    ColorJitter,
+    Flip,
+    Negatives,
+    PatchMosaic,
+    Quilting,
+    RandomResizedCrop,
+    TextureNegatives,
+    Views,
+    unit_range,
+)
 from jax_rcl.report.figures import plots
 
 colours = ColorJitter(0.4, 0.4, 0.4, 0.1)
@@ -121,12 +128,12 @@ show(("temple", "flower"), sheet, above + below)
 # paper, 16,384 keys, random here, and let only the cosine $c = q \cdot t$ change.
 
 # %%
-from jax_rcl.losses import infonce, pairwise
+from jax_rcl.losses import infonce, unit
 from jax_rcl.report.figures import drawing
 
 temperature, size = 0.2, 16384
 rows = jax.random.normal(jax.random.key(0), (1 + size, 128))
-query, queue = pairwise.unit(rows)[:1], pairwise.unit(rows)[1:]
+query, queue = unit(rows)[:1], unit(rows)[1:]
 
 
 def loss(c, alpha):
@@ -178,7 +185,7 @@ figure
 # one compiled program for all severities.
 
 # %%
-from jax_rcl.augment.corruptions.table import Corruption
+from jax_rcl.augment import Corruption
 
 names = ("gaussian_noise", "motion_blur", "frost", "fog")
 names += ("contrast", "pixelate", "jpeg_compression")
@@ -201,7 +208,7 @@ show([f"severity {k}" for k in severities], jnp.stack(graded, axis=1), titles)
 # its class is in its shape alone. Every digit is also drawn in ink, for a test later.
 
 # %%
-from jax_rcl.data.sources import Digits
+from jax_rcl.data import Digits
 
 
 def piece(random):
@@ -272,14 +279,11 @@ show(
 # and on inked ones: `Robustness`.
 
 # %%
-from jax_rcl.data.sources import Npz
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.shifts.robustness import Corrupted, Robustness
-from jax_rcl.networks.heads import Mlp
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.moco import MoCo
-from jax_rcl.optim.optimizers import AdamW
-from jax_rcl.optim.schedules import Cosine
+from jax_rcl.data import Npz
+from jax_rcl.evaluate import Corrupted, LinearProbe, Robustness
+from jax_rcl.networks import Mlp, ResNet
+from jax_rcl.objectives import MoCo
+from jax_rcl.optim import AdamW, Cosine
 
 train_set, test_set = node(Npz, "train.npz"), node(Npz, "test.npz")
 corrupted = node(
@@ -325,7 +329,7 @@ configs = {
 print("\n".join(differences(*(config.objective for config in configs.values()))))
 
 # %%
-from jax_rcl.train.loop import train
+from jax_rcl.train import train
 
 numbers = {}
 for name, config in configs.items():
@@ -341,8 +345,7 @@ for name, config in configs.items():
 # it, for comparison, that of the image and another one; and both before training.
 
 # %%
-from jax_rcl.train.evaluation import make_encoder, trained
-from jax_rcl.train.state import fresh_state
+from jax_rcl.train import fresh_state, make_encoder, trained
 
 run, plain = trained("runs/MoCo")
 encoders = {
@@ -359,9 +362,7 @@ figure = drawing.figure(800, 280)
 places = figure.subplots(1, 3)
 for axes, (name, encode) in zip(places, encoders.items(), strict=True):
     drawing.style(axes, title=name, x="cosine with the image")
-    z, of_mosaics = (
-        pairwise.unit(encode(given)["embedding"]) for given in (images, mosaics)
-    )
+    z, of_mosaics = (unit(encode(given)["embedding"]) for given in (images, mosaics))
     for title, other, colour in (
         ("own mosaic", of_mosaics, drawing.PALETTE[0]),
         ("another image", jnp.roll(z, 1, axis=0), drawing.PALETTE[1]),

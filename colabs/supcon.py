@@ -49,7 +49,7 @@ EPOCHS = int(os.environ.get("EPOCHS", 10))
 # source is a sequence of records; a fifth of every class is held out for testing.
 
 # %%
-from jax_rcl.data.sources import Digits
+from jax_rcl.data import Digits
 
 digits = Digits("train")
 print(f"{len(digits)} training images of the classes {' '.join(digits.class_names)}")
@@ -61,8 +61,7 @@ print({name: (x.shape, x.dtype) for name, x in digits[0].items()})
 # [0, 1]; `Chain` puts operations in a row, `Views` makes several views of each image.
 
 # %%
-from jax_rcl.augment.compose import Chain, Views, unit_range
-from jax_rcl.augment.geometry import RandomResizedCrop
+from jax_rcl.augment import Chain, RandomResizedCrop, Views, unit_range
 from jax_rcl.report.figures import plots
 
 augment = Views(Chain((RandomResizedCrop(8, area=(0.5, 1.0)),)), count=4)
@@ -199,13 +198,10 @@ for name, (_, values) in paths.items():
 
 # %%
 from jax_rcl.config import Experiment, differences, node
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.networks.heads import Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.supcon import SimCLR, SupCon
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import Cosine
+from jax_rcl.evaluate import LinearProbe, Neighbours
+from jax_rcl.networks import Mlp, Normalized, ResNet
+from jax_rcl.objectives import SimCLR, SupCon
+from jax_rcl.optim import Cosine, Sgd
 
 
 def experiment(method, temperature=0.1):
@@ -260,7 +256,7 @@ except ValueError as error:
 # the last one stopped; once the run is finished, it only says so.
 
 # %%
-from jax_rcl.train.loop import train
+from jax_rcl.train import train
 
 numbers = train(config, "runs/supcon")
 
@@ -271,7 +267,7 @@ numbers = train(config, "runs/supcon")
 # %%
 from jax_rcl.report import log
 from jax_rcl.report.figures import curves
-from jax_rcl.train.evaluation import trained
+from jax_rcl.train import trained
 
 run, encode = trained("runs/supcon")
 history = log.read("runs/supcon")
@@ -328,7 +324,7 @@ for name, found in table.items():
 # of the embeddings $z_i$ of pairs of test images.
 
 # %%
-from jax_rcl.evaluate.features import features
+from jax_rcl.evaluate import features
 
 _, encode_without = trained("runs/simclr")
 
@@ -336,7 +332,7 @@ figure = drawing.figure(800, 300)
 places = figure.subplots(1, 2, sharey=True)
 encoders = {"SupCon": encode, "SimCLR": encode_without}
 for axes, (name, each) in zip(places, encoders.items(), strict=True):
-    z, label = features(each, Digits("test"), layer="embedding")
+    z, label = features.features(each, Digits("test"), layer="embedding")
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     one, two = np.triu_indices(len(z), k=1)
     cosine, alike = (z @ z.T)[one, two], label[one] == label[two]

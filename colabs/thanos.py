@@ -54,18 +54,21 @@ EPOCHS = int(os.environ.get("EPOCHS", 15))
 # coarse map names them; `coarsened` puts it on a source, whose images stay as they are.
 
 # %%
-from jax_rcl.data.published.coarse import MNIST
-from jax_rcl.data.sources import Digits
-from jax_rcl.data.wrappers import coarsened
+from jax_rcl.data import Digits, coarsened
+from jax_rcl.data.published import coarse as coarse_maps
 
 fine = Digits("train")
-coarse = coarsened(fine, MNIST)
+coarse = coarsened(fine, coarse_maps.MNIST)
 print("fine  ", " ".join(fine.class_names))
-print("coarse", " ".join(str(k) for k in MNIST.mapping), "of", coarse.class_names)
+print(
+    "coarse",
+    " ".join(str(k) for k in coarse_maps.MNIST.mapping),
+    "of",
+    coarse.class_names,
+)
 
 # %%
-from jax_rcl.augment.compose import Chain, Views, unit_range
-from jax_rcl.augment.geometry import RandomResizedCrop
+from jax_rcl.augment import Chain, RandomResizedCrop, Views, unit_range
 from jax_rcl.report.figures import plots
 
 augment = Views(Chain((RandomResizedCrop(8, area=(0.5, 1.0)),)))
@@ -98,7 +101,7 @@ plots.views(np.asarray(views), labels, coarse.class_names)
 # $s_{ip} = 1$. It is the option `logit_clip`.
 
 # %%
-from jax_rcl.objectives.terms import Contrast
+from jax_rcl.objectives import Contrast
 
 terms = {
     "SupCon": Contrast(spread=0.0),
@@ -235,18 +238,11 @@ figure
 
 # %%
 from jax_rcl.config import Experiment, differences, node
-from jax_rcl.data.wrappers import Relabel
-from jax_rcl.evaluate.geometry import Geometry
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.reconstructions import Reconstructions
-from jax_rcl.evaluate.when import AtEnd
-from jax_rcl.networks.decoder import ResNetDecoder
-from jax_rcl.networks.heads import Linear, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.spread import Spread
-from jax_rcl.objectives.terms import Reconstruction
-from jax_rcl.optim.optimizers import AdamW
-from jax_rcl.optim.schedules import Cosine
+from jax_rcl.data import Relabel
+from jax_rcl.evaluate import AtEnd, Geometry, HeadAccuracy, Reconstructions
+from jax_rcl.networks import Linear, Normalized, ResNet, ResNetDecoder
+from jax_rcl.objectives import Reconstruction, Spread
+from jax_rcl.optim import AdamW, Cosine
 
 train_set, test_set = node(Digits, "train"), node(Digits, "test")
 statistics = {"mean": (0.3,), "std": (0.37,)}
@@ -257,13 +253,14 @@ view = node(Chain, (node(RandomResizedCrop, 8, area=(0.5, 1.0)),))
 def on_coarse_labels(contrasts=(), reconstruction=None):
     """A narrow ResNet-10 on digits below five and from five on."""
     coarse_train, coarse_test = (
-        node(Relabel, source, **vars(MNIST)) for source in (train_set, test_set)
+        node(Relabel, source, **vars(coarse_maps.MNIST))
+        for source in (train_set, test_set)
     )
     geometry = node(
         Geometry,
         test_set,
-        coarse=MNIST.mapping,
-        coarse_names=MNIST.class_names,
+        coarse=coarse_maps.MNIST.mapping,
+        coarse_names=coarse_maps.MNIST.class_names,
         terms={"contrast": node(Contrast)},
         reconstruction="reconstruction" if reconstruction else None,
     )
@@ -307,7 +304,7 @@ print("\n".join(differences(configs["SupCon"], configs["InfoNCE"])))
 # report page of each workdir, `runs/SupCon/report/index.html`.
 
 # %%
-from jax_rcl.train.loop import train
+from jax_rcl.train import train
 
 numbers = {}
 for name, config in configs.items():
@@ -331,10 +328,10 @@ for name, config in configs.items():
 # of unchanged images, which are computed once.
 
 # %%
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.networks.heads import Concatenated
-from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.weights.restore import Restore
+from jax_rcl.evaluate import LinearProbe
+from jax_rcl.networks import Concatenated
+from jax_rcl.objectives import Classify, encoder_paths
+from jax_rcl.weights import Restore
 
 
 def on_fine_labels(*workdirs):
@@ -418,7 +415,7 @@ for name, found in numbers.items():
 # nor what it is good for.
 
 # %%
-from jax_rcl.train.evaluation import trained
+from jax_rcl.train import trained
 
 encoders, findings = {}, {}
 for name in configs:

@@ -11,23 +11,15 @@ Options of the file: `probe` (a workdir), `classes`, `epochs`, `batch_size`, `de
 `compute`.
 """
 
-from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.geometry import Flip, RandomCrop
-from jax_rcl.config import Experiment, node, parse
-from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.when import Every
-from jax_rcl.networks.heads import Linear, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.classify import FROZEN_ENCODER, Classify
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import Cosine
-from jax_rcl.weights.restore import Restore
+from common import CIFAR, cifar
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
     """The experiment; see the options above."""
-    options = parse(
+    o = parse(
         arg,
         probe="",
         classes=10,
@@ -36,45 +28,38 @@ def get_config(arg=""):
         depth=18,
         compute="float32",
     )
-    train = node(Cifar, options.classes, "train")
-    encoder = node(
-        Normalized,
-        encoder=node(
-            ResNet, depth=options.depth, stem="small", compute=options.compute
-        ),
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2023, 0.1994, 0.2010),
-    )
-    objective = node(
-        Classify,
-        encoder,
-        head=node(Linear, options.classes),
-        encoder_is="frozen" if options.probe else "trained",
-    )
-    restore = node(Restore, options.probe, FROZEN_ENCODER)
+    train, test = cifar(o.classes)
+    resnet = node(rcl.networks.ResNet, o.depth, stem="small", compute=o.compute)
+    crop = node(rcl.augment.RandomCrop, 32, padding=4)
+    view = node(rcl.augment.Chain, (crop, node(rcl.augment.Flip)))
+    often = node(rcl.evaluate.Every, epochs=10)
     return node(
         Experiment,
         source=train,
-        augment=node(
-            Views, node(Chain, (node(RandomCrop, 32, padding=4), node(Flip))), count=1
+        augment=node(rcl.augment.Views, view, count=1),
+        objective=node(
+            rcl.objectives.Classify,
+            node(rcl.networks.Normalized, resnet, *CIFAR),
+            head=node(rcl.networks.Linear, o.classes),
+            encoder_is="frozen" if o.probe else "trained",
         ),
-        objective=objective,
         optimizer=node(
-            Sgd,
-            learning_rate=1.0 if options.probe else 0.2,
-            schedule=node(Cosine),
-            weight_decay=0.0 if options.probe else 5e-4,
+            rcl.optim.Sgd,
+            learning_rate=1.0 if o.probe else 0.2,
+            schedule=node(rcl.optim.Cosine),
+            weight_decay=0.0 if o.probe else 5e-4,
             decayed="all",
             nesterov=True,
         ),
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        init_from=(restore,) if options.probe else (),
-        evaluators={
-            "test": node(
-                HeadAccuracy,
-                node(Cifar, options.classes, "test"),
-                when=node(Every, epochs=10),
-            ),
-        },
+        batch_size=o.batch_size,
+        epochs=o.epochs,
+        init_from=start(o.probe),
+        evaluators={"test": node(rcl.evaluate.HeadAccuracy, test, when=often)},
     )
+
+
+def start(workdir):
+    """The rule that brings the encoder to be probed, if there is one."""
+    if not workdir:
+        return ()
+    return (node(rcl.weights.Restore, workdir, rcl.objectives.FROZEN_ENCODER),)

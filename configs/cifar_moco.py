@@ -15,23 +15,15 @@ and `high` (sides of patches; 16 and 72 of 224 pixels are 2.3 and 10.3 of 32, ro
 down), `epochs`, `depth`, `compute`.
 """
 
-from jax_rcl.augment.color import ColorJitter, Grayscale
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
-from jax_rcl.augment.quilting import Quilting
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import Every
-from jax_rcl.networks.heads import Linear, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.moco import MoCo
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import EpochCosine
+import common
+from common import COMPUTE, cifar
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
 
 BATCH = 512
+# 96 of 224 pixels are 13.7 of 32.
+TEXTURE = node(rcl.augment.Quilting, 32, patch=14)
 
 
 def get_config(arg=""):
@@ -47,55 +39,35 @@ def get_config(arg=""):
         high=10,
         epochs=200,
         depth=18,
-        compute=("float32", "bfloat16"),
+        compute=COMPUTE,
     )
     only_with(o, o.negatives != "none", "negatives=patch or quilting", "alpha")
     only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
-    train, test = (node(Cifar, o.classes, split) for split in ("train", "test"))
-    jitter = node(ColorJitter, 0.4, 0.4, 0.4, 0.1)
-    view = node(
-        Chain,
-        (
-            node(RandomResizedCrop, 32, area=(0.08, 1.0)),
-            node(Flip),
-            node(Maybe, jitter, 0.8),
-            node(Maybe, node(Grayscale), 0.2),
-        ),
-    )
-    augment = node(Views, view)
-    if o.negatives == "patch":
-        augment = node(Negatives, augment, node(PatchMosaic, (o.low, o.high)))
-    elif o.negatives == "quilting":
-        # 96 of 224 pixels are 13.7 of 32.
-        augment = node(TextureNegatives, augment, node(Quilting, 32, patch=14))
-    released, plain = o.norm == "released", o.negatives == "none"
-    norm = {"norm": "local", "ghost_batch": BATCH // 8} if released else {}
-    body = node(ResNet, o.depth, stem="small", compute=o.compute, **norm)
-    encoder = node(
-        Normalized, body, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)
-    )
+    train, test = cifar(o.classes)
+    views = node(rcl.augment.Views, common.simclr_view(32))
+    norm = common.local_norm(o.norm, BATCH // 8)
+    resnet = node(rcl.networks.ResNet, o.depth, stem="small", compute=o.compute, **norm)
     vote = {"k": 200, "temperature": 0.1, "layer": "embedding"}
-    often = node(Every, epochs=max(1, o.epochs // 20))
+    often = common.every(o.epochs)
     return node(
         Experiment,
         source=train,
-        augment=augment,
-        objective=node(
-            MoCo,
-            encoder,
-            projector=node(Linear, 128),
-            queue_size=o.queue,
+        augment=common.with_negatives(
+            views, o.negatives, side=(o.low, o.high), texture=TEXTURE
+        ),
+        objective=common.moco(
+            o,
+            node(rcl.networks.Normalized, resnet, *common.CIFAR),
+            node(rcl.networks.Linear, 128),
             momentum=0.99,
             temperature=0.1,
-            negatives=0 if plain else 1,
-            alpha=None if plain else o.alpha,
-            keys="shuffled" if released else "in order",
+            keys=common.keys_of(o.norm),
         ),
-        optimizer=node(Sgd, 0.06, node(EpochCosine), weight_decay=5e-4, decayed="all"),
+        optimizer=common.sgd(0.06, weight_decay=5e-4),
         batch_size=BATCH,
         epochs=o.epochs,
         evaluators={
-            "knn": node(Neighbours, train, test, **vote, when=often),
-            "probe": node(LinearProbe, train, test),
+            "knn": node(rcl.evaluate.Neighbours, train, test, **vote, when=often),
+            "probe": node(rcl.evaluate.LinearProbe, train, test),
         },
     )

@@ -10,25 +10,15 @@ Options of the file: `classes` (10 or 100), `epochs`, `batch_size`, `depth`, `co
 (float32 or bfloat16), `source` (archive, or tfds for a prepared data set).
 """
 
-from jax_rcl.augment.color import ColorJitter, Grayscale
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, parse
-from jax_rcl.data.folders import Tfds
-from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import Every
-from jax_rcl.networks.heads import Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.supcon import SimCLR
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import Cosine
+from common import CIFAR, cifar, knn_and_probe, simclr_sgd, simclr_view
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
     """The experiment; see the options above."""
-    options = parse(
+    o = parse(
         arg,
         classes=10,
         epochs=1000,
@@ -37,51 +27,22 @@ def get_config(arg=""):
         compute="float32",
         source=("archive", "tfds"),
     )
-
-    def cifar(split):
-        if options.source == "tfds":
-            return node(Tfds, f"cifar{options.classes}", split)
-        return node(Cifar, options.classes, split)
-
-    train, test = cifar("train"), cifar("test")
-    jitter = node(ColorJitter, 0.4, 0.4, 0.4, 0.1)
-    view = node(
-        Chain,
-        (
-            node(RandomResizedCrop, 32, area=(0.08, 1.0)),
-            node(Flip),
-            node(Maybe, jitter, 0.8),
-            node(Maybe, node(Grayscale), 0.2),
-        ),
-    )
-    encoder = node(
-        Normalized,
-        encoder=node(
-            ResNet, depth=options.depth, stem="small", compute=options.compute
-        ),
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2023, 0.1994, 0.2010),
-    )
-    hidden = 512 if options.depth < 50 else 2048  # as wide as the features
+    train, test = cifar(o.classes, o.source)
+    resnet = node(rcl.networks.ResNet, o.depth, stem="small", compute=o.compute)
+    hidden = 512 if o.depth < 50 else 2048  # as wide as the features
+    often = node(rcl.evaluate.Every, epochs=10)
     return node(
         Experiment,
         source=train,
-        augment=node(Views, view),
+        augment=node(rcl.augment.Views, simclr_view(32)),
         objective=node(
-            SimCLR, encoder, projector=node(Mlp, (hidden, 128)), temperature=0.5
+            rcl.objectives.SimCLR,
+            node(rcl.networks.Normalized, resnet, *CIFAR),
+            projector=node(rcl.networks.Mlp, (hidden, 128)),
+            temperature=0.5,
         ),
-        optimizer=node(
-            Sgd,
-            learning_rate=0.5,
-            reference_batch=1024,
-            schedule=node(Cosine, warmup_epochs=10.0, final=5e-4),
-            weight_decay=1e-4,
-            decayed="all",
-        ),
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        evaluators={
-            "knn": node(Neighbours, train, test, k=200, when=node(Every, epochs=10)),
-            "probe": node(LinearProbe, train, test),
-        },
+        optimizer=simclr_sgd(),
+        batch_size=o.batch_size,
+        epochs=o.epochs,
+        evaluators=knn_and_probe(train, test, often, k=200),
     )

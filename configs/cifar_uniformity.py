@@ -8,72 +8,39 @@ and no number. Obtained: not yet run.
 Options of the file: `classes` (10, 100), `depth`, `batch`, `epochs`, `compute`.
 """
 
-from jax_rcl.augment.color import ColorJitter, Grayscale
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, parse
-from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.cross_validated import CrossValidated
-from jax_rcl.evaluate.when import Every
-from jax_rcl.networks.heads import Linear, Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import EpochCosine
+from common import (
+    COMPUTE,
+    STRONG,
+    UNIFORMITY_STEM,
+    cifar,
+    every,
+    simclr_view,
+    uniformity,
+    uniformity_sgd,
+)
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
     """The experiment; see the options above."""
-    o = parse(
-        arg,
-        classes=10,
-        depth=18,
-        batch=256,
-        epochs=400,
-        compute=("float32", "bfloat16"),
-    )
-    train, test = (node(Cifar, o.classes, split) for split in ("train", "test"))
-    view = node(
-        Chain,
-        (
-            node(RandomResizedCrop, 32, area=(0.08, 1.0)),
-            node(Flip),
-            node(Maybe, node(ColorJitter, 0.8, 0.8, 0.8, 0.2), 0.8),
-            node(Maybe, node(Grayscale), 0.2),
-        ),
-    )
-    body = node(
-        ResNet,
-        o.depth,
-        stem="small",
-        stem_padding=2,
-        stem_initial="uniform",
-        compute=o.compute,
-    )
-    often = node(Every, epochs=max(1, o.epochs // 20))
+    o = parse(arg, classes=10, depth=18, batch=256, epochs=400, compute=COMPUTE)
+    train, test = cifar(o.classes)
+    resnet = node(rcl.networks.ResNet, o.depth, compute=o.compute, **UNIFORMITY_STEM)
+    encoder = node(rcl.networks.Normalized, resnet, mean=(0.5,), std=(0.5,))
+    often = every(o.epochs)
     return node(
         Experiment,
         source=train,
-        augment=node(Views, view),
-        objective=node(
-            Uniformity,
-            node(Normalized, body, mean=(0.5,), std=(0.5,)),
-            fc=node(Linear, 2048),
-            projector=node(Mlp, (2048, 256), first="relu"),
-        ),
+        augment=node(rcl.augment.Views, simclr_view(32, jitter=STRONG)),
+        objective=uniformity(encoder),
         # Deviation: the release trains on the smaller last batch of an epoch, too.
-        optimizer=node(
-            Sgd,
-            0.3,
-            schedule=node(EpochCosine, final=1e-3),
-            momentum=0.0,
-            reference_batch=256,
-        ),
+        optimizer=uniformity_sgd(),
         batch_size=o.batch,
         epochs=o.epochs,
         evaluators={
-            "knn": node(Neighbours, train, test, k=200, when=often),
-            "probe": node(CrossValidated, train, test),
+            "knn": node(rcl.evaluate.Neighbours, train, test, k=200, when=often),
+            "probe": node(rcl.evaluate.CrossValidated, train, test),
         },
     )

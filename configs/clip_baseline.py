@@ -17,34 +17,16 @@ images, the run `teacher` of this file, makes of the clean image is learned, too
 `batch_size`; `sweep` (on: 10 repeats at every level); `folder` (has train/ and val/).
 """
 
-from jax_rcl.augment.compose import Chain, Pair, Views
-from jax_rcl.augment.distortions.conditions import CONDITIONS, SWEEPS, sweeps_of
-from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.folders import ImageFolder
-from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
-from jax_rcl.networks import clip
-from jax_rcl.networks.heads import Linear, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.classify import Classify
-from jax_rcl.objectives.knowledge_distillation import (
-    FROM_CLASSIFIER,
-    KnowledgeDistillation,
-)
-from jax_rcl.optim.optimizers import Adam
-from jax_rcl.optim.schedules import Cosine, EpochCosine
-from jax_rcl.weights.imports import ImportClip, ImportDistill, ImportResNet
-from jax_rcl.weights.restore import Restore
+import common
+from common import FROZEN, IMAGENET
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
+from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
+from jax_rcl.data.published.imagenet import IMAGENET_100
+from jax_rcl.networks import clip
+
 TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}
-FROZEN = {
-    "params": "frozen/encoder/params",
-    "batch_stats": "frozen/encoder/batch_stats",
-}
-AS = {"resize": "as torchvision"}
 
 
 def get_config(arg=""):
@@ -67,51 +49,64 @@ def get_config(arg=""):
     distilled = o.method == "distilled"
     only_with(o, distilled, "method=distilled", "teacher")
     only_with(o, not distilled, "method=classify", "encoder", "weights", "released")
-    into = FROZEN if o.encoder == "frozen" else {}
-    if o.backbone in TOWERS:
-        fields = clip.fields(TOWERS[o.backbone])
-        size, statistics = fields["image_size"], (clip.MEAN, clip.STD)
-        residual = "depths" in fields
-        body = node(clip.ClipResNet if residual else clip.ClipViT, **fields)
-        into = into if residual else {k: x for k, x in into.items() if k == "params"}
-        start = node(ImportClip, o.weights, **into)
-    else:
-        size, statistics = 224, IMAGENET
-        body = node(ResNet, int(o.backbone.removeprefix("resnet")))
-        start = node(ImportResNet, o.weights, **into)
-    if o.released:
-        start = node(ImportDistill, o.released, "baseline", **into, head="params/head")
-    encoder, head = node(Normalized, body, *statistics), node(Linear, len(IMAGENET_100))
-    stored = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
-    train, val = (
-        node(ImageFolder, f"{o.folder}/{part}", **stored) for part in ("train", "val")
-    )
+    encoder, size, start = backbone(o)
+    train, val = common.clip_folders(o.folder, size)
     distortion = CONDITIONS[o.distortion]
-    crop, flip = node(RandomResizedCrop, size, area=(0.08, 1.0)), node(Flip)
-    if distilled:
-        objective = node(KnowledgeDistillation, encoder, head)
-        augment = node(Pair, node(Chain, (crop, flip)), distortion)
-        start = node(Restore, o.teacher, FROM_CLASSIFIER)
-    else:
-        objective = node(Classify, encoder, head, encoder_is=o.encoder)
-        augment = node(Views, node(Chain, (crop, flip, distortion)), count=1)
-    shown = {"mapped": 0, "preprocess": node(CenterCrop, size)}
-    accuracy = node(HeadAccuracy, val, distortion=distortion, **shown)
-    evaluators = {"val": accuracy}
+    accuracy = common.head_accuracy(val, size, distortion=distortion)
+    sweeps = {}
     if o.sweep == "on":
-        for kind in sweeps_of(o.distortion):
-            evaluators[f"{kind}s"] = node(LevelSweep, accuracy, *SWEEPS[kind])
+        sweeps = common.level_sweeps(accuracy, sweeps_of(o.distortion))
     # The released T_max: 126,689 // 256, of the authors' global batch.
-    released = o.schedule == "released"
-    rate = node(EpochCosine, period=494.0) if released else node(Cosine)
+    falling = common.distill_schedule(o.schedule, 494.0)
+    learn = learn_from_teacher if distilled else learn_from_labels
     return node(
         Experiment,
         source=train,
-        augment=augment,
-        objective=objective,
-        optimizer=node(Adam, 1e-3, rate),
+        **learn(o, encoder, size, distortion),
+        optimizer=node(rcl.optim.Adam, 1e-3, falling),
         batch_size=o.batch_size,
         epochs=o.epochs,
         init_from=(start,),
-        evaluators=evaluators,
+        evaluators={"val": accuracy, **sweeps},
     )
+
+
+def backbone(o):
+    """Encoder, the side of what it sees, and what fills it."""
+    frozen = o.encoder == "frozen"
+    if o.backbone in TOWERS:
+        fields = clip.fields(TOWERS[o.backbone])
+        encoder, size = common.clip_tower(fields), fields["image_size"]
+        into = common.frozen_places(fields) if frozen else {}
+        start = node(rcl.weights.ImportClip, o.weights, **into)
+    else:
+        resnet = node(rcl.networks.ResNet, int(o.backbone.removeprefix("resnet")))
+        encoder, size = node(rcl.networks.Normalized, resnet, *IMAGENET), 224
+        into = FROZEN if frozen else {}
+        start = node(rcl.weights.ImportResNet, o.weights, **into)
+    if o.method == "distilled":
+        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_CLASSIFIER)
+    elif o.released:
+        into = {**into, "head": "params/head"}
+        start = node(rcl.weights.ImportDistill, o.released, "baseline", **into)
+    return encoder, size, start
+
+
+def learn_from_labels(o, encoder, size, distortion):
+    """Views and objective of a classifier."""
+    head = node(rcl.networks.Linear, len(IMAGENET_100))
+    view = common.crop_and_flip(size, distortion)
+    return {
+        "augment": node(rcl.augment.Views, view, count=1),
+        "objective": node(rcl.objectives.Classify, encoder, head, encoder_is=o.encoder),
+    }
+
+
+def learn_from_teacher(o, encoder, size, distortion):
+    """Views and objective of one that also learns what `teacher` makes of images."""
+    head = node(rcl.networks.Linear, len(IMAGENET_100))
+    view = common.crop_and_flip(size)
+    return {
+        "augment": node(rcl.augment.Pair, view, distortion),
+        "objective": node(rcl.objectives.KnowledgeDistillation, encoder, head),
+    }

@@ -6,36 +6,24 @@
 Nothing is trained: a run of no steps, which keeps the classifier with its numbers. The
 numbers of Ravula et al. 2021: docs/inverse_problems.md. Obtained: not yet run.
 Options of the file: `run`, whose classifier it is; `encoder`, a run of clip_student.py
-that takes the place of its encoder (the clean head on a student); `what` (levels, at
-which `kinds` (mask, noise, blur, square) are tried `repeats` times; unseen: the same on
-five other classes, relabelled; corruptions: ImageNet-100-C in `shifts`; denoise:
-non-local means, then the classifier, at levels of noise; inpaint: Deep Decoder, then
-the classifier, at levels of masks); `images`, the share of val/ that is seen; `steps`
-of the Deep Decoder; `folder` (has val/), `unseen` (has <class>/), `geometry` of
+that replaces its encoder (the clean head on a student); `what` (levels, at which
+`kinds` (mask, noise, blur, square) are tried `repeats` times; unseen: the same on five
+other classes, relabelled; corruptions: ImageNet-100-C in `shifts`; denoise: non-local
+means, then the classifier, at levels of noise; inpaint: Deep Decoder, then the
+classifier, at levels of masks); `images`, the share of val/ that is seen; `steps` of
+the Deep Decoder; `folder` (has val/), `unseen` (has <class>/), `geometry` of
 ImageNet-C (released: 224 to 256 and cropped again; plain: 224).
 """
 
-from pathlib import Path
+import common
 
-from jax_rcl import config
-from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.distortions.conditions import SWEEPS
-from jax_rcl.augment.geometry import CenterCrop, ResizeShorter
-from jax_rcl.config import CLASS, ConfigError, Experiment, node, parse, unknown
-from jax_rcl.config.workdir import stored_config
-from jax_rcl.data.folders import ImageFolder
-from jax_rcl.data.published.imagenet import AS_RELABELLED, IMAGENET_100, RELABELLED
-from jax_rcl.data.wrappers import Relabel, Subset
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
-from jax_rcl.evaluate.shifts.robustness import CorruptedFolders, Robustness
-from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.restoration.deep_decoder import DeepDecoder
-from jax_rcl.restoration.non_local_means import NonLocalMeans
-from jax_rcl.weights.restore import Restore
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
+from jax_rcl.augment.distortions import SWEEPS
+from jax_rcl.config import CLASS, ConfigError, unknown
+from jax_rcl.data.published import imagenet
 
 KINDS = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
-AS = {"resize": "as torchvision"}
 
 
 def get_config(arg=""):
@@ -55,66 +43,78 @@ def get_config(arg=""):
         geometry=("released", "plain"),
     )
     swept = o.what != "corruptions"
-    config.only_with(o, swept, "another `what`", "kinds", "repeats")
-    config.only_with(o, swept and o.what != "unseen", "images of val/", "images")
-    config.only_with(o, o.what == "unseen", "what=unseen", "unseen")
-    config.only_with(o, o.what == "inpaint", "what=inpaint", "steps")
-    config.only_with(o, not swept, "what=corruptions", "shifts", "geometry")
-    stored = stored_config(Path(o.run))
-    objective, kind = stored.objective, stored.objective[CLASS].rpartition(":")[2]
-    if kind not in ("Classify", "KnowledgeDistillation"):
-        raise ConfigError(f"{o.run} is no run of clip_probe.py or clip_baseline.py.")
-    if kind == "KnowledgeDistillation":
-        objective = node(Classify, objective.encoder, objective.head)
+    only_with(o, swept, "another `what`", "kinds", "repeats")
+    only_with(o, swept and o.what != "unseen", "images of val/", "images")
+    only_with(o, o.what == "unseen", "what=unseen", "unseen")
+    only_with(o, o.what == "inpaint", "what=inpaint", "steps")
+    only_with(o, not swept, "what=corruptions", "shifts", "geometry")
+    kinds = "Classify", "KnowledgeDistillation"
+    stored = common.run_of("clip_probe.py or clip_baseline.py", o.run, *kinds)
+    objective = stored.objective
+    if objective[CLASS].endswith(":KnowledgeDistillation"):
+        objective = node(rcl.objectives.Classify, objective.encoder, objective.head)
     size = objective.encoder.encoder.get("image_size", 224)
-    known = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
-    val = node(ImageFolder, f"{o.folder}/val", **known)
-    shown = {"mapped": 0, "preprocess": node(CenterCrop, size)}
-    accuracy = node(HeadAccuracy, val, **shown)
-    evaluators = {"val": accuracy}
-    if swept:
-        source = None if o.images == 1 else node(Subset, val, o.images)
-        if o.what == "unseen":
-            own = {"size": size * 8 // 7, "classes": tuple(RELABELLED), **AS}
-            source = node(ImageFolder, o.unseen, **own)
-            source = node(Relabel, source, **vars(AS_RELABELLED))
-        restorers = {
-            "denoise": node(NonLocalMeans),
-            "inpaint": node(DeepDecoder, steps=o.steps),
-        }
-        for kind in (o.kinds or KINDS.get(o.what, "mask")).split("+"):
-            if kind not in SWEEPS:
-                raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
-            known = {"source": source, "restorer": restorers.get(o.what)}
-            sweep = node(LevelSweep, accuracy, *SWEEPS[kind], o.repeats, **known)
-            evaluators[f"{kind}s"] = sweep
-    else:
-        if o.geometry == "plain" and size != 224:
-            raise ConfigError(f"ImageNet-C has 224 pixels, {o.run} takes {size}.")
-        resized = node(Chain, (node(ResizeShorter, size * 8 // 7), shown["preprocess"]))
-        folders = node(
-            CorruptedFolders,
-            o.shifts,
-            classes=IMAGENET_100,
-            preprocess=resized if o.geometry == "released" else None,
-        )
-        evaluators["shifts"] = node(Robustness, accuracy, {"corruption": folders})
+    (val,) = common.clip_folders(o.folder, size, parts=("val",))
+    accuracy = common.head_accuracy(val, size)
+    others = sweeps(o, accuracy, size) if swept else corruptions(o, accuracy, size)
     return node(
         Experiment,
         source=stored.source,
-        augment=node(Views, shown["preprocess"], count=1),
+        augment=node(rcl.augment.Views, accuracy.preprocess, count=1),
         objective=objective,
         optimizer=stored.optimizer,
         batch_size=stored.batch_size,
         steps=0,
-        init_from=starts(o, objective),
-        evaluators=evaluators,
+        init_from=start(o, objective),
+        evaluators={"val": accuracy, **others},
     )
 
 
-def starts(o, objective):
-    """The rules that bring the classifier, and in its place another encoder."""
-    own = encoder_paths("frozen" if objective.encoder_is == "frozen" else "trained")
+def start(o, objective):
+    """The rules that bring the classifier, and another encoder to replace its own."""
+    own = rcl.objectives.encoder_paths(
+        "frozen" if objective.encoder_is == "frozen" else "trained"
+    )
     places = {place: place for place in (*own, "params/head")}
-    rules = (node(Restore, o.run, places),)
-    return rules + ((node(Restore, o.encoder, own),) if o.encoder else ())
+    classifier = node(rcl.weights.Restore, o.run, places)
+    if not o.encoder:
+        return (classifier,)
+    return classifier, node(rcl.weights.Restore, o.encoder, own)
+
+
+def sweeps(o, accuracy, size):
+    """The accuracy at levels of distortion, of images that may be restored first."""
+    kinds = (o.kinds or KINDS.get(o.what, "mask")).split("+")
+    for kind in kinds:
+        if kind not in SWEEPS:
+            raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
+    restorer = None
+    if o.what == "denoise":
+        restorer = node(rcl.restoration.NonLocalMeans)
+    elif o.what == "inpaint":
+        restorer = node(rcl.restoration.DeepDecoder, steps=o.steps)
+    fields = {"source": images(o, accuracy.test, size), "restorer": restorer}
+    return common.level_sweeps(accuracy, kinds, repeats=o.repeats, **fields)
+
+
+def images(o, val, size):
+    """What is swept over; None for all of val/."""
+    if o.what == "unseen":
+        classes = tuple(imagenet.RELABELLED)
+        fields = {"size": size * 8 // 7, "classes": classes, "resize": "as torchvision"}
+        five = node(rcl.data.ImageFolder, o.unseen, **fields)
+        return node(rcl.data.Relabel, five, **vars(imagenet.AS_RELABELLED))
+    return None if o.images == 1 else node(rcl.data.Subset, val, o.images)
+
+
+def corruptions(o, accuracy, size):
+    """The accuracy on ImageNet-100-C."""
+    if o.geometry == "plain" and size != 224:
+        raise ConfigError(f"ImageNet-C has 224 pixels, {o.run} takes {size}.")
+    preprocess = None
+    if o.geometry == "released":
+        enlarge = node(rcl.augment.ResizeShorter, size * 8 // 7)
+        preprocess = node(rcl.augment.Chain, (enlarge, accuracy.preprocess))
+    fields = {"classes": imagenet.IMAGENET_100, "preprocess": preprocess}
+    folders = node(rcl.evaluate.CorruptedFolders, o.shifts, **fields)
+    return {"shifts": node(rcl.evaluate.Robustness, accuracy, {"corruption": folders})}

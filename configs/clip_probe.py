@@ -18,28 +18,17 @@ repeats at every level of the paper's); `folder` (has train/ and val/).
 
 from pathlib import Path
 
-from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.distortions.conditions import CONDITIONS, SWEEPS, sweeps_of
-from jax_rcl.augment.distortions.mixtures import Fixed
-from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.config.workdir import stored_config
-from jax_rcl.data.folders import ImageFolder
-from jax_rcl.data.labelled import FewLabels
+import common
+from common import FROZEN
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
+from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
+from jax_rcl.config import stored_config
 from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.networks import clip
-from jax_rcl.networks.heads import Linear, Normalized
-from jax_rcl.objectives.classify import FROZEN_ENCODER, Classify
-from jax_rcl.optim.optimizers import Adam
-from jax_rcl.optim.schedules import Cosine, EpochCosine
-from jax_rcl.weights.imports import ImportClip, ImportDistill
-from jax_rcl.weights.restore import Restore
 
 TOWERS = {name.replace("/", "-"): name for name in ("RN101", *clip.TOWERS)}
-FILLED = "frozen/encoder/params", "frozen/encoder/batch_stats"
-AS = {"resize": "as torchvision"}
 
 
 def get_config(arg=""):
@@ -58,61 +47,62 @@ def get_config(arg=""):
         sweep=("on", "off"),
         folder="data/imagenet100",
     )
-    only_with(
-        o, not o.source, "clip=FILE or released=FILE", "clip", "released", "tower"
-    )
+    files = "clip=FILE or released=FILE"
+    only_with(o, not o.source, files, "clip", "released", "tower")
     only_with(o, bool(o.released), "released=FILE", "part")
     only_with(o, not o.released, "clip=FILE, without released", "clip")
-    fields = clip.fields(TOWERS[o.tower])
-    residual, distortion = "depths" in fields, CONDITIONS.get(o.distortion)
-    body = node(clip.ClipResNet if residual else clip.ClipViT, **fields)
-    encoder = node(Normalized, body, clip.MEAN, clip.STD)
-    if o.source:
-        stored = stored_config(Path(o.source))
-        encoder = stored.objective.encoder
-        distortion = distortion or stored.augment.distortion
-        start = node(Restore, o.source, FROZEN_ENCODER)
-    elif o.released:
-        head = {"head": "params/head"} if o.part == "probe" else {}
-        start = node(ImportDistill, o.released, o.part, *FILLED, **head)
-    else:
-        into = FILLED if residual else FILLED[:1]
-        start = node(ImportClip, o.clip or "RN101.pt", *into)
-    distortion = distortion or CONDITIONS["none"]
-    seed = getattr(distortion, "seed", None)
+    encoder, start, distortion = of_run(o) if o.source else of_file(o)
     size = encoder.encoder.image_size
-    stored = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
-    train, val = (
-        node(ImageFolder, f"{o.folder}/{part}", **stored) for part in ("train", "val")
-    )
+    train, val = common.clip_folders(o.folder, size)
     if o.labels < 1:
-        train = node(FewLabels, train, o.labels, seed=1234)
-    crop, flip = node(RandomResizedCrop, size, area=(0.08, 1.0)), node(Flip)
-    shown = {"mapped": 0, "preprocess": node(CenterCrop, size)}
-    accuracy = node(HeadAccuracy, val, distortion=distortion, **shown)
-    evaluators = {"val": accuracy}
+        train = node(rcl.data.FewLabels, train, o.labels, seed=1234)
+    accuracy = common.head_accuracy(val, size, distortion=distortion)
+    sweeps = {}
     if o.sweep == "on":
         kinds = sweeps_of(o.distortion if o.distortion in CONDITIONS else "all")
-        for kind in kinds:
-            swept, levels = SWEEPS[kind]
-            if seed is not None:  # of a student of one mask or noise
-                swept = Fixed(swept, seed)
-            evaluators[f"{kind}s"] = node(LevelSweep, accuracy, swept, levels)
+        seed = getattr(distortion, "seed", None)  # of a student of one mask or noise
+        sweeps = common.level_sweeps(accuracy, kinds, seed)
     batch = 512 if o.labels == 1 else 32
     # The released T_max: 126,689 // batch, times the share of the labels.
-    period = o.labels * (126_689 // batch)
-    released = o.schedule == "released"
-    rate = node(EpochCosine, period=period) if released else node(Cosine)
+    falling = common.distill_schedule(o.schedule, o.labels * (126_689 // batch))
+    view = common.crop_and_flip(size, distortion)
     return node(
         Experiment,
         source=train,
-        augment=node(Views, node(Chain, (crop, flip, distortion)), count=1),
-        objective=node(
-            Classify, encoder, node(Linear, len(IMAGENET_100)), encoder_is="frozen"
-        ),
-        optimizer=node(Adam, 1e-3, rate),
+        augment=node(rcl.augment.Views, view, count=1),
+        objective=common.frozen_classifier(encoder, len(IMAGENET_100)),
+        optimizer=node(rcl.optim.Adam, 1e-3, falling),
         batch_size=batch,
         epochs=o.epochs,
         init_from=(start,),
-        evaluators=evaluators,
+        evaluators={"val": accuracy, **sweeps},
+    )
+
+
+def of_run(o):
+    """Encoder, what fills it, and the distortion, for a run of clip_student.py."""
+    if o.distortion in CONDITIONS:
+        stored = stored_config(Path(o.source))
+        distortion = CONDITIONS[o.distortion]
+    else:
+        stored = common.run_of("clip_student.py", o.source, "Distill")
+        distortion = stored.augment.distortion
+    start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
+    return stored.objective.encoder, start, distortion
+
+
+def of_file(o):
+    """The same for a file of weights."""
+    fields = clip.fields(TOWERS[o.tower])
+    encoder = common.clip_tower(fields)
+    distortion = CONDITIONS.get(o.distortion, CONDITIONS["none"])
+    if o.released:
+        head = {"head": "params/head"} if o.part == "probe" else {}
+        start = node(rcl.weights.ImportDistill, o.released, o.part, **FROZEN, **head)
+        return encoder, start, distortion
+    into = common.frozen_places(fields)
+    return (
+        encoder,
+        node(rcl.weights.ImportClip, o.clip or "RN101.pt", **into),
+        distortion,
     )

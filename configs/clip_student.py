@@ -17,28 +17,16 @@ batch); `activation` (gelu: of many transformers that are not OpenAI's); `epochs
 file of jax-rcl prepare class_embeddings; none); `folder` (has train/ and val/).
 """
 
-from jax_rcl.augment.compose import Chain, Pair
-from jax_rcl.augment.distortions.conditions import CONDITIONS, SWEEPS, sweeps_of
-from jax_rcl.augment.distortions.levels import Curriculum
-from jax_rcl.augment.distortions.mixtures import Fixed
-from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.folders import ImageFolder
+import common
+from common import COMPUTE
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
+from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
 from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.evaluate.class_embeddings import FillClasses, FromText
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
-from jax_rcl.evaluate.zero_shot import FromFile
-from jax_rcl.networks import clip
-from jax_rcl.networks.heads import Normalized
-from jax_rcl.objectives.distill import Distill
-from jax_rcl.optim.optimizers import Adam
-from jax_rcl.optim.schedules import Cosine, EpochCosine
-from jax_rcl.weights.clip import architecture, read
-from jax_rcl.weights.imports import ImportClip
+from jax_rcl.weights import clip
 
 LOSSES = ("simclr_st", "simclr", "simclr_ss", "simclr_both", "clip", "mse")
-AS = {"resize": "as torchvision"}
 
 
 def get_config(arg=""):
@@ -56,64 +44,62 @@ def get_config(arg=""):
         activation=("quick gelu", "gelu"),
         epochs=25,
         batch_size=256,
-        compute=("float32", "bfloat16"),
+        compute=COMPUTE,
         classes="text",
         folder="data/imagenet100",
     )
-    fields = architecture(read(o.clip)).visual
-    residual, size = "depths" in fields, fields["image_size"]
+    fields = clip.architecture(clip.read(o.clip)).visual
+    residual, size = common.is_residual(fields), fields["image_size"]
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
-    compute = {"compute": o.compute}
-    if not residual:
-        compute["activation"] = o.activation
-    # Deviation: the authors crop whole photographs; here they are central squares, as
-    # much larger than what is seen as theirs in testing, 256 for 224.
-    stored = {"size": size * 8 // 7, "classes": IMAGENET_100, **AS}
-    train, val = (
-        node(ImageFolder, f"{o.folder}/{part}", **stored) for part in ("train", "val")
-    )
-    if o.norm == "released":
-        compute |= {"norm": "local", "ghost_batch": o.batch_size // 4}
-    body = node(clip.ClipResNet if residual else clip.ClipViT, **fields, **compute)
     drawn = o.distortion.startswith(("mask", "noise", "square"))
     only_with(o, drawn, "masks, noise and squares", "fixed")
+    own = common.local_norm(o.norm, o.batch_size // 4)
+    if not residual:
+        own["activation"] = o.activation
+    train, val = common.clip_folders(o.folder, size)
     distortion = CONDITIONS[o.distortion]
-    if o.fixed >= 0:
-        distortion = Fixed(distortion, o.fixed)
-    shared = node(Chain, (node(RandomResizedCrop, size, area=(0.08, 1.0)), node(Flip)))
-    rising = node(Curriculum, o.epochs) if o.curriculum == "on" else None
-    evaluators, told = {}, ()
+    seed = o.fixed if o.fixed >= 0 else None
+    if seed is not None:
+        distortion = rcl.augment.Fixed(distortion, seed)
+    rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
+    evaluators = {}
     if o.classes != "none":
-        text = node(FromText, o.clip, activation=o.activation)
-        words = text if o.classes == "text" else node(FromFile, o.classes)
-        told = (node(FillClasses, words, IMAGENET_100),)
-        shown = {"preprocess": node(CenterCrop, size), "mapped": 0}
-        shot = node(HeadAccuracy, val, distortion=distortion, **shown)
-        evaluators["zero_shot"] = shot
-        for kind in sweeps_of(o.distortion):
-            swept, levels = SWEEPS[kind]
-            swept = Fixed(swept, o.fixed) if o.fixed >= 0 else swept
-            evaluators[f"{kind}s"] = node(LevelSweep, shot, swept, levels)
-    # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
-    released = o.schedule == "released"
-    rate = node(EpochCosine, period=123.0) if released else node(Cosine)
-    into = {"params": "frozen/teacher/params"}
-    if residual:
-        into["batch_stats"] = "frozen/teacher/batch_stats"
+        shot = common.head_accuracy(val, size, distortion=distortion)
+        sweeps = common.level_sweeps(shot, sweeps_of(o.distortion), seed)
+        evaluators = {"zero_shot": shot, **sweeps}
     return node(
         Experiment,
         source=train,
-        augment=node(Pair, shared, distortion, rising),
+        augment=node(rcl.augment.Pair, common.crop_and_flip(size), distortion, rising),
         objective=node(
-            Distill,
-            encoder=node(Normalized, body, clip.MEAN, clip.STD),
+            rcl.objectives.Distill,
+            encoder=common.clip_tower(fields, compute=o.compute, **own),
             loss_type=o.loss,
             teacher_norm=o.teacher_norm,
-            classes=len(IMAGENET_100) if told else None,
+            classes=None if o.classes == "none" else len(IMAGENET_100),
         ),
-        optimizer=node(Adam, 3e-4, rate),
+        # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
+        optimizer=node(
+            rcl.optim.Adam, 3e-4, common.distill_schedule(o.schedule, 123.0)
+        ),
         batch_size=o.batch_size,
         epochs=o.epochs,
-        init_from=(node(ImportClip, o.clip), node(ImportClip, o.clip, **into), *told),
+        init_from=start(o, residual),
         evaluators=evaluators,
     )
+
+
+def start(o, residual):
+    """The rules that fill the student, its teacher, and the embeddings of classes."""
+    into = {"params": "frozen/teacher/params"}
+    if residual:
+        into["batch_stats"] = "frozen/teacher/batch_stats"
+    student = node(rcl.weights.ImportClip, o.clip)
+    teacher = node(rcl.weights.ImportClip, o.clip, **into)
+    if o.classes == "none":
+        return student, teacher
+    if o.classes == "text":
+        text = node(rcl.evaluate.FromText, o.clip, activation=o.activation)
+    else:
+        text = node(rcl.evaluate.FromFile, o.classes)
+    return student, teacher, node(rcl.evaluate.FillClasses, text, IMAGENET_100)

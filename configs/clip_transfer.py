@@ -16,27 +16,15 @@ distortion in testing, for the mean and its deviation.
 
 from pathlib import Path
 
-from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.distortions.conditions import CONDITIONS
-from jax_rcl.augment.distortions.mixtures import ByStrength
-from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop, ResizeShorter
-from jax_rcl.config import Experiment, node, parse
-from jax_rcl.config.workdir import stored_config
-from jax_rcl.data.folders import ImageFolder
-from jax_rcl.data.labelled import FewLabels
+import common
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
+from jax_rcl.augment.distortions import CONDITIONS
+from jax_rcl.config import stored_config
 from jax_rcl.data.published.imagenet import IMAGENET_100B
-from jax_rcl.data.published.stl10 import Stl10
-from jax_rcl.data.sources import Cifar
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
-from jax_rcl.networks.heads import Linear
-from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.optim.optimizers import Adam
-from jax_rcl.optim.schedules import EpochCosine
-from jax_rcl.weights.restore import Restore
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "covid": 2, "imagenet100b": 100}
-AS = {"resize": "as torchvision"}
 
 
 def get_config(arg=""):
@@ -44,7 +32,7 @@ def get_config(arg=""):
     o = parse(
         arg,
         source="runs/student",
-        data=("cifar10", "cifar100", "stl10", "covid", "imagenet100b"),
+        data=tuple(CLASSES),
         folder="",
         labels=1.0,
         distortion=("as the source", *CONDITIONS),
@@ -52,66 +40,71 @@ def get_config(arg=""):
         draws=10,
     )
     stored = stored_config(Path(o.source))
-    frozen = stored.objective.get("encoder_is") == "frozen"
-    encoder, distortion = stored.objective.encoder, CONDITIONS.get(o.distortion)
-    if distortion is None:
-        distortion = of_run(stored)
+    encoder = stored.objective.encoder
     size = encoder.encoder.get("image_size", 224)
-    train, test = sources(o.data, o.folder, size * 8 // 7)
+    distortion = CONDITIONS.get(o.distortion) or distortion_of(o.source)
+    train, test = sources(o, size)
     if o.labels < 1:
-        train = node(FewLabels, train, o.labels)
-    centre = node(CenterCrop, size)
-    if o.data in ("covid", "imagenet100b"):
-        crop = node(RandomResizedCrop, size, area=(0.08, 1.0))
-    else:  # small images are enlarged, and seen whole
-        crop = centre = node(Chain, (node(ResizeShorter, size), centre))
-    head = node(Linear, CLASSES[o.data])
-    accuracy = node(
-        HeadAccuracy, test, mapped=0, preprocess=centre, distortion=distortion
-    )
-    paths = encoder_paths("frozen")
-    if frozen:
-        paths = {own: own for own in paths}
+        train = node(rcl.data.FewLabels, train, o.labels)
+    view, seen = geometry(o.data, size, distortion)
+    fields = {"preprocess": seen, "distortion": distortion}
+    accuracy = common.head_accuracy(test, size, **fields)
     evaluators = {"test": accuracy}
     if o.draws > 1:
-        full = node(ByStrength, distortion), (1.0,)
-        evaluators["draws"] = node(LevelSweep, accuracy, *full, o.draws)
+        full = node(rcl.augment.ByStrength, distortion), (1.0,)
+        evaluators["draws"] = node(rcl.evaluate.LevelSweep, accuracy, *full, o.draws)
     return node(
         Experiment,
         source=train,
-        augment=node(Views, node(Chain, (crop, node(Flip), distortion)), count=1),
-        objective=node(Classify, encoder, head, encoder_is="frozen"),
-        optimizer=node(Adam, 1e-3, node(EpochCosine)),
+        augment=node(rcl.augment.Views, view, count=1),
+        objective=common.frozen_classifier(encoder, CLASSES[o.data]),
+        optimizer=node(rcl.optim.Adam, 1e-3, node(rcl.optim.EpochCosine)),
         batch_size=512,
         epochs=o.epochs,
-        init_from=(node(Restore, o.source, paths),),
+        init_from=(start(o.source, stored),),
         evaluators=evaluators,
     )
 
 
-def of_run(stored):
-    """What a run was distorted by, the second of a pair or the last of a chain."""
+def start(workdir, stored):
+    """The rule that brings the encoder, from where that run keeps it."""
+    paths = rcl.objectives.encoder_paths("frozen")
+    if stored.objective.get("encoder_is") == "frozen":
+        paths = {path: path for path in paths}
+    return node(rcl.weights.Restore, workdir, paths)
+
+
+def distortion_of(workdir):
+    """The distortion of a run: the second of a pair, or the last of a chain."""
+    files = "clip_student.py, clip_probe.py or clip_baseline.py"
+    kinds = "Distill", "Classify", "KnowledgeDistillation"
+    stored = common.run_of(files, workdir, *kinds)
     if "distortion" in stored.augment:
         return stored.augment.distortion
     return stored.augment.operation.operations[-1]
 
 
-def sources(data, folder, size):
+def geometry(data, size, distortion):
+    """A view in training, and what is seen of an image in testing."""
+    centre = node(rcl.augment.CenterCrop, size)
+    if data in ("covid", "imagenet100b"):
+        return common.crop_and_flip(size, distortion), centre
+    # Small images are enlarged, and seen whole.
+    enlarge = node(rcl.augment.ResizeShorter, size)
+    whole = node(rcl.augment.Chain, (enlarge, centre))
+    operations = (whole, node(rcl.augment.Flip), distortion)
+    return node(rcl.augment.Chain, operations), whole
+
+
+def sources(o, size):
     """Training and test images."""
-    if data.startswith("cifar"):
-        known = {"classes": int(data.removeprefix("cifar")), "folder": folder or None}
-        return node(Cifar, **known), node(Cifar, split="test", **known)
-    if data == "stl10":
-        known = {"folder": folder or None}
-        return node(Stl10, **known), node(Stl10, split="test", **known)
-    if data == "covid":
-        folder = folder or "data/covid"
-        return tuple(
-            node(ImageFolder, f"{folder}/{part}", size=size, **AS)
-            for part in ("train", "test")
-        )
-    folder, known = folder or "data/imagenet100b", {"classes": IMAGENET_100B, **AS}
-    return tuple(
-        node(ImageFolder, f"{folder}/{part}", size=size, **known)
-        for part in ("train", "val")
-    )
+    if o.data == "covid":
+        folder, parts = o.folder or "data/covid", ("train", "test")
+        return common.clip_folders(folder, size, parts=parts, classes=())
+    if o.data == "imagenet100b":
+        folder = o.folder or "data/imagenet100b"
+        return common.clip_folders(folder, size, classes=IMAGENET_100B)
+    kind, known = rcl.data.Stl10, {"folder": o.folder or None}
+    if o.data != "stl10":
+        kind, known["classes"] = rcl.data.Cifar, CLASSES[o.data]
+    return tuple(node(kind, split=split, **known) for split in ("train", "test"))

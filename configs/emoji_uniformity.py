@@ -13,22 +13,10 @@ median distances, and `ridge`; `labels` (group, subgroup), `epochs`, `size` of t
 views, `width` of the ResNet-10.
 """
 
-from jax_rcl.augment.color import ColorJitter, Grayscale
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop, Resize
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.prior import WithKeywords, WithRandomBits
-from jax_rcl.data.published.emoji import Emoji
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import Every
-from jax_rcl.losses.kernels import Rbf
-from jax_rcl.networks.heads import Mlp
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.supcon import SimCLR
-from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import EpochCosine
+import common
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
 
 
 def get_config(arg=""):
@@ -46,55 +34,28 @@ def get_config(arg=""):
     )
     only_with(o, o.method == "uniformity", "method=uniformity", "prior")
     only_with(o, o.prior != "none", "prior=words or random", "sigma", "ridge")
-    train, test = (
-        node(Emoji, "google", split, labels=o.labels) for split in ("train", "test")
-    )
-    source = train
-    if o.prior == "words":
-        # With words of single objects, too: without any, all would be equal.
-        source = node(WithKeywords, train, least=1)
-    if o.prior == "random":
-        source = node(WithRandomBits, train, bits=1866, share=0.0015)
-    jitter = node(ColorJitter, 0.4, 0.4, 0.4, 0.1)
-    view = node(
-        Chain,
-        (
-            node(RandomResizedCrop, o.size, area=(0.2, 1.0)),
-            node(Maybe, jitter, 0.8),
-            node(Maybe, node(Grayscale), 0.2),
-            node(Flip),
-        ),
-    )
-    encoder = node(ResNet, depth=10, width=o.width)
-    projector = node(Mlp, (8 * o.width, 8 * o.width))
-    if o.method == "simclr":
-        objective = node(SimCLR, encoder, projector, temperature=0.2)
-    else:
-        kernel = None if o.prior == "none" else node(Rbf, o.sigma, unit="median")
-        objective = node(Uniformity, encoder, projector, kernel=kernel, ridge=o.ridge)
-    seen = node(Resize, o.size)
-    strengths = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+    train, test = common.emoji(o.labels)
+    view = common.moco_v2_view(o.size, blur=None)
+    resnet = node(rcl.networks.ResNet, depth=10, width=o.width)
+    last = node(rcl.evaluate.Every, epochs=o.epochs)
     return node(
         Experiment,
-        source=source,
-        augment=node(Views, view),
-        objective=objective,
-        optimizer=node(
-            Sgd, 0.1, schedule=node(EpochCosine), weight_decay=1e-4, decayed="all"
-        ),
+        source=with_prior(train, o.prior),
+        augment=node(rcl.augment.Views, view),
+        objective=common.small_uniformity(o, resnet),
+        optimizer=common.sgd(0.1),
         batch_size=256,
         epochs=o.epochs,
-        evaluators={
-            "knn": node(
-                Neighbours,
-                train,
-                test,
-                k=20,
-                preprocess=seen,
-                when=node(Every, epochs=o.epochs),
-            ),
-            "probe": node(
-                LinearProbe, train, test, strengths=strengths, preprocess=seen
-            ),
-        },
+        evaluators=common.emoji_evaluators(train, test, o.size, last),
     )
+
+
+def with_prior(train, prior):
+    """The drawings, and bits of prior knowledge for each."""
+    if prior == "words":
+        # Words of a single object count, too: some names have no others, and drawings
+        # without any word would all be equal.
+        return node(rcl.data.WithKeywords, train, least=1)
+    if prior == "random":
+        return node(rcl.data.WithRandomBits, train, bits=1866, share=0.0015)
+    return train

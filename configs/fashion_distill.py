@@ -5,9 +5,9 @@
     python -m jax_rcl.main --workdir=runs/student90 \
         --config=configs/fashion_distill.py:distortion=mask90,teacher=runs/teacher
 
-A small copy of the experiments of Ravula et al. 2021: in the place of CLIP the teacher
-is a SupCon encoder of clean clothes, and a sixth of Fashion-MNIST takes a minute on two
-CPU cores. All rows, three seeds: tables/distill_fashion.py. Obtained: README.
+A small copy of the experiments of Ravula et al. 2021: instead of CLIP the teacher is a
+SupCon encoder of clean clothes, and a sixth of Fashion-MNIST takes a minute on two CPU
+cores. All rows, three seeds: tables/distill_fashion.py. Obtained: README.
 Options of the file: `method` (student; teacher; supervised, the labelled images
 distorted; distilled, the same taught by the supervised run on clean images `teacher`),
 `distortion` (mask50, mask75, mask90, noise, blur; all: every distortion at every level,
@@ -15,31 +15,12 @@ the clean image among them; none), `teacher`, the run that student and supervise
 from; `loss` of the student; `share` of the images, `epochs`, `width` of the ResNet-10.
 """
 
-from jax_rcl.augment.compose import Chain, OneOf, Pair, Views
-from jax_rcl.augment.distortions.pixelwise import GaussianNoise, Identity, RandomMask
-from jax_rcl.augment.filters import GaussianBlur
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.sources import Idx
-from jax_rcl.data.wrappers import Subset
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
-from jax_rcl.evaluate.when import AtEnd
-from jax_rcl.networks.heads import Linear, Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.classify import TRAINED_ENCODER, Classify
-from jax_rcl.objectives.distill import FROM_ONE_RUN, Distill
-from jax_rcl.objectives.knowledge_distillation import (
-    FROM_CLASSIFIER,
-    KnowledgeDistillation,
-)
-from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim.optimizers import Adam, Sgd
-from jax_rcl.optim.schedules import Cosine
-from jax_rcl.weights.restore import Restore
+from common import FASHION, crop_and_flip
 
-MEAN, STD = (0.286,), (0.353,)
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
+from jax_rcl.augment import GaussianBlur, GaussianNoise, Identity, OneOf, RandomMask
+
 MASK, NOISE = RandomMask((0.25, 0.95)), GaussianNoise((0.1, 0.75))
 BLUR = GaussianBlur(27, (1.0, 6.0))
 DISTORTIONS = {
@@ -72,49 +53,85 @@ def get_config(arg=""):
     )
     only_with(o, o.method != "teacher", "another method", "distortion", "teacher")
     only_with(o, o.method == "student", "method=student", "loss")
-    train, test = node(Subset, node(Idx), o.share), node(Idx, split="test")
-    crop, flip = node(RandomResizedCrop, 28, area=(0.5, 1.0)), node(Flip)
-    clean, distortion = node(Chain, (crop, flip)), DISTORTIONS[o.distortion]
-    encoder = node(Normalized, node(ResNet, depth=10, width=o.width), MEAN, STD)
-    head, probed = node(Linear, 10), {"strengths": (1e-2,), "mapped": 500}
-    pair, optimizer = node(Pair, clean, distortion), node(Adam, 1e-3, node(Cosine))
-    if o.method == "teacher":
-        classifier, start = node(LinearProbe, train, test, **probed), ()
-        objective = node(SupCon, encoder, node(Mlp, (8 * o.width, 8 * o.width)))
-        augment, optimizer = node(Views, clean), node(Sgd, 0.1, node(Cosine))
-    elif o.method == "student":
-        probed["distortion"] = distortion
-        classifier = node(LinearProbe, train, test, **probed)
-        objective = node(Distill, encoder, loss_type=o.loss)
-        augment, start = pair, node(Restore, o.teacher, FROM_ONE_RUN)
-    else:
-        shown = {"distortion": distortion, "mapped": 500, "when": node(AtEnd)}
-        classifier = node(HeadAccuracy, test, **shown)
-        if o.method == "distilled":
-            objective = node(KnowledgeDistillation, encoder, head)
-            augment, start = pair, node(Restore, o.teacher, FROM_CLASSIFIER)
-        else:
-            seen = node(Chain, (crop, flip, distortion))
-            objective = node(Classify, encoder, head)
-            augment = node(Views, seen, count=1)
-            start = node(Restore, o.teacher, TRAINED_ENCODER)
-    evaluators, several = {"test": classifier}, o.distortion in ("all", "none")
-    if o.method == "teacher":
-        several = True
-        for name in ("mask50", "mask75", "mask90", "noise", "blur"):
-            known = {**probed, "distortion": DISTORTIONS[name]}
-            evaluators[name] = node(LinearProbe, train, test, **known)
-    for kind, sweep in SWEEPS.items():
-        if several or o.distortion.startswith(kind):
-            evaluators[f"{kind}s"] = node(LevelSweep, classifier, *sweep, repeats=1)
+    train = node(rcl.data.Subset, node(rcl.data.Idx), o.share)
+    test = node(rcl.data.Idx, split="test")
+    resnet = node(rcl.networks.ResNet, depth=10, width=o.width)
+    encoder = node(rcl.networks.Normalized, resnet, *FASHION)
+    method = {"teacher": teacher, "student": student}.get(o.method, classifier)
     return node(
         Experiment,
         source=train,
-        augment=augment,
-        objective=objective,
-        optimizer=optimizer,
+        **method(o, encoder),
         batch_size=256,
         epochs=o.epochs,
-        init_from=(start,) if start else (),
-        evaluators=evaluators,
+        evaluators=evaluators(o, train, test),
     )
+
+
+def teacher(o, encoder):
+    """What the methods differ in: views, objective, optimizer and start."""
+    projector = node(rcl.networks.Mlp, (8 * o.width, 8 * o.width))
+    return {
+        "augment": node(rcl.augment.Views, crop_and_flip(28, smallest=0.5)),
+        "objective": node(rcl.objectives.SupCon, encoder, projector),
+        "optimizer": node(rcl.optim.Sgd, 0.1, node(rcl.optim.Cosine)),
+    }
+
+
+def student(o, encoder):
+    """The same of a student without labels."""
+    view = crop_and_flip(28, smallest=0.5)
+    start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_ONE_RUN)
+    return {
+        "augment": node(rcl.augment.Pair, view, DISTORTIONS[o.distortion]),
+        "objective": node(rcl.objectives.Distill, encoder, loss_type=o.loss),
+        "optimizer": node(rcl.optim.Adam, 1e-3, node(rcl.optim.Cosine)),
+        "init_from": (start,),
+    }
+
+
+def classifier(o, encoder):
+    """The same of a classifier, supervised or also distilled."""
+    distortion, head = DISTORTIONS[o.distortion], node(rcl.networks.Linear, 10)
+    if o.method == "distilled":
+        view = crop_and_flip(28, smallest=0.5)
+        augment = node(rcl.augment.Pair, view, distortion)
+        objective = node(rcl.objectives.KnowledgeDistillation, encoder, head)
+        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_CLASSIFIER)
+    else:
+        view = crop_and_flip(28, distortion, smallest=0.5)
+        augment = node(rcl.augment.Views, view, count=1)
+        objective = node(rcl.objectives.Classify, encoder, head)
+        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.TRAINED_ENCODER)
+    return {
+        "augment": augment,
+        "objective": objective,
+        "optimizer": node(rcl.optim.Adam, 1e-3, node(rcl.optim.Cosine)),
+        "init_from": (start,),
+    }
+
+
+def evaluators(o, train, test):
+    """A classifier of images distorted as in training, and at every level."""
+
+    def probe(**distorted):
+        fields = {"strengths": (1e-2,), "mapped": 500, **distorted}
+        return node(rcl.evaluate.LinearProbe, train, test, **fields)
+
+    distortion, others = DISTORTIONS[o.distortion], {}
+    if o.method == "teacher":
+        names = ("mask50", "mask75", "mask90", "noise", "blur")
+        others = {name: probe(distortion=DISTORTIONS[name]) for name in names}
+        judge = probe()
+    elif o.method == "student":
+        judge = probe(distortion=distortion)
+    else:
+        fields = {"mapped": 500, "when": node(rcl.evaluate.AtEnd)}
+        judge = node(rcl.evaluate.HeadAccuracy, test, distortion=distortion, **fields)
+    several = o.method == "teacher" or o.distortion in ("all", "none")
+    sweeps = {
+        f"{kind}s": node(rcl.evaluate.LevelSweep, judge, *sweep, repeats=1)
+        for kind, sweep in SWEEPS.items()
+        if several or o.distortion.startswith(kind)
+    }
+    return {"test": judge, **others, **sweeps}

@@ -7,51 +7,37 @@ EPYC that were also running other programs (commit 78bc1b8, 2026-11-22, one seed
 Options of the file: `epochs`, `batch_size`, `width` of the ResNet.
 """
 
-from jax_rcl.augment.color import ColorJitter
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, parse
-from jax_rcl.data.sources import Idx
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import Every
-from jax_rcl.networks.heads import Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import Cosine
+from common import FASHION, knn_and_probe, simclr_view
+
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
     """The experiment; see the options above."""
-    options = parse(arg, epochs=6, batch_size=256, width=16)
-    train, test = node(Idx, split="train"), node(Idx, split="test")
-    crop = node(RandomResizedCrop, 28, area=(0.3, 1.0))
-    jitter = node(ColorJitter, brightness=0.4, contrast=0.4)
-    view = node(Chain, (crop, node(Flip), node(Maybe, jitter, 0.8)))
-    encoder = node(
-        Normalized,
-        encoder=node(ResNet, depth=10, width=options.width, stem="small"),
-        mean=(0.286,),
-        std=(0.353,),
-    )
+    o = parse(arg, epochs=6, batch_size=256, width=16)
+    train, test = node(rcl.data.Idx, split="train"), node(rcl.data.Idx, split="test")
+    view = simclr_view(28, smallest=0.3, jitter=(0.4, 0.4), gray=0)
+    resnet = node(rcl.networks.ResNet, depth=10, width=o.width, stem="small")
+    often = node(rcl.evaluate.Every, epochs=2)
     return node(
         Experiment,
         source=train,
-        augment=node(Views, view),
-        objective=node(SupCon, encoder, projector=node(Mlp, (128, 128))),
+        augment=node(rcl.augment.Views, view),
+        objective=node(
+            rcl.objectives.SupCon,
+            node(rcl.networks.Normalized, resnet, *FASHION),
+            projector=node(rcl.networks.Mlp, (128, 128)),
+        ),
         optimizer=node(
-            Sgd,
+            rcl.optim.Sgd,
             learning_rate=0.4,
             reference_batch=256,
-            schedule=node(Cosine, warmup_epochs=1.0),
+            schedule=node(rcl.optim.Cosine, warmup_epochs=1.0),
             weight_decay=1e-4,
             nesterov=True,
         ),
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        evaluators={
-            "knn": node(Neighbours, train, test, k=200, when=node(Every, epochs=2)),
-            "probe": node(LinearProbe, train, test),
-        },
+        batch_size=o.batch_size,
+        epochs=o.epochs,
+        evaluators=knn_and_probe(train, test, often, k=200),
     )

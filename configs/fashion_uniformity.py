@@ -7,7 +7,7 @@
 
 A small copy of the experiments of Dufumier et al. 2023 with a generative model's
 features; a small autoencoder stands in for the model. A sixth of the training images,
-in place of all of them, makes it a matter of minutes on two CPU cores. All rows, three
+instead of all of them, makes it a matter of minutes on two CPU cores. All rows, three
 seeds: tables/uniformity.py. Obtained: README.
 Options of the file: `method` (uniformity, simclr, autoencoder), `prior` (none,
 features of the run `first`, random: a control of numbers that mean nothing) with
@@ -15,29 +15,11 @@ features of the run `first`, random: a control of numbers that mean nothing) wit
 training images, `epochs`, `width` of the ResNet-10.
 """
 
-from jax_rcl.augment.color import ColorJitter
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.prior import WithRandomBits
-from jax_rcl.data.sources import Idx
-from jax_rcl.data.wrappers import Subset
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import Every
-from jax_rcl.losses.kernels import Rbf
-from jax_rcl.networks.decoder import ResNetDecoder
-from jax_rcl.networks.heads import Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.spread import Spread
-from jax_rcl.objectives.supcon import SimCLR
-from jax_rcl.objectives.terms import Reconstruction
-from jax_rcl.objectives.uniformity import Uniformity
-from jax_rcl.optim.optimizers import AdamW, Sgd
-from jax_rcl.optim.schedules import EpochCosine
-from jax_rcl.train.features import WithFeatures
+import common
+from common import FASHION
 
-MEAN, STD = (0.286,), (0.353,)
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
 
 
 def get_config(arg=""):
@@ -56,47 +38,55 @@ def get_config(arg=""):
     only_with(o, o.method == "uniformity", "method=uniformity", "prior")
     only_with(o, o.prior != "none", "prior=features or random", "sigma", "ridge")
     only_with(o, o.prior == "features", "prior=features", "first")
-    train, test = node(Subset, node(Idx), o.share), node(Idx, split="test")
-    source = train
-    if o.prior == "features":
-        source = node(WithFeatures, train, o.first)
-    if o.prior == "random":
-        source = node(WithRandomBits, train, bits=8 * o.width, share=0.5)
-    crop = node(RandomResizedCrop, 28, area=(0.3, 1.0))
-    jitter = node(ColorJitter, brightness=0.4, contrast=0.4)
-    augment = node(Views, node(Chain, (crop, node(Flip), node(Maybe, jitter, 0.8))))
-    encoder = node(Normalized, node(ResNet, depth=10, width=o.width), MEAN, STD)
-    projector = node(Mlp, (8 * o.width, 8 * o.width))
-    optimizer = node(
-        Sgd, 0.1, schedule=node(EpochCosine), weight_decay=1e-4, decayed="all"
+    train = node(rcl.data.Subset, node(rcl.data.Idx), o.share)
+    test = node(rcl.data.Idx, split="test")
+    resnet = node(rcl.networks.ResNet, depth=10, width=o.width)
+    encoder = node(rcl.networks.Normalized, resnet, *FASHION)
+    last = node(rcl.evaluate.Every, epochs=o.epochs)
+    auto = o.method == "autoencoder"
+    return node(
+        Experiment,
+        source=with_prior(train, o),
+        **(autoencoder(encoder) if auto else contrastive(encoder, o)),
+        batch_size=256,
+        epochs=o.epochs,
+        evaluators=common.knn_and_probe(train, test, last, strengths=(1e-2,)),
     )
-    if o.method == "autoencoder":
-        augment = node(Views, node(Flip), count=1)
-        decoder = node(ResNetDecoder, 28, 1, width=4)
-        objective = node(
-            Spread,
+
+
+def with_prior(train, o):
+    """The images, and prior knowledge of each."""
+    if o.prior == "features":
+        return node(rcl.train.features.WithFeatures, train, o.first)
+    if o.prior == "random":
+        return node(rcl.data.WithRandomBits, train, bits=8 * o.width, share=0.5)
+    return train
+
+
+def contrastive(encoder, o):
+    """Views, objective and optimizer of uniformity and SimCLR."""
+    view = common.simclr_view(28, smallest=0.3, jitter=(0.4, 0.4), gray=0)
+    return {
+        "augment": node(rcl.augment.Views, view),
+        "objective": common.small_uniformity(o, encoder),
+        "optimizer": common.sgd(0.1),
+    }
+
+
+def autoencoder(encoder):
+    """Views, objective and optimizer of the autoencoder."""
+    decoder = node(rcl.networks.ResNetDecoder, 28, 1, width=4)
+    mean, std = FASHION
+    term = node(rcl.objectives.Reconstruction, decoder, mean=mean, std=std)
+    falling = node(rcl.optim.EpochCosine)
+    return {
+        "augment": node(rcl.augment.Views, node(rcl.augment.Flip), count=1),
+        "objective": node(
+            rcl.objectives.Spread,
             encoder,
             head=None,
             contrasts=(),
-            reconstruction=node(Reconstruction, decoder, mean=MEAN, std=STD),
-        )
-        optimizer = node(AdamW, 3e-3, node(EpochCosine), decayed="all")
-    elif o.method == "simclr":
-        objective = node(SimCLR, encoder, projector, temperature=0.2)
-    else:
-        kernel = None if o.prior == "none" else node(Rbf, o.sigma, unit="median")
-        objective = node(Uniformity, encoder, projector, kernel=kernel, ridge=o.ridge)
-    seldom = node(Every, epochs=o.epochs)
-    return node(
-        Experiment,
-        source=source,
-        augment=augment,
-        objective=objective,
-        optimizer=optimizer,
-        batch_size=256,
-        epochs=o.epochs,
-        evaluators={
-            "knn": node(Neighbours, train, test, k=20, when=seldom),
-            "probe": node(LinearProbe, train, test, strengths=(1e-2,)),
-        },
-    )
+            reconstruction=term,
+        ),
+        "optimizer": node(rcl.optim.AdamW, 3e-3, falling, decayed="all"),
+    }

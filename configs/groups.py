@@ -6,31 +6,20 @@
 
 A group is a class with a value of the confounder (landbirds on water). The accuracy of
 the worst group is that of the head; `recovery` says how well clusters of the embeddings
-find the groups that nobody told. Chen, Fu et al. 2022 compare the contrastive methods;
-their tables are not quoted here. Obtained: not yet run; the images must be there.
+recover groups without their labels. Chen, Fu et al. 2022 compare the contrastive
+methods; their tables are not quoted here. Obtained: not yet run; the images must be
+there.
 Options of the file: `data`, `folder`, `method`, `depth` of the ResNet, `weights` (of
 torchvision, a file to start from), `size`, `epochs`, `batch_size`.
 """
 
-from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
-from jax_rcl.config import Best, Experiment, node, parse
-from jax_rcl.data.published.celeba import CelebA
-from jax_rcl.data.published.grouped import Grouped
-from jax_rcl.evaluate.groups import GroupAccuracy
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.recovery import GroupRecovery
-from jax_rcl.evaluate.when import AtEnd, Every
-from jax_rcl.networks.heads import Linear, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.classify import Classify
-from jax_rcl.objectives.group_dro import GroupDRO
-from jax_rcl.objectives.spread import Spread
-from jax_rcl.objectives.terms import Contrast
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.weights.imports import ImportResNet
+from common import IMAGENET, crop_and_flip, every, sgd
 
-SOURCES = {"waterbirds": Grouped, "celeba": CelebA}
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
+from jax_rcl.config import Best
+
+SOURCES = {"waterbirds": rcl.data.Grouped, "celeba": rcl.data.CelebA}
 
 
 def get_config(arg=""):
@@ -46,42 +35,45 @@ def get_config(arg=""):
         epochs=100,
         batch_size=128,
     )
+    source = SOURCES[o.data]
     train, val, test = (
-        node(SOURCES[o.data], o.folder, split=split, size=o.size)
+        node(source, o.folder, split=split, size=o.size)
         for split in ("train", "val", "test")
     )
-    encoder = node(
-        Normalized,
-        node(ResNet, depth=o.depth, stem="imagenet"),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-    )
-    head, contrastive = node(Linear, 2), o.method in ("supcon", "spread")
-    objective = node(Classify, encoder, head)
-    if o.method == "dro":
-        objective = node(GroupDRO, objective, groups=4)
-    elif contrastive:
-        term = node(Contrast, spread=0.0 if o.method == "supcon" else 1.0)
-        objective = node(Spread, encoder, head, contrasts=(term,))
-    crop = node(RandomResizedCrop, o.size, area=(0.7, 1.0))
-    often, last = node(Every, epochs=max(1, o.epochs // 20)), node(AtEnd)
+    view, count = crop_and_flip(o.size, smallest=0.7), 1
+    if o.method in ("supcon", "spread"):
+        count = 2
+    often, last = every(o.epochs), node(rcl.evaluate.AtEnd)
+    val = node(rcl.evaluate.HeadAccuracy, val, when=often)
+    test = node(rcl.evaluate.HeadAccuracy, test, when=last)
     return node(
         Experiment,
         source=train,
-        augment=node(
-            Views, node(Chain, (crop, node(Flip))), count=2 if contrastive else 1
-        ),
-        objective=objective,
-        optimizer=node(
-            Sgd, learning_rate=1e-3, momentum=0.9, weight_decay=1e-4, decayed="all"
-        ),
+        augment=node(rcl.augment.Views, view, count=count),
+        objective=objective(o.method, o.depth),
+        optimizer=sgd(1e-3, schedule=node(rcl.optim.Constant)),
         batch_size=o.batch_size,
         epochs=o.epochs,
-        init_from=(node(ImportResNet, o.weights),) if o.weights else (),
+        init_from=(node(rcl.weights.ImportResNet, o.weights),) if o.weights else (),
         best=node(Best, "val/worst_group_top1"),
         evaluators={
-            "val": node(GroupAccuracy, node(HeadAccuracy, val, when=often)),
-            "test": node(GroupAccuracy, node(HeadAccuracy, test, when=last), train),
-            "recovery": node(GroupRecovery, train, when=last),
+            "val": node(rcl.evaluate.GroupAccuracy, val),
+            "test": node(rcl.evaluate.GroupAccuracy, test, train),
+            "recovery": node(rcl.evaluate.GroupRecovery, train, when=last),
         },
     )
+
+
+def objective(method, depth):
+    """Two classes told apart by the option `method`."""
+    resnet = node(rcl.networks.ResNet, depth=depth, stem="imagenet")
+    encoder = node(rcl.networks.Normalized, resnet, *IMAGENET)
+    head = node(rcl.networks.Linear, 2)
+    if method in ("supcon", "spread"):
+        weight = 0.0 if method == "supcon" else 1.0
+        term = node(rcl.objectives.Contrast, spread=weight)
+        return node(rcl.objectives.Spread, encoder, head, contrasts=(term,))
+    classify = node(rcl.objectives.Classify, encoder, head)
+    if method == "dro":
+        return node(rcl.objectives.GroupDRO, classify, groups=4)
+    return classify

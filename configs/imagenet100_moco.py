@@ -10,30 +10,16 @@ Options of the file: `negatives` (none, patch, texture from files, quilting: tex
 made on the device), `alpha`, `queue`, `recipe` (paper; ifm: batch 512, lr 0.8),
 `version` (of MoCo), `low` and `high` (sides of patches in pixels), `norm` (released:
 statistics of an eighth of the batch, keys shuffled), `depth`, `epochs`, `compute`,
-`folder` (has train/ and val/), `textures` (has train/), `packed` (in the place of both,
+`folder` (has train/ and val/), `textures` (has train/), `packed` (instead of both,
 made by jax-rcl prepare pack: has train/ and val/).
 """
 
-from jax_rcl.augment import color, filters, geometry
-from jax_rcl.augment.compose import Chain, Maybe, Views
-from jax_rcl.augment.negatives import Negatives, PatchMosaic, TextureNegatives
-from jax_rcl.augment.quilting import Quilting
-from jax_rcl.config import Experiment, node, only_with, parse
-from jax_rcl.data.folders import ImageFolder
-from jax_rcl.data.packed import Packed
-from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.data.textures import WithTexture
-from jax_rcl.data.wrappers import Subset
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import Every
-from jax_rcl.networks.heads import Linear, Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.moco import MoCo
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import EpochCosine, MultiStep
+import common
+from common import COMPUTE, IMAGENET
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
+
 # Global batch, learning rate as it is, momentum of the key encoder.
 RECIPES = {"paper": (128, 0.03, 0.999), "ifm": (512, 0.8, 0.99)}
 
@@ -52,7 +38,7 @@ def get_config(arg=""):
         norm=("sync", "released"),
         depth=50,
         epochs=200,
-        compute=("float32", "bfloat16"),
+        compute=COMPUTE,
         folder="data/imagenet100",
         textures="data/imagenet100-textures",
         packed="",
@@ -60,60 +46,54 @@ def get_config(arg=""):
     only_with(o, o.negatives != "none", "negatives=patch or a texture", "alpha")
     only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
     batch, rate, momentum = RECIPES[o.recipe]
-    parts = ("train", "val")
-    train, val = (
-        node(Packed, f"{o.packed}/{part}")
-        if o.packed
-        else node(ImageFolder, f"{o.folder}/{part}", size=256, classes=IMAGENET_100)
-        for part in parts
-    )
-    paired = o.negatives == "texture" and not o.packed
-    source = node(WithTexture, train, f"{o.textures}/train", 224) if paired else train
-    # Deviation: the release crops whole photographs; here they are central squares of
-    # 256 pixels. Its blur is PIL's, three box filters in a row; here it is a Gaussian.
-    crop = node(geometry.RandomResizedCrop, 224, area=(0.2, 1.0))
-    flip, gray = node(geometry.Flip), node(Maybe, node(color.Grayscale), 0.2)
-    if o.version == "v2":
-        jitter = node(Maybe, node(color.ColorJitter, 0.4, 0.4, 0.4, 0.1), 0.8)
-        blur = node(Maybe, node(filters.GaussianBlur, 23, sigma=(0.1, 2.0)), 0.5)
-        operations, temperature = (crop, jitter, gray, blur, flip), 0.2
-        width = 512 if o.depth < 50 else 2048  # as wide as the features
-        head, schedule = node(Mlp, (width, 128)), node(EpochCosine)
-    else:
-        jitter = node(color.ColorJitter, 0.4, 0.4, 0.4, 0.4)
-        operations, temperature = (crop, gray, jitter, flip), 0.07
-        head, schedule = node(Linear, 128), node(MultiStep, epochs=(120, 160))
-    augment = node(Views, node(Chain, operations))
-    if o.negatives == "patch":
-        augment = node(Negatives, augment, node(PatchMosaic, (o.low, o.high)))
-    elif o.negatives != "none":
-        made = node(Quilting, 224) if o.negatives == "quilting" else None
-        augment = node(TextureNegatives, augment, made)
-    released, plain = o.norm == "released", o.negatives == "none"
-    norm = {"norm": "local", "ghost_batch": batch // 8} if released else {}
-    body = node(ResNet, o.depth, compute=o.compute, **norm)
-    shown = {"preprocess": node(geometry.CenterCrop, 224)}
-    often = node(Every, epochs=max(1, o.epochs // 20))
+    source, train, val = sources(o)
+    view, projector, temperature, schedule = version(o)
+    texture = node(rcl.augment.Quilting, 224) if o.negatives == "quilting" else None
+    norm = common.local_norm(o.norm, batch // 8)
+    resnet = node(rcl.networks.ResNet, o.depth, compute=o.compute, **norm)
     return node(
         Experiment,
         source=source,
-        augment=augment,
-        objective=node(
-            MoCo,
-            encoder=node(Normalized, body, *IMAGENET),
-            projector=head,
-            queue_size=o.queue,
+        augment=common.with_negatives(
+            node(rcl.augment.Views, view),
+            o.negatives,
+            side=(o.low, o.high),
+            texture=texture,
+        ),
+        objective=common.moco(
+            o,
+            node(rcl.networks.Normalized, resnet, *IMAGENET),
+            projector,
             momentum=momentum,
             temperature=temperature,
-            negatives=0 if plain else 1,
-            alpha=None if plain else o.alpha,
-            keys="shuffled" if released else "in order",
+            keys=common.keys_of(o.norm),
         ),
-        optimizer=node(Sgd, rate, schedule, weight_decay=1e-4, decayed="all"),
+        optimizer=common.sgd(rate, schedule=schedule),
         batch_size=batch,
         epochs=o.epochs,
-        evaluators={
-            "knn": node(Neighbours, node(Subset, train, 0.1), val, when=often, **shown),
-            "probe": node(LinearProbe, train, val, **shown),
-        },
+        evaluators=common.imagenet_knn_and_probe(train, val, o.epochs),
     )
+
+
+def sources(o):
+    """What MoCo learns from, with textures if asked; training and test images."""
+    if o.packed:
+        parts = (f"{o.packed}/{part}" for part in ("train", "val"))
+        train, val = (node(rcl.data.Packed, part) for part in parts)
+        return train, train, val
+    train, val = common.image_folders(o.folder)
+    if o.negatives == "texture":
+        paired = node(rcl.data.WithTexture, train, f"{o.textures}/train", 224)
+        return paired, train, val
+    return train, train, val
+
+
+def version(o):
+    """What the versions of MoCo differ in: view, projector, temperature, schedule."""
+    if o.version == "v1":
+        stepwise = node(rcl.optim.MultiStep, epochs=(120, 160))
+        linear = node(rcl.networks.Linear, 128)
+        return common.moco_v1_view(224), linear, 0.07, stepwise
+    width = 512 if o.depth < 50 else 2048  # as wide as the features
+    mlp = node(rcl.networks.Mlp, (width, 128))
+    return common.moco_v2_view(224), mlp, 0.2, node(rcl.optim.EpochCosine)

@@ -16,28 +16,20 @@ a folder of shifted test sets, and `sets`, which of them: c (imagenet-c/ has
 standard corruptions made of val/ on the device; shifts=computed is these alone.
 """
 
-from pathlib import Path
+from common import (
+    FROZEN,
+    IMAGENET,
+    crop_and_flip,
+    frozen_classifier,
+    head_accuracy,
+    image_folders,
+    run_of,
+)
 
-from jax_rcl import config
-from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.corruptions.table import STANDARD, Corruption
-from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
-from jax_rcl.config import CLASS, Best, ConfigError, Experiment, node, parse, unknown
-from jax_rcl.config.workdir import stored_config
-from jax_rcl.data.folders import ImageFolder
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, only_with, parse
+from jax_rcl.config import Best, ConfigError, unknown
 from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.shifts.robustness import Corrupted, CorruptedFolders, Robustness
-from jax_rcl.networks.heads import Linear, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.classify import FROZEN_ENCODER, Classify
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import MultiStep
-from jax_rcl.weights.imports import ImportMoCo
-from jax_rcl.weights.restore import Restore
-
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FILLED = ("frozen/encoder/params", "frozen/encoder/batch_stats")
 
 
 def get_config(arg=""):
@@ -53,44 +45,21 @@ def get_config(arg=""):
         shifts="",
         sets="c+sketch+stylized+r",
     )
-    config.only_with(o, o.shifts not in ("", "computed"), "shifts=FOLDER", "sets")
-    config.only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
-    if o.weights:
-        known = {"size": 256, "classes": IMAGENET_100}
-        train = node(ImageFolder, f"{o.folder}/train", **known)
-        val = node(ImageFolder, f"{o.folder}/val", **known)
-        encoder = node(Normalized, node(ResNet, o.depth), *IMAGENET)
-        start = node(ImportMoCo, o.weights, "encoder", *FILLED)
-    else:
-        stored = stored_config(Path(o.source))
-        of_moco = stored.objective[CLASS].endswith(":MoCo")
-        if not of_moco or "probe" not in stored.evaluators:
-            raise ConfigError(f"{o.source} is no run of imagenet100_moco.py; give one.")
-        encoder, probe = stored.objective.encoder, stored.evaluators["probe"]
-        train, val = probe.train, probe.test
-        start = node(Restore, o.source, FROZEN_ENCODER)
-    accuracy = node(HeadAccuracy, val, mapped=0, preprocess=node(CenterCrop, 224))
+    only_with(o, o.shifts not in ("", "computed"), "shifts=FOLDER", "sets")
+    only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
+    encoder, start, train, val = of_file(o) if o.weights else of_run(o)
+    accuracy = head_accuracy(val, 224)
     evaluators = {"val": accuracy}
-    sets = shifted_sets(o.shifts, val)
     if o.shifts:
-        wanted = "computed" if o.shifts == "computed" else o.sets
-        for name in wanted.split("+"):
-            if name not in sets:
-                raise ConfigError(unknown("option 'sets' has no value", name, sets))
-        chosen = dict(sets[name] for name in wanted.split("+"))
-        evaluators["shifts"] = node(Robustness, accuracy, chosen)
-    crop = node(RandomResizedCrop, 224, area=(0.08, 1.0))
+        sets = shifted_sets(o, val)
+        evaluators["shifts"] = node(rcl.evaluate.Robustness, accuracy, sets)
+    stepwise = node(rcl.optim.MultiStep, epochs=(30, 40, 50))
     return node(
         Experiment,
         source=train,
-        augment=node(Views, node(Chain, (crop, node(Flip))), count=1),
-        objective=node(
-            Classify,
-            encoder,
-            head=node(Linear, len(IMAGENET_100), initial="small normal"),
-            encoder_is="frozen",
-        ),
-        optimizer=node(Sgd, 10.0, node(MultiStep, epochs=(30, 40, 50))),
+        augment=node(rcl.augment.Views, crop_and_flip(224), count=1),
+        objective=frozen_classifier(encoder, 100, initial="small normal"),
+        optimizer=node(rcl.optim.Sgd, 10.0, stepwise),
         batch_size=128,
         epochs=o.epochs,
         init_from=(start,),
@@ -99,18 +68,47 @@ def get_config(arg=""):
     )
 
 
-def shifted_sets(folder, val):
-    """For each word of `sets`: what the set is called in the numbers, and the set."""
+def of_file(o):
+    """Encoder, what fills it, training and test images, for a file of weights."""
+    resnet = node(rcl.networks.ResNet, o.depth)
+    encoder = node(rcl.networks.Normalized, resnet, *IMAGENET)
+    start = node(rcl.weights.ImportMoCo, o.weights, **FROZEN)
+    return encoder, start, *image_folders(o.folder)
+
+
+def of_run(o):
+    """The same for a run."""
+    stored = run_of("imagenet100_moco.py", o.source, "MoCo", evaluator="probe")
+    start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
+    probe = stored.evaluators.probe
+    return stored.objective.encoder, start, probe.train, probe.test
+
+
+def shifted_sets(o, val):
+    """The test sets of the options `shifts` and `sets`, by the names of their numbers.
+
+    Raises:
+      ConfigError: there is no such set.
+    """
     known = {"size": 256, "classes": IMAGENET_100}
-    sketch = node(ImageFolder, f"{folder}/imagenet-sketch", **known)
-    stylized = node(ImageFolder, f"{folder}/imagenet-stylized/val", **known)
-    rendition = node(ImageFolder, f"{folder}/imagenet-r", missing="skip", **known)
-    computed = tuple(node(Corruption, name) for name in STANDARD)
-    files = node(CorruptedFolders, f"{folder}/imagenet-c", classes=IMAGENET_100)
-    return {
+
+    def folder(name, **fields):
+        return node(rcl.data.ImageFolder, f"{o.shifts}/{name}", **known, **fields)
+
+    files = node(
+        rcl.evaluate.CorruptedFolders, f"{o.shifts}/imagenet-c", classes=IMAGENET_100
+    )
+    names = rcl.augment.corruptions.STANDARD
+    corruptions = tuple(node(rcl.augment.Corruption, name) for name in names)
+    sets = {
         "c": ("corruption", files),
-        "sketch": ("sketch", sketch),
-        "stylized": ("stylized", stylized),
-        "r": ("rendition", rendition),
-        "computed": ("computed", node(Corrupted, val, computed)),
+        "sketch": ("sketch", folder("imagenet-sketch")),
+        "stylized": ("stylized", folder("imagenet-stylized/val")),
+        "r": ("rendition", folder("imagenet-r", missing="skip")),
+        "computed": ("computed", node(rcl.evaluate.Corrupted, val, corruptions)),
     }
+    words = ["computed"] if o.shifts == "computed" else o.sets.split("+")
+    for word in words:
+        if word not in sets:
+            raise ConfigError(unknown("option 'sets' has no value", word, sets))
+    return dict(sets[word] for word in words)

@@ -8,50 +8,44 @@ EPYC, compilation and report included (commit 88ca6c0, 2026-11-22, one seed).
 Options of the file: `epochs`, `batch_size`.
 """
 
-from jax_rcl.augment.compose import Chain, Views
-from jax_rcl.augment.geometry import RandomResizedCrop
-from jax_rcl.config import Experiment, node, parse
-from jax_rcl.data.sources import Digits
-from jax_rcl.evaluate.knn import Neighbours
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import Every
-from jax_rcl.networks.heads import Mlp, Normalized
-from jax_rcl.networks.resnet import ResNet
-from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim.optimizers import Sgd
-from jax_rcl.optim.schedules import Cosine
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
     """The experiment; options `epochs` and `batch_size`."""
-    options = parse(arg, epochs=10, batch_size=64)
-    train, test = node(Digits, split="train"), node(Digits, split="test")
-    encoder = node(
-        Normalized,
-        encoder=node(ResNet, depth=10, width=16, stem="small"),
-        mean=(0.3,),
-        std=(0.37,),
-    )
-    crop = node(RandomResizedCrop, 8, area=(0.5, 1.0))
+    o = parse(arg, epochs=10, batch_size=64)
+    train = node(rcl.data.Digits, split="train")
+    test = node(rcl.data.Digits, split="test")
+    crop = node(rcl.augment.RandomResizedCrop, 8, area=(0.5, 1.0))
+    resnet = node(rcl.networks.ResNet, depth=10, width=16, stem="small")
     return node(
         Experiment,
         source=train,
-        augment=node(Views, node(Chain, (crop,))),
+        augment=node(rcl.augment.Views, node(rcl.augment.Chain, (crop,))),
         objective=node(
-            SupCon, encoder=encoder, projector=node(Mlp, (64, 64)), temperature=0.1
+            rcl.objectives.SupCon,
+            encoder=node(rcl.networks.Normalized, resnet, mean=(0.3,), std=(0.37,)),
+            projector=node(rcl.networks.Mlp, (64, 64)),
+            temperature=0.1,
         ),
         optimizer=node(
-            Sgd,
+            rcl.optim.Sgd,
             learning_rate=0.1,
-            schedule=node(Cosine, warmup_epochs=options.epochs / 5),
+            schedule=node(rcl.optim.Cosine, warmup_epochs=o.epochs / 5),
             weight_decay=1e-4,
             nesterov=True,
         ),
-        batch_size=options.batch_size,
-        epochs=options.epochs,
+        batch_size=o.batch_size,
+        epochs=o.epochs,
         evaluators={
-            "knn": node(Neighbours, train, test, when=node(Every, epochs=2)),
-            "probe": node(LinearProbe, train, test),
+            "knn": node(
+                rcl.evaluate.Neighbours,
+                train,
+                test,
+                when=node(rcl.evaluate.Every, epochs=2),
+            ),
+            "probe": node(rcl.evaluate.LinearProbe, train, test),
         },
         log_every=5,
         save_every=50,

@@ -14,20 +14,11 @@ Options of the file: `first`, `second`, `which` checkpoint, `encoder` (released:
 parameters, but dropout and batch statistics as in training), `epochs`.
 """
 
-from pathlib import Path
+from common import run_of
 
-from jax_rcl.augment.compose import Views
-from jax_rcl.config import CLASS, Best, ConfigError, Experiment, node, parse
-from jax_rcl.config.workdir import stored_config
-from jax_rcl.data.wrappers import Split
-from jax_rcl.evaluate.head import HeadAccuracy
-from jax_rcl.evaluate.linear.probe import LinearProbe
-from jax_rcl.evaluate.when import AtEnd
-from jax_rcl.networks.heads import Concatenated, Linear
-from jax_rcl.objectives.classify import Classify, encoder_paths
-from jax_rcl.optim.optimizers import AdamW
-from jax_rcl.optim.schedules import EpochCosine
-from jax_rcl.weights.restore import Restore
+import jax_rcl as rcl
+from jax_rcl import Experiment, node, parse
+from jax_rcl.config import Best, ConfigError
 
 
 def get_config(arg=""):
@@ -41,44 +32,51 @@ def get_config(arg=""):
         epochs=100,
     )
     encoder_is = "frozen" if o.encoder == "frozen" else "frozen in training mode"
-    workdirs = tuple(filter(None, (o.first, o.second)))
-    stored = [stored_config(Path(workdir)) for workdir in workdirs]
-    first, encoders, rules = stored[0], [], []
-    for workdir, other in zip(workdirs, stored, strict=True):
-        if not other.objective[CLASS].endswith(":Spread"):
-            raise ConfigError(f"{workdir} is no run of thanos_coarse.py; give one.")
-        if other.evaluators["fine"].test != first.evaluators["fine"].test:
-            raise ConfigError(f"{workdir} learned from other images than {o.first}.")
-        for name in ("encoder", "encoder_auto"):
-            objective = other.objective
-            if objective.get(name):
-                place = f"part{len(encoders) + 1}"
-                paths = encoder_paths(encoder_is, source=name, place=place)
-                encoders.append(objective[name])
-                rules.append(node(Restore, workdir, paths, which=o.which))
+    first, encoders, rules = read_runs(o, encoder_is)
     names = tuple(f"part{number + 1}" for number in range(len(encoders)))
     fine, classes = first.evaluators["fine"], len(first.evaluators["geometry"].coarse)
-    train = fine.train
-    view = node(Views, first.augment.operation, count=1)
+    val = node(rcl.data.Split, fine.train, "val")
+    last = node(rcl.evaluate.AtEnd)
     return node(
         Experiment,
-        source=node(Split, train, "train"),
-        augment=view,
+        source=node(rcl.data.Split, fine.train, "train"),
+        augment=node(rcl.augment.Views, first.augment.operation, count=1),
         objective=node(
-            Classify,
-            node(Concatenated, tuple(encoders), names),
-            head=node(Linear, classes),
+            rcl.objectives.Classify,
+            node(rcl.networks.Concatenated, encoders, names),
+            head=node(rcl.networks.Linear, classes),
             encoder_is=encoder_is,
         ),
-        optimizer=node(AdamW, 1e-3, node(EpochCosine), decayed="all"),
+        optimizer=node(
+            rcl.optim.AdamW, 1e-3, node(rcl.optim.EpochCosine), decayed="all"
+        ),
         batch_size=first.batch_size,
         epochs=o.epochs,
         seed=first.seed,
-        init_from=tuple(rules),
+        init_from=rules,
         best=node(Best, "val/top1"),
         evaluators={
-            "val": node(HeadAccuracy, node(Split, train, "val"), mapped=0),
-            "test": node(HeadAccuracy, fine.test, mapped=0, when=node(AtEnd)),
-            "fine": node(LinearProbe, train, fine.test),
+            "val": node(rcl.evaluate.HeadAccuracy, val, mapped=0),
+            "test": node(rcl.evaluate.HeadAccuracy, fine.test, mapped=0, when=last),
+            "fine": node(rcl.evaluate.LinearProbe, fine.train, fine.test),
         },
     )
+
+
+def read_runs(o, encoder_is):
+    """The config of the first run, the encoders of all, and the rules to fill them."""
+    workdirs = tuple(filter(None, (o.first, o.second)))
+    stored = [run_of("thanos_coarse.py", each, "Spread") for each in workdirs]
+    first, encoders, rules = stored[0], [], []
+    for workdir, other in zip(workdirs, stored, strict=True):
+        if other.evaluators["fine"].test != first.evaluators["fine"].test:
+            raise ConfigError(f"{workdir} learned from other images than {o.first}.")
+        for name in ("encoder", "encoder_auto"):
+            if other.objective.get(name):
+                place = f"part{len(encoders) + 1}"
+                paths = rcl.objectives.encoder_paths(
+                    encoder_is, source=name, place=place
+                )
+                encoders.append(other.objective[name])
+                rules.append(node(rcl.weights.Restore, workdir, paths, which=o.which))
+    return first, tuple(encoders), tuple(rules)

@@ -44,3 +44,4 @@ from .wrappers import Relabel as Relabel
 from .wrappers import Split as Split
 from .wrappers import Subset as Subset
 from .wrappers import Unbalanced as Unbalanced
+from .wrappers import coarsened as coarsened

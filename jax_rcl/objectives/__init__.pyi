@@ -8,9 +8,14 @@ from . import spread as spread
 from . import supcon as supcon
 from . import terms as terms
 from . import uniformity as uniformity
+from .classify import FROZEN_ENCODER as FROZEN_ENCODER
+from .classify import TRAINED_ENCODER as TRAINED_ENCODER
 from .classify import Classify as Classify
+from .classify import encoder_paths as encoder_paths
+from .distill import FROM_ONE_RUN as FROM_ONE_RUN
 from .distill import Distill as Distill
 from .group_dro import GroupDRO as GroupDRO
+from .knowledge_distillation import FROM_CLASSIFIER as FROM_CLASSIFIER
 from .knowledge_distillation import KnowledgeDistillation as KnowledgeDistillation
 from .moco import MoCo as MoCo
 from .spread import Spread as Spread

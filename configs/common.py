@@ -1,0 +1,314 @@
+"""What several configs share; a config imports it as `from common import …`."""
+
+from pathlib import Path
+
+import jax_rcl as rcl
+from jax_rcl import node
+from jax_rcl.augment.distortions import SWEEPS, Fixed
+from jax_rcl.config import CLASS, ConfigError, stored_config
+from jax_rcl.data.published.imagenet import IMAGENET_100
+
+# Mean and standard deviation of each channel, for `Normalized`.
+CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FASHION = (0.286,), (0.353,)
+CLIP = rcl.networks.clip.MEAN, rcl.networks.clip.STD
+
+COMPUTE = ("float32", "bfloat16")
+# Jitter of brightness, contrast, saturation and hue.
+MILD = (0.4, 0.4, 0.4, 0.1)
+STRONG = (0.8, 0.8, 0.8, 0.2)
+
+# Views.
+
+
+def simclr_view(side, *, smallest=0.08, jitter=MILD, gray=0.2):
+    """A view as in SimCLR without blur (Chen et al. 2020, arXiv 2002.05709)."""
+    operations = [
+        crop(side, smallest),
+        node(rcl.augment.Flip),
+        node(rcl.augment.Maybe, node(rcl.augment.ColorJitter, *jitter), 0.8),
+    ]
+    if gray:
+        operations.append(node(rcl.augment.Maybe, node(rcl.augment.Grayscale), gray))
+    return node(rcl.augment.Chain, tuple(operations))
+
+
+def moco_v2_view(side, *, blur=(23, (0.1, 2.0))):
+    """A view as in MoCo v2 (Chen et al. 2020, arXiv 2003.04297); `blur` may be None.
+
+    Deviation: the release blurs by PIL's three box filters in a row; this is a
+    Gaussian.
+    """
+    operations = [
+        crop(side, 0.2),
+        node(rcl.augment.Maybe, node(rcl.augment.ColorJitter, *MILD), 0.8),
+        node(rcl.augment.Maybe, node(rcl.augment.Grayscale), 0.2),
+    ]
+    if blur:
+        operations.append(
+            node(rcl.augment.Maybe, node(rcl.augment.GaussianBlur, *blur), 0.5)
+        )
+    return node(rcl.augment.Chain, (*operations, node(rcl.augment.Flip)))
+
+
+def moco_v1_view(side):
+    """A view as in MoCo (He et al. 2020, arXiv 1911.05722)."""
+    operations = (
+        crop(side, 0.2),
+        node(rcl.augment.Maybe, node(rcl.augment.Grayscale), 0.2),
+        node(rcl.augment.ColorJitter, 0.4, 0.4, 0.4, 0.4),
+        node(rcl.augment.Flip),
+    )
+    return node(rcl.augment.Chain, operations)
+
+
+def crop_and_flip(side, *then, smallest=0.08):
+    """A random crop, as CLIP and supervised classifiers take it, then `then`."""
+    operations = (crop(side, smallest), node(rcl.augment.Flip), *then)
+    return node(rcl.augment.Chain, operations)
+
+
+def crop(side, smallest):
+    """A random crop of at least the share `smallest` of the area, resized."""
+    return node(rcl.augment.RandomResizedCrop, side, area=(smallest, 1.0))
+
+
+def with_negatives(views, kind, *, side, texture=None):
+    """The views, and negatives of a `kind` of Ge et al. 2021.
+
+    Args:
+      views: what is trained on without negatives.
+      kind: "none", "patch", or a word for textures.
+      side: smallest and largest side of patches in pixels.
+      texture: what makes textures on the device; None where the source brings them.
+    """
+    if kind == "none":
+        return views
+    if kind == "patch":
+        mosaic = node(rcl.augment.PatchMosaic, side)
+        return node(rcl.augment.Negatives, views, mosaic)
+    return node(rcl.augment.TextureNegatives, views, texture)
+
+
+# Sources: what is trained on, and what is tested on.
+
+
+def cifar(classes, archive="archive"):
+    """CIFAR out of its archive, or with "tfds" as TensorFlow Datasets prepared it."""
+    if archive == "tfds":
+        name = f"cifar{classes}"
+        return tuple(node(rcl.data.Tfds, name, split) for split in ("train", "test"))
+    return tuple(node(rcl.data.Cifar, classes, split) for split in ("train", "test"))
+
+
+def image_folders(folder, size=256, *, parts=("train", "val"), **fields):
+    """Folders of photographs, of ImageNet-100 where `fields` names no classes.
+
+    Deviation: the releases crop whole photographs; images are their central squares.
+    """
+    fields = {"classes": IMAGENET_100, **fields}
+    return tuple(
+        node(rcl.data.ImageFolder, f"{folder}/{part}", size=size, **fields)
+        for part in parts
+    )
+
+
+def clip_folders(folder, side, **fields):
+    """Photographs resized as the authors of CLIP students do: to 256 for 224 pixels."""
+    fields = {"resize": "as torchvision", **fields}
+    return image_folders(folder, side * 8 // 7, **fields)
+
+
+def emoji(labels):
+    """Google's drawings."""
+    return tuple(
+        node(rcl.data.Emoji, "google", split, labels=labels)
+        for split in ("train", "test")
+    )
+
+
+# Networks and objectives.
+
+
+def clip_tower(fields, **own):
+    """An image tower of CLIP, normalised, of the `fields` of its architecture."""
+    kind = rcl.networks.ClipResNet if is_residual(fields) else rcl.networks.ClipViT
+    return node(rcl.networks.Normalized, node(kind, **fields, **own), *CLIP)
+
+
+def is_residual(fields):
+    """Whether a tower of CLIP is a ResNet, with batch statistics."""
+    return "depths" in fields
+
+
+def local_norm(norm, ghost_batch):
+    """Fields of a network for the option `norm`: released, of parts of a batch."""
+    return {"norm": "local", "ghost_batch": ghost_batch} if norm == "released" else {}
+
+
+def moco(o, encoder, projector, **fields):
+    """MoCo for the options `negatives`, `alpha` and `queue`."""
+    if o.negatives != "none":
+        fields |= {"negatives": 1, "alpha": o.alpha}
+    return node(rcl.objectives.MoCo, encoder, projector, o.queue, **fields)
+
+
+def keys_of(norm):
+    """In which order MoCo normalises keys, for the option `norm`."""
+    return "shuffled" if norm == "released" else "in order"
+
+
+def uniformity(encoder, sigma=None, **fields):
+    """Decoupled uniformity as released: features are those of a layer of 2048.
+
+    `sigma` is that of a Gaussian kernel on the prior; None without prior.
+    """
+    return node(
+        rcl.objectives.Uniformity,
+        encoder,
+        fc=node(rcl.networks.Linear, 2048),
+        projector=node(rcl.networks.Mlp, (2048, 256), first="relu"),
+        kernel=None if sigma is None else node(rcl.losses.Rbf, sigma),
+        **fields,
+    )
+
+
+def small_uniformity(o, encoder):
+    """Decoupled uniformity or SimCLR on small images, for the options of a config."""
+    projector = node(rcl.networks.Mlp, (8 * o.width, 8 * o.width))
+    if o.method == "simclr":
+        return node(rcl.objectives.SimCLR, encoder, projector, temperature=0.2)
+    kernel = None if o.prior == "none" else node(rcl.losses.Rbf, o.sigma, unit="median")
+    fields = {"kernel": kernel, "ridge": o.ridge}
+    return node(rcl.objectives.Uniformity, encoder, projector, **fields)
+
+
+def frozen_classifier(encoder, classes, **head):
+    """A linear head, trained on an encoder that stays as it is."""
+    linear = node(rcl.networks.Linear, classes, **head)
+    return node(rcl.objectives.Classify, encoder, linear, encoder_is="frozen")
+
+
+# Decoupled uniformity's ResNet for images of 32 pixels.
+UNIFORMITY_STEM = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
+
+# Optimizers.
+
+
+def sgd(rate, **fields):
+    """SGD with momentum as most contrastive recipes have it: everything decays."""
+    fields = {"schedule": node(rcl.optim.EpochCosine), "weight_decay": 1e-4, **fields}
+    return node(rcl.optim.Sgd, rate, decayed="all", **fields)
+
+
+def simclr_sgd():
+    """The recipe for CIFAR of SimCLR and SupCon, with warm-up."""
+    falling = node(rcl.optim.Cosine, warmup_epochs=10.0, final=5e-4)
+    return sgd(0.5, schedule=falling, reference_batch=1024)
+
+
+def uniformity_sgd():
+    """The recipe of decoupled uniformity for small data: without momentum."""
+    falling = node(rcl.optim.EpochCosine, final=1e-3)
+    return node(rcl.optim.Sgd, 0.3, falling, momentum=0.0, reference_batch=256)
+
+
+LARS = {
+    "released": {"decayed": "all", "at_zero": "stay"},
+    "simclr": {"decayed": "weights", "at_zero": "step"},
+}
+
+
+def uniformity_lars(rate, form, **fields):
+    """The recipe of decoupled uniformity for large data; `form` is a key of `LARS`."""
+    falling = node(rcl.optim.EpochCosine, final=1e-3)
+    fields |= LARS[form]
+    return node(rcl.optim.Lars, rate, falling, weight_decay=1e-6, **fields)
+
+
+def distill_schedule(schedule, period):
+    """Of Ravula et al. 2021: as released, with the T_max `period`, or to zero."""
+    if schedule == "cosine":
+        return node(rcl.optim.Cosine)
+    return node(rcl.optim.EpochCosine, period=period)
+
+
+# Evaluators.
+
+
+def every(epochs, times=20):
+    """So many times in a run of `epochs`."""
+    return node(rcl.evaluate.Every, epochs=max(1, epochs // times))
+
+
+def knn_and_probe(train, test, when, *, k=20, strengths=None, **both):
+    """Nearest neighbours now and `when`, and at the end a linear probe."""
+    chosen = {} if strengths is None else {"strengths": strengths}
+    knn = node(rcl.evaluate.Neighbours, train, test, k=k, when=when, **both)
+    probe = node(rcl.evaluate.LinearProbe, train, test, **chosen, **both)
+    return {"knn": knn, "probe": probe}
+
+
+def imagenet_knn_and_probe(train, val, epochs):
+    """The same at 224 pixels, neighbours among a tenth of the training images."""
+    centre = node(rcl.augment.CenterCrop, 224)
+    few = node(rcl.data.Subset, train, 0.1)
+    knn = node(rcl.evaluate.Neighbours, few, val, when=every(epochs), preprocess=centre)
+    probe = node(rcl.evaluate.LinearProbe, train, val, preprocess=centre)
+    return {"knn": knn, "probe": probe}
+
+
+def emoji_evaluators(train, test, size, when):
+    """The usual two on drawings resized to `size`."""
+    strengths = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+    seen = node(rcl.augment.Resize, size)
+    return knn_and_probe(train, test, when, strengths=strengths, preprocess=seen)
+
+
+def head_accuracy(source, side, **fields):
+    """The accuracy of a head on the central crops of photographs."""
+    fields = {"preprocess": node(rcl.augment.CenterCrop, side), **fields}
+    return node(rcl.evaluate.HeadAccuracy, source, mapped=0, **fields)
+
+
+def level_sweeps(accuracy, kinds, seed=None, **fields):
+    """The accuracy at every level of distortion, for each of `kinds`.
+
+    A `seed` keeps the mask or the noise the same for all images.
+    """
+    sweeps = {}
+    for kind in kinds:
+        distortion, levels = SWEEPS[kind]
+        if seed is not None:
+            distortion = Fixed(distortion, seed)
+        sweep = node(rcl.evaluate.LevelSweep, accuracy, distortion, levels, **fields)
+        sweeps[f"{kind}s"] = sweep
+    return sweeps
+
+
+# Runs that a config starts from.
+
+# Where a frozen encoder keeps its variables.
+FROZEN = {
+    "params": "frozen/encoder/params",
+    "batch_stats": "frozen/encoder/batch_stats",
+}
+
+
+def frozen_places(fields):
+    """The same, of what a tower of CLIP has."""
+    return FROZEN if is_residual(fields) else {"params": FROZEN["params"]}
+
+
+def run_of(file, workdir, *objectives, evaluator=""):
+    """The config of a run, which must be one of the config `file`.
+
+    Raises:
+      ConfigError: its objective is none of `objectives`, or it has no `evaluator`.
+    """
+    stored = stored_config(Path(workdir))
+    known = stored.objective[CLASS].rpartition(":")[2] in objectives
+    if not known or (evaluator and evaluator not in stored.evaluators):
+        raise ConfigError(f"{workdir} is not a run of {file}; give one.")
+    return stored
