@@ -20,6 +20,7 @@ from jax_rcl.ranges import Count
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Geometry(LayerEvaluator):
     """Collapse, spread, simplex, subclasses: where a coarse training put its images.
 
