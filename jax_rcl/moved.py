@@ -31,7 +31,7 @@ MODULES = {
     "bench": "cli.bench",
     "check": "train.plan",
     "class_embeddings": "evaluate.class_embeddings",
-    "compared": "results.runs",
+    "compared": "results.runs results.robustness",
     "comparison": "results.table",
     "cost": "train.cost",
     "data.celeba": "data.published.celeba",
@@ -80,20 +80,21 @@ MODULES = {
     "prepare.work": "cli.prepare.work",
     "prepare.zappos": "cli.prepare.zappos",
     "report.callouts": "report.figures.callouts",
-    "report.comparison": "report.figures.comparison",
+    "report.comparison": "report.tables report.figures.comparison",
     "report.curves": "report.figures.curves",
     "report.drawing": "report.figures.drawing",
     "report.geometry_plots": "report.figures.geometry",
-    "report.levels": "report.figures.levels",
+    "report.levels": "report.figures.comparison",
     "report.plots": "report.figures.plots",
-    "report.robustness": "report.figures.robustness",
+    "report.results": "report.tables",
+    "report.robustness": "results.robustness report.figures.plots",
     "report.sheets": "report.figures.sheets",
     "results": "train.evaluation",
-    "robustness": "cli.robustness",
+    "robustness": "cli.compare",
     "run": "train.run train.state config.workdir checkpoint",
     "run_features": "train.features",
     "schedules": "optim.schedules",
-    "sweep": "cli.sweep",
+    "sweep": "cli.compare",
     "swept": "results.sweeps",
     "table": "cli.table",
     "train_step": "train.step",
@@ -113,8 +114,8 @@ PACKAGES = {
 
 COMMANDS = {
     "bench": "bench",
-    "robustness": "robustness",
-    "sweep": "sweep",
+    "robustness": "compare",
+    "sweep": "compare",
     "table": "table",
     "weights.export": "export",
 }
@@ -181,7 +182,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         name = fullname.removeprefix("jax_rcl.")
         command = COMMANDS.get(name) or name.replace("prepare.", "prepare ")
         text = (
-            "import sys\nfrom jax_rcl.cli.train import main\n"
+            "import sys\nfrom jax_rcl.main import main\n"
             f"print('python -m {fullname} is `jax-rcl {command}` now.', "
             "file=sys.stderr)\n"
             f"sys.exit(main({command.split()!r} + sys.argv[1:]))\n"

@@ -1,7 +1,9 @@
+from . import robustness as robustness
 from . import runs as runs
 from . import sweeps as sweeps
 from . import table as table
 from . import trials as trials
+from .table import Column as Column
 from .table import Row as Row
 from .table import Run as Run
 from .table import Table as Table

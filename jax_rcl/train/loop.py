@@ -17,10 +17,10 @@ from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints, checksums
 from jax_rcl.config.experiment import OF_BEST
 from jax_rcl.core import Encode, Tree, Variables
-from jax_rcl.report import console, log, results, tables
+from jax_rcl.report import console, log, tables
 from jax_rcl.train.batches import calls, compiled_step, laid_out
 from jax_rcl.train.evaluation import (
-    Views,
+    FirstViews,
     first_views,
     latest,
     make_encoder,
@@ -232,7 +232,7 @@ class Loop:
             self.evaluated = encode
         if self.lines and self.progress:
             self.lines.write(step, numbers)
-            groups = results.grouped(numbers, dict.fromkeys(names, ""))
+            groups = tables.group_numbers(numbers, dict.fromkeys(names, ""))
             told = [f"{group.evaluator} {' '.join(group.headline)}" for group in groups]
             mark = " (the best so far)" if best else ""
             self.progress.note(f"step {step}: {', '.join(told)}{mark}")
@@ -327,7 +327,7 @@ def outputs(
         yield lines, progress
 
 
-def show(views: Views | None, lines: log.Log | None) -> None:
+def show(views: FirstViews | None, lines: log.Log | None) -> None:
     """Puts what the network sees where one can look at it from the start."""
     if lines is not None and views is not None:
         lines.write_images(0, {"views": views.sheet()})
