@@ -79,7 +79,7 @@ def draw_runs(rows: Mapping[str, Rows], curves: Mapping[str, Curves]) -> Figure:
     width = drawing.WIDTH if rows or across > 1 else 0.75 * drawing.WIDTH
     figure = drawing.figure(width, sum(heights) + _LEGEND * -(-len(names) // 4))
     grid = figure.add_gridspec(len(heights), max(1, across), height_ratios=heights)
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     for place, (title, (columns, lines)) in enumerate(rows.items()):
         axes = figure.add_subplot(grid[place, :])
         drawing.style(axes, title=plain(title, 60), x="top-1 accuracy (%)")
@@ -105,7 +105,7 @@ def _rows(
     columns: Sequence[Column],
     lines: Sequence[Line],
     colours: Mapping[str, str],
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """A row for each line, with a dot for each column; gives dots for the legend."""
     axes.grid(False, axis="y")
     for row in range(1, len(lines)):
@@ -123,7 +123,7 @@ def _rows(
 
 def _dots(
     axes: Axes, place: int | float, cell: Cell | None, colour: str, **mark: Any
-) -> object:
+) -> Any:
     """A mark at the mean, a bar of the deviation, and a small dot for each run."""
     if cell is None or cell.mean is None:
         return None
@@ -141,9 +141,7 @@ def _name_rows(axes: Axes, lines: Iterable[Line]) -> None:
     axes.set_ylim(len(titles) - 0.5, -0.5)
 
 
-def _curves(
-    axes: Axes, finding: Curves, colours: Mapping[str, str]
-) -> dict[str, object]:
+def _curves(axes: Axes, finding: Curves, colours: Mapping[str, str]) -> dict[str, Any]:
     """Draws the lines of one diagram; gives them by name, for the legend."""
     places = finding.places
     if places is None:
@@ -152,7 +150,7 @@ def _curves(
         axes.margins(x=0.1)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     for row, name in enumerate(finding.line_names):
         mean, deviation = 100 * finding.means[row], 100 * finding.deviations[row]
         style = {"color": colours[name], "marker": "o", "markersize": 4}
