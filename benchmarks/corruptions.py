@@ -8,12 +8,8 @@ numbers here and there, and are compared by what they do on average.
 
 import argparse
 import dataclasses
-import datetime
 import functools
-import json
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -27,7 +23,15 @@ from sklearn.datasets import load_sample_images
 from tqdm import tqdm
 
 from benchmarks import reference_corruptions
-from jax_rcl import parallel
+from benchmarks.harness import (
+    Size,
+    make_parser,
+    markdown,
+    median_seconds,
+    milliseconds,
+    parse,
+    report,
+)
 from jax_rcl.augment.corruptions.table import EXTRA, SEVERITIES, STANDARD, Corruption
 
 DETERMINISTIC = (
@@ -41,6 +45,12 @@ DETERMINISTIC = (
     "saturate",
 )
 """Corruptions that draw nothing, hence can be compared pixel by pixel."""
+
+SIZES = {
+    "size": Size(224, "pixels, side of the pictures"),
+    "batch": Size(16, "pictures"),
+    "repetitions": Size(3, "timed runs of each corruption"),
+}
 
 COLUMNS = (
     "corruption",
@@ -77,7 +87,7 @@ class Row:
 
     Attributes:
       name: of the corruption.
-      milliseconds: per image on this device, mean over severities.
+      seconds: per image on this device, mean over severities.
       here: statistics of this library's results.
       there: the same of the package's; None where there are none.
       difference: mean absolute difference of the results in levels for each severity;
@@ -87,37 +97,12 @@ class Row:
     """
 
     name: str
-    milliseconds: float
+    seconds: float
     here: Statistics
     there: Statistics | None = None
     difference: tuple[float, ...] | None = None
     largest: tuple[float, ...] | None = None
     note: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What one run of the benchmark found.
-
-    Attributes:
-      device: what the device is.
-      date: year-month-day.
-      size: side of the pictures.
-      batch: number of pictures.
-      calibration: the side that the strengths are meant for.
-      pictures: where they come from.
-      reference: version of the package, or why there is none.
-      rows: one for each corruption.
-    """
-
-    device: str
-    date: str
-    size: int
-    batch: int
-    calibration: int
-    pictures: str
-    reference: str
-    rows: tuple[Row, ...]
 
 
 def squares(size: int, batch: int) -> UInt8[np.ndarray, "n size size c"]:
@@ -201,12 +186,8 @@ def here(
         return [compiled(turn, images, jnp.int32(k)) for turn, k in placed]
 
     results = np.stack([np.asarray(result) for result in run()]) * 255
-    times = []
-    for _ in range(repetitions):
-        began = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - began)
-    return results, statistics.median(times) / (len(SEVERITIES) * len(clean))
+    seconds = median_seconds(run, repetitions)
+    return results, seconds / (len(SEVERITIES) * len(clean))
 
 
 def compare(
@@ -218,7 +199,7 @@ def compare(
 ) -> Row:
     """Measures one corruption; `reference` gives the package's results by name."""
     own, seconds = here(corruption, clean, repetitions)
-    row = Row(corruption.name, 1000 * seconds, statistics_of(own, clean))
+    row = Row(corruption.name, seconds, statistics_of(own, clean))
     try:
         others = reference(corruption.name)
     except RuntimeError as error:
@@ -238,9 +219,8 @@ def measure(
     calibration: Literal[224, 32],
     repetitions: int,
     python: str,
-    pictures: str,
-) -> Measurement:
-    """Times corruptions and compares them with the package's, if there is one."""
+) -> tuple[list[Row], str]:
+    """Rows, and the version of the package or why there is nothing to compare with."""
     reference, why_not = "", ""
     try:
         reference = f"imagecorruptions {reference_corruptions.version(python)}"
@@ -263,19 +243,10 @@ def measure(
         )
         for name in tqdm(names, unit="corruption", disable=None)
     ]
-    return Measurement(
-        device=parallel.device_name(),
-        date=datetime.date.today().isoformat(),
-        size=clean.shape[1],
-        batch=len(clean),
-        calibration=calibration,
-        pictures=pictures,
-        reference=reference or why_not,
-        rows=tuple(rows),
-    )
+    return rows, reference or why_not
 
 
-def table(found: Measurement) -> str:
+def table(rows: Sequence[Row]) -> str:
     """The measurement for a person to read, as Markdown.
 
     Cells hold one number for each severity, in levels, first this library's.
@@ -284,45 +255,28 @@ def table(found: Measurement) -> str:
     def five(values: tuple[float, ...] | None, digits: int = 1) -> str:
         return " ".join(f"{x:.{digits}f}" for x in values) if values else "–"
 
-    lines = [
-        f"{found.batch} pictures of {found.size} pixels ({found.pictures}), strengths "
-        f"for {found.calibration} pixels; {found.device}, {found.date}; "
-        f"reference: {found.reference}.",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{' --- |' * len(COLUMNS)}",
-    ]
-    for row in found.rows:
-        cells = [row.name, f"{row.milliseconds:.2f}"]
+    lines = []
+    for row in rows:
+        cells = [row.name, milliseconds(row.seconds)]
         for field in dataclasses.fields(Statistics):
             cell = five(getattr(row.here, field.name))
             other = getattr(row.there, field.name) if row.there else None
             cells.append(f"{cell} / {five(other) if other else row.note}")
-        cells += [five(row.difference, 3), five(row.largest)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([*cells, five(row.difference, 3), five(row.largest)])
+    return markdown(COLUMNS, lines)
 
 
 def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags; ends the program where one is out of bounds."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.corruptions", allow_abbrev=False
-    )
+    """The flags, and the pictures as `clean`; ends the program where one is off."""
+    parser = make_parser("corruptions", __doc__, SIZES)
     known = (*STANDARD, *EXTRA)
     add = parser.add_argument
-    add("--size", type=int, default=224, help="side of the pictures")
-    add("--batch", type=int, default=16, help="pictures")
     add("--images", type=Path, help="a folder of pictures; default: scikit-learn's two")
     add("--calibration", type=int, choices=(224, 32), default=224, help="strengths")
     add("--corruptions", nargs="+", choices=known, default=known, metavar="NAME")
-    add("--repetitions", type=int, default=3, help="of each corruption")
     help_python = "an interpreter that has imagecorruptions; default: this one"
     add("--reference", default=sys.executable, metavar="PYTHON", help=help_python)
-    add("--json", type=Path, help="file to write the numbers to")
-    arguments = parser.parse_args(argv)
-    for name in ("size", "batch", "repetitions"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name} {getattr(arguments, name)} must be at least 1.")
+    arguments = parse(parser, SIZES, argv)
     cut = (
         functools.partial(from_folder, arguments.images)
         if arguments.images
@@ -336,19 +290,21 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table, and writes the numbers as JSON where asked."""
+    """Measures and reports; gives the exit status."""
     arguments = read_arguments(argv)
-    found = measure(
+    rows, reference = measure(
         arguments.clean,
         arguments.corruptions,
         calibration=arguments.calibration,
         repetitions=arguments.repetitions,
         python=arguments.reference,
-        pictures=str(arguments.images or "scikit-learn's china and flower"),
     )
-    print(table(found), flush=True)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(dataclasses.asdict(found)) + "\n")
+    settings = {name: getattr(arguments, name) for name in SIZES}
+    settings["calibration"] = arguments.calibration
+    settings["pictures"] = str(arguments.images or "scikit-learn's china and flower")
+    settings["reference"] = reference
+    records = [dataclasses.asdict(row) for row in rows]
+    report("corruptions", settings, records, table(rows), arguments.json)
     return 0
 
 

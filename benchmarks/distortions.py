@@ -4,48 +4,42 @@ Times each distortion, and the random crop and flip that come before it, of the 
 batch on the same device, each compiled and by itself.
 """
 
-import argparse
-import dataclasses
-import datetime
-import json
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import jax
 
-from benchmarks.losses import median_seconds
-from jax_rcl import parallel
-from jax_rcl.augment.compose import Chain
-from jax_rcl.augment.distortions.mixtures import Fixed, mixture
-from jax_rcl.augment.distortions.pixelwise import GaussianNoise, RandomMask, SquareMask
-from jax_rcl.augment.filters import GaussianBlur
-from jax_rcl.augment.geometry import Flip, RandomResizedCrop
+from benchmarks.harness import (
+    Row,
+    Size,
+    make_parser,
+    markdown,
+    median_seconds,
+    milliseconds,
+    parse,
+    report,
+)
+from jax_rcl.augment import (
+    Chain,
+    Fixed,
+    Flip,
+    GaussianBlur,
+    GaussianNoise,
+    RandomMask,
+    RandomResizedCrop,
+    SquareMask,
+    mixture,
+)
 from jax_rcl.core import Operation
 
 VIEW = "crop and flip"
 """What the distortions are compared with."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What one run of the benchmark found.
-
-    Attributes:
-      device: what the device is.
-      date: year-month-day.
-      size: height and width of an image.
-      batch: number of images.
-      repetitions: of each measurement.
-      seconds: median time of the whole batch by name, `VIEW` first.
-    """
-
-    device: str
-    date: str
-    size: int
-    batch: int
-    repetitions: int
-    seconds: Mapping[str, float]
+SIZES = {
+    "size": Size(224, "pixels, side of an image", 12),
+    "batch": Size(64, "images"),
+    "repetitions": Size(5, "timed runs of each"),
+}
 
 
 def distortions(size: int) -> dict[str, Operation]:
@@ -62,8 +56,8 @@ def distortions(size: int) -> dict[str, Operation]:
     }
 
 
-def measure(size: int, batch: int, *, repetitions: int = 5) -> Measurement:
-    """Times all on random images."""
+def measure(size: int, batch: int, *, repetitions: int) -> list[Row]:
+    """Times all on random images; ratios are to `VIEW`."""
     key = jax.random.key(0)
     keys = jax.random.split(key, batch)
     images = jax.random.uniform(key, (batch, size, size, 3))
@@ -73,50 +67,20 @@ def measure(size: int, batch: int, *, repetitions: int = 5) -> Measurement:
         seconds[name] = median_seconds(
             lambda run=compiled: run(keys, images), repetitions
         )
-    return Measurement(
-        device=parallel.device_name(),
-        date=datetime.date.today().isoformat(),
-        size=size,
-        batch=batch,
-        repetitions=repetitions,
-        seconds=seconds,
-    )
-
-
-def table(found: Measurement) -> str:
-    """The measurement for a person to read, as Markdown."""
-    view = found.seconds[VIEW]
-    lines = [
-        f"{found.batch} images of {found.size} pixels; {found.device}, {found.date}.",
-        "",
-        "| operation | ms | ratio |",
-        "| --- | --- | --- |",
+    return [
+        {"name": name, "seconds": each, "ratio": each / seconds[VIEW]}
+        for name, each in seconds.items()
     ]
-    for name, seconds in found.seconds.items():
-        lines.append(f"| {name} | {1000 * seconds:.1f} | {seconds / view:.2f} |")
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table, and writes the numbers as JSON where asked."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.distortions", allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("--size", type=int, default=224, help="side of the images, at least 12")
-    add("--batch", type=int, default=64, help="images")
-    add("--repetitions", type=int, default=5, help="of each operation")
-    add("--json", type=Path, help="file to write the numbers to")
-    arguments = parser.parse_args(argv)
-    for name, least in (("size", 12), ("batch", 1), ("repetitions", 1)):
-        if getattr(arguments, name) < least:
-            parser.error(
-                f"--{name} {getattr(arguments, name)} must be at least {least}."
-            )
-    found = measure(arguments.size, arguments.batch, repetitions=arguments.repetitions)
-    print(table(found), flush=True)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(dataclasses.asdict(found)) + "\n")
+    """Measures and reports; gives the exit status."""
+    arguments = parse(make_parser("distortions", __doc__, SIZES), SIZES, argv)
+    settings = {name: getattr(arguments, name) for name in SIZES}
+    rows = measure(arguments.size, arguments.batch, repetitions=arguments.repetitions)
+    cells = [[r["name"], milliseconds(r["seconds"]), f"{r['ratio']:.2f}"] for r in rows]
+    text = markdown(("operation", "ms", "ratio"), cells)
+    report("distortions", settings, rows, text, arguments.json)
     return 0
 
 

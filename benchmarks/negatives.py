@@ -4,57 +4,32 @@ Times mosaics, textures and, for comparison, the forward pass of a ResNet in inf
 mode, of the same batch on the same device, each compiled and in float32.
 """
 
-import argparse
-import dataclasses
-import datetime
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.losses import median_seconds
-from jax_rcl import parallel
+from benchmarks.harness import (
+    Row,
+    Size,
+    make_parser,
+    markdown,
+    median_seconds,
+    milliseconds,
+    parse,
+    report,
+)
 from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.networks.resnet import BLOCKS, ResNet
 
-
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What one run of the benchmark found; all times are of the whole batch.
-
-    Attributes:
-      device: what the device is.
-      date: year-month-day.
-      size: height and width of an image.
-      batch: number of images.
-      depth: of the ResNet.
-      side: bounds of the side of a mosaic's patches.
-      patch: side of the squares of which a texture is quilted.
-      repetitions: of each measurement.
-      mosaic_seconds: of one mosaic of each image; median.
-      quilting_seconds: of one texture of each image; median.
-      forward_seconds: of the ResNet; median.
-      mosaic_ratio: mosaics' time as a fraction of the forward pass's.
-      quilting_ratio: textures' time as a fraction of the forward pass's.
-    """
-
-    device: str
-    date: str
-    size: int
-    batch: int
-    depth: int
-    side: tuple[int, int]
-    patch: int
-    repetitions: int
-    mosaic_seconds: float
-    quilting_seconds: float
-    forward_seconds: float
-    mosaic_ratio: float
-    quilting_ratio: float
+SIZES = {
+    "size": Size(224, "pixels, side of an image"),
+    "batch": Size(256, "images"),
+    "patch": Size(96, "pixels, side of the squares that are quilted"),
+    "repetitions": Size(3, "timed runs of each"),
+}
 
 
 def measure(
@@ -63,88 +38,48 @@ def measure(
     network: ResNet,
     *,
     batch: int,
-    repetitions: int = 3,
-) -> Measurement:
+    repetitions: int,
+) -> list[Row]:
     """Times the three on random images as large as the textures."""
-    size = quilting.size
     key = jax.random.key(0)
     keys = jax.random.split(key, batch)
-    images = jax.random.uniform(key, (batch, size, size, 3))
-    variables = jax.jit(network.init, static_argnames="train")(
-        key, images[:1], train=False
-    )
+    images = jax.random.uniform(key, (batch, quilting.size, quilting.size, 3))
+    initialize = jax.jit(network.init, static_argnames="train")
+    variables = initialize(key, images[:1], train=False)
     forward = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
     mosaics, textures = jax.jit(jax.vmap(mosaic)), jax.jit(jax.vmap(quilting))
-    mosaic_seconds = median_seconds(lambda: mosaics(keys, images), repetitions)
-    quilting_seconds = median_seconds(lambda: textures(keys, images), repetitions)
-    forward_seconds = median_seconds(lambda: forward(variables, images), repetitions)
-    return Measurement(
-        device=parallel.device_name(),
-        date=datetime.date.today().isoformat(),
-        size=size,
-        batch=batch,
-        depth=network.depth,
-        side=mosaic.side,
-        patch=quilting.patch,
-        repetitions=repetitions,
-        mosaic_seconds=mosaic_seconds,
-        quilting_seconds=quilting_seconds,
-        forward_seconds=forward_seconds,
-        mosaic_ratio=mosaic_seconds / forward_seconds,
-        quilting_ratio=quilting_seconds / forward_seconds,
-    )
-
-
-def table(found: Measurement) -> str:
-    """The measurement for a person to read."""
-    low, high = found.side
-
-    def share(seconds: float, ratio: float) -> str:
-        return f"{1000 * seconds:.1f} ms, {ratio:.4f} of the forward pass"
-
-    rows = {
-        "device": found.device,
-        "date": found.date,
-        "batch": f"{found.batch} images of {found.size} x {found.size}",
-        f"ResNet-{found.depth}": f"{1000 * found.forward_seconds:.1f} ms, forward pass "
-        f"(medians of {found.repetitions})",
-        f"mosaics {low}-{high}": share(found.mosaic_seconds, found.mosaic_ratio),
-        f"quilting {found.patch}": share(found.quilting_seconds, found.quilting_ratio),
+    low, high = mosaic.side
+    seconds = {
+        f"ResNet-{network.depth}": median_seconds(
+            lambda: forward(variables, images), repetitions
+        ),
+        f"mosaics {low}-{high}": median_seconds(
+            lambda: mosaics(keys, images), repetitions
+        ),
+        f"quilting {quilting.patch}": median_seconds(
+            lambda: textures(keys, images), repetitions
+        ),
     }
-    return "\n".join(f"{name + ':':<18}{text}" for name, text in rows.items())
+    passes = next(iter(seconds.values()))
+    return [
+        {"name": name, "seconds": each, "ratio": each / passes}
+        for name, each in seconds.items()
+    ]
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.negatives", allow_abbrev=False
-    )
-    parser.add_argument("--size", type=int, default=224, help="of an image, in pixels")
-    parser.add_argument("--batch", type=int, default=256, help="images")
-    parser.add_argument(
-        "--depth", type=int, default=50, choices=sorted(BLOCKS), help="of the ResNet"
-    )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and reports; gives the exit status."""
+    parser = make_parser("negatives", __doc__, SIZES)
+    parser.add_argument("--depth", type=int, default=50, choices=sorted(BLOCKS))
     parser.add_argument(
         "--side",
         type=int,
         nargs=2,
         default=(16, 72),
         metavar=("LOW", "HIGH"),
-        help="of a mosaic's patches",
+        help="pixels, sides of a mosaic's patches",
     )
-    parser.add_argument("--patch", type=int, default=96, help="of the quilting")
-    parser.add_argument("--repetitions", type=int, default=3, help="of each")
-    parser.add_argument("--json", type=Path, help="file to write the numbers to")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table and the numbers as JSON; gives the exit status."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
-    for name in ("size", "batch", "repetitions"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name} {getattr(arguments, name)} must be at least 1.")
+    arguments = parse(parser, SIZES, argv)
     try:
         mosaic = PatchMosaic(tuple(arguments.side))
         quilting = Quilting(arguments.size, patch=arguments.patch)
@@ -153,18 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             jax.eval_shape(operation, jax.random.key(0), image)
     except ValueError as error:
         parser.error(str(error))
-    found = measure(
+    rows = measure(
         mosaic,
         quilting,
         ResNet(arguments.depth),
         batch=arguments.batch,
         repetitions=arguments.repetitions,
     )
-    print(table(found), flush=True)
-    numbers = json.dumps(dataclasses.asdict(found))
-    print(numbers, flush=True)
-    if arguments.json is not None:
-        arguments.json.write_text(numbers + "\n")
+    cells = [[r["name"], milliseconds(r["seconds"]), f"{r['ratio']:.4f}"] for r in rows]
+    text = markdown(("what", "ms", "of the forward pass"), cells)
+    settings = {name: getattr(arguments, name) for name in SIZES}
+    report("negatives", settings, rows, text, arguments.json)
     return 0
 
 

@@ -6,16 +6,12 @@ inverse of K + λI as in the paper's released code. With --numerics how far floa
 from float64 on kinds of priors whose kernels are hard to invert.
 """
 
-import argparse
 import dataclasses
-import datetime
 import functools
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,8 +20,15 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 from tqdm import tqdm
 
-from benchmarks.losses import median_seconds
-from jax_rcl import parallel
+from benchmarks.harness import (
+    Size,
+    make_parser,
+    markdown,
+    median_seconds,
+    milliseconds,
+    parse,
+    report,
+)
 from jax_rcl.losses.kernels import Cosine, Kernel, Rbf
 from jax_rcl.losses.uniformity import (
     alignment,
@@ -91,31 +94,14 @@ class Accuracy:
     inverse: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What one run of the benchmark found.
-
-    Attributes:
-      device: what the device is.
-      date: year-month-day.
-      examples: number of centroids.
-      views: of each example.
-      dimension: of an embedding.
-      priors: length of a prior.
-      repetitions: of each form; PyTorch's are repeated at most three times.
-      timings: one for each form of the loss.
-      accuracies: one for each kind of priors; none where it was not asked for.
-    """
-
-    device: str
-    date: str
-    examples: int
-    views: int
-    dimension: int
-    priors: int
-    repetitions: int
-    timings: tuple[Timing, ...]
-    accuracies: tuple[Accuracy, ...]
+SIZES = {
+    "examples": Size(4096, "centroids", 2),
+    "views": Size(2, "views of each example"),
+    "dimension": Size(256, "numbers in an embedding"),
+    "priors": Size(312, "numbers in a prior"),
+    "block": Size(512, "columns in a block"),
+    "repetitions": Size(5, "timed runs of each form; of PyTorch's three at most"),
+}
 
 
 def embeddings(n: int, v: int, d: int) -> Float32[np.ndarray, "n v d"]:
@@ -310,20 +296,12 @@ def accuracy(
 
 
 def measure(
-    n: int,
-    v: int,
-    d: int,
-    p: int,
-    *,
-    block: int,
-    repetitions: int,
-    torch: bool,
-    numerics: bool,
-) -> Measurement:
-    """Times all forms; with `numerics` also compares float32 with float64."""
+    n: int, v: int, d: int, p: int, *, block: int, repetitions: int, torch: bool
+) -> list[Timing]:
+    """Times all forms of the loss."""
     z, priors = embeddings(n, v, d), attributes(n, p)
     matrix = np.asarray(Rbf(SIGMA)(jnp.asarray(priors)))
-    timings = [
+    return [
         timing(
             name,
             form,
@@ -334,101 +312,92 @@ def measure(
         )
         for name, form in tqdm(forms(block).items(), unit="form", disable=None)
     ]
-    compared = kinds(n, p) if numerics else {}
-    accuracies = [
-        accuracy(name, kernel, z, known)
-        for name, (kernel, known) in tqdm(compared.items(), unit="kind", disable=None)
+
+
+def measure_accuracy(n: int, v: int, d: int, p: int) -> list[Accuracy]:
+    """Compares float32 with float64 on all kinds of priors."""
+    z = embeddings(n, v, d)
+    return [
+        accuracy(name, kernel, z, priors)
+        for name, (kernel, priors) in tqdm(
+            kinds(n, p).items(), unit="kind", disable=None
+        )
     ]
-    return Measurement(
-        device=parallel.device_name(),
-        date=datetime.date.today().isoformat(),
-        examples=n,
-        views=v,
-        dimension=d,
-        priors=p,
-        repetitions=repetitions,
-        timings=tuple(timings),
-        accuracies=tuple(accuracies),
-    )
 
 
-def table(found: Measurement) -> str:
+def table(timings: Sequence[Timing], accuracies: Sequence[Accuracy]) -> str:
     """The measurement for a person to read, as Markdown."""
-    lines = [
-        f"{found.examples} examples of {found.views} views, embeddings of "
-        f"{found.dimension} and priors of {found.priors} numbers, λ {RIDGE:g}; "
-        f"{found.device}, {found.date}, medians of {found.repetitions}.",
-        "",
-        "| loss and gradient | ms | temporaries, MiB | PyTorch, ms | value "
-        "| PyTorch's in float64 | gradients apart |",
-        f"|{' --- |' * 7}",
-    ]
-    for row in found.timings:
-        here = f"{1000 * row.seconds:.4g} | {row.temporary_bytes / 2**20:.4g}"
-        there, values = "–", f"{row.value:.6f} | – | –"
-        if row.torch_seconds is not None:
-            there = f"{1000 * row.torch_seconds:.4g}"
-            values = f"{row.value:.6f} | {row.torch_value:.6f} | {row.apart:.0e}"
-        lines.append(f"| {row.name} | {here} | {there} | {values} |")
-    if found.accuracies:
-        lines += [
-            "",
-            "| priors | mean of K | condition of K + λI | centroids | loss | gradient "
-            "| centroids by an inverse |",
-            f"|{' --- |' * 7}",
-        ]
-    for row in found.accuracies:
-        numbers = (row.condition, row.centroids, row.loss, row.gradient, row.inverse)
-        cells = [row.name, f"{row.mean:.2f}", *(f"{x:.1e}" for x in numbers)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags; ends the program where one is out of bounds."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.uniformity", allow_abbrev=False
+    columns = (
+        "loss and gradient",
+        "ms",
+        "temporaries, MiB",
+        "PyTorch, ms",
+        "value",
+        "PyTorch's in float64",
+        "gradients apart",
     )
-    sizes = {
-        "examples": (4096, 2, "centroids"),
-        "views": (2, 1, "of each example"),
-        "dimension": (256, 1, "of an embedding"),
-        "priors": (312, 1, "numbers in a prior"),
-        "block": (512, 1, "columns in a block"),
-        "repetitions": (5, 1, "of each form"),
-    }
-    for name, (default, _, text) in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=text)
-    add = parser.add_argument
-    add("--torch", action="store_true", help="beside the formula in PyTorch")
-    add("--numerics", action="store_true", help="float32 against float64")
-    add("--json", type=Path, help="file to write the numbers to")
-    arguments = parser.parse_args(argv)
-    for name, (_, least, _) in sizes.items():
-        if getattr(arguments, name) < least:
-            value = getattr(arguments, name)
-            parser.error(f"--{name} {value} must be at least {least}.")
-    if arguments.torch and importlib.util.find_spec("torch") is None:
-        parser.error('--torch needs PyTorch: pip install "jax_rcl[torch]".')
-    return arguments
+    cells = [
+        [
+            row.name,
+            milliseconds(row.seconds),
+            f"{row.temporary_bytes / 2**20:.4g}",
+            milliseconds(row.torch_seconds),
+            f"{row.value:.6f}",
+            "–" if row.torch_value is None else f"{row.torch_value:.6f}",
+            "–" if row.apart is None else f"{row.apart:.0e}",
+        ]
+        for row in timings
+    ]
+    parts = [markdown(columns, cells)]
+    if accuracies:
+        columns = (
+            "priors",
+            "mean of K",
+            "condition of K + λI",
+            "centroids",
+            "loss",
+            "gradient",
+            "centroids by an inverse",
+        )
+        cells = [
+            [row.name, f"{row.mean:.2f}"]
+            + [
+                f"{x:.1e}"
+                for x in (
+                    row.condition,
+                    row.centroids,
+                    row.loss,
+                    row.gradient,
+                    row.inverse,
+                )
+            ]
+            for row in accuracies
+        ]
+        parts.append(markdown(columns, cells))
+    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the tables, and writes the numbers as JSON where asked."""
-    arguments = read_arguments(argv)
-    found = measure(
-        arguments.examples,
-        arguments.views,
-        arguments.dimension,
-        arguments.priors,
+    """Measures and reports; gives the exit status."""
+    parser = make_parser("uniformity", __doc__, SIZES)
+    add = parser.add_argument
+    add("--torch", action="store_true", help="beside the formula in PyTorch")
+    add("--numerics", action="store_true", help="float32 against float64")
+    arguments = parse(parser, SIZES, argv)
+    if arguments.torch and importlib.util.find_spec("torch") is None:
+        parser.error('--torch needs PyTorch: pip install "jax_rcl[torch]".')
+    settings = {name: getattr(arguments, name) for name in SIZES}
+    shape = [settings[n] for n in ("examples", "views", "dimension", "priors")]
+    timings = measure(
+        *shape,
         block=arguments.block,
         repetitions=arguments.repetitions,
         torch=arguments.torch,
-        numerics=arguments.numerics,
     )
-    print(table(found), flush=True)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(dataclasses.asdict(found)) + "\n")
+    accuracies = measure_accuracy(*shape) if arguments.numerics else []
+    rows = [dataclasses.asdict(row) for row in (*timings, *accuracies)]
+    text = table(timings, accuracies)
+    report("uniformity", settings, rows, text, arguments.json)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What evaluators show beside numbers: records that pictures are drawn from."""
+"""What evaluators show beside numbers: records from which figures are drawn."""
 
 import dataclasses
 
@@ -12,7 +12,6 @@ class Confusion:
 
     Attributes:
       matrix: counts [k, k]; rows are true classes, columns predicted ones.
-      class_names: what row and column i stand for.
     """
 
     matrix: Int[np.ndarray, "k k"]
@@ -26,7 +25,6 @@ class Embedding:
     Attributes:
       points: places [m, 2]; distances have no unit.
       labels: class of each point [m].
-      class_names: what label i stands for.
       method: how the map was made and of how many of how many images, for a caption.
     """
 
@@ -38,13 +36,12 @@ class Embedding:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeanCosines:
-    """How alike the means of subclasses point.
+    """How similar the directions of the subclass means are.
 
     Attributes:
       matrix: cosines [s, s] between means, in [-1, 1].
       subclass_names: of row and column i; those of one class stand together.
       parents: the class of each subclass [s].
-      class_names: what class i stands for.
     """
 
     matrix: Float[np.ndarray, "s s"]
@@ -60,11 +57,7 @@ class ClassPlane:
     Attributes:
       points: some of the embeddings [m, 2].
       labels: the class of each point [m].
-      class_means: one for each class [k, 2].
-      subclass_means: one for each subclass [s, 2].
       parents: the class of each subclass [s].
-      class_names: what class i stands for.
-      subclass_names: what subclass i stands for.
       method: which plane it is and how much of the whole it shows, for a caption.
     """
 
@@ -80,13 +73,12 @@ class ClassPlane:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spectra:
-    """How the spread of each class is shared out over directions.
+    """How the spread of each class is distributed over directions.
 
     Attributes:
       values: for each class its singular values, falling; their squares sum to its
         spread.
       effective_ranks: for each class [k], how many directions hold it, 1 or more.
-      class_names: what class i stands for.
     """
 
     values: tuple[Float[np.ndarray, "_"], ...]
@@ -96,15 +88,7 @@ class Spectra:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spreads:
-    """Mean squared distances of embeddings from the mean of their class or subclass.
-
-    Attributes:
-      of_subclasses: for each subclass [s].
-      of_classes: for each class [k].
-      parents: the class of each subclass [s].
-      class_names: what class i stands for.
-      subclass_names: what subclass i stands for.
-    """
+    """Mean squared distances of embeddings from the mean of their class or subclass."""
 
     of_subclasses: Float[np.ndarray, " s"]
     of_classes: Float[np.ndarray, " k"]
@@ -120,8 +104,7 @@ class Pictures:
     Attributes:
       images: rows of images [r, m, h, w, c] in [0, 1].
       row_names: what each row shows.
-      labels: class of each column [m]; None where there are no classes.
-      class_names: what label i stands for.
+      labels: class of each column [m]; None without classes.
       method: what was drawn of how much, for a caption.
     """
 
@@ -134,12 +117,9 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Grid:
-    """A share for every pair of two conditions, such as corruption and severity.
+    """A share in [0, 1] for every pair of conditions, such as corruption and severity.
 
     Attributes:
-      values: shares [r, c] in [0, 1].
-      row_names: the first condition.
-      column_names: the second.
       method: what the shares are of, for a caption.
     """
 
@@ -154,14 +134,11 @@ class Curves:
     """Shares over the level of something, such as a distortion, in one or more lines.
 
     Attributes:
-      places: of the levels on the axis [l]; None where they are no single numbers, and
+      places: of the levels on the axis [l]; None if they are not single numbers and
         stand side by side in their order.
-      level_names: of the levels.
-      means: shares in [0, 1] of each line at each level [r, l]; NaN where unknown.
-      deviations: of these [r, l]; NaN where unknown.
-      references: of each line [r] where there is nothing of it, such as of clean
-        images; NaN where unknown.
-      line_names: what each line is of.
+      means: shares in [0, 1] of each line at each level [r, l]; NaN if unknown.
+      deviations: standard deviations of these [r, l]; NaN if unknown.
+      references: of each line [r] at no level, such as of clean images; NaN if unknown.
       axis: what the levels are of.
       method: what the shares are of, for a caption.
     """
@@ -189,5 +166,5 @@ Finding = (
 )
 """What an evaluator found that a picture says better than a number.
 
-An evaluator that has such things offers `findings(encode)`, which gives them by name.
+An evaluator with findings offers `findings(encode)`, which gives them by name.
 """

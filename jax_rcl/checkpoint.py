@@ -1,9 +1,9 @@
 """Checkpoints that survive a kill at any moment.
 
 Orbax writes each checkpoint under a temporary name and renames it when it is whole. It
-does not notice a byte that changed on disk, so the checksum of every array is stored
-beside them and compared when they are read. The position in the data needs no place of
-its own: the order of examples is a function of (seed, step).
+does not notice a byte that changed on disk, so a checksum of every array is stored with
+the arrays and compared when they are read. The position in the data is not stored: the
+order of examples is a function of (seed, step).
 """
 
 import contextlib
@@ -33,11 +33,11 @@ Which = Literal["newest", "best"]
 """Which of a run's checkpoints; those of the best state are in `BEST`."""
 
 VARIABLES = "variables"
-"""Item that holds `params` and `memory`; what else training needs is beside it."""
+"""Item that holds `params` and `memory`."""
 
 
 class DamagedCheckpoint(ValueError):
-    """What was read is not what was written; the message says how it shows."""
+    """What was read is not what was written."""
 
 
 class AnotherStructure(ValueError):
@@ -75,7 +75,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
-        """The checkpoints, closed at the end of the `with` block."""
+        """Closes the folder at the end of the `with` block."""
         return self
 
     def __exit__(
@@ -122,10 +122,10 @@ class Checkpoints:
     def restore(
         self, templates: Mapping[str, Tree]
     ) -> tuple[int, dict[str, Tree], dict[str, Any]] | None:
-        """Reads the newest checkpoint that is whole, or None when there is none at all.
+        """Reads the newest checkpoint that is whole; None if there is none at all.
 
-        A damaged one is named, and the one before it used; where these checkpoints are
-        also written, it is kept as `damaged-<step>`.
+        A warning names a damaged one, and the one before it is used. If this folder is
+        open for writing, the damaged one is renamed to `damaged-<step>`.
 
         Args:
           templates: for each item a tree of `jax.ShapeDtypeStruct` with shardings.
@@ -135,7 +135,7 @@ class Checkpoints:
 
         Raises:
           DamagedCheckpoint: there are checkpoints, but none of them is whole.
-          AnotherStructure: the newest holds other arrays than are asked for.
+          AnotherStructure: the newest holds other arrays than the templates.
         """
         steps, failed = self.steps(), []
         for step in reversed(steps):
@@ -152,20 +152,20 @@ class Checkpoints:
                 )
                 failed.append(step)
                 continue
-            # Only now: were none whole, the next call must find them as they are.
+            # Only now: if none is whole, the next call must find them as they are.
             for damaged in failed:
                 self._set_aside(damaged)
             return (step, *found)
         if steps:
             raise DamagedCheckpoint(
                 f"none of the checkpoints {steps} in {self.folder} can be read; they "
-                "stay as they are. If this was an accident of the moment, try again; "
-                "else give another --workdir to start afresh."
+                "stay as they are. If the file system failed for a moment, try again; "
+                "otherwise give another --workdir to start afresh."
             )
         return None
 
     def _check_structure(self, step: int, templates: Mapping[str, Tree]) -> None:
-        """Raises AnotherStructure where other arrays were saved than are asked for."""
+        """Raises AnotherStructure if the saved arrays are not the templates'."""
         for item, template in templates.items():
             saved = {
                 p: tuple(x.shape) for p, x in flat(self._saved(step, item)).items()
@@ -182,11 +182,11 @@ class Checkpoints:
         with _quiet(), ocp.StandardCheckpointer() as reader:
             found = reader.metadata(self.folder / str(step) / item)
         if found is None or found.item_metadata is None:
-            raise DamagedCheckpoint(f"{item} says nothing of its arrays")
+            raise DamagedCheckpoint(f"{item} has no metadata of its arrays")
         return found.item_metadata.tree
 
     def newest(self, item: str) -> Tree:
-        """One item of the newest checkpoint, whatever it is, as numpy arrays.
+        """One item of the newest checkpoint as numpy arrays, whatever its structure.
 
         It may have been saved by any number of processes and devices. Random keys come
         as their raw data.
@@ -198,8 +198,7 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             raise ValueError(f"{self.folder} holds no finished checkpoint.")
-        path = self.folder / str(steps[-1])
-        try:
+        with self._named(steps[-1]):
             template = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(
                     x.shape, x.dtype, sharding=parallel.here()
@@ -207,14 +206,10 @@ class Checkpoints:
                 self._saved(steps[-1], item),
             )
             items, _ = self._read(steps[-1], {item: template})
-        except Exception as error:  # as in `restore`
-            raise DamagedCheckpoint(
-                f"checkpoint {path} is damaged ({_in_short(error)})."
-            ) from error
         return jax.tree.map(_raw, items[item])
 
     def newest_facts(self) -> tuple[int, dict[str, Any]] | None:
-        """Step and facts of the newest checkpoint; None when there is none.
+        """Step and facts of the newest checkpoint; None if there is none.
 
         Raises:
           DamagedCheckpoint: they cannot be read.
@@ -222,12 +217,17 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             return None
-        try:
+        with self._named(steps[-1]):
             return steps[-1], self._read(steps[-1], {})[1]
+
+    @contextlib.contextmanager
+    def _named(self, step: int) -> Iterator[None]:
+        """Turns any error into one that names the checkpoint."""
+        try:
+            yield
         except Exception as error:  # as in `restore`
             raise DamagedCheckpoint(
-                f"checkpoint {self.folder / str(steps[-1])} is damaged "
-                f"({_in_short(error)})."
+                f"checkpoint {self.folder / str(step)} is damaged ({_in_short(error)})."
             ) from error
 
     def _read(
@@ -248,13 +248,13 @@ class Checkpoints:
             return
         if parallel.is_main():
             aside = self.folder / f"damaged-{step}"
-            shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+            shutil.rmtree(aside, ignore_errors=True)  # from an earlier run
             (self.folder / str(step)).rename(aside)
         self._manager.reload()
 
 
 def folder_of(which: Which) -> str:
-    """The folder of a workdir in which these checkpoints are."""
+    """The folder of these checkpoints in a workdir."""
     return {"newest": STATES, "best": BEST}[which]
 
 
@@ -285,9 +285,9 @@ def read_variables(workdir: Path, which: Which = "newest") -> dict[str, np.ndarr
 
 
 def progress(workdir: Path) -> tuple[int, int | None]:
-    """Steps that a run has made, as far as it was saved, and all that it makes.
+    """The last saved step of a run and its total number of steps.
 
-    The second is None for a run of before this was written down.
+    The second is None for a run from before this was stored.
 
     Raises:
       ValueError: there is no checkpoint, or it is damaged.
@@ -301,7 +301,7 @@ def progress(workdir: Path) -> tuple[int, int | None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from warning that what was asked to be read is only read."""
+    """Silences Orbax, which warns when it opens a folder only to read."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -327,13 +327,9 @@ def leftovers(
     given_at: str = "",
     wanted_at: str = "",
 ) -> list[str]:
-    """Lines for what does not agree: `  - path shape` given, `  + path shape` wanted.
+    """Lines for shapes by path that differ: `  - path shape` given, `  +` wanted.
 
-    Args:
-      given: shapes by path.
-      wanted: likewise.
-      given_at: what to write before the paths of `given`.
-      wanted_at: what to write before the paths of `wanted`.
+    `given_at` and `wanted_at` are written before the paths.
     """
     less = {f"  - {given_at}{p} {given[p]}" for p in given if p not in wanted}
     more = {f"  + {wanted_at}{p} {wanted[p]}" for p in wanted if p not in given}
@@ -370,7 +366,7 @@ def _raw(x: Any) -> np.ndarray:
 
 
 def check_sums(items: Mapping[str, Tree], written: Mapping[str, int]) -> None:
-    """Raises DamagedCheckpoint, naming the arrays that are not what was written."""
+    """Raises DamagedCheckpoint, naming the arrays that changed."""
     found = checksums(items)
     changed = [path for path, crc in found.items() if written.get(path) != crc]
     if changed:

@@ -1,8 +1,8 @@
-"""What the parts of a training run say to each other: records and protocols.
+"""Records and protocols: how the parts of a training run fit together.
 
-A method owns arrays. They are sorted by who may change them (`Variables`), and the
-method is three pure functions of them (`Objective`). Everything else here is what the
-loop needs to bring a method its data and to look at the result.
+A method owns arrays, sorted by who may change them (`Variables`), and is three pure
+functions of them (`Objective`). Everything else here is what the loop needs to bring a
+method its data and to evaluate the result.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 Leaf = Any
-"""An array; in trees that describe others, a shape or a sharding in its place."""
+"""An array; in trees that describe others, a shape or a sharding instead."""
 
 Tree = Any
 """Nested dicts (or other pytrees) of leaves."""
@@ -22,17 +22,16 @@ Tree = Any
 Batch = Mapping[str, jax.Array]
 """Arrays that share their first axis, one row per example, by name.
 
-A source gives `image` [n, h, w, c] uint8, `label` [n] int32 where it has labels and
-`group` [n] int32 where it has groups;
-an augmentation adds what the objective reads, such as `views` [n, v, h, w, c], floats
-in [0, 1].
+A source gives `image` [n, h, w, c] uint8, `label` [n] int32 if it has labels and
+`group` [n] int32 if it has groups; an augmentation adds what the objective reads, such
+as `views` [n, v, h, w, c], floats in [0, 1].
 """
 
 Encode = Callable[..., dict[str, jax.Array]]
 """`encode(images, layers=None)`: images [n, h, w, c] in [0, 1] to named features.
 
-Without `layers`, every layer that is one vector [f] for each image; with a tuple of
-names those layers, of whatever shape. What is not asked for is not computed.
+Without `layers`, every layer that is one vector [f] per image; with a tuple of names
+those layers, of any shape. Other layers are not computed.
 """
 
 Operation = Callable[[jax.Array, jax.Array], jax.Array]
@@ -45,7 +44,7 @@ class Variables:
 
     Attributes:
       params: moved by the optimizer, along the gradient of the loss.
-      frozen: given before the first step (a teacher, say); nobody changes it.
+      frozen: set before the first step (a teacher, say); nothing changes it.
       memory: carried from step to step by the method itself, without a gradient:
         batch statistics, a momentum encoder, a queue.
     """
@@ -72,7 +71,7 @@ class Clock:
 
 @flax.struct.dataclass
 class Outcome:
-    """What one evaluation of an objective gives back.
+    """The result of an objective for one batch.
 
     Attributes:
       value: the loss, per example [b] or as a scalar; the step takes the mean.
@@ -92,9 +91,9 @@ class Objective(Protocol):
     `loss` runs on one device's share of a batch, inside `parallel.data_parallel`;
     what it compares across the whole batch, it gathers with `parallel.gather`.
 
-    One that cannot work with every value of what the source gives may offer
-    `check(records)`: before anything is compiled it is called with some records, arrays
-    by key of those in `needs`, and raises ValueError.
+    One that cannot work with every value of the source may offer `check(records)`:
+    before anything is compiled it is called with some records, arrays by key of those
+    in `needs`, and raises ValueError.
     """
 
     @property
@@ -111,13 +110,13 @@ class Objective(Protocol):
         ...
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """Inference: what evaluators see, each row from its own image alone."""
+        """Inference: the layers for evaluators, each row from its own image alone."""
         ...
 
 
 @runtime_checkable
 class Network(Protocol):
-    """What an objective asks of a network; every flax.linen module fulfils it."""
+    """What an objective asks of a network; every flax.linen module has it."""
 
     def init_with_output(self, rngs: Any, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -126,7 +125,7 @@ class Network(Protocol):
 
 @runtime_checkable
 class Augment(Protocol):
-    """Makes what the objective reads out of what the source gives, on the device."""
+    """Turns records of the source into what the objective reads, on the device."""
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
         """Runs inside `parallel.data_parallel` on one device's share."""
@@ -138,7 +137,7 @@ class Source(Protocol):
     """A data set on the host: random access to records of fixed shapes.
 
     Attributes:
-      class_names: what each label means; empty where there are no labels.
+      class_names: what each label means; empty if there are no labels.
     """
 
     @property
@@ -156,7 +155,7 @@ class Optimizer(Protocol):
     def build(
         self, params: Tree, *, total_steps: int, steps_per_epoch: int, batch_size: int
     ) -> optax.GradientTransformation:
-        """The transformation for these parameters; raises if a path pattern is off."""
+        """The transformation; raises ValueError if a path pattern fits no parameter."""
         ...
 
     def learning_rate_at(
@@ -168,14 +167,13 @@ class Optimizer(Protocol):
 
 @runtime_checkable
 class InitRule(Protocol):
-    """Replaces some of the freshly initialised variables by ones from elsewhere."""
+    """Replaces some of the freshly initialised variables by others."""
 
     def __call__(self, variables: Variables) -> Variables:
-        """Gives `variables` with arrays in the place of some leaves, shapes kept.
+        """Returns `variables` with arrays instead of some leaves, shapes kept.
 
         Leaves are arrays or `jax.ShapeDtypeStruct`, so that a rule can be checked
-        before anything is compiled. Raises ValueError where paths or shapes do not
-        agree.
+        before anything is compiled. Raises ValueError if paths or shapes do not agree.
         """
         ...
 
@@ -203,18 +201,18 @@ class Evaluator(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads of what `encode` gives."""
+        """Names of the layers of `encode` that it reads."""
         ...
 
     def check(self) -> None:
-        """Raises ValueError for what cannot work, before anything is trained."""
+        """Raises ValueError if it cannot work, before anything is trained."""
         ...
 
     def run(self, encode: Encode) -> Mapping[str, float]: ...
 
 
 def __getattr__(name: str) -> Any:
-    """What was here before 0.2: the artifacts of evaluators."""
+    """Finds the artifacts of evaluators, which were here before 0.2."""
     from jax_rcl import moved
 
     return moved.find(__name__, name)

@@ -98,7 +98,7 @@ MODULES = {
     "swept": "results.sweeps",
     "table": "cli.table",
     "train_step": "train.step",
-    "transfer": "weights.restore",
+    "transfer": "weights.restore weights.imports",
     "trials": "results.trials",
     "weights.export": "cli.export",
 }
@@ -120,6 +120,15 @@ COMMANDS = {
     "weights.export": "export",
 }
 """Modules that were run by `python -m`, and the commands that they are now."""
+
+BENCHMARKS = (
+    "bench_corruptions",
+    "bench_distortions",
+    "bench_losses",
+    "bench_negatives",
+    "bench_uniformity",
+)
+"""Modules that left the package for `benchmarks/` of the repository."""
 
 
 def new_places(module: str) -> list[str]:
@@ -168,7 +177,9 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         """A module whose names are looked up where they are now."""
-        if not fullname.startswith("jax_rcl.") or not new_places(fullname):
+        if not fullname.startswith("jax_rcl."):
+            return None
+        if not new_places(fullname) and fullname[8:] not in BENCHMARKS:
             return None
         is_package = fullname == "jax_rcl.prepare"
         return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
@@ -180,6 +191,10 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def get_code(self, fullname: str) -> types.CodeType:
         """What `python -m` runs: the command that the module is now."""
         name = fullname.removeprefix("jax_rcl.")
+        if name in BENCHMARKS:
+            module = name.replace("bench_", "benchmarks.")
+            text = f"raise SystemExit('in a checkout: python -m {module}')"
+            return compile(text, fullname, "exec")
         command = COMMANDS.get(name) or name.replace("prepare.", "prepare ")
         text = (
             "import sys\nfrom jax_rcl.main import main\n"

@@ -35,27 +35,24 @@ def start(
 ) -> None:
     """Joins the other processes of a multi-process run, if there are any.
 
-    With arguments, exactly as told. Without, JAX asks the environment: SLURM, Open MPI,
-    Cloud TPU and GKE describe themselves; elsewhere this is a run of one process.
+    Without arguments, JAX asks the environment: SLURM, Open MPI, Cloud TPU and GKE
+    describe themselves; elsewhere this is a run of one process.
 
     Args:
       coordinator: `host:port` of process 0.
       processes: how many processes take part.
       process: number of this one, from 0.
-
-    Raises:
-      ValueError: with some of the three arguments but not all.
     """
-    given = {"coordinator": coordinator, "processes": processes, "process": process}
-    missing = [name for name, value in given.items() if value is None]
-    if len(missing) == len(given):
+    flags = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [name for name, value in flags.items() if value is None]
+    if len(missing) == len(flags):
         if jax.distributed.is_initialized():
             return
         try:
             jax.distributed.initialize()
         except (ValueError, RuntimeError) as error:
-            # JAX's words for "no cluster here", and for a notebook in which it is at
-            # work already; a cluster that fails raises something else.
+            # JAX's words for "no cluster here", and for a notebook in which it has
+            # already computed something; a cluster that fails raises something else.
             known = ("coordinator_address", "must be called before")
             if not any(words in str(error) for words in known):
                 raise
@@ -90,7 +87,7 @@ def barrier(name: str) -> None:
 
 
 def agree(flag: bool) -> bool:
-    """Whether any process says so; the same answer on all of them."""
+    """Whether `flag` holds on any process; the same answer on all of them."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
@@ -104,21 +101,21 @@ def make_mesh(devices: Any = None) -> Mesh:
 
 
 def device_name() -> str:
-    """What one device is, in words, such as `NVIDIA H200` or `cpu`."""
+    """The kind of a device, such as `NVIDIA H200` or `cpu`."""
     return jax.devices()[0].device_kind
 
 
 def put(tree: Tree, mesh: Mesh) -> Tree:
     """Splits a batch over the devices; each process gives its [n / processes, ...]."""
-    sharding = NamedSharding(mesh, _SHARE)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
-    )
+    return _put(tree, NamedSharding(mesh, _SHARE))
 
 
 def put_steps(tree: Tree, mesh: Mesh) -> Tree:
     """`put` for the batches of several steps, stacked: [steps, n / processes, ...]."""
-    sharding = split_steps(mesh)
+    return _put(tree, split_steps(mesh))
+
+
+def _put(tree: Tree, sharding: NamedSharding) -> Tree:
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
     )
@@ -153,7 +150,7 @@ def split_steps(mesh: Mesh) -> NamedSharding:
 
 
 def fetch(tree: Tree) -> Tree:
-    """Copies arrays to numpy on every process, split ones made whole."""
+    """Copies whole arrays to numpy on every process, also those split over devices."""
 
     def one(x: Any) -> np.ndarray:
         if isinstance(x, jax.Array) and not x.is_fully_addressable:
@@ -166,17 +163,10 @@ def fetch(tree: Tree) -> Tree:
 
 
 def spread(arrays: Tree, mesh: Mesh) -> Tree:
-    """Lays a whole data set out over the devices, rows split evenly; see `take`.
+    """Lays a whole data set [m, ...] out over the devices, rows split evenly.
 
-    Each device holds 1 / devices of the rows; the last share is padded by repeating
-    row 0, which no index refers to. Every process passes all rows.
-
-    Args:
-      arrays: numpy arrays [m, ...] that share their first axis.
-      mesh: where to.
-
-    Returns:
-      Arrays of m rounded up to a multiple of the number of devices.
+    Each device holds 1 / devices of the rows, to be read with `take`. Row 0 is repeated
+    at the end until the devices divide the rows. Every process passes all rows.
     """
     sharding = NamedSharding(mesh, _SHARE)
     count = mesh.size
@@ -194,11 +184,7 @@ def spread(arrays: Tree, mesh: Mesh) -> Tree:
 
 
 def on_devices(images: jax.Array | np.ndarray, mesh: Mesh) -> jax.Array:
-    """`spread` for one array, which may be on devices already.
-
-    Its rows are filled up to a multiple of the number of devices. What is on a device
-    goes from there to the others, not by way of the host.
-    """
+    """`spread` for one array; from one device it goes to others without the host."""
     local = isinstance(images, jax.Array) and images.is_fully_addressable
     if not isinstance(images, jax.Array) or (local and process_count() > 1):
         return spread(np.asarray(images), mesh)
@@ -250,9 +236,9 @@ def gather(x: jax.Array) -> jax.Array:
 
 
 def gather_constant(x: jax.Array) -> jax.Array:
-    """`gather` for what is kept rather than differentiated, such as keys for a queue.
+    """`gather` without a gradient, for what is kept, such as keys for a queue.
 
-    The sum over devices of disjoint shares: exact, and known to JAX to be the same on
+    A sum over devices of disjoint shares: exact, and known to JAX to be the same on
     every device, so that the result may leave the step (`gather`'s may not).
     """
     count, index = lax.axis_size(DATA), lax.axis_index(DATA)
@@ -277,11 +263,9 @@ def global_count(count: int) -> int:
 
 
 def shuffle(x: jax.Array, key: jax.Array) -> jax.Array:
-    """Exchanges examples over the global batch, [b, ...] -> [b, ...]; see `unshuffle`.
+    """Exchanges examples over the global batch, [b, ...] -> [b, ...].
 
-    Args:
-      x: this device's share.
-      key: decides the permutation; the same on every device.
+    The permutation is that of `key`, which is the same on every device.
     """
     everyone = gather(x)
     order = jax.random.permutation(key, len(everyone))
@@ -289,7 +273,7 @@ def shuffle(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def unshuffle(x: jax.Array, key: jax.Array) -> jax.Array:
-    """Brings examples back to where they were before `shuffle` by the same key."""
+    """Undoes `shuffle` by the same key."""
     everyone = gather(x)
     order = jax.random.permutation(key, len(everyone))
     return everyone[jnp.argsort(order)[example_ids(len(x))]]
@@ -310,9 +294,9 @@ def example_keys(key: jax.Array, count: int) -> jax.Array:
 
 
 def take(arrays: Tree, indices: jax.Array) -> Tree:
-    """Rows `indices` [b] of arrays laid out by `spread`, each device its own rows.
+    """Rows `indices` [b] of arrays laid out by `spread`; each device its own indices.
 
-    Every device looks up what it holds of the rows that any device asks for; the sum of
+    Every device looks up the rows it holds of those that any device wants; the sum of
     these disjoint answers is exact.
     """
     wanted = gather(indices)
@@ -320,9 +304,9 @@ def take(arrays: Tree, indices: jax.Array) -> Tree:
 
     def one(x: jax.Array) -> jax.Array:
         place = wanted - index * len(x)
-        held = (place >= 0) & (place < len(x))
-        rows = jnp.take(x, jnp.where(held, place, 0), axis=0)
-        mask = held.reshape(-1, *[1] * (x.ndim - 1))
+        present = (place >= 0) & (place < len(x))
+        rows = jnp.take(x, jnp.where(present, place, 0), axis=0)
+        mask = present.reshape(-1, *[1] * (x.ndim - 1))
         rows = jnp.where(mask, rows, jnp.zeros_like(rows))
         return lax.psum_scatter(rows, DATA, scatter_dimension=0, tiled=True)
 
@@ -330,19 +314,19 @@ def take(arrays: Tree, indices: jax.Array) -> Tree:
 
 
 def memory_limit(mesh: Mesh) -> int | None:
-    """Bytes of memory of one device; None where the device does not say (a CPU)."""
+    """Bytes of memory of one device; None if the device does not say (a CPU)."""
     stats = mesh.local_devices[0].memory_stats() or {}
     return stats.get("bytes_limit")
 
 
 def peak_memory(mesh: Mesh) -> int | None:
-    """Most bytes in use so far on one device; None where the device does not say."""
+    """Most bytes in use so far on one device; None if the device does not say."""
     stats = mesh.local_devices[0].memory_stats() or {}
     return stats.get("peak_bytes_in_use")
 
 
 def log_devices(mesh: Mesh) -> None:
-    """Says once what this run runs on."""
+    """Logs what this run runs on."""
     logging.getLogger(__name__).info(
         "%d device(s) %s in %d process(es)", mesh.size, device_name(), process_count()
     )

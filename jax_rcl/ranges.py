@@ -1,4 +1,4 @@
-"""Ranges of fields, said once: as annotations that every constructor checks.
+"""Ranges of fields, as annotations that every constructor checks.
 
     @dataclasses.dataclass(frozen=True)
     @ranged
@@ -71,8 +71,8 @@ class Rising:
 
     Attributes:
       bounds: of both numbers.
-      what: they are, such as "shares of the pixels".
-      example: of two that fit.
+      what: the two are, such as "shares of the pixels".
+      example: two that fit.
     """
 
     bounds: Within
@@ -135,10 +135,10 @@ def check_fields(made: Any) -> None:
 
 
 def check(value: Any, hint: Any, where: str) -> None:
-    """Raises ValueError if a value is out of the range that its annotation says.
+    """Raises ValueError if a value is out of the range of its annotation.
 
     Args:
-      value: of the right type already; what is not is left to those who check types.
+      value: of any type; types are checked elsewhere.
       hint: an annotation, in which `Annotated` may stand anywhere.
       where: begins the message, such as `Sgd.momentum`.
     """
@@ -192,7 +192,7 @@ def _broken(value: Any, hint: Any) -> Within | Rising | None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of the kind that a constraint on `hint` speaks of."""
+    """Whether a value is of the kind that a constraint on `hint` applies to."""
     origin = typing.get_origin(hint) or hint
     if origin is Annotated:
         return _fits(value, bare(hint))

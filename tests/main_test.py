@@ -1,12 +1,14 @@
 """The one command: which subcommands it has, and what it says of others."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import jax_rcl
 from jax_rcl import main as command
 from jax_rcl.main import COMMANDS, PREPARE, main
 
@@ -96,3 +98,20 @@ def test_importing_the_library_touches_neither_jax_nor_numpy():
         "jax_rcl.losses.contrastive",
         "jax_rcl.objectives.moco",
     ]
+
+
+@pytest.mark.parametrize(
+    "stub",
+    sorted(Path(jax_rcl.__file__).parent.rglob("__init__.pyi")),
+    ids=lambda p: p.parent.name,
+)
+def test_what_a_package_exports_is_there_and_hides_no_module(stub):
+    """A function of the name of its module would take the module's place."""
+    folder = stub.parent
+    parts = folder.relative_to(Path(jax_rcl.__file__).parents[1]).parts
+    package = importlib.import_module(".".join(parts))
+    inside = {p.stem for p in folder.iterdir() if p.suffix == ".py" or p.is_dir()}
+    names = re.findall(r"^from (\.\S*) import (\w+)", stub.read_text(), re.M)
+    for place, name in names:
+        assert getattr(package, name) is not None
+        assert place == "." or name not in inside, f"{stub}: {name}"

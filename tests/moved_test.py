@@ -75,6 +75,20 @@ def test_a_config_that_was_stored_before_the_move_is_read(path):
     assert classes_of(old) == classes_of(today)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("jax_rcl.config:Best", "jax_rcl.config.experiment:Best"),
+        ("jax_rcl.transfer:ImportResNet", "jax_rcl.weights.imports:ImportResNet"),
+        ("jax_rcl.optim:Sgd", "jax_rcl.optim.optimizers:Sgd"),
+        ("jax_rcl.objectives.moco:MoCo", "jax_rcl.objectives.moco:MoCo"),
+        ("elsewhere.module:Class", "elsewhere.module:Class"),
+    ],
+)
+def test_a_class_has_one_path_however_old_the_config(old, new):
+    assert moved.class_path(old) == new
+
+
 def classes_of(config):
     return re.findall(r'"class": "([^"]+)"', json.dumps(config, sort_keys=True))
 

@@ -15,7 +15,7 @@ from jax_rcl import parallel
 from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train import run as training
-from jax_rcl.train.batches import calls, compiled_step, laid_out
+from jax_rcl.train.batches import compile_step, feed_calls, place_data
 from jax_rcl.train.cost import cost_of, peak_flops, size
 from jax_rcl.train.state import fresh_state
 
@@ -81,12 +81,12 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
             "or more epochs."
         )
     state = fresh_state(prepared)
-    data = laid_out(prepared)
-    compiled, compile_seconds = compiled_step(prepared, state, data)
+    data = place_data(prepared)
+    compiled, compile_seconds = compile_step(prepared, state, data)
     cost = cost_of(compiled, compile_seconds)
 
     began, waited, timed, done, metrics = 0.0, 0.0, 0, 0, []
-    for count, own_count, batches, seconds in calls(prepared, 0):
+    for count, own_count, batches, seconds in feed_calls(prepared, 0):
         if done >= warmup and not began:
             jax.block_until_ready(state)
             began, seconds = time.perf_counter(), 0.0

@@ -3,27 +3,28 @@
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from jax_rcl.config.types import ConfigError, unknown
 from jax_rcl.core import Augment, Evaluator, InitRule, Objective, Optimizer, Source
+from jax_rcl.ranges import AtLeast, Count, ranged
 
 OF_BEST = "best/"
-"""Begins the names of the numbers of a run's best state."""
+"""Prefix of the names of the best state's numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """Which of the states that a run goes through is its best one.
+    """Which state of a run is its best one.
 
     Whenever the evaluator of `monitor` has run, the state is compared with the best so
-    far; of equal ones the earlier stays. Let the evaluator look at examples that were
-    held out for this: the best of many numbers on a test set flatters what it measures.
+    far; of equal ones the earlier stays. Give the evaluator examples that were held out
+    for this: the best of many numbers on a test set is biased upwards.
 
     Attributes:
-      monitor: a number of an evaluator, `<evaluator>/<number>`, such as `probe/top1`.
-        That there is such a number shows when the evaluator has run for the first time.
-      mode: whether it is to be high or low.
+      monitor: a number of an evaluator, `<evaluator>/<number>`, such as `probe/top1`;
+        whether it exists is checked when the evaluator first runs.
+      mode: whether it should be high or low.
     """
 
     monitor: str
@@ -38,10 +39,10 @@ class Best:
             )
 
     def evaluator(self, names: Collection[str]) -> str:
-        """Whose number `monitor` is: of the names that fit, the longest.
+        """The evaluator of `monitor`: of the names that fit, the longest.
 
         Raises:
-          ConfigError: none of them does.
+          ConfigError: none of them fits.
         """
         fitting = [name for name in names if self.monitor.startswith(f"{name}/")]
         if not fitting:
@@ -57,30 +58,30 @@ class Best:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Experiment:
-    """Everything that determines a run: with the seed, all its numbers.
+    """Everything that determines a run and, with the seed, all its numbers.
 
     Attributes:
       objective: the method, with its networks.
-      source: what it is trained on.
-      augment: makes what the objective reads out of what the source gives.
+      source: the training data.
+      augment: turns records of the source into what the objective reads.
       optimizer: moves `Variables.params`.
       batch_size: examples in a global batch, over all devices and processes.
       epochs: passes over the source; the remainder of a pass that does not fill a batch
         is dropped.
-      steps: number of updates, in place of `epochs`; 0 trains nothing: evaluators look
-        at what `init_from` brought, and the checkpoint holds it.
+      steps: number of updates, instead of `epochs`; with 0 nothing is trained: what
+        `init_from` gives is evaluated and saved.
       seed: of initialisation, data order and augmentation.
       init_from: applied in order to the freshly initialised variables.
       evaluators: by the name that prefixes their numbers.
       log_every: steps between logged training metrics.
       save_every: steps between checkpoints; the last step is always saved.
-      keep: newest checkpoints that are kept.
-      best: by which number one more checkpoint is kept, that of the best state;
-        evaluators run on it at the end, too, and what they find there is named
-        `best/<evaluator>/<number>`.
+      keep: how many of the newest checkpoints are kept.
+      best: the number by which one more checkpoint is kept, that of the best state;
+        evaluators also run on it at the end, as `best/<evaluator>/<number>`.
       resident: whether the data set is laid out in device memory once, as uint8, and
-        the host sends indices; "auto" where it takes less than a third of the memory.
+        the host sends indices; "auto" if it takes less than a third of the memory.
       steps_per_call: updates between two touches by the host. On a CPU leave it at 1:
         convolutions inside a loop are several times slower there. On a GPU or TPU
         measure with `jax-rcl bench`.
@@ -91,32 +92,24 @@ class Experiment:
     source: Source
     augment: Augment
     optimizer: Optimizer
-    batch_size: int
-    epochs: int | None = None
-    steps: int | None = None
-    seed: int = 0
+    batch_size: Count
+    epochs: Count | None = None
+    steps: Annotated[int, AtLeast(0)] | None = None
+    seed: Annotated[int, AtLeast(0)] = 0
     init_from: tuple[InitRule, ...] = ()
     evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
-    log_every: int = 50
-    save_every: int = 1000
-    keep: int = 2
+    log_every: Count = 50
+    save_every: Count = 1000
+    keep: Count = 2
     best: Best | None = None
     resident: Literal["auto", "always", "never"] = "auto"
-    steps_per_call: int = 1
-    threads: int = 8
+    steps_per_call: Count = 1
+    threads: Count = 8
 
     def __post_init__(self) -> None:
-        """Checks what can be known without data, devices or networks."""
+        """Checks that the length is given once."""
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
                 f"give either epochs or steps; got epochs={self.epochs} and "
                 f"steps={self.steps}."
             )
-        counts = ("batch_size", "epochs", "steps", "log_every", "save_every", "keep")
-        for name in (*counts, "steps_per_call", "threads"):
-            value = getattr(self, name)
-            least = 0 if name == "steps" else 1
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}; got {value}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative; got {self.seed}.")

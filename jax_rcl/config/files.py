@@ -1,15 +1,23 @@
-"""Config files: loading one, and the options that its name carries."""
+"""Config files: running one, and the options that its name carries."""
 
+import contextlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
-from collections.abc import Iterable
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jax_rcl.config.nodes import override
 from jax_rcl.config.types import ConfigError, fitted, read, suggest, unknown
+
+_RUNNING = threading.RLock()  # what can be imported is the same for all threads
 
 
 def load(argument: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict:
@@ -19,24 +27,118 @@ def load(argument: str, overrides: Iterable[tuple[str, str]] = ()) -> ConfigDict
       ConfigError: no such file, no `get_config` in it, or what that and the overrides
         raise.
     """
-    file, _, arg = argument.partition(":")
-    if not Path(file).is_file():
-        near = sorted(str(p) for p in Path(file).parent.glob("*.py"))
-        raise ConfigError(f"there is no config file {file}.{suggest(file, near)}")
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
-    module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType] a .py file has a spec
-    spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess] and that a loader
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"{file} defines no get_config(arg='').")
-    try:
-        config = module.get_config(arg)
-    except ConfigError:
-        raise
-    except (OSError, ValueError) as error:  # of a file that it looks into
-        raise ConfigError(f"{file}: {error}") from error
+    config = run_file(argument, "config")
     for path, text in overrides:
         override(config, path, text)
     return config
+
+
+def run_file(argument: str, kind: str) -> Any:
+    """What `get_<kind>(arg)` returns, of `file.py` or `file.py:arg`.
+
+    While it runs, the Python files in its folder and in the folder above can be
+    imported: `from common import views`. They are read anew for every file that is run
+    and forgotten afterwards, so that two folders may each have a `common.py`. In
+    folders that Python searches anyway, modules are imported as always, and stay.
+
+    Raises:
+      ConfigError: no such file, no such function in it, or an error in the file or in
+        one that it imports; the message names the file.
+    """
+    file, _, arg = argument.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*.py"))
+        raise ConfigError(f"there is no {kind} file {file}.{suggest(file, near)}")
+    with _importable(_neighbours(path)):
+        module = ModuleType(path.stem)
+        module.__file__ = file
+        _Anew(path.stem, file).exec_module(module)
+        function = getattr(module, f"get_{kind}", None)
+        if function is None:
+            raise ConfigError(f"{file} defines no get_{kind}(arg='').")
+        try:
+            return function(arg)
+        except ConfigError:
+            raise
+        except (OSError, ValueError) as error:  # of a file that it looks into
+            raise ConfigError(f"{file}: {error}") from error
+
+
+def _neighbours(path: Path) -> dict[str, Path]:
+    """Python files of the folder of a file and of the one above, by module name."""
+    searched = {Path(entry).resolve() for entry in sys.path}
+    folder = path.resolve().parent
+    return {
+        file.stem: file
+        for place in (folder.parent, folder)  # the nearer one wins
+        if place not in searched
+        for file in place.glob("*.py")
+        if file.stem not in sys.stdlib_module_names
+    }
+
+
+@contextlib.contextmanager
+def _importable(files: Mapping[str, Path]) -> Iterator[None]:
+    """Lets modules be imported from these files, and forgets them afterwards."""
+    finder = _Finder(files)
+    with _RUNNING:
+        # A program may have its own `common`. Packages stay: a file `jax.py` somewhere
+        # above must not take the place of a library that is in use.
+        others = {
+            name: sys.modules.pop(name)
+            for name in files.keys() & sys.modules.keys()
+            if not hasattr(sys.modules[name], "__path__")
+        }
+        sys.meta_path.insert(0, finder)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(finder)
+            for name in finder.found:
+                sys.modules.pop(name, None)
+            sys.modules.update(others)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds modules in given files, by name."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.files = files
+        self.found: set[str] = set()
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        """The import system asks this."""
+        if fullname not in self.files:
+            return None
+        self.found.add(fullname)
+        file = str(self.files[fullname])
+        loader = _Anew(fullname, file)
+        return importlib.util.spec_from_file_location(fullname, file, loader=loader)
+
+
+class _Anew(importlib.machinery.SourceFileLoader):
+    """Loads a module without a cache, which only notices edits a second apart."""
+
+    def get_code(self, fullname: str) -> Any:
+        """Compiles the file."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs the file; an error in it is one message."""
+        try:
+            super().exec_module(module)
+        except Exception as error:
+            raise ConfigError(_located(error, self.path)) from error
+
+
+def _located(error: Exception, file: str) -> str:
+    """A message about an error in a file, with the line that raised it."""
+    if isinstance(error, ConfigError):
+        return f"{file}: {error}"
+    calls = traceback.extract_tb(error.__traceback__)
+    lines = [f", line {call.lineno}" for call in calls if call.filename == file]
+    return f"{file}{''.join(lines[-1:])}: {type(error).__name__}: {error}"
 
 
 def parse(arg: str, **defaults: Any) -> SimpleNamespace:
@@ -48,10 +150,11 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
         of strings lists all choices, the default first.
 
     Returns:
-      A value for each option, and `given`, the names of those that `arg` has.
+      A value for each option, and `given`, the names of those in `arg`.
 
     Raises:
-      ConfigError: an unknown option, a value of another type, or none of the choices.
+      ConfigError: an unknown option, a value of another type, or not one of the
+        choices.
     """
     given = set()
     choices = {k: v for k, v in defaults.items() if isinstance(v, tuple)}
@@ -76,16 +179,13 @@ def only_with(options: SimpleNamespace, fits: bool, what: str, *names: str) -> N
 
     Args:
       options: of `parse`.
-      fits: whether they do something.
-      what: they are for, such as `negatives=patch`.
+      fits: whether they do something here.
+      what: the choice that they are for, such as `negatives=patch`.
       *names: of the options.
-
-    Raises:
-      ConfigError: `fits` is False and one of them was given.
     """
     for name in names:
         if not fits and name in options.given:
             raise ConfigError(
                 f"option '{name}' does nothing here: it is for {what}. Write that, or "
-                f"leave '{name}' away."
+                f"omit '{name}'."
             )

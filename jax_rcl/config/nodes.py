@@ -1,10 +1,10 @@
 """Configs: trees of nodes, each checked against the class that it configures.
 
 A config file writes `node(SupCon, temperature=0.2, ...)` where a program would write
-`SupCon(temperature=0.2, ...)`. The node is an `ml_collections.ConfigDict` of the name
-of the class and *all* its fields, so that every one of them can be changed in a
-notebook (`config.objective.temperature = 0.5`), from the command line
-(`--config.objective.temperature=0.5`) and read back from `config.json`; `build` then
+`SupCon(temperature=0.2, ...)`. The node is an `ml_collections.ConfigDict` of the class
+and *all* its fields, so that each of them can be changed in a notebook
+(`config.objective.temperature = 0.5`) or on the command line
+(`--config.objective.temperature=0.5`), and read back from `config.json`; `build` then
 makes the objects. A name or a value that the class does not take fails where it is
 written.
 """
@@ -40,17 +40,16 @@ Node = Any
 
 
 def node(cls: type, *args: Any, **fields: Any) -> Node:
-    """A config of `cls`: its name and every field, those not given at their defaults.
+    """A config of `cls`: its name and every field, at its default if not given.
 
     Args:
       cls: a dataclass, such as a method, a source or a flax.linen module.
       *args: values of its first fields, in order.
-      **fields: values of fields by name; values are plain, nodes, or tuples, lists and
-        dicts of them.
+      **fields: values by name; plain, nodes, or tuples, lists and dicts of them.
 
     Raises:
-      ConfigError: a field that `cls` does not have, a value of the wrong type, or a
-        field without default that is not given.
+      ConfigError: an unknown field, a value of the wrong type or out of range, or a
+        missing value of a field without default.
     """
     known = fields_of(cls)
     if len(args) > len(known):
@@ -94,7 +93,7 @@ def override(config: ConfigDict, path: str, text: str) -> None:
       text: the value as Python writes it, or a bare string.
 
     Raises:
-      ConfigError: no such field, or a value of another type.
+      ConfigError: no such field, or a value that it does not take.
     """
     holder: Any = config
     names = re.findall(r"[^.\[\]]+|\[\d+\]", path)

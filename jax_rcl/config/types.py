@@ -1,4 +1,4 @@
-"""Fields of a class: their names and types, and whether a value is of such a type."""
+"""Fields of a class: their names and types, and whether values fit them."""
 
 import ast
 import dataclasses
@@ -16,7 +16,7 @@ from beartype.door import is_bearable
 
 from jax_rcl import ranges
 
-_TOWER = BeartypeConf(is_pep484_tower=True)  # an int where a float is meant is no error
+_TOWER = BeartypeConf(is_pep484_tower=True)  # an int may stand for a float
 
 
 class ConfigError(ValueError):
@@ -26,7 +26,7 @@ class ConfigError(ValueError):
 def fields_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
     """Fields that a config may set, by name."""
     if not dataclasses.is_dataclass(cls):
-        raise ConfigError(f"{cls!r} is no dataclass, so a config cannot describe it.")
+        raise ConfigError(f"{cls!r} is not a dataclass; a config cannot describe it.")
     # A linen module's `parent` and `name` belong to flax, not to the config.
     hidden = {"parent", "name"} if hasattr(cls, "scope") or _is_linen(cls) else set()
     return {
@@ -49,11 +49,7 @@ def hint_of(cls: type, field: dataclasses.Field[Any]) -> Any:
 
 
 def class_at(path: str, where: str) -> type:
-    """The class at `module:name`; of other modules than jax_rcl only imported ones.
-
-    Raises:
-      ConfigError: starting with `where`: there is no such class, or it is not trusted.
-    """
+    """The class at `module:name`, of jax_rcl or of an imported module."""
     module, _, name = path.partition(":")
     if module.split(".")[0] == "jax_rcl" and module not in sys.modules:
         try:
@@ -75,7 +71,7 @@ def class_at(path: str, where: str) -> type:
 
 
 def fitted(value: Any, hint: Any, where: str, *, old: Any = None) -> Any:
-    """`value` as the type `hint` wants it (lists become tuples), or a ConfigError."""
+    """`value` as the type `hint` (lists become tuples); else a ConfigError."""
     if isinstance(value, list):
         value = tuple(value)
     if is_a(value, hint):
@@ -158,12 +154,12 @@ def short(value: Any) -> str:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """A question after the nearest of the known names; empty if none is near."""
+    """Asks whether the nearest known name was meant; empty if none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def unknown(start: str, name: str, known: Iterable[str]) -> str:
-    """A message about a name that is none of the known ones."""
+    """A message about an unknown name."""
     names = ", ".join(known) or "(none)"
     return f"{start} '{name}'; there are: {names}.{suggest(name, known)}"

@@ -1,4 +1,4 @@
-"""The config that a workdir holds."""
+"""The config in a workdir."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ CONFIG = "config.json"
 
 
 def stored_config(workdir: Path) -> Node:
-    """The config of the run that a workdir holds.
+    """The config of the run in a workdir.
 
     Raises:
-      ConfigError: it holds none, or the file is damaged.
+      ConfigError: there is none, or the file is damaged.
     """
     path = workdir / CONFIG
     if not path.exists():

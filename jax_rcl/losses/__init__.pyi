@@ -2,6 +2,7 @@ from . import class_conditional as class_conditional
 from . import classification as classification
 from . import contrastive as contrastive
 from . import distillation as distillation
+from . import infonce as infonce
 from . import kernels as kernels
 from . import pairwise as pairwise
 from . import reconstruction as reconstruction
@@ -23,7 +24,6 @@ from .distillation import student_student as student_student
 from .distillation import student_teacher as student_teacher
 from .distillation import symmetric_infonce as symmetric_infonce
 from .infonce import found_within as found_within
-from .infonce import infonce as infonce
 from .infonce import instance_logits as instance_logits
 from .kernels import Cosine as Cosine
 from .kernels import Rbf as Rbf

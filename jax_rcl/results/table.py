@@ -18,12 +18,11 @@ A table file is to several runs what a config file is to one:
 
 import dataclasses
 import re
-import runpy
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from jax_rcl.config.types import ConfigError, fitted, suggest, unknown
+from jax_rcl.config.files import run_file
+from jax_rcl.config.types import ConfigError, fitted, unknown
 from jax_rcl.report.tables import Column
 
 SEED = "seed"
@@ -180,12 +179,7 @@ class Table:
 
 def load(argument: str) -> Table:
     """The table of `file.py` or `file.py:options`."""
-    file, _, arg = argument.partition(":")
-    if not Path(file).is_file():
-        near = sorted(str(path) for path in Path(file).parent.glob("*.py"))
-        raise ConfigError(f"there is no table file {file}.{suggest(file, near)}")
-    get_table = runpy.run_path(file).get("get_table")
-    table = get_table(arg) if get_table else None
+    table = run_file(argument, "table")
     if not isinstance(table, Table):
-        raise ConfigError(f"{file} defines no get_table(arg='') that returns a Table.")
+        raise ConfigError(f"get_table of {argument} must return a Table; got {table}.")
     return table

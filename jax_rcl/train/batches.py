@@ -1,4 +1,4 @@
-"""What the step is given: a data set laid out or streamed, batches call by call."""
+"""The input of the step: a data set laid out or streamed, batches call by call."""
 
 import contextlib
 import logging
@@ -21,8 +21,8 @@ from jax_rcl.train.step import INDEX, TrainState
 logger = logging.getLogger(__name__)
 
 
-def laid_out(run: Run) -> Tree:
-    """The data set in device memory, or {} where it is streamed.
+def place_data(run: Run) -> Tree:
+    """Places the data set in device memory; gives {} where it is streamed.
 
     Raises:
       ConfigError: a record that cannot be read.
@@ -34,34 +34,23 @@ def laid_out(run: Run) -> Tree:
     return parallel.spread(rows, run.mesh)
 
 
-def jitted_step(run: Run) -> Any:
-    """The step of this run, not compiled yet."""
-    experiment = run.experiment
+def compile_step(
+    run: Run, state: TrainState, data: Tree
+) -> tuple[Callable[..., Any], float]:
+    """Compiles the step for these shapes and devices; with the seconds that it took."""
+    began, experiment = time.monotonic(), run.experiment
     update = train_step.make_update(
         experiment.objective,
         experiment.augment,
         run.plan.optimizer,
         total_steps=run.plan.total_steps,
     )
-    return train_step.make_step(
+    step = train_step.make_step(
         update, run.mesh, steps_per_call=experiment.steps_per_call
     )
-
-
-def compiled_step(
-    run: Run, state: TrainState, data: Tree
-) -> tuple[Callable[..., Any], float]:
-    """The compiled step, and the seconds that compiling took.
-
-    Args:
-      run: the run.
-      state: of the shapes and on the devices that it will have.
-      data: of `laid_out`.
-    """
-    began = time.monotonic()
     count = parallel.replicate(np.int32(1), run.mesh)
-    lowered = jitted_step(run).lower(state, count, data, batch_shapes(run))
-    compiled, seconds = lowered.compile(), time.monotonic() - began
+    compiled = step.lower(state, count, data, batch_shapes(run)).compile()
+    seconds = time.monotonic() - began
     logger.info("compiled the step in %.1f s", seconds)
     return compiled, seconds
 
@@ -80,17 +69,17 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 class SourceError(RuntimeError):
-    """A record of a streamed source that cannot be read; what was trained is saved."""
+    """A record of a streamed source cannot be read; the state so far is saved."""
 
 
-def calls(
+def feed_calls(
     run: Run, start: int
 ) -> Generator[tuple[int, jax.Array, dict[str, jax.Array], float], None, None]:
-    """What each call of the step is given, from step `start` to the last.
+    """Yields the input of each call of the step, from step `start` to the last.
 
     Yields:
-      How many updates; the same on the devices; their batches, stacked; and the seconds
-      that were spent on getting them. A call never reaches over a step at which the run
+      How many updates it makes; the same number on the devices; their batches, stacked;
+      and the seconds spent on getting these. A call ends at every step at which the run
       evaluates or saves.
     """
     step, most = start, run.experiment.steps_per_call
@@ -101,20 +90,18 @@ def calls(
             while count < most and not pauses(run, step + count):
                 count += 1
             began = time.monotonic()
-            own = [read(batches, step + place) for place in range(count)]
-            own += [own[-1]] * (most - count)
-            stacked = {key: np.stack([batch[key] for batch in own]) for key in own[0]}
-            placed = parallel.put_steps(stacked, run.mesh)
-            yield count, counts[count - 1], placed, time.monotonic() - began
+            each = [next_batch(batches, step + place) for place in range(count)]
+            each += [each[-1]] * (most - count)  # one shape, whatever the count
+            stacked = {key: np.stack([x[key] for x in each]) for key in each[0]}
+            on_devices = parallel.put_steps(stacked, run.mesh)
+            yield count, counts[count - 1], on_devices, time.monotonic() - began
             step += count
 
 
-def read(batches: Iterator[dict[str, np.ndarray]], step: int) -> dict[str, np.ndarray]:
-    """The next batch.
-
-    Raises:
-      SourceError: the source failed; the message says at which step, and why.
-    """
+def next_batch(
+    batches: Iterator[dict[str, np.ndarray]], step: int
+) -> dict[str, np.ndarray]:
+    """The next batch; an error of the source becomes a SourceError with the step."""
     try:
         return next(batches)
     except (ValueError, OSError) as error:
@@ -132,15 +119,15 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
 
     Closing it stops the threads that read ahead.
     """
-    experiment, made = run.experiment, run.plan
+    experiment, last = run.experiment, run.plan.total_steps
     order = example_order(run)
     index, count = parallel.process_index(), parallel.process_count()
-    if not made.resident:
+    if not run.plan.resident:
         batches = stream.train_stream(
             experiment.source,
             order,
             start_step=start,
-            stop_step=made.total_steps,
+            stop_step=last,
             process_index=index,
             process_count=count,
             threads=experiment.threads,
@@ -150,16 +137,14 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
                 check_batch(run, batch)
                 yield batch
         return
-    own = stream.share_of(experiment.batch_size, index, count)
-    for step in range(start, made.total_steps):
-        yield {INDEX: order.indices(step)[own].astype(np.int32)}
+    share = stream.share_of(experiment.batch_size, index, count)
+    for step in range(start, last):
+        yield {INDEX: order.indices(step)[share].astype(np.int32)}
 
 
 def check_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
-    """Raises ValueError for a label of a streamed batch that is no class of the source.
-
-    A data set that is laid out was checked whole before the first compilation.
-    """
+    """Raises ValueError for a label that is not a class of the source."""
+    # A data set that is laid out was checked as a whole before anything was compiled.
     classes = len(run.experiment.source.class_names)
     if "label" not in batch or not classes:
         return
@@ -179,12 +164,7 @@ def example_order(run: Run) -> stream.Order:
 
 
 def first_batch(run: Run, key: jax.Array) -> dict[str, np.ndarray]:
-    """The first batch of the run as the objective sees it, on the host.
-
-    Args:
-      run: the run.
-      key: of its `TrainState`.
-    """
+    """The first batch as the objective sees it, on the host; `key` of `TrainState`."""
     source = run.experiment.source
     records = [source[int(index)] for index in example_order(run).indices(0)]
     batch = {key: np.stack([record[key] for record in records]) for key in records[0]}

@@ -1,4 +1,4 @@
-"""What a step costs, known from its compiled program before a long run is started."""
+"""The cost of a step, read from its compiled program before a long run is started."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import parallel
 from jax_rcl.report import tables
-from jax_rcl.train.batches import compiled_step, laid_out
+from jax_rcl.train.batches import compile_step, place_data
 from jax_rcl.train.run import Run
 from jax_rcl.train.state import fresh_state
 
@@ -40,7 +40,7 @@ class Cost:
 
     Attributes:
       compile_seconds: how long compilation took.
-      flops: floating-point operations of one update; None where XLA does not say.
+      flops: of one update; None where XLA does not say.
       temporary_bytes: memory for intermediate results.
       argument_bytes: memory for the state, the data set if it is laid out, and a batch.
     """
@@ -65,9 +65,9 @@ def cost_of(compiled: Any, seconds: float) -> Cost:
 
 
 def peak_flops() -> float | None:
-    """Operations per second that one device can do at best; None if not known."""
+    """Most operations per second of one device; None if not known."""
     name = parallel.device_name()
-    # Whole words, as an L40S is no L4; the longest, as a TPU v5 lite is no TPU v5.
+    # Whole words: an L40S is not an L4. The longest: a TPU v5 lite is not a TPU v5.
     fitting = [known for known in PEAK_FLOPS if re.search(rf"\b{known}\b", name, re.I)]
     return PEAK_FLOPS[max(fitting, key=len)] if fitting else None
 
@@ -75,26 +75,23 @@ def peak_flops() -> float | None:
 def describe(config: ConfigDict) -> str:
     """Builds, checks and compiles everything, and says what it would cost.
 
-    Nothing is trained and nothing is written.
-
-    Raises:
-      ConfigError: what is wrong with the config.
+    Nothing is trained or written.
     """
     run = Run.prepare(config, "unused")
     state = fresh_state(run)
-    data = laid_out(run)
-    compiled, seconds = compiled_step(run, state, data)
-    cost, made = cost_of(compiled, seconds), run.plan
-    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(data))
+    data = place_data(run)
+    compiled, seconds = compile_step(run, state, data)
+    cost, plan = cost_of(compiled, seconds), run.plan
+    data_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(data))
     batch = ", ".join(
-        f"{key} {list(x.shape)} {x.dtype}" for key, x in made.augmented.items()
+        f"{key} {list(x.shape)} {x.dtype}" for key, x in plan.augmented.items()
     )
     rows = {
         "devices": f"{run.mesh.size} × {parallel.device_name()}",
         "examples": f"{len(run.experiment.source):,}",
-        "steps": f"{made.total_steps:,} ({made.steps_per_epoch:,} in an epoch)",
+        "steps": f"{plan.total_steps:,} ({plan.steps_per_epoch:,} in an epoch)",
         "batch": batch,
-        "data set": f"laid out, {size(held)}" if made.resident else "streamed",
+        "data set": f"laid out, {size(data_bytes)}" if plan.resident else "streamed",
         "compile time": f"{cost.compile_seconds:.1f} s",
         "FLOPs of a step": "not known" if cost.flops is None else f"{cost.flops:.4g}",
         "memory of a step": f"{size(cost.temporary_bytes)} of temporaries, "

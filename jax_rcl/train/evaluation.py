@@ -1,4 +1,4 @@
-"""Looking at an encoder: evaluators, results.json and the report page."""
+"""Evaluation of a run: its encoder, evaluators, results.json and the report page."""
 
 import dataclasses
 import json
@@ -39,15 +39,15 @@ EXAMPLES = 8
 def make_encoder(run: Run) -> Callable[[Variables], Encode]:
     """Returns `encoder(variables) -> encode`; a program per image shape and layers."""
 
-    def asked(
+    def encode_layers(
         variables: Variables, images: jax.Array, layers: tuple[str, ...] | None
     ) -> dict[str, jax.Array]:
         outputs = run.experiment.objective.encode(variables, images)
         vectors = tuple(name for name, x in outputs.items() if x.ndim == 2)
         return {name: outputs[name] for name in layers or vectors}
 
-    # The compiler leaves out what the result does not need, such as a decoder.
-    apply = jax.jit(asked, static_argnums=2)
+    # The compiler drops what the result does not need, such as a decoder.
+    apply = jax.jit(encode_layers, static_argnums=2)
 
     def encoder(variables: Variables) -> Encode:
         def encode(images: Any, layers: tuple[str, ...] | None = None) -> dict:
@@ -71,16 +71,16 @@ def run_evaluators(
     numbers: dict[str, float] = {}
     for name in names:
         try:
-            own = run.experiment.evaluators[name].run(encode)
+            found = run.experiment.evaluators[name].run(encode)
         except Exception as error:
             raise RuntimeError(
                 f"evaluator '{name}' failed at step {step}: {error}"
             ) from error
-        numbers |= {f"{name}/{key}": float(value) for key, value in own.items()}
+        numbers |= {f"{name}/{key}": float(value) for key, value in found.items()}
     return numbers
 
 
-def numbers_of_best(
+def run_evaluators_on_best(
     run: Run,
     encoder: Callable[[Variables], Encode],
     names: list[str],
@@ -92,20 +92,21 @@ def numbers_of_best(
       run: the run.
       encoder: of `make_encoder`.
       names: of the evaluators.
-      newest: step of the newest state, and what they found of it.
+      newest: step of the newest state and its numbers, which are those of the best
+        state if it is the same one.
 
     Returns:
-      The numbers, and the step as `best/step`; nothing, with a warning, where no state
-      has had a number to be chosen by.
+      The numbers, and the step as `best/step`; nothing, with a warning, if no state has
+      had a finite number to be chosen by.
     """
     if not has_checkpoint(run.workdir, "best"):
         logger.warning("%s has no best state yet.", run.workdir)
         return {}
     step, variables = restore_variables(run, "best")
-    own = newest[1]
+    found = newest[1]
     if step != newest[0]:
-        own = run_evaluators(run, encoder(variables), step, names)
-    numbers = {f"{OF_BEST}{name}": value for name, value in own.items()}
+        found = run_evaluators(run, encoder(variables), step, names)
+    numbers = {f"{OF_BEST}{name}": value for name, value in found.items()}
     return {f"{OF_BEST}step": float(step)} | numbers
 
 
@@ -114,8 +115,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Runs every evaluator of `config` on the newest checkpoint of `workdir`.
 
-    On that of the best state, too, if `config.best` is not None. The objective must be
-    the one that was trained; the evaluators may be others.
+    Also on the best state's, if `config.best` is not None. The objective must be the
+    one that was trained; the evaluators may be others.
 
     Args:
       config: a node of `config.Experiment`.
@@ -140,7 +141,7 @@ def evaluate(
     encoder, names = make_encoder(run), list(run.experiment.evaluators)
     numbers = run_evaluators(run, encoder(variables), step, names)
     if run.experiment.best is not None:
-        numbers |= numbers_of_best(run, encoder, names, (step, dict(numbers)))
+        numbers |= run_evaluators_on_best(run, encoder, names, (step, dict(numbers)))
     write_results(run, step, numbers, "evaluation.json")
     return numbers
 
@@ -160,11 +161,8 @@ def trained(
     return run, make_encoder(run)(restore_variables(run, which)[1])
 
 
-def latest(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
-    """The last number of every evaluator in the lines of metrics.jsonl.
-
-    Those of the best state are among them, as `best/<evaluator>/<number>`.
-    """
+def latest_numbers(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
+    """The last numbers of the evaluators, also on the best state, in metrics.jsonl."""
     names = (*(f"{name}/" for name in run.experiment.evaluators), OF_BEST)
     found: dict[str, float] = {}
     for line in history:
@@ -209,12 +207,7 @@ class FirstViews:
 
 
 def first_views(run: Run, key: jax.Array) -> FirstViews | None:
-    """What step 0 showed the network; None for a method that sees no views.
-
-    Args:
-      run: the run.
-      key: of its `TrainState`.
-    """
+    """The input of step 0, with the key of `TrainState`; None where it has no views."""
     if not {"views", "clean"} & set(run.plan.augmented):
         return None
     batch = batches.first_batch(run, key)
@@ -225,7 +218,7 @@ def first_views(run: Run, key: jax.Array) -> FirstViews | None:
         return FirstViews(np.clip(pairs, 0, 1), labels, sides)  # noise goes beyond
     kinds = {"view": batch["views"]}
     negatives = batch.get("negatives")
-    # Of the size of the views: they can stand beside what they were made of.
+    # Only of the size of the views can they be put beside these.
     if negatives is not None and negatives.shape[2:] == batch["views"].shape[2:]:
         kinds["negative"] = negatives
     titles = [f"{kind} {i + 1}" for kind, x in kinds.items() for i in range(x.shape[1])]
@@ -246,22 +239,19 @@ def write_page(
       run: the run.
       state: at its end.
       encode: of that state; evaluators that it has served need not encode again.
-      views: what the network saw.
+      views: of `first_views`.
       seconds: how long it all took.
-
-    Returns:
-      Where it is.
     """
-    drawn = {}
+    figures = {}
     if views is not None:
         names = run.experiment.source.class_names
         sheet = plots.views(views.images, views.labels, names, views.titles)
-        drawn["Views: examples (rows) as the network saw them at step 0"] = sheet
+        figures["Views: examples (rows) as the network saw them at step 0"] = sheet
     for name, evaluator in run.experiment.evaluators.items():
         findings = getattr(evaluator, "findings", None)
         for title, finding in findings(encode).items() if findings else ():
             caption, figure = plots.draw(finding)
-            drawn[f"{title.capitalize()} ({name}): {caption}"] = figure
+            figures[f"{title.capitalize()} ({name}): {caption}"] = figure
     if not parallel.is_main():
         return page_of(run)
     history = log.read(run.workdir)
@@ -269,11 +259,11 @@ def write_page(
         page_of(run),
         title=run.workdir.name,
         config_json=configs.to_json(run.config),
-        results=latest(run, history),
+        results=latest_numbers(run, history),
         protocols=run.protocols(),
         history=history,
-        figures=drawn,
-        facts=facts(run, state, seconds),
+        figures=figures,
+        facts=describe_run(run, state, seconds),
         command=f"python -m jax_rcl.main --workdir={os.path.relpath(run.workdir)}",
         steps_per_epoch=run.plan.steps_per_epoch,
     )
@@ -285,8 +275,8 @@ def page_of(run: Run) -> Path:
     return run.workdir / "report" / "index.html"
 
 
-def facts(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
-    """What a reader of the numbers asks: where, when, with what, how long."""
+def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
+    """Facts beside the numbers: where, when, with what, how long."""
     sizes = [x.size for x in jax.tree.leaves(state.variables.params)]
     minutes, rest = divmod(round(seconds), 60)
     made = provenance(seconds, run.mesh)
@@ -323,7 +313,7 @@ def commit() -> str:
     """The commit of the code that runs, with + where files were changed; or unknown."""
     folder = Path(jax_rcl.__file__).parent
     try:
-        told = subprocess.run(
+        described = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty=+"],
             capture_output=True,
             text=True,
@@ -331,4 +321,4 @@ def commit() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return told.stdout.strip()
+    return described.stdout.strip()

@@ -1,4 +1,4 @@
-"""Features that the encoder of another run gives, as a prior of a source."""
+"""Features of another run's encoder, as a prior of a source."""
 
 import dataclasses
 import functools
@@ -20,6 +20,7 @@ from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.prior import Informed
 from jax_rcl.data.records import check_choice, names_of
+from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.run import Run, has_checkpoint
 from jax_rcl.train.state import restore_variables
@@ -28,24 +29,25 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class WithFeatures(Informed):
-    """A source, each record with what the encoder of another run gives for it.
+    """A source whose records have features of another run's encoder as their prior.
 
     `prior` is float32 [f]. The images are encoded once, on first use, without
     augmentation and in inference mode; equal sources in one program share the result.
-    The run may be an autoencoder's, say, as the stand-in for a generative model; of one
-    that is not at its end, or that was trained with labels, a warning says so. For
-    many programs, or a source of millions, write the features to a file once:
-    `jax-rcl prepare features`, then `WithPrior`.
+    The run may be that of an autoencoder, as a stand-in for a generative model. A
+    warning says if it is unfinished or was trained with labels. For many programs, or a
+    source of millions, write the features to a file once: `jax-rcl prepare features`,
+    then `WithPrior`.
 
     Attributes:
-      source: all of it; choose among its records around this one.
-      workdir: of the other run; the data that it was trained on must be there, too.
-      layer: which of the features that its objective gives.
+      source: all of it; wrap this class, not the source, to choose records.
+      workdir: of the other run; the data that it was trained on must be available.
+      layer: which of the features of its objective.
       preprocess: a deterministic operation on each image, such as a resize and a
         central crop; None where the images have a size that the encoder takes.
-      which: the newest checkpoint, or that of the best state of a run that keeps it.
-      batch_size: images in a call; a matter of memory, speed and rounding only.
+      which: the newest checkpoint, or that of the best state.
+      batch_size: images in a call; affects memory, speed and rounding only.
     """
 
     source: Source
@@ -53,14 +55,10 @@ class WithFeatures(Informed):
     layer: str = "features"
     preprocess: Operation | None = None
     which: Which = "newest"
-    batch_size: int = 256
+    batch_size: Count = 256
 
     def __post_init__(self) -> None:
         check_choice("WithFeatures.which", self.which, ("newest", "best"))
-        if self.batch_size < 1:
-            raise ValueError(
-                f"WithFeatures.batch_size is {self.batch_size}; write 1 or more."
-            )
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m f"]:
@@ -99,13 +97,13 @@ def _features(
     batch_size: int,
 ) -> Float32[np.ndarray, "m f"]:
     run, encode = encoder_of(workdir, which)
-    return encoded(
+    return encode_source(
         run, encode, source, layer=layer, preprocess=preprocess, batch_size=batch_size
     )
 
 
 def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
-    """The step of a run's checkpoint and when it was written, which tell it apart.
+    """The step of a run's checkpoint and when it was written, which identify it.
 
     Raises:
       ConfigError: there is no run, or no such checkpoint.
@@ -127,36 +125,36 @@ def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
 def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
     """The run that a workdir holds, without its evaluators, and its encoder.
 
-    Says in a warning if the run is not at its end, or was trained with labels.
+    Warns if the run is unfinished or was trained with labels.
 
     Raises:
       ConfigError: there is no run, its source is not there, or it has no checkpoint.
     """
     config = stored_config(workdir)
     with config.unlocked():
-        # Their data need not be there, and the best state may be chosen by one of them.
+        # Their data may be missing, and the best state may be chosen by one of them.
         config.evaluators = ConfigDict({}, type_safe=False).lock()
         config.best = None
     run = Run.prepare(config, workdir)
-    made, planned = progress(workdir)
-    if planned is not None and made < planned:
+    done, planned = progress(workdir)
+    if planned is not None and done < planned:
         logger.warning(
             "the run of %s, whose features are a prior here, is unfinished: it was "
             "saved at step %d of %d.",
             workdir,
-            made,
+            done,
             planned,
         )
     if "label" in run.experiment.objective.needs:
         logger.warning(
-            "the run of %s was trained with labels: its features tell of them, and "
+            "the run of %s was trained with labels: its features contain them, and "
             "what takes them as a prior is not unsupervised.",
             workdir,
         )
     return run, make_encoder(run)(restore_variables(run, which)[1])
 
 
-def encoded(
+def encode_source(
     run: Run,
     encode: Encode,
     source: Source,
@@ -165,18 +163,15 @@ def encoded(
     preprocess: Operation | None = None,
     batch_size: int = 256,
 ) -> Float32[np.ndarray, "m f"]:
-    """One layer of the features of every image of a source, with or without labels.
+    """One layer of the features of every image of a source, in order; read-only.
 
     Args:
       run: of the encoder.
       encode: of `encoder_of`.
-      source: records of `image`.
+      source: records of `image`, with or without labels.
       layer: which of the named features.
-      preprocess: a deterministic operation on each image; None for none.
+      preprocess: a deterministic operation on each image.
       batch_size: images in a call.
-
-    Returns:
-      Row i is of record i; read-only.
 
     Raises:
       ValueError: the source is empty, the network cannot take its images, there is no
@@ -189,7 +184,7 @@ def encoded(
         total=len(rows), desc="encoding", unit="image", delay=2, disable=hidden
     ) as bar:
         for batch, mask in stream.eval_batches(source, batch_size):
-            found = encode(_prepared(preprocess, batch["image"]), (layer,))[layer]
+            found = encode(_prepare(preprocess, batch["image"]), (layer,))[layer]
             count = int(mask.sum())
             rows[first : first + count] = np.asarray(found, np.float32)[mask]
             first += count
@@ -218,7 +213,7 @@ def _width(run: Run, source: Source, layer: str, preprocess: Operation | None) -
         layers = jax.eval_shape(
             run.experiment.objective.encode, run.plan.variables, shown
         )
-    except Exception as error:  # a network raises what it likes
+    except Exception as error:  # a network may raise anything
         raise ValueError(
             f"the network of the run of {run.workdir} cannot take images "
             f"{list(shown.shape[1:])} of {source!r}: {error} Set `preprocess`, or give "
@@ -239,5 +234,5 @@ def _width(run: Run, source: Source, layer: str, preprocess: Operation | None) -
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _prepared(preprocess: Operation | None, images: jax.Array) -> jax.Array:
+def _prepare(preprocess: Operation | None, images: jax.Array) -> jax.Array:
     return compose.prepare(preprocess, images)

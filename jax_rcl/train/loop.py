@@ -1,4 +1,4 @@
-"""The loop: restores, trains, logs, evaluates, saves, reports, whatever the method."""
+"""The loop: restore, train, log, evaluate, save and report, whatever the method."""
 
 import collections
 import contextlib
@@ -18,37 +18,31 @@ from jax_rcl.checkpoint import STATES, Checkpoints, checksums
 from jax_rcl.config.experiment import OF_BEST
 from jax_rcl.core import Encode, Tree, Variables
 from jax_rcl.report import console, log, tables
-from jax_rcl.train.batches import calls, compiled_step, laid_out
+from jax_rcl.train.batches import compile_step, feed_calls, place_data
 from jax_rcl.train.evaluation import (
-    FirstViews,
     first_views,
-    latest,
+    latest_numbers,
     make_encoder,
-    numbers_of_best,
     page_of,
     run_evaluators,
+    run_evaluators_on_best,
     write_page,
     write_results,
 )
 from jax_rcl.train.run import Run, claim
 from jax_rcl.train.signals import Interrupted, Signals
-from jax_rcl.train.state import BestSoFar, check_frozen, facts, items, starting_state
+from jax_rcl.train.state import BestSoFar, check_frozen, restore_or_create, save_state
 from jax_rcl.train.step import PLATEAU, TrainState
 
 logger = logging.getLogger(__name__)
 
-LOWERED = f"train/{PLATEAU}"
-"""Logged factor of the learning rate, where the optimizer lowers it by the loss."""
-
+# Calls under way before the host looks at the oldest one's metrics: the device never
+# waits for the host, and no more batches than these are in memory.
 AHEAD = 2
-"""Calls under way before the host looks at the oldest one's metrics.
-
-The device never waits for the host, and no more batches than these are in memory.
-"""
 
 
 class Diverged(ArithmeticError):
-    """The loss or its gradient is not finite any more."""
+    """The loss or its gradient is no longer finite."""
 
 
 def train(
@@ -61,7 +55,7 @@ def train(
 
     Args:
       config: a node of `config.Experiment`.
-      workdir: made if missing; holds config.json, checkpoints, metrics.jsonl,
+      workdir: created if missing; holds config.json, checkpoints, metrics.jsonl,
         TensorBoard events, results.json and report/index.html.
       mesh: the devices; all of them by default.
 
@@ -78,39 +72,90 @@ def train(
     run = Run.prepare(config, workdir, mesh)
     claim(run)
     parallel.log_devices(run.mesh)
-    keep, last = run.experiment.keep, run.plan.total_steps
-    states = Checkpoints(run.workdir / STATES, keep=keep)
+    last = run.plan.total_steps
+    states = Checkpoints(run.workdir / STATES, keep=run.experiment.keep)
     with Signals() as signals, states as saved, BestSoFar(run) as best:
         done = saved.steps()[-1:] == [last]
-        data = {} if done or not last else laid_out(run)
-        state, seconds = starting_state(run, saved)
+        # Before the state, so that an unreadable record ends the run at once.
+        data = {} if done or not last else place_data(run)
+        state, seconds = restore_or_create(run, saved)
         first = int(state.step)
-        if first == last and finished(run):
-            return already(run)
+        if first == last and page_of(run).exists():
+            return report_finished(run)
         if done and first < last:  # the last checkpoint was damaged
-            data = laid_out(run)
+            data = place_data(run)
         if parallel.is_main():
             print(tables.overview(state.variables), flush=True)
         frozen = checksums(state.variables.frozen)
         views = first_views(run, state.key)
-        with outputs(run, first) as (lines, progress):
-            show(views, lines)
-            loop = Loop(run, saved, best, lines, progress, signals, seconds)
-            state = loop.to_the_end(state, data)
+        with open_outputs(run, first) as (lines, progress):
+            if lines is not None and views is not None:
+                lines.write_images(0, {"views": views.sheet()})
+            loop = Loop(run, saved, best, signals, lines, progress, seconds)
+            state = loop.train_to_end(state, data)
             unmoved = check_frozen(state, frozen)
             loop.evaluate_best()
-    write_results(run, run.plan.total_steps, latest(run, log.read(run.workdir)))
-    page = write_page(run, state, loop.encode_at(state), views, loop.seconds)
+    numbers = latest_numbers(run, log.read(run.workdir))
+    write_results(run, last, numbers)
+    page = write_page(run, state, loop.encode_last(state), views, loop.seconds)
     if parallel.is_main():
         print(*filter(None, (unmoved, f"report: {page}")), sep="\n", flush=True)
-    return latest(run, log.read(run.workdir))
+    return numbers
+
+
+@contextlib.contextmanager
+def open_outputs(
+    run: Run, first: int
+) -> Iterator[tuple[log.Log | None, console.Progress | None]]:
+    """The metrics log and the progress display; nothing on other processes."""
+    if not parallel.is_main():
+        yield None, None
+        return
+    progress = console.Progress(
+        run.plan.total_steps,
+        first,
+        batch_size=run.experiment.batch_size,
+        steps_per_epoch=run.plan.steps_per_epoch,
+    )
+    with log.Log(run.workdir, first) as lines, progress:
+        yield lines, progress
+
+
+def report_finished(run: Run) -> dict[str, float]:
+    """Says that there is nothing left to do; returns the numbers of the run."""
+    numbers = latest_numbers(run, log.read(run.workdir))
+    if parallel.is_main():
+        print(tables.closing(numbers, run.protocols()))
+        print(
+            f"finished: {run.plan.total_steps} steps were made and reported in "
+            f"{page_of(run)}",
+            flush=True,
+        )
+    return numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A call of the step that may still be under way.
+
+    Attributes:
+      step: updates made before it.
+      count: updates it makes.
+      metrics: of each update, still on the device.
+      waited: seconds that the host waited for its data.
+    """
+
+    step: int
+    count: int
+    metrics: Tree
+    waited: float
 
 
 class Loop:
-    """Calls the compiled step until the end; looks, logs, evaluates and saves between.
+    """Calls the compiled step until the end; logs, evaluates and saves in between.
 
     Attributes:
-      seconds: spent on this run so far, earlier sittings included.
+      seconds: spent on this run so far, earlier sessions included.
     """
 
     def __init__(
@@ -118,46 +163,44 @@ class Loop:
         run: Run,
         saved: Checkpoints,
         best: BestSoFar,
+        signals: Signals,
         lines: log.Log | None,
         progress: console.Progress | None,
-        signals: Signals,
         seconds: float,
     ) -> None:
-        """Takes the parts; `lines` and `progress` only on the main process."""
+        """Takes its parts; `lines` and `progress` only on the main process."""
         self.run, self.saved, self.best, self.signals = run, saved, best, signals
         self.lines, self.progress, self.seconds = lines, progress, seconds
         self.encoder = make_encoder(run)
         self.evaluated: Encode | None = None
         self.pending: collections.deque[Pending] = collections.deque()
 
-    def to_the_end(self, state: TrainState, data: Tree) -> TrainState:
+    def train_to_end(self, state: TrainState, data: Tree) -> TrainState:
         """Trains from `state` to the last step, on `data` or on what is streamed."""
         began, step = time.monotonic() - self.seconds, int(state.step)
         if not self.run.plan.total_steps and not self.saved.steps():
             self.save(state, step)  # what `init_from` brought is all there will be
-        self.catch_up(state, step)
-        if step == self.run.plan.total_steps:
-            self.seconds = time.monotonic() - began
-            return state
-        update, _ = compiled_step(self.run, state, data)
-        try:
-            with contextlib.closing(calls(self.run, step)) as given:
-                for count, own_count, batches, waited in given:
-                    state, metrics = update(state, own_count, data, batches)
-                    self.pending.append(Pending(step, count, metrics, waited))
-                    before, step = step, step + count
-                    while len(self.pending) > AHEAD:
-                        self.look()
-                    self.seconds = time.monotonic() - began
-                    self.between(state, before, step)
-        except Exception as error:
-            self.rescue(state, step, error)
-            raise
+        self.evaluate_unlogged(state, step)
+        if step < self.run.plan.total_steps:
+            update, _ = compile_step(self.run, state, data)
+            try:
+                with contextlib.closing(feed_calls(self.run, step)) as calls:
+                    for count, device_count, batches, waited in calls:
+                        state, metrics = update(state, device_count, data, batches)
+                        self.pending.append(Pending(step, count, metrics, waited))
+                        before, step = step, step + count
+                        while len(self.pending) > AHEAD:
+                            self.look()
+                        self.seconds = time.monotonic() - began
+                        self.after_call(state, before, step)
+            except Exception as error:
+                self.rescue(state, step, error)
+                raise
         self.seconds = time.monotonic() - began
         return state
 
-    def between(self, state: TrainState, before: int, step: int) -> None:
-        """What happens after a call: evaluation, a checkpoint, an interruption."""
+    def after_call(self, state: TrainState, before: int, step: int) -> None:
+        """Evaluates, saves or stops, where it is time to."""
         names, saves = self.run.due_evaluators(step), self.run.saves(step)
         if names:
             self.look_at_all()
@@ -173,11 +216,10 @@ class Loop:
     def asked_to_stop(self, before: int, step: int) -> bool:
         """Whether a signal came; all processes of a run give the same answer.
 
-        They hear of it at different moments, and asking the others waits for the
+        They receive it at different moments, and asking the others waits for the
         devices: once between two logged steps is enough.
         """
-        came = self.signals.number is not None
-        every = self.run.experiment.log_every
+        came, every = self.signals.number is not None, self.run.experiment.log_every
         if parallel.process_count() == 1:
             return came
         return before // every != step // every and parallel.agree(came)
@@ -198,7 +240,9 @@ class Loop:
             if not math.isfinite(numbers["train/loss"] + numbers["train/grad_norm"]):
                 raise Diverged(self.diverged(step, numbers))
             if self.lines and self.progress and self.run.logs(step):
-                rate = self.run.learning_rate(step) * numbers.get(LOWERED, 1.0)
+                # The optimizer may have lowered it where the loss stopped falling.
+                lowered = numbers.get(f"train/{PLATEAU}", 1.0)
+                rate = self.run.learning_rate(step) * lowered
                 numbers["train/learning_rate"] = rate
                 self.lines.write(step, numbers | self.progress.speed)
         if self.progress:
@@ -221,10 +265,9 @@ class Loop:
         )
 
     def evaluate(self, variables: Variables, step: int, names: list[str]) -> None:
-        """Runs evaluators, logs and shows what they find."""
-        pause = self.progress.paused() if self.progress else contextlib.nullcontext()
+        """Runs evaluators, logs and shows their numbers."""
         encode = self.encoder(variables)
-        with pause:
+        with self.paused():
             numbers = run_evaluators(self.run, encode, step, names)
         # Before the log says that it was evaluated: what is logged is not done again.
         best = self.best.offer(variables, step, names, numbers)
@@ -233,32 +276,11 @@ class Loop:
         if self.lines and self.progress:
             self.lines.write(step, numbers)
             groups = tables.group_numbers(numbers, dict.fromkeys(names, ""))
-            told = [f"{group.evaluator} {' '.join(group.headline)}" for group in groups]
+            texts = [f"{x.evaluator} {' '.join(x.headline)}" for x in groups]
             mark = " (the best so far)" if best else ""
-            self.progress.note(f"step {step}: {', '.join(told)}{mark}")
+            self.progress.note(f"step {step}: {', '.join(texts)}{mark}")
 
-    def evaluate_best(self) -> None:
-        """Runs the evaluators of the last state on the best one, and logs it, once."""
-        if self.run.experiment.best is None:
-            return
-        last, history = self.run.plan.total_steps, log.read(self.run.workdir)
-        seen = any(key.startswith(OF_BEST) for line in history for key in line)
-        if not parallel.agree(not seen):
-            return
-        self.best.wait()
-        at_end = latest(self.run, [line for line in history if line["step"] == last])
-        names = self.run.due_evaluators(last)
-        pause = self.progress.paused() if self.progress else contextlib.nullcontext()
-        with pause:
-            found = numbers_of_best(self.run, self.encoder, names, (last, at_end))
-        if self.lines and found:
-            self.lines.write(last, found)
-
-    def encode_at(self, state: TrainState) -> Encode:
-        """The encoder of the last state: the one that evaluators have used, if any."""
-        return self.evaluated or self.encoder(state.variables)
-
-    def catch_up(self, state: TrainState, step: int) -> None:
+    def evaluate_unlogged(self, state: TrainState, step: int) -> None:
         """Runs the evaluators of a checkpoint whose numbers were never logged."""
         seen = [line for line in log.read(self.run.workdir) if line["step"] == step]
         names = [
@@ -269,83 +291,45 @@ class Loop:
         if parallel.agree(bool(names)):
             self.evaluate(state.variables, step, names)
 
+    def evaluate_best(self) -> None:
+        """Runs the evaluators of the last state on the best one, and logs it, once."""
+        if self.run.experiment.best is None:
+            return
+        last, history = self.run.plan.total_steps, log.read(self.run.workdir)
+        seen = any(key.startswith(OF_BEST) for line in history for key in line)
+        if not parallel.agree(not seen):
+            return
+        self.best.wait()
+        at_end = [line for line in history if line["step"] == last]
+        newest = (last, latest_numbers(self.run, at_end))
+        names = self.run.due_evaluators(last)
+        with self.paused():
+            found = run_evaluators_on_best(self.run, self.encoder, names, newest)
+        if self.lines and found:
+            self.lines.write(last, found)
+
+    def paused(self) -> contextlib.AbstractContextManager[object]:
+        """The time of an evaluation does not count as slow training."""
+        return self.progress.paused() if self.progress else contextlib.nullcontext()
+
+    def encode_last(self, state: TrainState) -> Encode:
+        """The encoder of the last state: the one that evaluators have used, if any."""
+        return self.evaluated or self.encoder(state.variables)
+
     def save(self, state: TrainState, step: int) -> None:
-        """Starts writing a checkpoint, behind a log and a best that are on disk."""
+        """Starts writing a checkpoint once the log and the best are on disk."""
         if self.lines:
             self.lines.flush()
         self.best.wait()
-        total_steps = self.run.plan.total_steps
-        self.saved.save(step, items(state), facts(state, self.seconds, total_steps))
+        save_state(self.saved, self.run, state, step, self.seconds)
 
     def rescue(self, state: TrainState, step: int, error: Exception) -> None:
-        """Saves what is good when something else than the numbers went wrong."""
-        alone = parallel.process_count() == 1
+        """Saves the state when something other than the numbers went wrong."""
         known = isinstance(error, Interrupted | Diverged)
-        if known or not alone or state.step.is_deleted():
+        # Other processes may have got further; a donated state is gone.
+        if known or parallel.process_count() > 1 or state.step.is_deleted():
             return
         with contextlib.suppress(Diverged):
             self.look_at_all()
             self.save(state, step)
             logger.warning("saved step %d; the same command continues from there", step)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """A call of the step that may still be under way.
-
-    Attributes:
-      step: updates made before it.
-      count: updates it makes.
-      metrics: of each, still on the device.
-      waited: seconds that the host waited for its data.
-    """
-
-    step: int
-    count: int
-    metrics: Tree
-    waited: float
-
-
-# What a person sees.
-
-
-@contextlib.contextmanager
-def outputs(
-    run: Run, first: int
-) -> Iterator[tuple[log.Log | None, console.Progress | None]]:
-    """The metrics log and the progress display; nothing on other processes."""
-    if not parallel.is_main():
-        yield None, None
-        return
-    progress = console.Progress(
-        run.plan.total_steps,
-        first,
-        batch_size=run.experiment.batch_size,
-        steps_per_epoch=run.plan.steps_per_epoch,
-    )
-    with log.Log(run.workdir, first) as lines, progress:
-        yield lines, progress
-
-
-def show(views: FirstViews | None, lines: log.Log | None) -> None:
-    """Puts what the network sees where one can look at it from the start."""
-    if lines is not None and views is not None:
-        lines.write_images(0, {"views": views.sheet()})
-
-
-def finished(run: Run) -> bool:
-    """Whether an earlier call got as far as the report."""
-    return page_of(run).exists()
-
-
-def already(run: Run) -> dict[str, float]:
-    """Says that there is nothing left to do; gives the numbers that were found."""
-    numbers = latest(run, log.read(run.workdir))
-    if parallel.is_main():
-        print(tables.closing(numbers, run.protocols()))
-        print(
-            f"finished: {run.plan.total_steps} steps were made and reported in "
-            f"{page_of(run)}",
-            flush=True,
-        )
-    return numbers

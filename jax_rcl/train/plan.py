@@ -1,4 +1,4 @@
-"""What can be known before the first compilation, and every error found by looking."""
+"""The plan of a run: shapes and counts, and every error that needs no compilation."""
 
 import contextlib
 import dataclasses
@@ -22,15 +22,15 @@ from jax_rcl.data import records
 from jax_rcl.train import step as train_step
 
 MOST_CHECKED = 1024
-"""Records that an objective is shown before a run, at most."""
+"""Most records that an objective checks before a run."""
 
 CPU_RESIDENT_BYTES = 2 * 2**30
-"""What "auto" lays out in memory where the device does not say how much it has."""
+"""What "auto" lays out at most where the device does not say how much memory it has."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """An experiment made definite by its data and its devices.
+    """What an experiment comes to with its data and its devices.
 
     Attributes:
       steps_per_epoch: whole batches in a pass over the source.
@@ -38,7 +38,7 @@ class Plan:
       resident: whether the data set is laid out in device memory.
       record: shapes of one record of the source, by key.
       augmented: shapes of a global batch after augmentation, by key.
-      variables: shapes, with the arrays that `init_from` brings in their places.
+      variables: shapes; arrays where `init_from` gives some.
       optimizer: built for these parameters.
     """
 
@@ -52,24 +52,24 @@ class Plan:
 
     def example(self) -> dict[str, jax.Array]:
         """Zeros in the shapes of one augmented example, to initialise networks with."""
-        return {
-            k: jnp.zeros((1, *x.shape[1:]), x.dtype) for k, x in self.augmented.items()
-        }
+        one = one_example(self.augmented)
+        return {key: jnp.zeros(x.shape, x.dtype) for key, x in one.items()}
 
 
 def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     """Works out shapes and counts, with one clear error for what cannot work.
 
-    The step is not compiled: networks are traced on shapes alone. Only what an
-    objective tries on some records (`check_values`) is computed.
+    Nothing is compiled: networks are traced on shapes alone. Only what an objective
+    tries on some records (`check_values`) is computed.
 
     Raises:
-      ConfigError: devices that do not divide the batch, a batch larger than the source,
-        a key that the objective reads and nothing provides, labels of a resident
-        source that it has no names for, and what the parts of the experiment refuse.
+      ConfigError: the devices do not divide the batch, the batch is larger than the
+        source, the objective reads a key that nothing provides, a resident source has
+        labels without names, or a part of the experiment refuses something.
     """
     with refusals("source"):
-        count, record = len(experiment.source), shapes_of(experiment.source[0])
+        count, first = len(experiment.source), experiment.source[0]
+    record = shapes_only({key: np.asarray(value) for key, value in first.items()})
     n = experiment.batch_size
     steps_per_epoch = whole_batches(n, count, mesh)
     total_steps = experiment.steps
@@ -82,7 +82,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
         check_layers(experiment, layer_shapes(experiment, variables, augmented))
         check_loss(experiment, mesh, variables, augmented)
         check_values(experiment, record)
-    own = variables
+    fresh = variables
     with refusals("init_from"):
         for rule in experiment.init_from:
             variables = rule(variables)
@@ -96,11 +96,11 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     for name, evaluator in experiment.evaluators.items():
         with refusals(f"evaluators.{name}"):
             evaluator.check()
-    check_images(experiment, own)
+    check_images(experiment, fresh)
     check_best(experiment, total_steps, steps_per_epoch)
-    resident = lays_out(experiment, mesh, record)
+    resident = is_resident(experiment, mesh)
     check_groups(experiment)
-    # Where reading all labels costs little beside reading all that will be laid out.
+    # Reading all labels costs little beside reading everything to lay it out.
     if resident and "label" in experiment.objective.needs & set(record):
         with refusals("source"):
             records.check_labels(experiment.source)
@@ -110,11 +110,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
 
 
 def whole_batches(n: int, count: int, mesh: Mesh) -> int:
-    """How many batches of n examples a pass over `count` of them gives.
-
-    Raises:
-      ConfigError: none, or the devices do not divide n; the message says what would do.
-    """
+    """How many batches of n examples a pass over `count` of them gives, at least 1."""
     if n % mesh.size:
         near = max(mesh.size, round(n / mesh.size) * mesh.size)
         raise ConfigError(
@@ -139,12 +135,7 @@ def check_loss(
     variables: Variables,
     augmented: dict[str, jax.ShapeDtypeStruct],
 ) -> None:
-    """Traces the loss on a global batch: what an objective can tell from shapes.
-
-    Raises:
-      ConfigError: the memory that it gives back has another shape than before.
-      ValueError: what the objective or a network refuses.
-    """
+    """Traces the loss on a global batch and compares its memory with that of `init`."""
 
     def memory_after(whole: tuple[Variables, Clock], batch: Batch) -> Tree:
         return experiment.objective.loss(whole[0], batch, whole[1]).memory
@@ -155,7 +146,7 @@ def check_loss(
     )
     if shapes_only(after) != shapes_only(variables.memory):
         raise ConfigError(
-            f"{type(experiment.objective).__name__}.loss gives back another memory "
+            f"{type(experiment.objective).__name__}.loss returns another memory "
             f"than `init` made: {shapes_only(after)} instead of "
             f"{shapes_only(variables.memory)}."
         )
@@ -164,13 +155,9 @@ def check_loss(
 def check_values(
     experiment: Experiment, record: dict[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Shows some records to an objective that refuses data by their values.
+    """Lets an objective check the values of records, a batch of them at most.
 
-    They are taken evenly from the source, a batch of them at most, and it gets what it
-    reads of them as the source gives it.
-
-    Raises:
-      ValueError: what the objective refuses.
+    They are taken evenly from the source; the objective gets the keys that it reads.
     """
     check = getattr(experiment.objective, "check", None)
     read = sorted(experiment.objective.needs & set(record))
@@ -198,8 +185,7 @@ def layer_shapes(
     variables: Variables,
     augmented: dict[str, jax.ShapeDtypeStruct],
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the objective's `encode` gives for one image, by layer."""
-    # Of the size that the networks are trained on.
+    """What the objective's `encode` gives for an image of the training's size."""
     if "views" in augmented:
         shape = augmented["views"].shape[2:]
     else:
@@ -211,14 +197,7 @@ def layer_shapes(
 def check_layers(
     experiment: Experiment, layers: dict[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Compares the layers with what evaluators read and with the number of classes.
-
-    A label beyond the last logit would cost nothing and teach nothing, silently.
-
-    Raises:
-      ConfigError: an evaluator reads a layer that is not there, or there are fewer
-        logits than classes in the source.
-    """
+    """Compares the layers with what evaluators read and with the number of classes."""
     for name, evaluator in experiment.evaluators.items():
         missing = sorted(evaluator.needs - set(layers))
         if missing:
@@ -226,6 +205,7 @@ def check_layers(
                 f"evaluators.{name} reads the layer {', '.join(missing)}, but the "
                 f"objective gives {', '.join(layers)}."
             )
+    # A label beyond the last logit would cost nothing and teach nothing, silently.
     classes = len(experiment.source.class_names)
     if "logits" in layers and layers["logits"].shape[-1] < classes:
         raise ConfigError(
@@ -235,11 +215,7 @@ def check_layers(
 
 
 def check_groups(experiment: Experiment) -> None:
-    """Compares the groups that an objective weighs with those of the source.
-
-    Raises:
-      ConfigError: the source names another number of groups.
-    """
+    """Compares the groups that an objective weighs with those of the source."""
     weighed = getattr(experiment.objective, "groups", None)
     names = records.group_names_of(experiment.source)
     if "group" in experiment.objective.needs and weighed not in (None, len(names)):
@@ -252,9 +228,7 @@ def check_groups(experiment: Experiment) -> None:
 def check_images(experiment: Experiment, variables: Variables) -> None:
     """Traces `encode` on the images of every evaluator, prepared as it prepares them.
 
-    Raises:
-      ConfigError: the network cannot take them, such as a transformer that learned
-        positions for crops of another size.
+    A transformer that learned positions for crops of another size cannot take them.
     """
     for name, evaluator in experiment.evaluators.items():
         with refusals(f"evaluators.{name}"):
@@ -278,12 +252,12 @@ def check_images(experiment: Experiment, variables: Variables) -> None:
 def sources_of(part: Any) -> Iterator[tuple[Source, Operation | None]]:
     """The sources inside an evaluator, each with what prepares its images.
 
-    That is the `preprocess` of the innermost part around the source that has one. Of a
-    part that makes its sources itself and lists them as `sources`, the first one stands
-    for all.
+    That is the `preprocess` of the innermost part around the source that has one. A
+    part that makes its sources itself and lists them as `sources` is represented by the
+    first.
     """
 
-    def found(part: Any, preprocess: Operation | None) -> Iterator[Any]:
+    def walk(part: Any, preprocess: Operation | None) -> Iterator[Any]:
         if isinstance(part, Source):
             yield part, preprocess
             return
@@ -298,24 +272,19 @@ def sources_of(part: Any) -> Iterator[tuple[Source, Operation | None]]:
         elif dataclasses.is_dataclass(part):
             inner = [getattr(part, field.name) for field in dataclasses.fields(part)]
         for each in inner:
-            yield from found(each, preprocess)
+            yield from walk(each, preprocess)
 
-    return found(part, None)
+    return walk(part, None)
 
 
 def check_best(experiment: Experiment, total_steps: int, steps_per_epoch: int) -> None:
-    """Compares what says which state is best with the evaluators that there are.
-
-    Raises:
-      ConfigError: no evaluator has such a number, it never runs, or the name of another
-        is that of the numbers of the best state.
-    """
+    """Checks that the evaluator of `best.monitor` exists and runs in training."""
     if experiment.best is None:
         return
     name = experiment.best.evaluator(experiment.evaluators)
     when = experiment.evaluators[name].when
-    known = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-    if not any(when.due(step, **known) for step in range(1, total_steps + 1)):
+    length = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    if not any(when.due(step, **length) for step in range(1, total_steps + 1)):
         raise ConfigError(
             f"best.monitor is a number of '{name}', which does not run in training; "
             f"set evaluators.{name}.when."
@@ -330,19 +299,13 @@ def check_best(experiment: Experiment, total_steps: int, steps_per_epoch: int) -
 
 @contextlib.contextmanager
 def refusals(part: str) -> Iterator[None]:
-    """Makes an error of a part of the config say which part it was."""
+    """Puts the part of the config before the message of an error that it raises."""
     try:
         yield
     except ConfigError:
         raise
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(f"{part}: {error}") from error
-
-
-def shapes_of(record: dict[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of one record."""
-    arrays = {key: np.asarray(value) for key, value in record.items()}
-    return {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in arrays.items()}
 
 
 def augmented_shapes(
@@ -369,7 +332,7 @@ def augmented_shapes(
 
 
 def augment_hint(missing: list[str]) -> str:
-    """What to write to get a key that is missing from the batch."""
+    """What to change in the config, so that the batch has the missing keys."""
     if missing == ["label"]:
         return "use a source that has labels, or a method that needs none."
     return "use an augment that adds it (as Views adds views), or a source that has it."
@@ -378,13 +341,19 @@ def augment_hint(missing: list[str]) -> str:
 def variable_shapes(
     experiment: Experiment, augmented: dict[str, jax.ShapeDtypeStruct]
 ) -> Variables:
-    """Shapes of the method's arrays; an error inside a network is an error here."""
-    one = {
-        k: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-        for k, x in augmented.items()
-    }
+    """Shapes of the method's arrays."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(experiment.objective.init, key, one)
+    return jax.eval_shape(experiment.objective.init, key, one_example(augmented))
+
+
+def one_example(
+    batch: dict[str, jax.ShapeDtypeStruct],
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch of one, which is enough to initialise networks with."""
+    return {
+        key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        for key, x in batch.items()
+    }
 
 
 def shapes_only(tree: Tree) -> Tree:
@@ -392,9 +361,7 @@ def shapes_only(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def lays_out(
-    experiment: Experiment, mesh: Mesh, record: dict[str, jax.ShapeDtypeStruct]
-) -> bool:
+def is_resident(experiment: Experiment, mesh: Mesh) -> bool:
     """Whether the data set is laid out in device memory, as `resident` says."""
     if experiment.resident != "auto":
         return experiment.resident == "always"

@@ -1,7 +1,6 @@
-"""The fixed parts of a run, its workdir, and the state it starts from."""
+"""The fixed parts of a run, and its workdir."""
 
 import dataclasses
-import logging
 import os
 from pathlib import Path
 
@@ -10,16 +9,11 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.checkpoint import (
-    Which,
-    folder_of,
-)
+from jax_rcl.checkpoint import Which, folder_of
 from jax_rcl.config.experiment import OF_BEST, Experiment
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import CONFIG, stored_config
 from jax_rcl.train.plan import Plan, plan
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +22,7 @@ class Run:
 
     Attributes:
       config: what the experiment was built from.
-      experiment: its objects.
-      workdir: where everything it leaves goes.
-      mesh: the devices.
-      plan: shapes and counts.
+      workdir: where all its files go, an absolute path.
     """
 
     config: ConfigDict
@@ -47,11 +38,7 @@ class Run:
         workdir: str | os.PathLike[str],
         mesh: Mesh | None = None,
     ) -> "Run":
-        """Builds the experiment and checks all of it; nothing is compiled or written.
-
-        Raises:
-          ConfigError: what is wrong, and what to write instead.
-        """
+        """Builds the experiment and checks it; nothing is compiled or written."""
         experiment = configs.build(config)
         if not isinstance(experiment, Experiment):
             raise ConfigError("get_config must return node(Experiment, ...).")
@@ -95,17 +82,18 @@ class Run:
 
     def protocols(self) -> dict[str, str]:
         """One line for each evaluator that says what its numbers mean."""
-        own = {n: e.protocol for n, e in self.experiment.evaluators.items()}
+        texts = {n: e.protocol for n, e in self.experiment.evaluators.items()}
         best = self.experiment.best
         if best is None:
-            return own
+            return texts
         extreme = {"max": "highest", "min": "lowest"}[best.mode]
-        told = {OF_BEST.rstrip("/"): f"the state of the {extreme} {best.monitor}"}
-        return own | told | {f"{OF_BEST}{name}": text for name, text in own.items()}
+        of_best = {f"{OF_BEST}{name}": text for name, text in texts.items()}
+        chosen = f"the state of the {extreme} {best.monitor}"
+        return texts | {OF_BEST.rstrip("/"): chosen} | of_best
 
 
 def claim(run: Run) -> None:
-    """Makes the workdir this run's, or finds that it is already.
+    """Makes the workdir this run's, or checks that it is already.
 
     Raises:
       ConfigError: it cannot be written to, or holds the run of another config.

@@ -1,4 +1,4 @@
-"""Stopping when asked to: SIGTERM and Ctrl-C become a request that the loop sees."""
+"""Stopping on request: SIGTERM and Ctrl-C are noted for the loop to act on."""
 
 import signal
 import threading
@@ -24,8 +24,8 @@ class Interrupted(Exception):
 class Signals:
     """Within its `with` block, the first SIGTERM or Ctrl-C is only noted.
 
-    A second one acts as it would without this, for whoever cannot wait. Outside the
-    main thread, where Python allows no handlers, nothing is caught.
+    A second one acts as usual, for whoever cannot wait. Outside the main thread, where
+    Python allows no handlers, nothing is caught.
 
     Attributes:
       number: of the signal that came, or None.
@@ -34,7 +34,7 @@ class Signals:
     caught = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
-        """Nothing came yet."""
+        """No signal came yet."""
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -51,7 +51,7 @@ class Signals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Puts back what handled the signals before."""
+        """Restores the earlier handlers."""
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

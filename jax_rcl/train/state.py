@@ -28,51 +28,62 @@ from jax_rcl.train.step import TrainState
 
 logger = logging.getLogger(__name__)
 
+TRAINING = "training"
+"""Item of a checkpoint that holds what training needs beside the variables."""
 
-def items(state: TrainState) -> dict[str, Tree]:
-    """What a checkpoint holds; frozen arrays are stored once per run, beside it."""
+
+def save_state(
+    checkpoints: Checkpoints, run: Run, state: TrainState, step: int, seconds: float
+) -> None:
+    """Starts writing a checkpoint; frozen arrays are stored once per run, beside it."""
+    facts = {
+        "seconds": seconds,
+        "frozen": checksums(state.variables.frozen),
+        "total_steps": run.plan.total_steps,
+    }
+    checkpoints.save(step, _items(state), facts)
+
+
+def _items(state: TrainState) -> dict[str, Tree]:
     variables = state.variables
-    training = {"step": state.step, "key": state.key, "opt_state": state.opt_state}
     return {
         VARIABLES: {"params": variables.params, "memory": variables.memory},
-        "training": training,
+        TRAINING: {"step": state.step, "key": state.key, "opt_state": state.opt_state},
     }
 
 
-def facts(state: TrainState, seconds: float, total_steps: int) -> dict[str, object]:
-    """What a checkpoint says beside its arrays."""
-    frozen = checksums(state.variables.frozen)
-    return {"seconds": seconds, "frozen": frozen, "total_steps": total_steps}
-
-
-def starting_state(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, float]:
+def restore_or_create(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, float]:
     """The newest checkpoint's state, or a fresh one; and the seconds spent so far.
 
     Raises:
       DamagedCheckpoint: there are checkpoints, but none can be read, or the frozen
         arrays are not those that the run was trained with.
     """
-    whole = parallel.replicated(run.mesh)
-    template = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
-        jax.eval_shape(lambda: _initial(run)),
-    )
-    found = checkpoints.restore(items(template))
+    template = _template(run, jax.eval_shape(lambda: _initial(run)))
+    found = checkpoints.restore(_items(template))
     if found is None:
         state = fresh_state(run)
         if jax.tree.leaves(state.variables.frozen):
             with Checkpoints(run.workdir / FROZEN, keep=1) as once:
                 once.save(0, {FROZEN: state.variables.frozen})
         return state, 0.0
-    step, arrays, told = found
+    step, items, facts = found
     frozen = restore_frozen(run.workdir, template.variables.frozen)
-    if checksums(frozen) != told["frozen"]:
+    if checksums(frozen) != facts["frozen"]:
         raise DamagedCheckpoint(
             f"{run.workdir / FROZEN} is not what this run was trained with."
         )
     logger.info("continues from step %d of %s", step, run.workdir)
-    variables = Variables(frozen=frozen, **arrays[VARIABLES])
-    return TrainState(variables=variables, **arrays["training"]), told["seconds"]
+    variables = Variables(frozen=frozen, **items[VARIABLES])
+    return TrainState(variables=variables, **items[TRAINING]), facts["seconds"]
+
+
+def _template(run: Run, tree: Tree) -> Tree:
+    """Shapes of arrays that are the same on every device of a run."""
+    whole = parallel.replicated(run.mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), tree
+    )
 
 
 def restore_frozen(workdir: Path, template: Tree) -> Tree:
@@ -93,11 +104,7 @@ def restore_variables(run: Run, which: Which = "newest") -> tuple[int, Variables
       ConfigError: there is no checkpoint.
       DamagedCheckpoint: none can be read.
     """
-    whole = parallel.replicated(run.mesh)
-    template = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
-        run.plan.variables,
-    )
+    template = _template(run, run.plan.variables)
     wanted = {"params": template.params, "memory": template.memory}
     with Checkpoints(run.workdir / folder_of(which)) as checkpoints:
         found = checkpoints.restore({VARIABLES: wanted})
@@ -109,45 +116,45 @@ def restore_variables(run: Run, which: Which = "newest") -> tuple[int, Variables
 
 
 def fresh_state(run: Run) -> TrainState:
-    """A new run's state, with what `init_from` brings, on all devices.
+    """A new run's state, with the arrays of `init_from`, on all devices.
 
-    A frozen network that it brings nothing for stays random, which a warning says.
+    Warns of a frozen network that `init_from` does not fill: it stays random.
     """
     state = _initial(run)
-    left = {
+    unfilled = {
         "/".join(path.split("/")[:2])
         for path, leaf in flat(run.plan.variables).items()
         if path.startswith("frozen/") and isinstance(leaf, jax.ShapeDtypeStruct)
     }
-    if left:
+    if unfilled:
         logger.warning(
             "no rule of init_from fills %s: its weights are random, and stay so.",
-            ", ".join(sorted(left)),
+            ", ".join(sorted(unfilled)),
         )
-    brought = jax.tree.map(
-        lambda own, other: own if isinstance(other, jax.ShapeDtypeStruct) else other,
+    variables = jax.tree.map(
+        lambda new, given: new if isinstance(given, jax.ShapeDtypeStruct) else given,
         state.variables,
         run.plan.variables,
     )
-    return parallel.replicate(dataclasses.replace(state, variables=brought), run.mesh)
+    return parallel.replicate(dataclasses.replace(state, variables=variables), run.mesh)
 
 
 def _initial(run: Run) -> TrainState:
-    made, experiment = run.plan, run.experiment
+    plan, experiment = run.plan, run.experiment
     return train_step.create(
-        experiment.objective, made.optimizer, experiment.seed, made.example()
+        experiment.objective, plan.optimizer, experiment.seed, plan.example()
     )
 
 
 def check_frozen(state: TrainState, at_start: Mapping[str, int]) -> str:
-    """A sentence that says that no frozen array has moved; empty where there is none.
+    """Says that no frozen array has changed; empty where there is none.
 
     Args:
       state: at the end of the run.
       at_start: `checksums` of the frozen arrays before its first step.
 
     Raises:
-      DamagedCheckpoint: some of them are not what they were.
+      DamagedCheckpoint: some of them have changed.
     """
     found = checksums(state.variables.frozen)
     moved = [path for path, crc in found.items() if at_start[path] != crc]
@@ -165,9 +172,9 @@ def check_frozen(state: TrainState, at_start: Mapping[str, int]) -> str:
 class BestSoFar:
     """The best variables that a run has had, in a folder of their own; see `Best`.
 
-    What others are compared with is read from there, so that nothing else needs to be
-    carried over a stop. Once a state is saved, what was best until it must be on disk:
-    `wait` before. Where a run goes back behind its best, it comes by it again.
+    The number to beat is read from there, so that nothing else needs to survive a stop.
+    `wait` before a later state is saved: the best one before it must be on disk. If
+    training resumes from before the best step, it is found again.
     """
 
     def __init__(self, run: Run) -> None:
@@ -190,7 +197,7 @@ class BestSoFar:
                 self._step, self._value = found[0], found[1]["value"]
 
     def __enter__(self) -> "BestSoFar":
-        """The best so far; its folder is closed at the end of the `with` block."""
+        """Closes the folder at the end of the `with` block."""
         return self
 
     def __exit__(
@@ -210,16 +217,16 @@ class BestSoFar:
         names: Collection[str],
         numbers: Mapping[str, float],
     ) -> bool:
-        """Starts to save variables if they are the best; gives whether they are.
+        """Starts to save variables if they are the best; says whether they are.
 
         Args:
           variables: after `step` updates.
           step: how many.
-          names: evaluators that have looked at them.
-          numbers: what these found, as `<evaluator>/<number>`.
+          names: of the evaluators that ran on them.
+          numbers: of these evaluators, as `<evaluator>/<number>`.
 
         Raises:
-          ConfigError: the evaluator of the monitored number has found no such number.
+          ConfigError: the evaluator of the monitored number gave no such number.
         """
         best = self.run.experiment.best
         if best is None or self._kept is None:
@@ -228,11 +235,11 @@ class BestSoFar:
         if name not in names:
             return False
         if best.monitor not in numbers:
-            own = [key for key in numbers if key.startswith(f"{name}/")]
-            raise ConfigError(unknown("best.monitor: no number", best.monitor, own))
+            known = [key for key in numbers if key.startswith(f"{name}/")]
+            raise ConfigError(unknown("best.monitor: no number", best.monitor, known))
         value = numbers[best.monitor]
-        # Steps up to the best were compared when it was made; a run that was stopped
-        # behind it and moved to other devices may find them a rounding away.
+        # Earlier steps were compared when the best was saved. A run that resumes from
+        # before it on other devices may find them a rounding error away.
         better = step > self._step and best.is_better(value, self._value)
         if not parallel.agree(better):
             return False

@@ -15,10 +15,10 @@ from jax_rcl import parallel
 from jax_rcl.core import Augment, Batch, Clock, Leaf, Objective, Tree, Variables
 
 INDEX = "index"
-"""Key of a batch that holds only places in a data set laid out by `parallel.spread`."""
+"""Key of a batch that holds only rows of a data set laid out by `parallel.spread`."""
 
 PLATEAU = "plateau"
-"""Metric of an optimizer that lowers its learning rate where the loss stops falling."""
+"""Metric of an optimizer that lowers its learning rate when the loss stops falling."""
 
 
 @flax.struct.dataclass
@@ -27,9 +27,7 @@ class TrainState:
 
     Attributes:
       step: number of updates made.
-      key: random key of the run; it never changes, steps fold their number into it.
-      variables: the method's arrays.
-      opt_state: the optimizer's.
+      key: of the run; it never changes, steps fold their number into it.
     """
 
     step: Leaf
@@ -46,7 +44,7 @@ def create(
 ) -> TrainState:
     """A fresh state; `batch` is an augmented one, of which only shapes matter."""
 
-    # The seed comes from outside: runs that differ in nothing else share the program.
+    # The seed is an argument: runs that differ in nothing else share the program.
     def init(key: jax.Array) -> TrainState:
         init_key, key = jax.random.split(key)
         variables = objective.init(init_key, batch)
@@ -59,8 +57,8 @@ def create(
 def clocks(key: jax.Array, step: jax.Array, total_steps: int) -> tuple[Clock, Clock]:
     """The clocks of one step, for the augmentation and for the loss.
 
-    They are functions of (key, step) alone: nothing random is carried, so that a run
-    that was stopped goes on as if it had not been.
+    Functions of (key, step) alone: nothing random is carried from step to step, so that
+    a stopped run continues as if it had not been stopped.
     """
     augment_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
     progress = step.astype(jnp.float32) / max(total_steps, 1)
@@ -76,9 +74,8 @@ def make_update(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `update(state, batch) -> (state, metrics)`: the whole of training.
 
-    It runs inside `parallel.data_parallel` on one device's share of the batch. Methods
-    do not add to it: what differs between them is in `objective`. The optimizer is told
-    the loss as `value`, as optax calls it.
+    It runs inside `parallel.data_parallel` on one device's share of the batch. What
+    differs between methods is in `objective`. The optimizer gets the loss as `value`.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -88,8 +85,8 @@ def make_update(
         batch = augment(augment_clock, batch)
 
         def mean_loss(params: Tree) -> tuple[jax.Array, Any]:
-            own = dataclasses.replace(variables, params=params)
-            outcome = objective.loss(own, batch, loss_clock)
+            moved = dataclasses.replace(variables, params=params)
+            outcome = objective.loss(moved, batch, loss_clock)
             return parallel.mean(outcome.value), outcome
 
         grad = jax.value_and_grad(mean_loss, has_aux=True)
@@ -109,16 +106,13 @@ def make_update(
 
 
 def plateau(opt_state: Tree) -> dict[str, jax.Array]:
-    """`PLATEAU`: what the last update's learning rate was multiplied by.
+    """`PLATEAU`: the factor of the last learning rate; empty if it is never lowered."""
 
-    Empty where the optimizer looks at no loss.
-    """
-
-    def watches(node: Any) -> bool:
+    def is_plateau(node: Any) -> bool:
         return isinstance(node, optax.contrib.ReduceLROnPlateauState)
 
-    nodes = jax.tree.leaves(opt_state, is_leaf=watches)
-    scales = [node.scale for node in nodes if watches(node)]
+    nodes = jax.tree.leaves(opt_state, is_leaf=is_plateau)
+    scales = [node.scale for node in nodes if is_plateau(node)]
     return {PLATEAU: scales[0]} if scales else {}
 
 

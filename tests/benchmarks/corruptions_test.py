@@ -73,11 +73,17 @@ def test_without_the_package_times_remain(tmp_path, capsys):
     names = ("contrast", "impulse_noise")
     found, rows = measured(tmp_path / "b.json", "--corruptions", *names)
     assert tuple(rows) == names
-    assert (found["size"], found["batch"], found["calibration"]) == (32, 2, 224)
+    assert found["settings"] == {
+        "size": 32,
+        "batch": 2,
+        "repetitions": 1,
+        "calibration": 224,
+        "pictures": "scikit-learn's china and flower",
+        "reference": "imagecorruptions is not installed",
+    }
     assert found["device"] == parallel.device_name()
-    assert found["reference"] == "imagecorruptions is not installed"
     for row in rows.values():
-        assert row["milliseconds"] > 0 and row["there"] is None
+        assert row["seconds"] > 0 and row["there"] is None
         assert len(row["here"]["change"]) == 5
     table = capsys.readouterr().out
     assert table.count("/ imagecorruptions is not installed") == 6
@@ -88,7 +94,7 @@ def test_without_the_package_times_remain(tmp_path, capsys):
 def test_results_are_compared_with_those_of_the_package(tmp_path, capsys):
     names = ("contrast", "snow", "fog", "brightness")
     found, rows = measured(tmp_path / "b.json", "--corruptions", *names)
-    assert found["reference"] == "imagecorruptions 9.9"
+    assert found["settings"]["reference"] == "imagecorruptions 9.9"
     contrast, snow, brightness = rows["contrast"], rows["snow"], rows["brightness"]
     np.testing.assert_allclose(contrast["difference"], 1, atol=1e-3)
     np.testing.assert_allclose(contrast["largest"], 1, atol=1e-3)
@@ -107,7 +113,7 @@ def test_results_are_compared_with_those_of_the_package(tmp_path, capsys):
 def test_strengths_for_32_pixels_have_nothing_to_be_compared_with(tmp_path):
     options = ["--calibration=32", "--corruptions", "contrast"]
     found, rows = measured(tmp_path / "b.json", *options)
-    assert found["calibration"] == 32
+    assert found["settings"]["calibration"] == 32
     assert rows["contrast"]["note"] == "the package is made for 224 pixels only"
 
 

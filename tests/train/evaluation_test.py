@@ -82,5 +82,5 @@ def test_a_sweep_compiles_its_distortion_and_the_encoder_once(encoder, caplog):
     told = [x.getMessage() for x in caplog.records]
     programs = [x.split()[1] for x in told if x.startswith("Compiling ")]
     assert programs.count("jit(_at_level)") == 1
-    assert programs.count("jit(asked)") == 1  # the encoder's
+    assert programs.count("jit(encode_layers)") == 1  # the encoder's
     assert len(found) == 1 + 3 * 10

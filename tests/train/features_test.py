@@ -178,11 +178,6 @@ def test_layers_that_are_not_there_are_listed(workdir):
         WithFeatures(SOURCE, str(workdir), "feature")[0]
 
 
-def test_settings_are_checked():
-    with pytest.raises(ValueError, match=r"WithFeatures\.batch_size is 0"):
-        WithFeatures(SOURCE, "run", batch_size=0)
-
-
 def test_a_run_that_diverged_says_so(workdir, tmp_path):
     run = shutil.copytree(workdir, tmp_path / "run")
     _, variables = restore_variables(trained(run)[0])
@@ -197,7 +192,7 @@ def test_a_run_that_diverged_says_so(workdir, tmp_path):
 def test_what_is_to_know_of_a_run_is_said(workdir, tmp_path, caplog):
     encoder = encoder_of(workdir)[0].config.objective.encoder
     assert "unfinished" not in caplog.text
-    assert "was trained with labels: its features tell of them" in caplog.text
+    assert "was trained with labels: its features contain them" in caplog.text
     caplog.clear()
     own = node(SimCLR, encoder, node(Mlp, (8, 8)))
     encoder_of(begun(tmp_path / "half", step=1, objective=own))

@@ -1,4 +1,4 @@
-"""What cannot work is said before anything is compiled or written."""
+"""What cannot work is refused before anything is compiled or written."""
 
 import dataclasses
 import os
@@ -35,6 +35,7 @@ from jax_rcl.objectives.moco import MoCo
 from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.objectives.uniformity import Uniformity
 from jax_rcl.optim.optimizers import Group, Sgd
+from jax_rcl.train import plan as plan_module
 from jax_rcl.train.plan import plan, sources_of
 from jax_rcl.weights.restore import Restore
 
@@ -44,6 +45,8 @@ TINY = str(Path(__file__).parents[1] / "tiny.py")
 def tiny(arg="", **fields):
     """The tiny config with other parts, or other values by path."""
     made = configs.load(f"{TINY}:{arg}")
+    with made.unlocked():
+        made.augment.operation = node(Flip)
     for name, value in fields.items():
         if isinstance(value, str):
             override(made, name, value)
@@ -281,9 +284,9 @@ def test_resident_is_as_told_or_by_the_memory_of_a_device(monkeypatch, limit):
 
 def test_without_a_limit_of_the_device_there_is_one_of_the_library(monkeypatch):
     monkeypatch.setattr(parallel, "memory_limit", lambda mesh: None)
-    monkeypatch.setattr(check, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4))
+    monkeypatch.setattr(plan_module, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4))
     assert planned(tiny()).resident
-    monkeypatch.setattr(check, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4) - 1)
+    monkeypatch.setattr(plan_module, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4) - 1)
     assert not planned(tiny()).resident
 
 
@@ -429,7 +432,7 @@ class Choosy(SimCLR):
 def test_an_objective_may_refuse_values_of_the_records_it_reads(
     batch_size, most, shown, compiled, monkeypatch
 ):
-    monkeypatch.setattr(check, "MOST_CHECKED", most)
+    monkeypatch.setattr(plan_module, "MOST_CHECKED", most)
     made = configs.build(without_evaluators(batch_size=str(batch_size)))
     objective = Choosy(made.objective.encoder, made.objective.projector)
     made = dataclasses.replace(made, objective=objective)

@@ -20,7 +20,7 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Operation, Source
 from jax_rcl.data.prior import Informed
 from jax_rcl.data.records import labels_of, names_of
-from jax_rcl.train.features import encoded, encoder_of, state_of
+from jax_rcl.train.features import encode_source, encoder_of, state_of
 from jax_rcl.train.plan import refusals, sources_of
 
 DESCRIPTION = """\
@@ -107,7 +107,7 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         preprocess, why = preprocess_of(stored_config(workdir))
     run, encode = encoder_of(workdir, arguments.which)
     with refusals("--run"):
-        rows = encoded(
+        rows = encode_source(
             run,
             encode,
             source,
