@@ -465,8 +465,8 @@ figure
 #     --config=configs/clip_probe.py:source=runs/student
 # python -m jax_rcl.main --workdir=runs/clip_probe \
 #     --config=configs/clip_probe.py:clip=RN101.pt,distortion=mask90
-# jax-rcl compare runs/student_probe runs/clip_probe \
-#     --names=student,CLIP --out=runs/sweeps
+# jax-rcl compare --runs student=runs/student_probe --runs CLIP=runs/clip_probe \
+#     --out=runs/sweeps
 # ```
 #
 # For 90 % masked the authors report 83.0 % for the student's probe, 79.9 % with a tenth

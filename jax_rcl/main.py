@@ -11,8 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "trains, resumes, evaluates and reports one experiment (the default)",
     "table": "trains the runs of a results table and prints it",
-    "robustness": "compares runs on corrupted and shifted test sets",
-    "sweep": "compares runs over the level of a distortion",
+    "compare": "lays runs side by side: shifted test sets, levels of distortions",
     "bench": "measures the speed of training as a config sets it up",
     "export": "writes a trained encoder for other libraries",
     "prepare": "prepares data once: features, textures, priors, packed records",

@@ -1,6 +1,5 @@
 """Measures training as it runs: `jax-rcl bench --config=configs/….py`."""
 
-import argparse
 import dataclasses
 import json
 import resource
@@ -13,12 +12,18 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.cli.shared import configure_logging, read_overrides, report_error
+from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
 from jax_rcl.config.types import ConfigError
+from jax_rcl.train import run as training
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
 from jax_rcl.train.cost import cost_of, peak_flops, size
-from jax_rcl.train.run import Run
 from jax_rcl.train.state import fresh_state
+
+DESCRIPTION = """\
+Times training as a config sets it up, and prints a table and one line of JSON.
+
+Fields of the config can be changed: --config.batch_size=512.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +31,10 @@ class Measurement:
     """What one run of the benchmark found.
 
     Attributes:
-      device: what one device is.
-      devices: how many.
       batch_size: global.
       resident: whether the data set was laid out on the devices.
       steps_per_call: updates between two touches by the host.
       steps: how many were timed.
-      compile_seconds: once, before the first.
       step_seconds: of one update, mean.
       examples_per_second: examples (not views), over all devices.
       data_wait: share of the time in which the host waited for data.
@@ -64,30 +66,27 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
       config: a node of `config.Experiment`.
       steps: to time; rounded up to whole calls.
       warmup: not timed.
-
-    Raises:
-      ConfigError: what is wrong with the config, or too few steps in it.
     """
     config = configs.from_json(configs.to_json(config))  # the caller's stays as it is
     with config.unlocked():  # calls of full length, without pauses in between
         config.evaluators, config.save_every = ConfigDict(), sys.maxsize
         config.best = None
-    run = Run.prepare(config, "unused")
-    most = run.experiment.steps_per_call
+    prepared = training.Run.prepare(config, "unused")
+    most = prepared.experiment.steps_per_call
     needed = (-(-warmup // most) + -(-steps // most)) * most
-    if needed > run.plan.total_steps:
+    if needed > prepared.plan.total_steps:
         raise ConfigError(
-            f"the run has {run.plan.total_steps} steps, fewer than the {warmup} to "
-            f"warm up and {steps} to time in calls of {most}; give fewer --steps, or "
-            "more epochs."
+            f"the run has {prepared.plan.total_steps} steps, fewer than the {warmup} "
+            f"to warm up and {steps} to time in calls of {most}; give fewer --steps, "
+            "or more epochs."
         )
-    state = fresh_state(run)
-    data = place_data(run)
-    compiled, compile_seconds = compile_step(run, state, data)
+    state = fresh_state(prepared)
+    data = place_data(prepared)
+    compiled, compile_seconds = compile_step(prepared, state, data)
     cost = cost_of(compiled, compile_seconds)
 
     began, waited, timed, done, metrics = 0.0, 0.0, 0, 0, []
-    for count, own_count, batches, seconds in feed_calls(run, 0):
+    for count, own_count, batches, seconds in feed_calls(prepared, 0):
         if done >= warmup and not began:
             jax.block_until_ready(state)
             began, seconds = time.perf_counter(), 0.0
@@ -107,16 +106,16 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     fraction = cost.flops / step_seconds / peak if peak and cost.flops else None
     return Measurement(
         device=parallel.device_name(),
-        devices=run.mesh.size,
-        batch_size=run.experiment.batch_size,
-        resident=run.plan.resident,
-        steps_per_call=run.experiment.steps_per_call,
+        devices=prepared.mesh.size,
+        batch_size=prepared.experiment.batch_size,
+        resident=prepared.plan.resident,
+        steps_per_call=prepared.experiment.steps_per_call,
         steps=timed,
         compile_seconds=compile_seconds,
         step_seconds=step_seconds,
-        examples_per_second=run.experiment.batch_size / step_seconds,
+        examples_per_second=prepared.experiment.batch_size / step_seconds,
         data_wait=waited / elapsed,
-        peak_bytes=parallel.peak_memory(run.mesh) or process_bytes(),
+        peak_bytes=parallel.peak_memory(prepared.mesh) or process_bytes(),
         flops_per_step=cost.flops,
         fraction_of_peak=fraction,
     )
@@ -124,8 +123,8 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
 
 def process_bytes() -> int:
     """Most memory that this process has held."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held if sys.platform == "darwin" else held * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # KiB on Linux
 
 
 def table(found: Measurement) -> str:
@@ -149,19 +148,20 @@ def table(found: Measurement) -> str:
     return "\n".join(f"{name + ':':<18}{text}" for name, text in rows.items())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table and then one line of JSON; gives the exit status."""
-    configure_logging()
-    parser = argparse.ArgumentParser(prog="jax-rcl bench", allow_abbrev=False)
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; gives the exit status, see `shared.exit_status`."""
+    return exit_status(lambda: run(argv))
+
+
+def run(argv: Sequence[str]) -> None:
+    """Prints the table and then one line of JSON."""
+    parser = make_parser("bench", DESCRIPTION)
     parser.add_argument("--config", required=True, help="file.py or file.py:options")
     parser.add_argument("--steps", type=int, default=50, help="updates to time")
     parser.add_argument("--warmup", type=int, default=5, help="updates before them")
     arguments, rest = parser.parse_known_args(argv)
-    try:
-        config = configs.load(arguments.config, read_overrides(rest))
-        found = measure(config, steps=arguments.steps, warmup=arguments.warmup)
-    except ConfigError as error:
-        return report_error(error, 2)
+    flags = [f"--{name}" for name in vars(arguments)]
+    config = configs.load(arguments.config, read_overrides(rest, flags))
+    found = measure(config, steps=arguments.steps, warmup=arguments.warmup)
     print(table(found))
     print(json.dumps(dataclasses.asdict(found)), flush=True)
-    return 0

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from jax_rcl.checkpoint import Which, read_variables
 from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import exit_status
+from jax_rcl.cli.shared import exit_status, make_parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train.features import state_of
 from jax_rcl.weights import clip, torchvision
@@ -33,20 +33,14 @@ _NETWORKS = {
 Arrays = dict[str, np.ndarray]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status, see `prepare.work.status_of`."""
-    arguments = read_arguments(argv)
-    return exit_status(lambda: export(arguments))
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; gives the exit status, see `shared.exit_status`."""
+    return exit_status(lambda: export(read_arguments(argv)))
 
 
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        prog="jax-rcl export",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("export", DESCRIPTION)
     parser.add_argument("--run", required=True, metavar="DIR", help="a workdir")
     parser.add_argument("--names", required=True, choices=tuple(_NETWORKS))
     parser.add_argument("--out", required=True, metavar=f"FILE{SUFFIX}")
@@ -62,13 +56,8 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def export(arguments: argparse.Namespace) -> int:
-    """Writes one file.
-
-    Raises:
-      ConfigError: there is no such run, checkpoint or part, the network has no such
-        names, or the file is there or has another ending.
-    """
+def export(arguments: argparse.Namespace) -> None:
+    """Writes one file."""
     out = Path(arguments.out)
     if not out.name.endswith(SUFFIX):
         raise ConfigError(f"--out={out} must end in {SUFFIX}.")
@@ -80,42 +69,41 @@ def export(arguments: argparse.Namespace) -> int:
         variables = read_variables(workdir, arguments.which)
     except ValueError as error:
         raise ConfigError(f"--run: {error}") from error
-    named = _named(variables, arguments.names, arguments.part, arguments.run)
+    arrays = _rename(variables, arguments.names, arguments.part, arguments.run)
     facts = {"format": "pt", "names": arguments.names, "part": arguments.part}
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as partial:
-        save_file(named, partial, {**facts, "step": str(step)})
+        save_file(arrays, partial, {**facts, "step": str(step)})
     print(
-        f"{out}: {len(named)} arrays of '{arguments.part}' of {arguments.run}, "
+        f"{out}: {len(arrays)} arrays of '{arguments.part}' of {arguments.run}, "
         f"{arguments.which} checkpoint, step {step}"
-        f"{', with its classifier as fc' if 'fc.weight' in named else ''}."
+        f"{', with its classifier as fc' if 'fc.weight' in arrays else ''}."
     )
-    return 0
 
 
-def _named(variables: Mapping[str, Any], names: str, part: str, run: str) -> Arrays:
+def _rename(variables: Mapping[str, Any], names: str, part: str, run: str) -> Arrays:
     """A part of the variables, which are given by path, in another library's names."""
     network = _part(variables, part, run)
     try:
         if names == "openai":
-            named = clip.from_variables({"visual": network})
+            arrays = clip.from_variables({"visual": network})
         else:
             head = _classifier(variables) if part == "encoder" else {}
-            named = torchvision.from_variables(network | head)
+            arrays = torchvision.from_variables(network | head)
     except WeightsMismatch as error:
         lines = str(error).splitlines()[1:]
         raise ConfigError(
             f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} is "
-            f"none: {len(lines)} array(s) have no name there, first "
+            f"another: {len(lines)} array(s) have no name there, first "
             f"{lines[0].removeprefix('+ ')}. Other networks have no names in another "
             f"library; read them with `checkpoint.read_variables`."
         ) from error
-    if names == "torchvision" and "bn1.running_mean" not in named:
+    if names == "torchvision" and "bn1.running_mean" not in arrays:
         raise ConfigError(
             f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} has no "
             f"batch statistics."
         )
-    return named
+    return arrays
 
 
 def _part(variables: Mapping[str, Any], part: str, run: str) -> dict[str, Any]:

@@ -1,19 +1,32 @@
-"""What the subcommands share: parsers, overrides, logging, errors and exit status."""
+"""What the subcommands share: parsers, overrides, errors, and files of comparisons."""
 
 import argparse
 import difflib
+import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from matplotlib.figure import Figure
 
 from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint
 from jax_rcl.config.types import ConfigError
+from jax_rcl.report.figures import drawing
 from jax_rcl.train.batches import SourceError
 from jax_rcl.train.loop import Diverged
 from jax_rcl.train.signals import Interrupted
 
 KEYBOARD_INTERRUPT = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+PROGRAMS = "programs"
+"""Folder of compiled programs, beside the runs that share them."""
+
+WORTH_KEEPING = 0.2
+"""Seconds of compilation from which on a program is kept."""
 
 
 def make_parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -78,9 +91,6 @@ def read_overrides(
     Args:
       arguments: what the parser of a command left.
       flags: of that command, to suggest one for a mistyped flag.
-
-    Raises:
-      ConfigError: an argument of another form, or without a value.
     """
     overrides, waiting = [], list(arguments)
     while waiting:
@@ -99,3 +109,22 @@ def read_overrides(
             value = waiting.pop(0)
         overrides.append((name.removeprefix("--config."), value))
     return overrides
+
+
+def keep_programs(folder: Path) -> None:
+    """Turns on JAX's cache on disk, unless someone has: a program is compiled once."""
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+
+
+def write_comparison(
+    folder: Path, name: str, text: str, record: Mapping[str, Any], picture: Figure
+) -> None:
+    """Writes <name>.md, <name>.json and <name>.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    # JSON has no NaN and no infinity; null stands for both.
+    plain = json.loads(json.dumps(record), parse_constant=lambda _: None)
+    (folder / f"{name}.json").write_text(json.dumps(plain, indent=2) + "\n")
+    (folder / f"{name}.png").write_bytes(drawing.to_png(picture))

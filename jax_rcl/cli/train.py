@@ -42,11 +42,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def start_processes(arguments: argparse.Namespace) -> None:
-    """Joins the other processes of the run, if there are any.
-
-    Raises:
-      ConfigError: some of the three flags are given, but not all.
-    """
+    """Joins the other processes of the run, if there are any."""
     try:
         parallel.start(arguments.coordinator, arguments.processes, arguments.process)
     except ValueError as error:
@@ -56,11 +52,7 @@ def start_processes(arguments: argparse.Namespace) -> None:
 def read_arguments(
     argv: Sequence[str],
 ) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """The flags, and the overrides `--config.<path>=<value>` in order.
-
-    Raises:
-      ConfigError: anything else on the command line.
-    """
+    """The flags, and the overrides `--config.<path>=<value>` in order."""
     parser = make_parser("", DESCRIPTION)
     parser.epilog = "Other commands: jax-rcl help."
     parser.add_argument(
@@ -82,11 +74,7 @@ def read_arguments(
 def read_config(
     arguments: argparse.Namespace, overrides: list[tuple[str, str]]
 ) -> ConfigDict:
-    """The config file with its overrides, or the config that the workdir holds.
-
-    Raises:
-      ConfigError: neither is given, or what reading them raises.
-    """
+    """The config file with its overrides, or the config that the workdir holds."""
     if arguments.config:
         name = Path(arguments.config.partition(":")[0]).stem
         arguments.workdir = arguments.workdir or f"runs/{name}"

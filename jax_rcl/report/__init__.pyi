@@ -2,5 +2,4 @@ from . import console as console
 from . import figures as figures
 from . import log as log
 from . import page as page
-from . import results as results
 from . import tables as tables

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from jax_rcl.report.figures.curves import History, available, curves
 from jax_rcl.report.figures.drawing import to_png
-from jax_rcl.report.results import grouped, is_share
+from jax_rcl.report.tables import group_numbers, is_share
 
 _HEAVY = 500_000  # Bytes of a picture above which it is embedded at half the scale.
 _HEADLINES = 4
@@ -152,7 +152,7 @@ def _text(words: str) -> str:
 
 def _headlines(results: Mapping[str, float], protocols: Mapping[str, str]) -> str:
     """One number of each evaluator, large; only shares, if there are any."""
-    groups = grouped(results, protocols)
+    groups = group_numbers(results, protocols)
     shares = [group for group in groups if is_share(group.headline[0])]
     pairs = [
         (f"{group.evaluator} {group.headline[0]}".strip(), group.headline[1])
@@ -214,7 +214,7 @@ def _image(caption: str, figure: Figure) -> str:
 def _table(results: Mapping[str, float], protocols: Mapping[str, str]) -> str:
     """Every number, with the protocol that says what it means."""
     bodies = []
-    for group in grouped(results, protocols):
+    for group in group_numbers(results, protocols):
         span = f' rowspan="{len(group.numbers)}"'
         first = f"<th{span}>{_text(group.evaluator)}</th>"
         last = f'<td class="protocol"{span}>{_text(group.protocol)}</td>'

@@ -1,19 +1,32 @@
-"""What a person reads before and after a run: its arrays, its results."""
+"""Tables of text: the arrays of a run, its numbers, and runs side by side."""
 
 import dataclasses
 import itertools
 import math
+import re
+import statistics
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 from clu import parameter_overview
 
 from jax_rcl.core import Variables
-from jax_rcl.report.results import grouped
 
-_ROWS = 40
+NOT_RUN = "not yet run"
+"""What a cell says when none of its runs is finished."""
+
+NOTHING = "–"
+"""What a cell says that no run is meant to fill."""
+
+_ROWS = 40  # Of the overview, unless it shows every array.
+
+_SHARE = re.compile(
+    r"(?<![a-z])(top[-_]?\d+|acc|accuracy|balanced|recall|precision|f1|auc|auroc)(?![a-z])"
+)
+
+# Arrays.
 
 
 def overview(
@@ -44,38 +57,6 @@ def overview(
     ]
     table = parameter_overview.make_table(rows) if rows else "(no arrays)"
     return "\n".join([table, "Total: " + (", ".join(totals) or "0")])
-
-
-def closing(
-    results: Mapping[str, float], protocols: Mapping[str, str], *, width: int = 100
-) -> str:
-    """The last table of a run: each evaluator's numbers next to what they mean.
-
-    Args:
-      results: numbers by name, `<evaluator>/<number>`; shares in [0, 1] become percent.
-      protocols: one line per evaluator, by its name.
-      width: columns to fill; protocols are wrapped.
-    """
-    groups = grouped(results, protocols)
-    if not groups:
-        return "No evaluator has run."
-    names = max(len(group.evaluator) for group in groups)
-    labels = max(len(label) for group in groups for label, _ in group.numbers)
-    values = max(len(value) for group in groups for _, value in group.numbers)
-    room = max(30, width - names - labels - values - 6)
-    lines = []
-    for group in groups:
-        protocol = textwrap.wrap(group.protocol, room)
-        rows = itertools.zip_longest(group.numbers, protocol)
-        for index, (number, text) in enumerate(rows):
-            label, value = number or ("", "")
-            name = "" if index else group.evaluator
-            cells = (
-                f"{name:<{names}}  {label:<{labels}}  {value:>{values}}  {text or ''}"
-            )
-            lines.append(cells.rstrip())
-    rule = "─" * max(map(len, lines))
-    return "\n".join([rule, *lines, rule])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,3 +94,244 @@ def _memory(count: int) -> str:
     exponent = min((max(count, 1).bit_length() - 1) // 10, 3)
     unit = ("B", "KiB", "MiB", "GiB")[exponent]
     return f"{count} B" if exponent == 0 else f"{count / 1024**exponent:.1f} {unit}"
+
+
+# Numbers of evaluators.
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The numbers of one evaluator.
+
+    Attributes:
+      evaluator: its name in the run, such as `test/knn`.
+      protocol: the line that says what the numbers mean, or "".
+      numbers: pairs of a name without the evaluator's and a number, as text; `top1`
+        first, then other shares, then the rest.
+    """
+
+    evaluator: str
+    protocol: str
+    numbers: tuple[tuple[str, str], ...]
+
+    @property
+    def headline(self) -> tuple[str, str]:
+        """The pair to show where there is room for one: `top1`, or a share if any."""
+        return self.numbers[0]
+
+
+def is_share(name: str) -> bool:
+    """Whether the number of this name is a share in [0, 1], shown in percent.
+
+    Those with a word `top1` (or another number), `accuracy`, `acc`, `balanced`,
+    `recall`, `precision`, `f1`, `auc` or `auroc` are. Other numbers (an alignment, a
+    rank) have scales of their own.
+    """
+    return _SHARE.search(name.lower()) is not None
+
+
+def format_number(name: str, value: float) -> str:
+    """`97.2 %` for a share, four digits otherwise."""
+    # Outside [0, 1] it is not a share, whatever its name: show it as it is.
+    percent = is_share(name) and 0 <= value <= 1
+    return f"{100 * value:.1f} %" if percent else f"{value:.4g}"
+
+
+def group_numbers(
+    results: Mapping[str, float], protocols: Mapping[str, str]
+) -> list[Group]:
+    """Sorts numbers by the evaluator they come from, in the order of `protocols`.
+
+    Args:
+      results: numbers by full name, `<evaluator>/<number>`.
+      protocols: one line per evaluator. If two names fit a number, the longer wins.
+
+    Returns:
+      One group per evaluator that has numbers; those of evaluators without a protocol
+      come last, under what stands before the last slash of their names.
+    """
+    owned: dict[str, list[tuple[str, str]]] = {name: [] for name in protocols}
+    for name, value in results.items():
+        fitting = [owner for owner in protocols if name.startswith(owner + "/")]
+        owner = max(fitting, key=len, default=name.rpartition("/")[0])
+        short = name[len(owner) :].lstrip("/")
+        owned.setdefault(owner, []).append((short, format_number(name, value)))
+    for numbers in owned.values():
+        numbers.sort(key=lambda pair: (pair[0] != "top1", not is_share(pair[0])))
+    return [
+        Group(owner, protocols.get(owner, ""), tuple(numbers))
+        for owner, numbers in owned.items()
+        if numbers
+    ]
+
+
+def closing(
+    results: Mapping[str, float], protocols: Mapping[str, str], *, width: int = 100
+) -> str:
+    """The last table of a run: each evaluator's numbers next to what they mean.
+
+    Args:
+      results: numbers by name, `<evaluator>/<number>`; shares in [0, 1] become percent.
+      protocols: one line per evaluator, by its name.
+      width: columns to fill; protocols are wrapped.
+    """
+    groups = group_numbers(results, protocols)
+    if not groups:
+        return "No evaluator has run."
+    names = max(len(group.evaluator) for group in groups)
+    labels = max(len(label) for group in groups for label, _ in group.numbers)
+    values = max(len(value) for group in groups for _, value in group.numbers)
+    room = max(30, width - names - labels - values - 6)
+    lines = []
+    for group in groups:
+        protocol = textwrap.wrap(group.protocol, room)
+        rows = itertools.zip_longest(group.numbers, protocol)
+        for index, (number, text) in enumerate(rows):
+            label, value = number or ("", "")
+            name = "" if index else group.evaluator
+            cells = (
+                f"{name:<{names}}  {label:<{labels}}  {value:>{values}}  {text or ''}"
+            )
+            lines.append(cells.rstrip())
+    rule = "─" * max(map(len, lines))
+    return "\n".join([rule, *lines, rule])
+
+
+# Runs side by side.
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A number that the rows of a table are compared by.
+
+    Attributes:
+      name: by which rows refer to it.
+      title: its heading.
+      unit: of what is shown, behind the title. "%" shows 100 times the number of the
+        evaluator, which is a share; any other unit, or "", the number as it is.
+      digits: behind the decimal point.
+    """
+
+    name: str
+    title: str
+    unit: str = "%"
+    digits: int = 1
+
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def convert(self, number: float) -> float:
+        """A number of an evaluator in the unit of this column."""
+        return 100 * number if self.unit == "%" else number
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What is known of one number of one row, in the unit of its column.
+
+    Attributes:
+      values: of the seeds whose runs are finished.
+      seeds: how many there will be.
+      paper: what the paper reports, or None.
+      repeats: the deviation within a single run, such as over the repeats of a sweep;
+        shown where there is only one value.
+    """
+
+    values: tuple[float, ...]
+    seeds: int
+    paper: float | None = None
+    repeats: float | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the finished seeds; None where there is none."""
+        return math.fsum(self.values) / len(self.values) if self.values else None
+
+    @property
+    def deviation(self) -> float | None:
+        """sqrt(Σ (x - mean)² / (n - 1)), of a sample; `repeats` of a single value."""
+        if len(self.values) < 2:
+            return self.repeats if self.values else None
+        finite = all(map(math.isfinite, self.values))
+        return statistics.stdev(self.values) if finite else math.nan
+
+    def record(self) -> dict[str, Any]:
+        """The numbers, for JSON."""
+        return {
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "values": self.values,
+        }
+
+    def text(self, digits: int) -> str:
+        """Mean ± deviation, and how many seeds where some are missing."""
+        if self.mean is None:
+            return NOT_RUN
+        text = f"{self.mean:.{digits}f}"
+        if self.deviation is not None:
+            text += f" ± {self.deviation:.{digits}f}"
+        done = len(self.values)
+        return text if done == self.seeds else f"{text} ({done} of {self.seeds} seeds)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A row of the table.
+
+    Attributes:
+      title: what it is about.
+      cells: by the name of the column; one that is missing is left empty.
+    """
+
+    title: str
+    cells: Mapping[str, Cell]
+
+
+Rows = tuple[Sequence[Column], Sequence[Line]]
+"""A table: its columns and its rows."""
+
+
+def markdown(columns: Sequence[Column], lines: Sequence[Line]) -> str:
+    """The table in Markdown, padded so that it can be read as it is.
+
+    Beside a column for which some row has a number of the paper there is one with these
+    numbers, as the paper gives them.
+    """
+    head, aligned = [""], [":--"]
+    for column in columns:
+        head.append(column.heading)
+        aligned.append("--:")
+        if _has_paper(column, lines):
+            head.append("paper")
+            aligned.append("--:")
+    table = [head, *(_texts(columns, lines, line) for line in lines)]
+    table = [[text.replace("|", r"\|") for text in row] for row in table]
+    widths = [max(3, *map(len, texts)) for texts in zip(*table, strict=True)]
+    padded = [
+        [t.rjust(w) if i else t.ljust(w) for i, (t, w) in enumerate(pairs)]
+        for pairs in (list(zip(row, widths, strict=True)) for row in table)
+    ]
+    rule = [
+        mark.replace("--", "-" * (width - 1))
+        for mark, width in zip(aligned, widths, strict=True)
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:]))
+
+
+def _has_paper(column: Column, lines: Sequence[Line]) -> bool:
+    cells = [line.cells.get(column.name) for line in lines]
+    return any(cell is not None and cell.paper is not None for cell in cells)
+
+
+def _texts(columns: Sequence[Column], lines: Sequence[Line], line: Line) -> list[str]:
+    """The texts of one line, from left to right."""
+    texts = [line.title]
+    for column in columns:
+        cell = line.cells.get(column.name)
+        texts.append(NOTHING if cell is None else cell.text(column.digits))
+        if _has_paper(column, lines):
+            paper = None if cell is None else cell.paper
+            texts.append(NOTHING if paper is None else f"{paper:.{column.digits}f}")
+    return texts

@@ -1,3 +1,4 @@
+from . import robustness as robustness
 from . import runs as runs
 from . import sweeps as sweeps
 from . import table as table

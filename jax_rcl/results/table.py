@@ -23,7 +23,7 @@ from typing import Any
 
 from jax_rcl.config.files import run_file
 from jax_rcl.config.types import ConfigError, fitted, unknown
-from jax_rcl.report.figures.comparison import Column
+from jax_rcl.report.tables import Column
 
 SEED = "seed"
 """What `{seed}` stands for is the seed; other names in braces are those of runs."""
@@ -92,19 +92,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Runs, and which of their numbers stand where.
+    """Runs, in the order in which they are trained, and which numbers stand where.
 
-    Attributes:
-      title: heading.
-      runs: in the order in which they are trained.
-      rows: from top to bottom.
-      columns: from left to right.
-      seeds: every run is trained with each.
-      note: printed below.
+    Every run is trained with every seed; the note is printed below.
 
     Raises:
-      ConfigError: two of the same name, a name that nothing has, a run that mentions
-        one which does not come before it, or seeds that are no seeds.
+      ConfigError: two of the same name, an unknown name, a run that mentions a later
+        one, or seeds that are negative or not different.
     """
 
     title: str
@@ -120,9 +114,9 @@ class Table:
             names = [each.name for each in getattr(self, kind)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice or not names:
-                told = f"two are called {twice[0]!r}" if twice else "there are none"
+                problem = f"two are called {twice[0]!r}" if twice else "there are none"
                 raise ConfigError(
-                    f"the {kind} of a table have different names: {told}."
+                    f"the {kind} of a table have different names: {problem}."
                 )
         if (
             not self.seeds
@@ -147,7 +141,7 @@ class Table:
                     )
 
     def _check_order(self) -> None:
-        """Raises ConfigError for a run that needs what is not there when it starts."""
+        """Raises ConfigError for a run that needs one that is not trained before it."""
         names = [run.name for run in self.runs]
         for place, run in enumerate(self.runs):
             for other in run.mentions():
@@ -164,14 +158,10 @@ class Table:
                     "can need itself or one that needs it."
                 )
 
-    def restricted(
+    def restrict(
         self, rows: Iterable[str] | None, seeds: tuple[int, ...] | None
     ) -> "Table":
-        """The table of these rows and seeds, with only the runs that they need.
-
-        Raises:
-          ConfigError: there is no such row, or the seeds are none.
-        """
+        """The table of these rows and seeds, with only the runs that they need."""
         known = [row.name for row in self.rows]
         wanted = known if rows is None else list(rows)
         for name in wanted:
@@ -188,11 +178,7 @@ class Table:
 
 
 def load(argument: str) -> Table:
-    """The table of `file.py` or `file.py:options`.
-
-    Raises:
-      ConfigError: no such file, no `get_table` in it, or what that raises.
-    """
+    """The table of `file.py` or `file.py:options`."""
     table = run_file(argument, "table")
     if not isinstance(table, Table):
         raise ConfigError(f"get_table of {argument} must return a Table; got {table}.")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,15 +13,10 @@ from jax_rcl import config as configs
 from jax_rcl.config.experiment import OF_BEST
 from jax_rcl.config.types import ConfigError, suggest, unknown
 from jax_rcl.config.workdir import CONFIG, stored_config
-from jax_rcl.report.figures.comparison import Cell, Line
+from jax_rcl.report.tables import Cell, Line
+from jax_rcl.results.runs import FACTS, RESULTS, read_json
 from jax_rcl.results.table import BRACES, SEED, Run, Table
-from jax_rcl.train import run as runs
-
-RESULTS = "results.json"
-"""File of a workdir that only a finished run has."""
-
-FACTS = "trained.json"
-"""File of a workdir that says where, when, with what and how long it was trained."""
+from jax_rcl.train import run as training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +27,7 @@ class Trial:
       name: of the run.
       seed: of the run.
       workdir: where it is, or will be.
-      config: `file.py:options`, nothing left to fill in.
+      config: `file.py:options`, with everything filled in.
       overrides: pairs of path and text.
       needs: workdirs of other runs that it mentions.
     """
@@ -58,36 +52,23 @@ class Trial:
         return (self.workdir / RESULTS).exists()
 
     def results(self) -> dict[str, float]:
-        """Numbers by name, `<evaluator>/<number>`; empty for a run not finished.
-
-        Raises:
-          ConfigError: the file is damaged.
-        """
-        return dict(_json(self.workdir / RESULTS).get("results", {}))
+        """Numbers by name, `<evaluator>/<number>`; empty for a run not finished."""
+        return dict(read_json(self.workdir / RESULTS).get("results", {}))
 
     def facts(self) -> dict[str, Any]:
-        """What FACTS says; empty where nothing was written, as by other commands."""
-        return _json(self.workdir / FACTS)
+        """What FACTS says; empty for runs that another command trained."""
+        return read_json(self.workdir / FACTS)
 
     def load(self) -> ConfigDict:
-        """The config: what the workdir holds already, if that is no other.
-
-        Raises:
-          ConfigError: with the name of the run: what loading raises, a seed that is not
-            the trial's, or a workdir that holds the run of another config.
-        """
-        with named(self):
+        """The config: what the workdir holds already, if it is the same."""
+        with name_in_errors(self):
             return self._loaded()
 
     def plan(self) -> None:
-        """Builds the experiment and plans it; nothing is compiled or written.
-
-        Raises:
-          ConfigError: what cannot work, with the name of the run.
-        """
+        """Builds the experiment and plans it; nothing is compiled or written."""
         config = self.load()
-        with named(self):
-            runs.Run.prepare(config, self.workdir)
+        with name_in_errors(self):
+            training.Run.prepare(config, self.workdir)
 
     def _loaded(self) -> ConfigDict:
         config = configs.load(self.config, self.overrides)
@@ -112,7 +93,7 @@ class Trial:
         return stored
 
     def _portable(self, config: ConfigDict) -> ConfigDict:
-        """The config with names in the place of the workdirs of other runs.
+        """The config with names instead of the workdirs of other runs.
 
         The table may have been trained from another directory, or on another machine.
         """
@@ -124,7 +105,7 @@ class Trial:
 
 
 @contextlib.contextmanager
-def named(trial: Trial) -> Iterator[None]:
+def name_in_errors(trial: Trial) -> Iterator[None]:
     """Makes an error of a config say which run it is of."""
     try:
         yield
@@ -141,9 +122,6 @@ def trials(table: Table, workdir: Path, file: str) -> list[Trial]:
       table: the table.
       workdir: holds the folders of all, `<name of the run>/seed<k>`.
       file: that the table was loaded from.
-
-    Raises:
-      ConfigError: the config file of a run is nowhere.
     """
     found = []
     for seed in table.seeds:
@@ -169,11 +147,7 @@ def trials(table: Table, workdir: Path, file: str) -> list[Trial]:
 
 
 def lines(table: Table, done: Iterable[Trial]) -> list[Line]:
-    """The rows of the table, with the numbers of the trials that are finished.
-
-    Raises:
-      ConfigError: a finished run does not have a number that a cell asks for.
-    """
+    """The rows of the table, with the numbers of the trials that are finished."""
     done = [trial for trial in done if trial.finished()]
     for trial in done:
         check_numbers(table, trial)
@@ -186,14 +160,14 @@ def lines(table: Table, done: Iterable[Trial]) -> list[Line]:
             of_run = [
                 own[metric] for trial, own in numbers.items() if trial.name == run
             ]
-            shown = tuple(columns[column].shown(value) for value in of_run)
+            shown = tuple(columns[column].convert(value) for value in of_run)
             cells[column] = Cell(shown, len(table.seeds), row.paper.get(column))
         found.append(Line(row.title or row.name, cells))
     return found
 
 
 def check_numbers(table: Table, trial: Trial) -> None:
-    """Raises ConfigError for a cell that asks a finished run for what it has not."""
+    """Raises ConfigError for a cell whose number a finished run lacks."""
     numbers = trial.results()
     for row in table.rows:
         for column, (run, metric) in row.cells.items():
@@ -205,7 +179,7 @@ def check_numbers(table: Table, trial: Trial) -> None:
 
 
 def check_evaluators(table: Table, trial: Trial, config: ConfigDict) -> None:
-    """Raises ConfigError for a cell whose number no evaluator of the config makes."""
+    """Raises ConfigError for a cell whose number no evaluator of a config makes."""
     known = config.to_dict()
     names = list(known["evaluators"])
     if known["best"] is not None:
@@ -239,13 +213,3 @@ def _found(run: Run, table_file: Path) -> str:
         f"run {run.name!r}: there is no config file {file}, neither here nor in the "
         f"folders above {table_file}.{suggest(file, near)}"
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from error
-    return found if isinstance(found, dict) else {}

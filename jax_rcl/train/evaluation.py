@@ -187,7 +187,7 @@ def write_results(
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
+class FirstViews:
     """The first examples of a run as its objective saw them.
 
     Attributes:
@@ -206,7 +206,7 @@ class Views:
         return self.images.transpose(0, 2, 1, 3, 4).reshape(m * h, v * w, c)
 
 
-def first_views(run: Run, key: jax.Array) -> Views | None:
+def first_views(run: Run, key: jax.Array) -> FirstViews | None:
     """The input of step 0, with the key of `TrainState`; None where it has no views."""
     if not {"views", "clean"} & set(run.plan.augmented):
         return None
@@ -215,7 +215,7 @@ def first_views(run: Run, key: jax.Array) -> Views | None:
     if "views" not in batch:
         sides = ("clean", "distorted")
         pairs = np.stack([batch[side][:EXAMPLES] for side in sides], axis=1)
-        return Views(np.clip(pairs, 0, 1), labels, sides)  # noise goes beyond
+        return FirstViews(np.clip(pairs, 0, 1), labels, sides)  # noise goes beyond
     kinds = {"view": batch["views"]}
     negatives = batch.get("negatives")
     # Only of the size of the views can they be put beside these.
@@ -223,11 +223,15 @@ def first_views(run: Run, key: jax.Array) -> Views | None:
         kinds["negative"] = negatives
     titles = [f"{kind} {i + 1}" for kind, x in kinds.items() for i in range(x.shape[1])]
     images = np.concatenate([x[:EXAMPLES] for x in kinds.values()], axis=1)
-    return Views(np.clip(images, 0, 1), labels, tuple(titles))
+    return FirstViews(np.clip(images, 0, 1), labels, tuple(titles))
 
 
 def write_page(
-    run: Run, state: TrainState, encode: Encode, views: Views | None, seconds: float
+    run: Run,
+    state: TrainState,
+    encode: Encode,
+    views: FirstViews | None,
+    seconds: float,
 ) -> Path:
     """Writes report/index.html: numbers, pictures, facts and the config of a run.
 
@@ -275,14 +279,32 @@ def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
     """Facts beside the numbers: where, when, with what, how long."""
     sizes = [x.size for x in jax.tree.leaves(state.variables.params)]
     minutes, rest = divmod(round(seconds), 60)
+    made = provenance(seconds, run.mesh)
     return {
         "trained": f"{run.plan.total_steps:,} steps of {run.experiment.batch_size:,} "
         f"examples, {run.plan.total_steps / run.plan.steps_per_epoch:g} epochs",
         "time": f"{minutes} min {rest} s, evaluation included",
-        "devices": f"{run.mesh.size} × {parallel.device_name()}",
+        "devices": made["device"],
         "parameters": f"{sum(sizes):,}",
-        "date": time.strftime("%Y-%m-%d"),
+        "date": made["date"],
+        "commit": made["commit"],
+        "versions": made["versions"],
+    }
+
+
+def provenance(seconds: float, mesh: Mesh | None = None) -> dict[str, Any]:
+    """Where numbers are from: commit, date, device, seconds and versions.
+
+    Args:
+      seconds: it took to find them.
+      mesh: the devices; all of them by default.
+    """
+    devices = (mesh or parallel.make_mesh()).size
+    return {
         "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "device": f"{devices} × {parallel.device_name()}",
+        "seconds": seconds,
         "versions": f"jax_rcl {jax_rcl.__version__}, jax {jax.__version__}",
     }
 

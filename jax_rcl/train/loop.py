@@ -17,7 +17,7 @@ from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints, checksums
 from jax_rcl.config.experiment import OF_BEST
 from jax_rcl.core import Encode, Tree, Variables
-from jax_rcl.report import console, log, results, tables
+from jax_rcl.report import console, log, tables
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
 from jax_rcl.train.evaluation import (
     first_views,
@@ -275,7 +275,7 @@ class Loop:
             self.evaluated = encode
         if self.lines and self.progress:
             self.lines.write(step, numbers)
-            groups = results.grouped(numbers, dict.fromkeys(names, ""))
+            groups = tables.group_numbers(numbers, dict.fromkeys(names, ""))
             texts = [f"{x.evaluator} {' '.join(x.headline)}" for x in groups]
             mark = " (the best so far)" if best else ""
             self.progress.note(f"step {step}: {', '.join(texts)}{mark}")

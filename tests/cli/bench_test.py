@@ -1,10 +1,8 @@
 """The benchmark measures what it says, and says what it measured."""
 
 import json
-import logging
 from pathlib import Path
 
-import jax
 import pytest
 
 from jax_rcl import config as configs
@@ -17,20 +15,7 @@ from jax_rcl.train import cost
 TINY = str(Path(__file__).parents[1] / "tiny.py")
 
 
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    """Programs for one device compile faster."""
-    real = parallel.make_mesh
-    monkeypatch.setattr(parallel, "make_mesh", lambda: real(jax.devices()[:1]))
-
-
-@pytest.fixture(autouse=True)
-def logger():
-    """The library's logger, put back as it was."""
-    logger = logging.getLogger("jax_rcl")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield logger
-    logger.handlers[:], logger.level, logger.propagate = before
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def tiny(**fields):
@@ -59,22 +44,21 @@ def test_a_measurement_is_of_so_many_steps_and_consistent(steps_per_call, timed)
     assert found.fraction_of_peak is None
 
 
-def test_a_known_device_has_a_fraction_of_its_peak(monkeypatch):
+def test_the_last_line_is_json_of_the_table_with_the_share_of_a_known_peak(
+    capsys, monkeypatch
+):
     monkeypatch.setattr(bench, "peak_flops", lambda: 1e12)
-    found = bench.measure(tiny(), steps=5, warmup=2)
-    expected = found.flops_per_step / found.step_seconds / 1e12
-    assert found.fraction_of_peak == pytest.approx(expected)
-    assert f"{100 * expected:.1f} %" in bench.table(found)
-
-
-def test_the_last_line_printed_is_json_of_the_numbers_in_the_table(capsys):
     status = bench.main([f"--config={TINY}", "--steps=5", "--warmup=2"])
     *table, last = capsys.readouterr().out.strip().splitlines()
     assert status == 0
-    numbers = json.loads(last)
-    assert numbers["steps"] == 5 and numbers["fraction_of_peak"] is None
-    assert bench.table(bench.Measurement(**numbers)).splitlines() == table[-11:]
-    assert f"{numbers['examples_per_second']:,.0f}" in "\n".join(table)
+    found = bench.Measurement(**json.loads(last))
+    assert found.steps == 5
+    assert bench.table(found).splitlines() == table[-11:]
+    expected = found.flops_per_step / found.step_seconds / 1e12
+    assert found.fraction_of_peak == pytest.approx(expected)
+    printed = "\n".join(table)
+    assert f"{found.examples_per_second:,.0f}" in printed
+    assert f"{100 * expected:.1f} %" in printed
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import logging
 
 import jax
 import numpy as np
@@ -26,16 +25,6 @@ NETWORKS = {
     "vit": ViT(patch=4, width=8, depth=1, heads=2),
 }
 NAMES = {"resnet": "torchvision", "clip resnet": "openai", "clip vit": "openai"}
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """Commands make the library's log speak; here it is as quiet after as before."""
-    logger, absl = logging.getLogger("jax_rcl"), logging.getLogger("absl").level
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
-    logging.getLogger("absl").setLevel(absl)
 
 
 @functools.cache

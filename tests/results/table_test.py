@@ -60,13 +60,13 @@ def test_a_run_mentions_others_in_its_config_and_its_overrides():
 
 def test_rows_bring_the_runs_that_they_need():
     both = table(runs=(C, A, B))
-    assert names(both.restricted(["b"], None).runs) == ["a", "b"]
-    only = both.restricted(("b", "c"), (4,))
+    assert names(both.restrict(["b"], None).runs) == ["a", "b"]
+    only = both.restrict(("b", "c"), (4,))
     assert names(only.runs) == ["c", "a", "b"] and names(only.rows) == ["c", "b"]
     assert only.seeds == (4,)
-    assert both.restricted(None, None) == both
+    assert both.restrict(None, None) == both
     with pytest.raises(ConfigError, match=r"no row 'd'; there are: c, a, b"):
-        both.restricted(["d"], None)
+        both.restrict(["d"], None)
 
 
 def test_a_table_file_takes_options_like_a_config_file(tmp_path):

@@ -1,129 +1,25 @@
-"""Methods side by side: numbers over seeds as a table of text and as a picture."""
+"""Runs side by side: means, deviations and single runs, by row and by level."""
 
-import dataclasses
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from jax_rcl.artifacts import Curves
 from jax_rcl.report.figures import drawing
-from jax_rcl.report.figures.drawing import PALETTE, TEXT, plain
+from jax_rcl.report.figures.drawing import LINE, PALETTE, TEXT, plain
+from jax_rcl.report.tables import NOTHING, Cell, Column, Line, Rows
 
-NOT_RUN = "not yet run"
-"""What a cell says when none of its runs is finished."""
-
-NOTHING = "–"
-"""What a cell says that no run is meant to fill."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A number that the rows of a table are compared by.
-
-    Attributes:
-      name: by which rows refer to it.
-      title: its heading.
-      unit: of what is shown, behind the title. "%" shows 100 times the number of the
-        evaluator, which is a share; any other unit, or "", the number as it is.
-      digits: behind the decimal point.
-    """
-
-    name: str
-    title: str
-    unit: str = "%"
-    digits: int = 1
-
-    @property
-    def heading(self) -> str:
-        """Title and unit."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
-
-    def shown(self, number: float) -> float:
-        """A number of an evaluator in the unit of this column."""
-        return 100 * number if self.unit == "%" else number
+_ROW = 13  # Pixels of the page that a method takes in a row of several.
+_CURVES = 290  # Pixels of the page that a diagram of curves is high,
+_LEGEND = 24  # and a line of four names above all diagrams.
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """What is known of one number of one row, in the unit of its column.
-
-    Attributes:
-      values: of the seeds whose runs are finished.
-      seeds: how many there will be.
-      paper: what the paper reports, or None.
-    """
-
-    values: tuple[float, ...]
-    seeds: int
-    paper: float | None = None
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the finished seeds; None where there is none."""
-        return math.fsum(self.values) / len(self.values) if self.values else None
-
-    @property
-    def deviation(self) -> float | None:
-        """sqrt(Σ (x - mean)² / (n - 1)), of a sample; None below two seeds."""
-        if len(self.values) < 2:
-            return None
-        finite = all(map(math.isfinite, self.values))
-        return statistics.stdev(self.values) if finite else math.nan
-
-    def text(self, digits: int) -> str:
-        """Mean ± deviation, and how many seeds where some are missing."""
-        if self.mean is None:
-            return NOT_RUN
-        text = f"{self.mean:.{digits}f}"
-        if self.deviation is not None:
-            text += f" ± {self.deviation:.{digits}f}"
-        done = len(self.values)
-        return text if done == self.seeds else f"{text} ({done} of {self.seeds} seeds)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """A row of the table.
-
-    Attributes:
-      title: what it is about.
-      cells: by the name of the column; one that is missing is left empty.
-    """
-
-    title: str
-    cells: Mapping[str, Cell]
-
-
-def markdown(columns: Sequence[Column], lines: Sequence[Line]) -> str:
-    """The table in Markdown, padded so that it can be read as it is.
-
-    Beside a column for which some row has a number of the paper there is one with these
-    numbers, as the paper gives them.
-    """
-    head, aligned = [""], [":--"]
-    for column in columns:
-        head.append(column.heading)
-        aligned.append("--:")
-        if _has_paper(column, lines):
-            head.append("paper")
-            aligned.append("--:")
-    table = [head, *(_texts(columns, lines, line) for line in lines)]
-    table = [[text.replace("|", r"\|") for text in row] for row in table]
-    widths = [max(3, *map(len, texts)) for texts in zip(*table, strict=True)]
-    padded = [
-        [t.rjust(w) if i else t.ljust(w) for i, (t, w) in enumerate(pairs)]
-        for pairs in (list(zip(row, widths, strict=True)) for row in table)
-    ]
-    rule = [
-        mark.replace("--", "-" * (width - 1))
-        for mark, width in zip(aligned, widths, strict=True)
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:]))
-
-
-def draw(columns: Sequence[Column], lines: Sequence[Line]) -> Figure:
+def draw_table(columns: Sequence[Column], lines: Sequence[Line]) -> Figure:
     """One diagram per column: a dot for each seed, a bar from mean - to + deviation.
 
     Raises:
@@ -143,53 +39,139 @@ def draw(columns: Sequence[Column], lines: Sequence[Line]) -> Figure:
         drawing.style(axes, title=plain(column.heading, 44))
         axes.grid(False, axis="y")
         for place, line in enumerate(lines):
-            _row(axes, place, line.cells.get(column.name), column)
-    grid[0].set_yticks(range(len(lines)), [plain(line.title, 34) for line in lines])
-    grid[0].set_ylim(len(lines) - 0.5, -0.5)  # the first row on top
+            cell = line.cells.get(column.name)
+            text = NOTHING if cell is None else cell.text(column.digits)
+            style = {"color": TEXT, "fontsize": 8.5, "va": "center"}
+            edge = axes.get_yaxis_transform()
+            axes.text(1.02, place, plain(text, 40), transform=edge, **style)
+            mark = {"marker": "|", "markersize": 13, "markeredgewidth": 2.2}
+            _dots(axes, place, cell, PALETTE[place % len(PALETTE)], **mark)
+    _name_rows(grid[0], lines)
     return figure
 
 
-def _row(axes: Axes, place: int, cell: Cell | None, column: Column) -> None:
-    """Dots and bar of one cell, and at the right edge what the table says."""
-    text = NOTHING if cell is None else cell.text(column.digits)
-    axes.text(
-        1.02,
-        place,
-        plain(text, 40),
-        transform=axes.get_yaxis_transform(),
-        color=TEXT,
-        fontsize=8.5,
-        va="center",
+def draw_runs(rows: Mapping[str, Rows], curves: Mapping[str, Curves]) -> Figure:
+    """Diagrams of rows above each other, then diagrams of curves, two side by side.
+
+    Columns of rows and lines of curves are methods; one has the same colour everywhere.
+    Large dots are means, small ones single runs, bars reach from mean - to + deviation.
+    A dashed line is the share without any level, such as that of clean images.
+
+    Args:
+      rows: by title, tables of shares in percent.
+      curves: by title.
+
+    Raises:
+      ValueError: without a diagram.
+    """
+    if not rows and not curves:
+        raise ValueError("a picture needs at least one diagram; got none.")
+    named = [[column.title for column in columns] for columns, _ in rows.values()]
+    named += [finding.line_names for finding in curves.values()]
+    names = list(dict.fromkeys(name for each in named for name in each))
+    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+    across = min(2, len(curves))
+    heights = [
+        60 + len(lines) * max(20, _ROW * len(columns) - 6)
+        for columns, lines in rows.values()
+    ]
+    heights += [_CURVES] * -(-len(curves) // 2)
+    width = drawing.WIDTH if rows or across > 1 else 0.75 * drawing.WIDTH
+    figure = drawing.figure(width, sum(heights) + _LEGEND * -(-len(names) // 4))
+    grid = figure.add_gridspec(len(heights), max(1, across), height_ratios=heights)
+    handles: dict[str, Any] = {}
+    for place, (title, (columns, lines)) in enumerate(rows.items()):
+        axes = figure.add_subplot(grid[place, :])
+        drawing.style(axes, title=plain(title, 60), x="top-1 accuracy (%)")
+        handles |= _rows(axes, columns, lines, colours)
+    for place, (title, finding) in enumerate(curves.items()):
+        axes = figure.add_subplot(grid[len(rows) + place // 2, place % 2])
+        drawing.style(axes, title=plain(title, 44), x=finding.axis, y="accuracy (%)")
+        handles |= _curves(axes, finding, colours)
+    figure.legend(
+        [handles[name] for name in names],
+        [plain(name, 30) for name in names],
+        loc="outside upper left",
+        ncols=4,
+        frameon=False,
+        labelcolor=TEXT,
+        fontsize=9,
     )
+    return figure
+
+
+def _rows(
+    axes: Axes,
+    columns: Sequence[Column],
+    lines: Sequence[Line],
+    colours: Mapping[str, str],
+) -> dict[str, Any]:
+    """A row for each line, with a dot for each column; gives dots for the legend."""
+    axes.grid(False, axis="y")
+    for row in range(1, len(lines)):
+        axes.axhline(row - 0.5, color=LINE, linewidth=0.8)
+    handles = {}
+    for place, column in enumerate(columns):
+        offset = (place - (len(columns) - 1) / 2) * 0.7 / len(columns)
+        for row, line in enumerate(lines):
+            cell, colour = line.cells.get(column.name), colours[column.title]
+            drawn = _dots(axes, row + offset, cell, colour, marker="o", markersize=5)
+            handles.setdefault(column.title, drawn)
+    _name_rows(axes, lines)
+    return handles
+
+
+def _dots(
+    axes: Axes, place: int | float, cell: Cell | None, colour: str, **mark: Any
+) -> Any:
+    """A mark at the mean, a bar of the deviation, and a small dot for each run."""
     if cell is None or cell.mean is None:
-        return
-    colour = PALETTE[place % len(PALETTE)]
-    axes.errorbar(
-        cell.mean,
-        place,
-        xerr=cell.deviation,
-        color=colour,
-        marker="|",
-        markersize=13,
-        markeredgewidth=2.2,
-        elinewidth=1.6,
-    )
+        return None
+    style = {"color": colour, "elinewidth": 1.6, **mark}
+    drawn = axes.errorbar(cell.mean, place, xerr=cell.deviation, **style)
     places = [place] * len(cell.values)
-    axes.scatter(cell.values, places, s=26, color=colour, alpha=0.5, linewidths=0)
+    axes.scatter(cell.values, places, s=20, color=colour, alpha=0.5, linewidths=0)
+    return drawn
 
 
-def _has_paper(column: Column, lines: Sequence[Line]) -> bool:
-    cells = [line.cells.get(column.name) for line in lines]
-    return any(cell is not None and cell.paper is not None for cell in cells)
+def _name_rows(axes: Axes, lines: Iterable[Line]) -> None:
+    """Titles at the left edge, the first row on top."""
+    titles = [plain(line.title, 34) for line in lines]
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set_ylim(len(titles) - 0.5, -0.5)
 
 
-def _texts(columns: Sequence[Column], lines: Sequence[Line], line: Line) -> list[str]:
-    """The texts of one line, from left to right."""
-    texts = [line.title]
-    for column in columns:
-        cell = line.cells.get(column.name)
-        texts.append(NOTHING if cell is None else cell.text(column.digits))
-        if _has_paper(column, lines):
-            paper = None if cell is None else cell.paper
-            texts.append(NOTHING if paper is None else f"{paper:.{column.digits}f}")
-    return texts
+def _curves(axes: Axes, finding: Curves, colours: Mapping[str, str]) -> dict[str, Any]:
+    """Draws the lines of one diagram; gives them by name, for the legend."""
+    places = finding.places
+    if places is None:
+        places = np.arange(len(finding.level_names), dtype=float)
+        axes.set_xticks(places, [plain(name) for name in finding.level_names])
+        axes.margins(x=0.1)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+    handles: dict[str, Any] = {}
+    for row, name in enumerate(finding.line_names):
+        mean, deviation = 100 * finding.means[row], 100 * finding.deviations[row]
+        style = {"color": colours[name], "marker": "o", "markersize": 4}
+        known = _in_order(places, mean)
+        handles[name] = axes.errorbar(
+            places[known],
+            mean[known],
+            yerr=np.nan_to_num(deviation[known]),
+            linewidth=1.6,
+            capsize=2.5,
+            **style,
+        )
+        if np.isfinite(finding.references[row]):
+            height = 100 * float(finding.references[row])
+            axes.axhline(height, color=colours[name], linestyle="--", linewidth=1)
+    return handles
+
+
+def _in_order(
+    places: Float[np.ndarray, " l"], values: Float[np.ndarray, " l"]
+) -> np.ndarray:
+    """Which of the levels have a value, from the lowest."""
+    order = np.argsort(places, kind="stable")
+    return order[np.isfinite(values[order])]

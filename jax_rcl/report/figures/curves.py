@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jax_rcl.report.figures import drawing
 from jax_rcl.report.figures.drawing import PALETTE, TEXT, plain
-from jax_rcl.report.results import is_share, written
+from jax_rcl.report.tables import format_number, is_share
 
 Panel = Literal["training", "scores"]
 """One diagram of `curves`."""
@@ -135,7 +135,7 @@ def _scores(axes: Axes, history: History, unit: int) -> None:
     names = _scores_of(_measured_twice(history))
     for name, colour in zip(names, PALETTE, strict=False):
         x, y = _series(history, name, unit)
-        label = f"{plain(name, 36)}  {written(name, y[-1])}"
+        label = f"{plain(name, 36)}  {format_number(name, y[-1])}"
         line = axes.plot(x, 100 * y, color=colour, linewidth=1.6, label=label)[0]
         line.set(marker="o", markersize=3.5)
     # Below the axes, where no line can run through it.

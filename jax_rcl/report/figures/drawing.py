@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 TEXT = "#747a82"
@@ -54,18 +55,34 @@ def figure(
     return blank
 
 
-def style(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Title flush left, axis labels, a light grid behind the data, no box."""
+def style(
+    axes: Axes, *, title: str = "", x: str = "", y: str = "", lines: bool = True
+) -> None:
+    """Title flush left, axis labels, a light grid behind the data, no box.
+
+    Without `lines`, as for matrices and maps, there is neither grid nor axis.
+    """
     axes.set_facecolor("none")
     axes.set_title(title, loc="left", color=TEXT, fontsize=10, fontweight="bold", pad=8)
     axes.set_xlabel(x, color=TEXT, fontsize=9)
     axes.set_ylabel(y, color=TEXT, fontsize=9)
     axes.tick_params(colors=TEXT, labelsize=8.5, length=0)
-    axes.grid(True, color=LINE, linewidth=0.8)
+    axes.grid(lines, **({"color": LINE, "linewidth": 0.8} if lines else {}))
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
+        spine.set_visible(lines and side == "bottom")
         spine.set_color(LINE)
+
+
+def colour_bar(axes: Axes, scale: ScalarMappable, label: str) -> None:
+    """A slim bar beside the axes that says what colours stand for."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    bar = figure.colorbar(scale, ax=axes, shrink=0.5, aspect=30, pad=0.01)
+    bar.set_label(label, color=TEXT, fontsize=9)
+    bar.ax.tick_params(colors=TEXT, labelsize=8.5, length=0)
+    bar.ax.set_facecolor("none")
+    bar.outline.set_visible(False)
 
 
 def plain(name: str, length: int = 18) -> str:
@@ -74,7 +91,7 @@ def plain(name: str, length: int = 18) -> str:
     return short.replace("$", r"\$")
 
 
-def named(label: int, class_names: Sequence[str]) -> str:
+def class_name(label: int, class_names: Sequence[str]) -> str:
     """The name of a class, or its number where there is no name."""
     return plain(class_names[label]) if label < len(class_names) else str(label)
 

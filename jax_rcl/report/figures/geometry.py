@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from jax_rcl.artifacts import ClassPlane, MeanCosines, Spectra, Spreads
 from jax_rcl.report.figures import drawing
 from jax_rcl.report.figures.callouts import name_beside
-from jax_rcl.report.figures.drawing import LINE, PALETTE, TEXT, named, plain
+from jax_rcl.report.figures.drawing import LINE, PALETTE, TEXT, class_name, plain
 
 _COUNTED = 14  # Subclasses up to which cells hold numbers,
 _NAMED = 40  # and names; beyond, only classes are named.
@@ -33,9 +33,7 @@ def cosines(finding: MeanCosines) -> Figure:
     below = 130 if s <= _NAMED else 20
     figure = drawing.figure(min(drawing.WIDTH, side + 400), side + below)
     axes = figure.add_subplot()
-    drawing.style(axes)
-    axes.grid(False)
-    axes.spines["bottom"].set_visible(False)
+    drawing.style(axes, lines=False)
     ends = [to_rgba(PALETTE[1], 1), to_rgba(PALETTE[1], 0)]
     ends += [to_rgba(PALETTE[0], 0), to_rgba(PALETTE[0], 1)]
     places = zip((0, 0.5, 0.5, 1), ends, strict=True)
@@ -49,7 +47,7 @@ def cosines(finding: MeanCosines) -> Figure:
         axes.axhline(edge, **line)
         axes.axvline(edge, **line)
     starts, stops = np.r_[0, parts], np.r_[parts, s]
-    blocks = [named(int(finding.parents[i]), finding.class_names) for i in starts]
+    blocks = [class_name(int(finding.parents[i]), finding.class_names) for i in starts]
     # A name takes twelve pixels; the names of blocks too thin for that are left out.
     centres, last = [], -np.inf
     for place, text in zip((starts + stops - 1) / 2, blocks, strict=True):
@@ -74,7 +72,7 @@ def cosines(finding: MeanCosines) -> Figure:
             colour = "white" if abs(value) > 0.6 else TEXT
             text = f"{value:.2f}".replace("-", "−")
             axes.text(j, i, text, ha="center", va="center", size=7.5, color=colour)
-    _bar(figure, axes, ScalarMappable(norm, fade), "cosine")
+    drawing.colour_bar(axes, ScalarMappable(norm, fade), "cosine")
     return figure
 
 
@@ -97,10 +95,8 @@ def plane(finding: ClassPlane) -> Figure:
     axes = figure.add_axes((*(_MARGIN, 10) / size, *(inside, height) / size))
     (left, bottom), (right, top) = (low + high) / 2 - half, (low + high) / 2 + half
     axes.set(xlim=(left, right), ylim=(bottom, top))
-    drawing.style(axes)
-    axes.grid(False)
+    drawing.style(axes, lines=False)
     axes.set(xticks=[], yticks=[])
-    axes.spines["bottom"].set_visible(False)
     colours = _colours(k)
     # In a fixed random order, so that no class lies on top of another.
     order = np.random.default_rng(0).permutation(len(finding.points))
@@ -123,7 +119,7 @@ def plane(finding: ClassPlane) -> Figure:
     if k <= _NAMED:
         name_beside(axes, places, names, shades, bold)
     else:
-        _class_bar(figure, axes, k)
+        _class_bar(axes, k)
     return figure
 
 
@@ -148,7 +144,7 @@ def spectra(finding: Spectra) -> Figure:
         zip(finding.values, _colours(k), strict=True)
     ):
         second = place >= len(PALETTE) and k <= _LISTED
-        name = named(place, finding.class_names)
+        name = class_name(place, finding.class_names)
         axes.plot(
             np.arange(1, len(values) + 1),
             np.maximum(values, _FLOOR),
@@ -161,7 +157,7 @@ def spectra(finding: Spectra) -> Figure:
     axes.tick_params(which="minor", length=0)
     axes.margins(x=0.02)
     if k > _LISTED:
-        _class_bar(figure, axes, k)
+        _class_bar(axes, k)
         return figure
     legend = figure.legend(
         loc="outside lower left",
@@ -207,7 +203,7 @@ def spreads(finding: Spreads) -> Figure:
             zorder=3,
         )
     size = float(np.clip(0.42 * step, 6, 9))
-    classes = [named(place, finding.class_names) for place in range(k)]
+    classes = [class_name(place, finding.class_names) for place in range(k)]
     if alone:
         names = [plain(name) for name in finding.subclass_names]
         axes.set_yticks(range(s), names, fontsize=size)
@@ -234,14 +230,6 @@ def _colours(k: int) -> list[str]:
     return [to_hex(colormaps["viridis"](place / (k - 1))) for place in range(k)]
 
 
-def _bar(figure: Figure, axes: Axes, scale: ScalarMappable, label: str) -> None:
-    bar = figure.colorbar(scale, ax=axes, shrink=0.5, aspect=30, pad=0.01)
-    bar.set_label(label, color=TEXT, fontsize=9)
-    bar.ax.tick_params(colors=TEXT, labelsize=8.5, length=0)
-    bar.ax.set_facecolor("none")
-    bar.outline.set_visible(False)
-
-
-def _class_bar(figure: Figure, axes: Axes, k: int) -> None:
+def _class_bar(axes: Axes, k: int) -> None:
     scale = ScalarMappable(Normalize(0, k - 1), colormaps["viridis"])
-    _bar(figure, axes, scale, "number of the class")
+    drawing.colour_bar(axes, scale, "number of the class")

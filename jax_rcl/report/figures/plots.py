@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb, to_rgba
+from matplotlib.colors import (
+    LinearSegmentedColormap,
+    Normalize,
+    PowerNorm,
+    to_rgb,
+    to_rgba,
+)
 from matplotlib.figure import Figure
 
 from jax_rcl.artifacts import (
@@ -22,11 +28,11 @@ from jax_rcl.artifacts import (
     Spectra,
     Spreads,
 )
-from jax_rcl.report.figures import drawing, geometry, levels
-from jax_rcl.report.figures.drawing import LINE, PALETTE, TEXT, named
-from jax_rcl.report.figures.robustness import grid
+from jax_rcl.report.figures import drawing, geometry
+from jax_rcl.report.figures.comparison import draw_runs
+from jax_rcl.report.figures.drawing import LINE, PALETTE, TEXT, class_name, plain
 from jax_rcl.report.figures.sheets import GAP, HEAD, pictures, tile_of
-from jax_rcl.report.results import written
+from jax_rcl.report.tables import format_number
 
 _COUNTED = 20  # Classes up to which a confusion matrix holds counts,
 _NAMED = 40  # and names beside rows and columns;
@@ -62,7 +68,7 @@ def draw(finding: Finding) -> tuple[str, Figure]:
         case Grid():
             return finding.method, grid(finding)
         case Curves():
-            return finding.method, levels.draw({"": finding})
+            return finding.method, draw_runs({}, {"": finding})
 
 
 def views(
@@ -91,7 +97,7 @@ def views(
             f"views has shape {views.shape}; write [n, v, h, w, c] with at least one "
             f"image and c of 1 or 3."
         )
-    names = [] if labels is None else [named(int(k), class_names) for k in labels]
+    names = [] if labels is None else [class_name(int(k), class_names) for k in labels]
     titles = titles or [f"view {j + 1}" for j in range(v)]
     margin = 6.2 * max(map(len, names), default=0) + (10 if names else 0)
     tile, smoothing = tile_of(h, w)
@@ -138,16 +144,14 @@ def confusion(
     side = min(190 + max(34 * k, 240), 560 if k > _NAMED else drawing.WIDTH)
     figure = drawing.figure(drawing.WIDTH if k > _NAMED else side + 40, side)
     axes = figure.add_subplot()
-    drawing.style(axes, x="predicted", y="true")
-    axes.grid(False)
-    axes.spines["bottom"].set_visible(False)
+    drawing.style(axes, x="predicted", y="true", lines=False)
     right = np.eye(k, dtype=bool)
     for colour, cells in ((PALETTE[0], right), (PALETTE[1], ~right)):
         ends = [to_rgba(colour, 0), to_rgba(colour, 1)]
         fade = LinearSegmentedColormap.from_list("", ends)
         values = np.ma.masked_array(share, ~cells)
         axes.imshow(values, cmap=fade, norm=PowerNorm(0.5, 0, 1), interpolation="none")
-    names = [named(label, class_names) for label in range(k)]
+    names = [class_name(label, class_names) for label in range(k)]
     if k > _NAMED:
         axes.grid(True, color=LINE, linewidth=0.5)
         _worst(axes, share, names)
@@ -155,12 +159,40 @@ def confusion(
     size = float(np.clip(330 / k, 6, 9))
     axes.set_xticks(range(k), names, rotation=90 if k > 5 else 0, fontsize=size)
     axes.set_yticks(range(k), names, fontsize=size)
-    axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
-    axes.grid(True, which="minor", color=LINE, linewidth=0.8)
-    axes.tick_params(which="minor", length=0)
+    _frame_cells(axes, k, k)
     if k <= _COUNTED:
         _counts(axes, matrix, share)
+    return figure
+
+
+def grid(finding: Grid) -> Figure:
+    """Shares in percent, the higher the darker, and beside each row its mean."""
+    r, c = finding.values.shape
+    rows = [plain(name.replace("_", " "), 30) for name in finding.row_names]
+    columns = [plain(name.replace("_", " ")) for name in finding.column_names]
+    cell = max(44, 14 + 5.8 * max(map(len, columns)))
+    width = 80 + 6.2 * max(map(len, rows)) + cell * c
+    figure = drawing.figure(min(drawing.WIDTH, width), 60 + 24 * r)
+    axes = figure.add_subplot()
+    drawing.style(axes, lines=False)
+    # Without a hole for the paper, dark or light: numbers need a colour of their own.
+    fade = LinearSegmentedColormap.from_list("", ["#eef5fa", PALETTE[0]])
+    shown = {"cmap": fade, "norm": Normalize(0, 1), "interpolation": "none"}
+    axes.imshow(finding.values, aspect="auto", **shown)
+    axes.set_yticks(range(r), rows)
+    axes.set_xticks(range(c), columns)
+    axes.xaxis.tick_top()
+    _frame_cells(axes, r, c)
+    for i, j in np.ndindex(r, c):
+        value = finding.values[i, j]
+        colour = "white" if value > 0.75 else "#20242a"
+        text = f"{100 * value:.1f}"
+        axes.text(j, i, text, ha="center", va="center", size=8.5, color=colour)
+    margin = {"textcoords": "offset points", "size": 8.5, "color": TEXT}
+    for i, mean in enumerate(finding.values.mean(axis=1)):
+        text, place = f"{100 * mean:.1f}", (c - 0.5, i)
+        axes.annotate(text, place, xytext=(8, 0), va="center", **margin)
+    axes.annotate("mean", (c - 0.5, -0.5), xytext=(8, 5), **margin)
     return figure
 
 
@@ -182,20 +214,15 @@ def embedding(
     classes = np.unique(labels)
     figure = drawing.figure(drawing.WIDTH, 540)
     axes = figure.add_subplot()
-    drawing.style(axes)
-    axes.grid(False)
+    drawing.style(axes, lines=False)
     axes.set(xticks=[], yticks=[])
-    axes.spines["bottom"].set_visible(False)
     # In a fixed random order, so that no class lies on top of another.
     order = np.random.default_rng(0).permutation(len(points))
     points, labels = points[order], labels[order]
     dots = {"s": float(np.clip(30_000 / len(points), 5, 30)), "linewidths": 0}
     if len(classes) > 2 * len(PALETTE):
         drawn = axes.scatter(*points.T, c=labels, cmap="viridis", alpha=0.7, **dots)
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.5, aspect=30, pad=0.01)
-        bar.set_label("number of the class", color=TEXT, fontsize=9)
-        bar.ax.tick_params(colors=TEXT, labelsize=8.5, length=0)
-        bar.outline.set_visible(False)
+        drawing.colour_bar(axes, drawn, "number of the class")
         return figure
     rank = np.searchsorted(classes, labels)
     colours = np.array([to_rgb(colour) for colour in PALETTE])
@@ -204,8 +231,16 @@ def embedding(
         axes.scatter(*points[part].T, c=face, marker=marker, alpha=0.65, **dots)
     axes.margins(0.04)
     medians = np.stack([np.median(points[labels == k], axis=0) for k in classes])
-    _name_at(axes, medians, [named(int(k), class_names) for k in classes])
+    _name_at(axes, medians, [class_name(int(k), class_names) for k in classes])
     return figure
+
+
+def _frame_cells(axes: Axes, rows: int, columns: int) -> None:
+    """Lines between the cells of a matrix."""
+    axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
+    axes.grid(True, which="minor", color=LINE, linewidth=0.8)
+    axes.tick_params(which="minor", length=0)
 
 
 def _rows(n: int, block: float, cell: float) -> int:
@@ -231,7 +266,7 @@ def _counts(axes: Axes, matrix: np.ndarray, share: np.ndarray) -> None:
         axes.text(j, i, count, ha="center", va="center", size=8.5, color=colour)
     margin = {"textcoords": "offset points", "size": 8.5, "color": TEXT}
     for i in range(k):
-        recall = written("recall", float(share[i, i])) if matrix[i].sum() else "–"
+        recall = format_number("recall", float(share[i, i])) if matrix[i].sum() else "–"
         axes.annotate(recall, (k - 0.5, i), xytext=(6, 0), va="center", **margin)
     axes.annotate("recall", (k - 0.5, -0.5), xytext=(6, 6), **margin)
 
@@ -242,7 +277,7 @@ def _worst(axes: Axes, share: np.ndarray, names: Sequence[str]) -> None:
     ranked = np.argsort(-wrong, axis=None, kind="stable")[:_LISTED]
     pairs = np.stack(np.unravel_index(ranked, wrong.shape), axis=1)
     lines = [
-        f"{written('recall', float(share[i, j]))}  {names[i]} → {names[j]}"
+        f"{format_number('recall', float(share[i, j]))}  {names[i]} → {names[j]}"
         for i, j in pairs
         if wrong[i, j]
     ]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from jax_rcl.artifacts import Pictures
 from jax_rcl.report.figures import drawing
-from jax_rcl.report.figures.drawing import TEXT, named, plain
+from jax_rcl.report.figures.drawing import TEXT, class_name, plain
 
 _TILE = 80  # Pixels of the page that a small image is enlarged to, about,
 _LARGEST = 96  # and that a large one is shown at.
@@ -47,7 +47,7 @@ def pictures(finding: Pictures) -> Figure:
             row = plain(finding.row_names[i])
             axes.text(left - 8, top + tile[1] / 2, row, ha="right", size=9, **text)
         if i == 0 and finding.labels is not None:
-            name = named(int(finding.labels[j]), finding.class_names)
+            name = class_name(int(finding.labels[j]), finding.class_names)
             name = plain(name, max(2, int(cell[0] / 6.6)))
             place = (left + tile[0] / 2, top - HEAD / 2)
             axes.text(*place, name, ha="center", size=7.5, **text)

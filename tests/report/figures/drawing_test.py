@@ -30,5 +30,5 @@ def test_pixels_show_the_figure_on_white():
 def test_labels_are_shortened_and_keep_their_dollars():
     assert drawing.plain("a$b$") == r"a\$b\$"
     assert drawing.plain("x" * 30, 10) == "x" * 9 + "…"
-    assert drawing.named(1, ["cat", "dog"]) == "dog"
-    assert drawing.named(2, ["cat", "dog"]) == "2"
+    assert drawing.class_name(1, ["cat", "dog"]) == "dog"
+    assert drawing.class_name(2, ["cat", "dog"]) == "2"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jax_rcl.artifacts import Confusion, Embedding
+from jax_rcl.artifacts import Confusion, Embedding, Grid
 from jax_rcl.report.figures import drawing, plots
 
 
@@ -128,3 +128,16 @@ def test_findings_are_drawn_for_what_they_hold():
         Embedding(points, np.arange(9) % 2, ("a", "b"), method="t-SNE")
     )
     assert caption == "t-SNE" and {"a", "b"} <= set(texts(figure))
+
+
+def test_a_grid_shows_every_share_in_percent_and_the_mean_of_each_row():
+    values = np.array([[0.5, 0.25], [1.0, 0.125]])
+    finding = Grid(values, ("jpeg_fog", "b"), ("severity 1", "2"), "how")
+    caption, figure = plots.draw(finding)
+    (axes,) = figure.axes
+    assert caption == "how"
+    found = [text.get_text() for text in axes.texts]
+    assert found == ["50.0", "25.0", "100.0", "12.5", "37.5", "56.2", "mean"]
+    assert [x.get_text() for x in axes.get_yticklabels()] == ["jpeg fog", "b"]
+    np.testing.assert_array_equal(axes.images[0].get_array(), values)
+    assert drawing.to_png(figure, scale=1)

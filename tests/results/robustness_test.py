@@ -1,20 +1,20 @@
-"""Robustness in tables and pictures: means, differences, errors against a baseline."""
+"""Robustness in tables: means, differences, errors relative to a baseline."""
 
 import math
 
 import numpy as np
 import pytest
 
-from jax_rcl.artifacts import Grid
-from jax_rcl.report.figures import plots
-from jax_rcl.report.figures.comparison import markdown
+from jax_rcl.report.figures.comparison import draw_runs
 from jax_rcl.report.figures.drawing import to_png
-from jax_rcl.report.figures.robustness import (
+from jax_rcl.report.tables import markdown
+from jax_rcl.results.robustness import (
     Accuracies,
     Difference,
+    accuracies,
     against,
     by_corruption,
-    draw,
+    diagrams,
     overall,
     relative_error,
     tables,
@@ -33,6 +33,16 @@ def run(clean, fog, snow, extra=0.5):
 
 BASE = [run(0.80, 0.4, 0.2), run(0.82, 0.6, 0.4)]
 METHODS = {"moco": BASE, "patch": [run(0.85, 0.75, 0.475), run(0.87, 0.5, 0.3)]}
+
+NUMBERS = {
+    "clean/top1": 0.5,
+    "c/top1": 0.25,
+    "c/brightness/top1": 0.3,
+    "c/contrast/top1": 0.2,
+    "c/severity1/top1": 0.4,
+    "c/severity5/top1": 0.1,
+    "other/top1": 0.125,
+}
 
 
 def cells(rows):
@@ -101,42 +111,39 @@ def test_there_is_a_table_for_each_question():
 
 
 def test_the_picture_shows_means_and_every_run():
-    figure = draw(METHODS)
-    top, below = figure.axes
-    heights = [[bar.get_height() for bar in bars] for bars in top.containers[:1]]
-    assert heights == [pytest.approx([81, 40])]
-    names = [label.get_text() for label in top.get_xticklabels()]
-    assert names == ["clean", "c"]
-    dots = np.concatenate(
-        [
-            dots.get_offsets()
-            for dots in top.collections
-            if hasattr(dots, "get_offsets") and len(dots.get_offsets())
-        ]
-    )
-    assert {80.0, 82.0, 85.0, 87.0} <= {round(float(y), 6) for _, y in dots}
+    top, below = draw_runs(diagrams(METHODS), {}).axes
+    sets = [label.get_text() for label in top.get_yticklabels()]
+    assert sets == ["clean", "c"]
+    means = [line.get_xdata()[0] for line in top.lines if line.get_marker() == "o"]
+    assert means == pytest.approx([81, 40, 86, 50.625])
+    dots = [x.get_offsets() for x in top.collections if hasattr(x, "get_sizes")]
+    every = {round(float(x), 6) for x, _ in np.concatenate(dots)}
+    assert {80.0, 82.0, 85.0, 87.0} <= every
     rows = [label.get_text() for label in below.get_yticklabels()]
     assert rows == ["fog", "jpeg snow", "extra", "mean of 2"]
     assert below.get_title(loc="left") == "c"
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["moco", "patch"]
+    (legend,) = top.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["moco", "patch"]
 
 
 def test_methods_of_one_run_and_sets_without_corruptions_are_drawn():
     plain = Accuracies({"clean": 0.5, "r, classes present": 0.0}, {}, {}, {})
-    figure = draw({"$one": [plain]})
+    figure = draw_runs(diagrams({"$one": [plain]}), {})
     assert len(figure.axes) == 1 and to_png(figure, scale=1)
-    assert to_png(draw({f"m{k}": [run(0.5, 0.4, 0.3)] for k in range(12)}), scale=1)
 
 
-def test_a_grid_shows_every_share_in_percent_and_the_mean_of_each_row():
-    values = np.array([[0.5, 0.25], [1.0, 0.125]])
-    finding = Grid(values, ("jpeg_fog", "b"), ("severity 1", "2"), "how")
-    caption, figure = plots.draw(finding)
-    (axes,) = figure.axes
-    assert caption == "how"
-    found = [text.get_text() for text in axes.texts]
-    assert found == ["50.0", "25.0", "100.0", "12.5", "37.5", "56.2", "mean"]
-    assert [x.get_text() for x in axes.get_yticklabels()] == ["jpeg fog", "b"]
-    np.testing.assert_array_equal(axes.images[0].get_array(), values)
-    assert to_png(figure, scale=1)
+def test_numbers_of_several_evaluators_keep_their_names_apart():
+    found = accuracies(
+        {"b": NUMBERS, "b/c": {"clean/top1": 0.75, "r/top1_present": 1.0}}
+    )
+    assert found.sets == {
+        "b: clean": 0.5,
+        "b: c": 0.25,
+        "b: other": 0.125,
+        "b/c: clean": 0.75,
+        "b/c: r, classes present": 1.0,
+    }
+    assert found.corruptions == {"b: c": {"brightness": 0.3, "contrast": 0.2}}
+    assert found.severities == {"b: c": {"1": 0.4, "5": 0.1}}
+    assert found.counted == {"b: c": ("brightness", "contrast")}
+    assert "clean" in accuracies({"b": NUMBERS}).sets

@@ -1,0 +1,46 @@
+"""How runs are named on a command line, and where their numbers are said to be from."""
+
+from pathlib import Path
+
+import pytest
+
+from jax_rcl.config.types import ConfigError
+from jax_rcl.results.runs import in_words, origin, read_runs
+
+
+def test_a_name_has_folders_and_a_folder_is_called_as_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("rate=0.1").mkdir()
+    texts = ["b = x/a, x/c", "x/d,x/e/", "b=y/rate=2", "rate=0.1"]
+    assert read_runs(texts) == {
+        "b": [Path("x/a"), Path("x/c"), Path("y/rate=2")],
+        "d": [Path("x/d")],
+        "e": [Path("x/e")],
+        "rate=0.1": [Path("rate=0.1")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["a=x", "b=y/../x"], "x is there twice; a run counts once"),
+        (["a=x,x/"], "x is there twice"),
+        (["x/seed0", "y/seed0"], "2 folders are called 'seed0'; write --runs NAME="),
+        (["a=x", "y/a"], "2 folders are called 'a'"),
+        (["a="], "--runs a=: write NAME=dir"),
+        (["=x"], "--runs =x: write NAME=dir"),
+        ([","], "write NAME=dir"),
+    ],
+)
+def test_what_is_not_a_run_is_refused(texts, words):
+    with pytest.raises(ConfigError, match=words):
+        read_runs(texts)
+
+
+def test_where_numbers_are_from_is_one_sentence():
+    first = {"commit": "b", "date": "d", "device": "1 × cpu", "seconds": 7000}
+    second = first | {"commit": "a", "seconds": 800, "versions": "v"}
+    assert origin("Trained", [first, second]) == (
+        "Trained on 1 × cpu in 2 h 10 min; commit a, b, unknown, v, d."
+    )
+    assert origin("Trained", []) == "" and in_words(2.0) == "1 min"
