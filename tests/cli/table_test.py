@@ -179,10 +179,9 @@ def test_seeds_share_their_program(place):
     for seed in ("0", "1"):
         made = configs.load(f"{place}/configs/coarse.py", [("seed", seed)])
         run = Run.prepare(made, "unused")
-        count = parallel.replicate(np.int32(1), run.mesh)
-        data, shapes = batches.place_data(run), batches.batch_shapes(run)
-        lowered = batches.jit_step(run).lower(fresh_state(run), count, data, shapes)
-        texts.add(lowered.as_text())
+        state, data = fresh_state(run), batches.place_data(run)
+        compiled, _ = batches.compile_step(run, state, data)
+        texts.add(compiled.as_text())
     assert len(texts) == 1
 
 
