@@ -98,7 +98,7 @@ def test_glass_blur_with_given_draws_is_the_published_one(side):
 @pytest.mark.parametrize("side", [224, pytest.param(32, marks=pytest.mark.slow)])
 def test_glass_blur_is_distributed_as_the_published_one(side):
     program = jax.jit(jax.vmap(FUNCTIONS["glass_blur"], (0, None, None)))
-    keys = random_keys(40)
+    keys = jax.random.split(KEY, 40)
     for s, level in enumerate(rows("glass_blur", side)):
         results = np.asarray(program(keys, picture(side), level), np.float64)
         assert results.min() >= 0 and results.max() <= 1
