@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from jax_rcl import core, parallel
-from jax_rcl.augment.affine import Rotate
 from jax_rcl.augment.color import ColorJitter, Grayscale, Solarize
 from jax_rcl.augment.compose import (
     Chain,
@@ -40,12 +39,12 @@ from jax_rcl.augment.geometry import (
     Rotate90,
     VerticalFlip,
 )
-from jax_rcl.augment.patches import Cutout, Patches
-from jax_rcl.augment.tone import Equalize, Invert
+from jax_rcl.augment.patches import Patches
+from jax_rcl.augment.tone import Invert
 
 KEY = jax.random.key(0)
 BYTES = np.random.default_rng(0).integers(0, 256, (8, 10, 10, 3), np.uint8)
-IMAGE = jnp.asarray(BYTES[0] / 255.0, jnp.float32)
+IMAGE = np.float32(BYTES[0] / 255.0)
 SIMCLR = Chain(
     (
         RandomResizedCrop(6),
@@ -56,19 +55,22 @@ SIMCLR = Chain(
 )
 # Those with a level are in pixelwise_test, those by name in named_test.
 OPERATIONS = {
-    "RandomResizedCrop": RandomResizedCrop(16, antialias=False),
     "RandomCrop": RandomCrop(8, padding=2),
     "Rotate90": Rotate90(),
     "Resize": Resize(7),
     "ResizeShorter": ResizeShorter(7),
     "CenterCrop": CenterCrop(7),
     "ResizeAndPad": ResizeAndPad(7, 9),
-    "Rotate": Rotate(20.0, "bilinear"),
-    "Cutout": Cutout((0, 5)),
     "Patches": Patches(Invert(), 5),
-    "OneOf": OneOf((VerticalFlip(), Solarize(), Equalize())),
+    "OneOf": OneOf((VerticalFlip(), Solarize(), Invert())),
     "Chain": SIMCLR,
 }
+
+
+def random_keys(count):
+    """Keys from numbers of the host: to split one is a program for each count."""
+    numbers = np.random.default_rng(1).integers(0, 2**32, (count, 2), np.uint32)
+    return jax.random.wrap_key_data(numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,15 +125,15 @@ def alone_and_in_a_batch():
     def together(keys, images):
         return {name: jax.vmap(op)(keys, images) for name, op in OPERATIONS.items()}
 
-    keys, images = jax.random.split(KEY, 8), np.float32(BYTES / 255.0)
+    keys, images = random_keys(4), np.float32(BYTES[:4] / 255.0)
     single = [alone(keys[i], images[i]) for i in range(4)]
-    return single, jax.device_get(together(keys, images))
+    return jax.device_get(single), jax.device_get(together(keys, images))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_image_alone_and_in_a_batch_give_the_same(name):
     alone, together = alone_and_in_a_batch()
-    for one, result in zip(alone, together[name][:4], strict=True):
+    for one, result in zip(alone, together[name], strict=True):
         np.testing.assert_allclose(result, one[name], rtol=0, atol=2e-6)
     assert together[name].dtype == np.float32
     assert together[name].min() >= -1e-6 and together[name].max() <= 1 + 1e-6
@@ -157,10 +159,19 @@ def test_views_do_not_depend_on_devices_and_keep_the_rest_of_the_batch():
     assert len(np.unique(drawn, axis=0)) == 48
 
 
+MASKS = Chain((RandomMask((0.3, 0.6)), SquareMask((2, 3), "random")))
+
+
+def masked_and_same(clock, batch):
+    """Pairs with masks and with nothing, by one program."""
+    same = Pair(RandomCrop(6), Identity())(clock, batch)
+    masked = Pair(RandomCrop(6), MASKS)(clock, batch)
+    return {**masked, "same clean": same["clean"], "same": same["distorted"]}
+
+
 def test_pair_distorts_its_clean_image_whatever_the_number_of_devices():
-    masks = Chain((RandomMask((0.3, 0.6)), SquareMask((2, 3), "random")))
-    pair, names = Pair(RandomCrop(6), masks), ("clean", "distorted")
-    one, four = (augmented(pair, devices, names) for devices in (1, 4))
+    names = ("clean", "distorted", "same", "same clean")
+    one, four = (augmented(masked_and_same, devices, names) for devices in (1, 4))
     for name in names:
         np.testing.assert_array_equal(one[name], four[name])
     assert one["clean"].shape == (8, 6, 6, 3)
@@ -168,18 +179,32 @@ def test_pair_distorts_its_clean_image_whatever_the_number_of_devices():
     expected = np.where(masked, 0, one["clean"])
     np.testing.assert_array_equal(one["distorted"], expected)
     assert masked.any(axis=(1, 2, 3)).all() and not masked.all()
-
-
-def test_the_identity_gives_two_equal_images():
-    result = augmented(Pair(RandomCrop(6), Identity()), 2, ("clean", "distorted"))
-    np.testing.assert_array_equal(result["clean"], result["distorted"])
+    # The identity gives two equal images.
+    np.testing.assert_array_equal(one["same"], one["same clean"])
+    np.testing.assert_array_equal(one["same"], one["clean"])
 
 
 PLAIN = Pair(Flip(), GaussianNoise((0.2, 0.2)))
+STRONGER = Pair(
+    Flip(),
+    Chain((OneOf((PLAIN.distortion,)), Maybe(Flip(), 0.0))),
+    Curriculum(25),
+)
+
+
+def plain_and_stronger(clock, batch):
+    """A pair without and one with a curriculum, by one program."""
+    plain = PLAIN(clock, batch)["distorted"]
+    return {**STRONGER(clock, batch), "plain": plain}
+
+
+def augmented_at(progress):
+    names = ("clean", "distorted", "plain")
+    return augmented(plain_and_stronger, 2, names, progress=progress)
 
 
 def test_without_a_curriculum_keys_are_those_of_the_example():
-    result = augmented(PLAIN, 2, ("clean", "distorted"))
+    result = augmented_at(0.0)
 
     @jax.jit
     @jax.vmap
@@ -189,16 +214,13 @@ def test_without_a_curriculum_keys_are_those_of_the_example():
         return PLAIN.distortion(distortion, Flip()(shared, image))
 
     expected = by_hand(np.arange(8), np.float32(BYTES / 255.0))
-    np.testing.assert_allclose(result["distorted"], expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(result["plain"], expected, rtol=0, atol=2e-6)
 
 
 def test_a_curriculum_makes_distortions_stronger_with_the_epochs():
-    operation = Chain((OneOf((PLAIN.distortion,)), Maybe(Flip(), 0.0)))
-    pair = Pair(Flip(), operation, Curriculum(25))
-
     def change(progress):
         # One clock for all: the same keys, hence the same noise.
-        result = augmented(pair, 2, ("clean", "distorted"), progress=progress)
+        result = augmented_at(progress)
         return result["distorted"] - result["clean"]
 
     full = change(40.0)  # so long after the last epoch strength is 1
@@ -206,7 +228,8 @@ def test_a_curriculum_makes_distortions_stronger_with_the_epochs():
     for epoch, strength in ((0, 0.1), (5, 0.668909), (24, 0.992593)):
         weaker = change((epoch + 0.5) / 25)
         np.testing.assert_allclose(weaker, strength * full, rtol=0, atol=1e-6)
-    assert program(pair, 2, ("clean", "distorted"))[0]._cache_size() == 1
+    step, _ = program(plain_and_stronger, 2, ("clean", "distorted", "plain"))
+    assert step._cache_size() == 1
 
 
 def test_a_curriculum_of_views_leaves_what_has_no_level():
@@ -223,22 +246,28 @@ def test_a_curriculum_of_views_leaves_what_has_no_level():
 
 
 def test_chain_applies_in_order_with_a_key_for_each_place():
-    assert Chain(())(KEY, IMAGE) is IMAGE
-    cropped = Chain((Add(1.0), RandomCrop(4), Add(0.5)))(KEY, IMAGE)
+    image = jnp.asarray(IMAGE)
+    assert Chain(())(KEY, image) is image
+
+    @jax.jit
+    def results(key, image):
+        cropped = Chain((Add(1.0), RandomCrop(4), Add(0.5)))(key, image)
+        noises = [Chain((Noise(),) * count)(key, image) for count in (1, 2)]
+        return cropped, *noises
+
+    cropped, once, twice = map(np.asarray, results(KEY, IMAGE))
     assert cropped.shape == (4, 4, 3) and cropped.min() >= 1.5
-    once = Chain((Noise(),))(KEY, IMAGE)
-    twice = Chain((Noise(), Noise()))(KEY, IMAGE)
     assert not np.allclose(once, twice)
 
 
-DOT = jnp.zeros((1, 1, 1))
+DOT = np.zeros((1, 1, 1), np.float32)
 
 
 def test_maybe_acts_with_its_probability_whatever_the_operation_draws():
     @jax.jit
-    def results(keys):
+    def results(keys, dot):
         return [
-            jax.vmap(Maybe(operation, probability), (0, None))(keys, DOT)
+            jax.vmap(Maybe(operation, probability), (0, None))(keys, dot)
             for operation, probability in (
                 (Add(1.0), 0.0),
                 (Noise(), 0.2),
@@ -246,9 +275,9 @@ def test_maybe_acts_with_its_probability_whatever_the_operation_draws():
             )
         ]
 
-    never, drawn, always = results(jax.random.split(KEY, 3000))
+    drawn = jax.device_get(results(random_keys(3000), DOT))
+    never, drawn, always = map(np.ravel, drawn)
     assert not never.any() and (always == 1).all()
-    drawn = np.asarray(drawn).ravel()
     assert stats.binomtest(int((drawn > 0).sum()), 3000, 0.2).pvalue > 1e-3
     assert stats.kstest(drawn[drawn > 0], stats.uniform.cdf).pvalue > 1e-3
 
@@ -257,7 +286,7 @@ def test_maybe_refuses_an_operation_that_changes_the_shape():
     with pytest.raises(
         ValueError, match=r"RandomCrop\(size=4.*\(10, 10, 3\).*\(4, 4, 3\)"
     ):
-        Maybe(RandomCrop(4), 0.5)(KEY, IMAGE)
+        jax.eval_shape(Maybe(RandomCrop(4), 0.5), KEY, IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +294,7 @@ def test_maybe_refuses_an_operation_that_changes_the_shape():
 )
 def test_one_of_draws_by_weight(weights, expected):
     one_of = OneOf((Add(1.0), Add(2.0), Add(3.0)), weights)
-    results = jax.jit(jax.vmap(one_of, (0, None)))(jax.random.split(KEY, 3000), DOT)
+    results = np.asarray(jax.jit(jax.vmap(one_of, (0, None)))(random_keys(3000), DOT))
     counts = np.array([(results == place).sum() for place in (1, 2, 3)])
     assert counts.sum() == 3000
     share = np.array(expected) / sum(expected)
@@ -275,9 +304,10 @@ def test_one_of_draws_by_weight(weights, expected):
 
 
 def test_one_of_may_change_the_shape_if_all_agree():
-    assert OneOf((RandomCrop(4), CenterCrop(4)))(KEY, IMAGE).shape == (4, 4, 3)
+    crops = OneOf((RandomCrop(4), CenterCrop(4)))
+    assert jax.eval_shape(crops, KEY, IMAGE).shape == (4, 4, 3)
     with pytest.raises(ValueError, match=r"\(4, 4, 3\), \(5, 5, 3\)"):
-        OneOf((RandomCrop(4), CenterCrop(5)))(KEY, IMAGE)
+        jax.eval_shape(OneOf((RandomCrop(4), CenterCrop(5))), KEY, IMAGE)
 
 
 def test_prepare_without_operation_only_casts():
@@ -290,6 +320,7 @@ def test_prepare_without_operation_only_casts():
 def test_prepare_gives_each_image_the_same_operation():
     operation = Chain((ResizeShorter(8), CenterCrop(6)))
     images = jax.jit(lambda images: prepare(operation, images))(BYTES[:, :, :9])
+    images = np.asarray(images)
     assert images.shape == (8, 6, 6, 3)
     alone = jax.jit(operation)
     for row, image in zip(images, np.float32(BYTES[:, :, :9] / 255), strict=True):

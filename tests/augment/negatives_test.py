@@ -4,7 +4,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -32,6 +31,12 @@ from jax_rcl.augment.negatives import (
 KEY = jax.random.key(0)
 BYTES = np.random.default_rng(0).integers(0, 256, (8, 12, 10, 3), np.uint8)
 TEXTURES = np.random.default_rng(1).integers(0, 256, (8, 9, 9, 3), np.uint8)
+
+
+def random_keys(count):
+    """Keys from numbers of the host: to split one is a program for each count."""
+    numbers = np.random.default_rng(1).integers(0, 2**32, (count, 2), np.uint32)
+    return jax.random.wrap_key_data(numbers)
 
 
 def places(height, width):
@@ -78,34 +83,30 @@ def test_there_is_one_more_cell_than_fits(side, count):
     assert cells(224, side) == count
 
 
-@pytest.mark.parametrize("side", [16, 72])
-def test_every_whole_tile_is_a_block_of_the_image(side):
-    operation = jax.jit(PatchMosaic((side, side), offsets="released"))
-    result = np.asarray(operation(KEY, places(224, 224)), int)[..., 0]
-    whole = 224 // side
-    for i in range(whole):
-        for j in range(whole):
-            tile = result[i * side : (i + 1) * side, j * side : (j + 1) * side]
-            top, left = divmod(tile[0, 0], 224)
-            rows, columns = np.mgrid[top : top + side, left : left + side]
-            np.testing.assert_array_equal(tile, 224 * rows + columns)
-    assert (result // 224).max() <= 222 and (result % 224).max() <= 222
+def test_a_mosaic_is_what_was_drawn_and_the_release_omits_last_row_and_column():
+    operation = PatchMosaic((2, 9), offsets="released", symmetries="flips and turns")
+
+    def both(key, image):
+        return operation(key, image), operation.draw(key, 24, 20)
+
+    image, both = places(24, 20), jax.jit(jax.vmap(both, (0, None)))
+    mosaics, drawn = jax.device_get(both(random_keys(50), image))
+    for mosaic, side, *given in zip(mosaics, *drawn, strict=True):
+        np.testing.assert_array_equal(mosaic, by_hand(image, side, *given))
+    rows, columns = np.divmod(mosaics.astype(int), 20)
+    assert rows.min() == 0 and rows.max() == 22
+    assert columns.min() == 0 and columns.max() == 18
 
 
-@pytest.mark.parametrize(("offsets", "last"), [("all", 23), ("released", 22)])
-def test_the_release_never_copies_the_last_row_and_column(offsets, last):
-    operation = jax.jit(jax.vmap(PatchMosaic((2, 9), offsets=offsets), (0, None)))
-    results = np.asarray(operation(jax.random.split(KEY, 50), places(24, 24)), int)
-    assert (results // 24).max() == last and (results % 24).max() == last
-    assert (results // 24).min() == 0 and (results % 24).min() == 0
-
-
-@pytest.mark.parametrize("offsets", ["all", "released"])
-def test_sides_and_places_are_uniform(offsets):
-    operation = PatchMosaic((3, 6), offsets=offsets)
-    draw = jax.jit(jax.vmap(lambda key: operation.draw(key, 12, 9)[:3]))
-    side, tops, lefts = map(np.asarray, draw(jax.random.split(KEY, 1500)))
-    assert tops.shape == lefts.shape == (1500, 5, 4)
+@pytest.mark.parametrize(
+    ("offsets", "symmetries", "orientations"),
+    [("all", "flips", 4), ("released", "flips and turns", 8)],
+)
+def test_all_draws_are_uniform(offsets, symmetries, orientations):
+    operation = PatchMosaic((3, 6), offsets=offsets, symmetries=symmetries)
+    draw = jax.jit(jax.vmap(lambda key: operation.draw(key, 12, 9)))
+    side, tops, lefts, turns = map(np.asarray, draw(random_keys(1500)))
+    assert tops.shape == lefts.shape == turns.shape == (1500, 5, 4)
     counts = np.bincount(side)
     assert len(counts) == 7 and counts[:3].sum() == 0
     assert stats.chisquare(counts[3:]).pvalue > 1e-3
@@ -116,25 +117,8 @@ def test_sides_and_places_are_uniform(offsets):
         counts = np.bincount(pairs.ravel())
         assert len(counts) == room.prod()
         assert stats.chisquare(counts).pvalue > 1e-4
-
-
-@pytest.mark.parametrize(
-    ("symmetries", "count"), [("flips", 4), ("flips and turns", 8)]
-)
-def test_all_symmetries_are_equally_likely(symmetries, count):
-    operation = PatchMosaic((3, 6), symmetries=symmetries)
-    draw = jax.jit(jax.vmap(lambda key: operation.draw(key, 9, 9)[3]))
-    counts = np.bincount(np.asarray(draw(jax.random.split(KEY, 500))).ravel())
-    assert len(counts) == count and stats.chisquare(counts).pvalue > 1e-3
-
-
-def test_a_mosaic_is_what_was_drawn():
-    operation = PatchMosaic((2, 9), symmetries="flips and turns")
-    both = jax.jit(lambda *x: (operation(*x), operation.draw(x[0], 12, 10)))
-    image = np.float32(BYTES[0] / 255.0)
-    mosaic, (side, *given) = both(KEY, image)
-    expected = by_hand(image, int(side), *map(np.asarray, given))
-    np.testing.assert_array_equal(mosaic, expected)
+    counts = np.bincount(turns.ravel())
+    assert len(counts) == orientations and stats.chisquare(counts).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -150,8 +134,8 @@ def test_a_mosaic_is_what_was_drawn():
 )
 def test_patches_must_fit_into_the_image(operation, shape, message):
     with pytest.raises(ValueError, match=message):
-        jax.eval_shape(operation, KEY, jnp.zeros(shape))
-    jax.eval_shape(operation, KEY, jnp.zeros((73, 73, 3)))
+        jax.eval_shape(operation, KEY, np.zeros(shape, np.float32))
+    jax.eval_shape(operation, KEY, np.zeros((73, 73, 3), np.float32))
 
 
 def test_sides_out_of_order_are_refused():
@@ -167,56 +151,93 @@ class Noise:
         return jax.random.uniform(key, image.shape)
 
 
+@dataclasses.dataclass(frozen=True)
+class Negate:
+    """A stand-in for a texture of the image."""
+
+    def __call__(self, key, image):
+        return 1 - image
+
+
+def added(augment, clock, batch):
+    """What the augmentation adds to the batch."""
+    result = augment(clock, batch)
+    return {name: images for name, images in result.items() if name not in batch}
+
+
 @functools.cache
-def program(augment, devices, names):
+def program(augment, devices):
     mesh = parallel.make_mesh(jax.devices()[:devices])
 
     def step(clock, batch):
-        batch = augment(clock, batch)
-        return {name: parallel.gather_constant(batch[name]) for name in names}
+        return jax.tree.map(parallel.gather_constant, added(augment, clock, batch))
 
     return jax.jit(parallel.data_parallel(step, mesh)), mesh
 
 
-def augmented(
-    augment, devices, names=("views", "negatives"), images=BYTES, textures=TEXTURES
-):
-    step, mesh = program(augment, devices, names)
+def augmented(augment, devices, images=BYTES, textures=TEXTURES):
+    step, mesh = program(augment, devices)
     clock = core.Clock(jax.random.key(3), np.int32(0), np.float32(0.0))
     batch = parallel.put({"image": images, "texture": textures}, mesh)
     return jax.device_get(step(clock, batch))
 
 
 VIEWS = Views(Chain((RandomCrop(6), Flip())))
-RESIZED = Views(Chain((RandomResizedCrop(6), Flip())))
 MOSAICS = Negatives(VIEWS, PatchMosaic((2, 5), symmetries="flips and turns"), count=2)
+MADE = TextureNegatives(VIEWS, Negate())
+NOISE = Negatives(Views(Noise(), count=3), Noise(), count=4)
+NOISY_TEXTURES = TextureNegatives(Views(Chain(()), count=3), Noise())
+
+
+def everything(clock, batch):
+    """All of them by one program: compilation is most of the time."""
+    return {
+        "plain": VIEWS(clock, batch)["views"],
+        "mosaics": added(MOSAICS, clock, batch),
+        "made": added(MADE, clock, batch),
+        "noise": added(NOISE, clock, batch),
+        "noisy textures": NOISY_TEXTURES(clock, batch)["negatives"],
+    }
+
+
+def pixels(image):
+    return set(map(tuple, np.rint(255 * image).reshape(-1, 3).astype(int)))
 
 
 def test_negatives_are_mosaics_of_the_query_and_leave_the_views_alone():
-    result = augmented(MOSAICS, 1)
+    results = augmented(everything, 1)
+    result = results["mosaics"]
     assert result["views"].shape == (8, 2, 6, 6, 3)
     assert result["negatives"].shape == (8, 2, 6, 6, 3)
-    plain = augmented(VIEWS, 1, ("views",))
-    np.testing.assert_array_equal(result["views"], plain["views"])
+    np.testing.assert_array_equal(result["views"], results["plain"])
+    foreign = 0
     for views, negatives in zip(result["views"], result["negatives"], strict=True):
-        query = set(map(tuple, views[0].reshape(-1, 3)))
-        for negative in negatives:
-            pixels = set(map(tuple, negative.reshape(-1, 3)))
-            assert pixels <= query
+        query, key = map(pixels, views)
+        for negative in map(pixels, negatives):
+            assert negative <= query
+            foreign += not negative <= key
         assert (negatives[0] != negatives[1]).any()
+    assert foreign > 8  # of 16; some views of one image are almost the same
 
 
-def test_negatives_do_not_depend_on_the_number_of_devices():
-    one, eight = augmented(MOSAICS, 1), augmented(MOSAICS, 8)
-    for name in ("views", "negatives"):
-        np.testing.assert_array_equal(one[name], eight[name])
+def test_textures_are_made_of_the_image_on_the_device():
+    results = augmented(everything, 1)
+    result = results["made"]
+    np.testing.assert_array_equal(result["views"], results["plain"])
+    negated = 1 - result["views"][:, 0]
+    np.testing.assert_allclose(result["negatives"][:, 0], negated, rtol=0, atol=1e-6)
+
+
+def test_nothing_depends_on_the_number_of_devices():
+    one, eight = augmented(everything, 1), augmented(everything, 8)
+    jax.tree.map(np.testing.assert_array_equal, one, eight)
 
 
 def test_all_draws_are_independent():
     # Texture negatives draw what their query draws; only making the texture is extra.
-    result = augmented(Negatives(Views(Noise(), count=3), Noise(), count=4), 2)
-    texture = augmented(TextureNegatives(Views(Chain(()), count=3), Noise()), 2)
-    drawn = [*result["views"], *result["negatives"], *texture["negatives"]]
+    result = augmented(everything, 1)
+    noise, textures = result["noise"], result["noisy textures"]
+    drawn = [*noise["views"], *noise["negatives"], *textures]
     drawn = np.concatenate(drawn).reshape(8 * (3 + 4 + 1), -1)
     assert len(np.unique(drawn[:, :8], axis=0)) == len(drawn)
 
@@ -226,19 +247,27 @@ def test_negatives_keep_the_shape_of_the_query():
         augmented(Negatives(VIEWS, Resize(4)), 1)
 
 
-def test_a_texture_is_augmented_as_its_query_bit_for_bit():
-    result = augmented(TextureNegatives(RESIZED), 4, textures=BYTES)
-    assert result["negatives"].shape == (8, 1, 6, 6, 3)
-    np.testing.assert_array_equal(result["negatives"][:, 0], result["views"][:, 0])
-    assert (result["views"][:, 0] != result["views"][:, 1]).any((1, 2, 3)).all()
+RESIZED = TextureNegatives(Views(Chain((RandomResizedCrop(6), Flip()))))
 
 
-def test_textures_of_another_size_share_scale_and_flip_of_the_crop():
+def resized(clock, batch):
+    """Negatives of the textures, and of the images as if they were textures."""
+    images = RESIZED(clock, {**batch, "texture": batch["image"]})["negatives"]
+    return {**RESIZED(clock, batch), "same": images}
+
+
+def test_a_texture_is_augmented_as_its_query_and_shares_scale_and_flip_of_its_crop():
     def ramp(side):
         across = np.linspace(0, 255, side).round().astype(np.uint8)
         return np.tile(across[None, None, :, None], (8, side, 1, 3))
 
-    result = augmented(TextureNegatives(RESIZED), 1, images=ramp(90), textures=ramp(60))
+    images, textures = ramp(90), ramp(60)
+    images[..., 2] = np.random.default_rng(2).integers(0, 256, (8, 90, 90), np.uint8)
+    result = augmented(resized, 4, images, textures)
+    # A texture of the size of the image is augmented bit for bit as the query.
+    assert result["same"].shape == (8, 1, 6, 6, 3)
+    np.testing.assert_array_equal(result["same"][:, 0], result["views"][:, 0])
+    assert (result["views"][:, 0] != result["views"][:, 1]).any((1, 2, 3)).all()
     # A crop of a ramp is a ramp; its slope is its share of the width, and has its sign.
     views, negatives = (
         result[name][..., 0].mean(-2) @ np.linspace(-1, 1, 6, dtype=np.float32)
@@ -247,15 +276,6 @@ def test_textures_of_another_size_share_scale_and_flip_of_the_crop():
     np.testing.assert_allclose(negatives[:, 0], views[:, 0], atol=0.1)
     assert np.abs(views[:, 1] - views[:, 0]).min() > 0.1
     assert views.min() < 0 < views.max()
-
-
-def test_textures_are_made_of_the_image_on_the_device():
-    augment = TextureNegatives(VIEWS, PatchMosaic((2, 3)))
-    result = augmented(augment, 2)
-    for image, view, negative in zip(BYTES, *result.values(), strict=True):
-        pixels = set(map(tuple, np.rint(255 * negative).reshape(-1, 3).astype(int)))
-        assert pixels <= set(map(tuple, image.reshape(-1, 3).astype(int)))
-        assert (view[0] != negative[0]).any()
 
 
 def test_views_of_textures_must_have_the_shape_of_views():

@@ -15,9 +15,15 @@ from jax_rcl.augment.quilting import LEVELS, Quilting, minimum_cut
 
 KEY = jax.random.key(0)
 BYTES = np.random.default_rng(0).integers(0, 256, (4, 20, 16, 3), np.uint8)
-IMAGES = jnp.asarray(BYTES / 255.0, jnp.float32)
+IMAGES = np.float32(BYTES / 255.0)
 QUILTING = Quilting(15, patch=12, block=6, overlap=3, candidates=200)
 TEXTURE = jax.jit(QUILTING)
+
+
+def random_keys(count):
+    """Keys from numbers of the host: to split one is a program for each count."""
+    numbers = np.random.default_rng(1).integers(0, 2**32, (count, 2), np.uint32)
+    return jax.random.wrap_key_data(numbers)
 
 
 def paths(rows, columns):
@@ -35,11 +41,13 @@ def test_no_way_is_cheaper_than_the_cut(shape):
     random = np.random.default_rng(1)
     # Small numbers, so that there are ties as well.
     costs = random.integers(0, 10, (30, *shape)).astype(np.int32)
-    cuts = np.asarray(jax.jit(jax.vmap(minimum_cut))(jnp.asarray(costs)))
+    cuts = np.asarray(jax.jit(jax.vmap(minimum_cut))(costs))
     assert cuts.shape == (30, shape[0])
     assert np.abs(np.diff(cuts, axis=1)).max(initial=0) <= 1
-    for table, cut in zip(costs, cuts, strict=True):
-        assert price(table, cut) == min(price(table, path) for path in paths(*shape))
+    everywhere = np.array(list(paths(*shape)))
+    prices = costs[:, np.arange(shape[0]), everywhere].sum(axis=-1)
+    found = [price(table, cut) for table, cut in zip(costs, cuts, strict=True)]
+    np.testing.assert_array_equal(found, prices.min(axis=1))
 
 
 def test_a_cut_follows_what_costs_nothing():
@@ -54,7 +62,7 @@ def test_every_pixel_is_one_of_the_middle_square_or_of_one_other():
     brightness = np.random.default_rng(5).permutation(320)
     image = np.repeat(np.float32(brightness / 320).reshape(20, 16, 1), 3, axis=2)
     for seed in range(5):
-        result = np.asarray(TEXTURE(jax.random.key(seed), jnp.asarray(image)))
+        result = np.asarray(TEXTURE(jax.random.key(seed), image))
         assert result.shape == (15, 15, 3) and result.dtype == np.float32
         source = np.argsort(brightness)[np.round(result[..., 0] * 320).astype(int)]
         row, column = np.divmod(source, 16)
@@ -66,13 +74,12 @@ def test_every_pixel_is_one_of_the_middle_square_or_of_one_other():
 
 
 def test_squares_are_the_middle_and_any_other():
-    image = jnp.arange(320.0).reshape(20, 16, 1)
-    squares = jax.jit(jax.vmap(QUILTING.examples, (0, None)))(
-        jax.random.split(KEY, 2000), image
-    )
+    image = np.arange(320, dtype=np.float32).reshape(20, 16, 1)
+    squares = jax.jit(jax.vmap(QUILTING.examples, (0, None)))(random_keys(1000), image)
+    squares = np.asarray(squares)
     grid = np.arange(320).reshape(20, 16)
     np.testing.assert_array_equal(squares[7, 0, ..., 0], grid[4:16, 2:14])
-    top, left = np.divmod(np.asarray(squares[:, 1, 0, 0, 0], int), 16)
+    top, left = np.divmod(squares[:, 1, 0, 0, 0].astype(int), 16)
     np.testing.assert_array_equal(
         squares[7, 1, ..., 0], grid[top[7] : top[7] + 12, left[7] : left[7] + 12]
     )
@@ -83,7 +90,7 @@ def test_squares_are_the_middle_and_any_other():
 def test_blocks_continue_what_they_cover():
     # Each row has a brightness of its own, so that a block fits only in its own rows.
     rows = np.random.default_rng(2).random((20, 1, 1)).astype(np.float32)
-    image = jnp.asarray(np.broadcast_to(rows, (20, 16, 3)))
+    image = np.broadcast_to(rows, (20, 16, 3))
     result = np.asarray(TEXTURE(KEY, image))
     assert np.ptp(result, axis=1).max() == 0
     first = int(np.flatnonzero(rows == result[0, 0, 0])[0])
@@ -91,7 +98,7 @@ def test_blocks_continue_what_they_cover():
 
 
 def test_a_constant_image_gives_itself():
-    image = jnp.full((20, 16, 3), jnp.float32(0.3))
+    image = np.full((20, 16, 3), 0.3, np.float32)
     np.testing.assert_array_equal(TEXTURE(KEY, image), image[:15, :15])
 
 
@@ -113,29 +120,30 @@ COVERED = np.random.default_rng(4).integers(0, 72, (4, 4)).astype(np.int32)
 
 
 @functools.cache
-def fitting(quilting):
-    return jax.jit(jax.vmap(quilting.choose, (0, None, None, None)))
+def choose(tolerance):
+    """First pixels of the blocks chosen with 400 keys."""
+    quilting = dataclasses.replace(SMALL, tolerance=tolerance)
+    batch = jax.jit(jax.vmap(quilting.choose, (0, None, None, None)))
+    return functools.partial(batch, random_keys(400), PIXELS, COVERED)
 
 
 @pytest.mark.parametrize("laid", [(False, True), (True, False), (True, True)])
-def test_a_block_is_as_good_as_the_best_within_the_tolerance(laid):
-    keys = jax.random.split(KEY, 100)
-    chosen = np.unique(fitting(SMALL)(keys, PIXELS, COVERED, np.array(laid)))
+@pytest.mark.parametrize("tolerance", [0.0, 0.1])
+def test_a_block_is_as_good_as_the_best_within_the_tolerance(laid, tolerance):
+    chosen = np.unique(choose(tolerance)(np.array(laid)))
     starts, blocks = every_block(SMALL, PIXELS)
     y, x = np.mgrid[:4, :4]
     counts = (laid[0] & (y < 2)) | (laid[1] & (x < 2))
     square = ((blocks - PIXELS[COVERED]) ** 2).sum(-1)
     errors = (square * counts).sum((1, 2))
     # 400 draws of 18 blocks leave none out, but for one time in 10^8.
-    expected = starts[errors <= 1.1 * errors.min()]
+    expected = starts[errors <= (1 + tolerance) * errors.min()]
     np.testing.assert_array_equal(chosen, np.sort(expected))
 
 
 def test_the_first_block_is_any():
-    keys = jax.random.split(KEY, 3000)
-    quilting = dataclasses.replace(SMALL, candidates=3)
-    chosen = fitting(quilting)(keys, PIXELS, COVERED, np.array([False, False]))
-    starts, _ = every_block(quilting, PIXELS)
+    chosen = choose(0.0)(np.array([False, False]))
+    starts, _ = every_block(SMALL, PIXELS)
     found, counts = np.unique(chosen, return_counts=True)
     np.testing.assert_array_equal(found, np.sort(starts))
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -149,7 +157,7 @@ JOINED = jax.jit(SMALL.join)
 )
 def test_blocks_are_joined_along_the_cheapest_seams(laid):
     chosen = 7
-    joined = np.asarray(JOINED(PIXELS, COVERED, jnp.int32(chosen), np.array(laid)))
+    joined = np.asarray(JOINED(PIXELS, COVERED, np.int32(chosen), np.array(laid)))
     y, x = np.mgrid[:4, :4]
     new = chosen + 6 * y + x
     costs = ((PIXELS[new] - PIXELS[COVERED]) ** 2).sum(-1)
@@ -171,7 +179,7 @@ def test_a_texture_is_the_same_alone_and_in_a_batch_over_devices():
         return parallel.gather_constant(jax.vmap(QUILTING)(keys, images))
 
     step = jax.jit(parallel.data_parallel(step, mesh))
-    together = step(KEY, parallel.put(np.asarray(IMAGES), mesh))
+    together = np.asarray(step(KEY, parallel.put(IMAGES, mesh)))
     for i, image in enumerate(IMAGES):
         alone = TEXTURE(jax.random.fold_in(KEY, i), image)
         np.testing.assert_array_equal(together[i], alone)

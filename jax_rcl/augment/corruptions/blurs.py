@@ -1,8 +1,8 @@
-"""Blur of ImageNet-C and CIFAR-10-C: defocus, glass, motion, zoom, Gaussian.
+"""Blurs of ImageNet-C and CIFAR-10-C: defocus, glass, motion, zoom, Gaussian.
 
 The strengths are those of the scripts that made the two sets; see `corruptions`. They
-are data, so every kernel has the size of the largest, padded with zeros, or is a loop
-whose length is data; both are the same for all images of a batch.
+are data: every kernel is padded with zeros to the size of the largest, or is a loop of
+as many steps as the data says. A batch of one severity shares both.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from jax_rcl.augment.resample import Image, Number, gaussian_weights, separable
 
 REACH = 24
-"""Pixels to either side that a Gaussian of the largest width, 6, is cut off at."""
+"""Pixels to either side at which a Gaussian of the largest width, 6, is cut off."""
 
 RADIUS = 10
 """Pixels to either side of the largest disk."""
@@ -55,7 +55,7 @@ def smooth(image: Image, sigma: Number) -> Image:
 
 
 def blur(image: Image, sigma: Number) -> Image:
-    """The same, limited to [0, 1]: weights that sum to 1 may err in the last digit."""
+    """`smooth`, clipped to [0, 1], which rounding may leave by the last digit."""
     return jnp.clip(smooth(image, sigma), 0, 1)
 
 
@@ -119,10 +119,10 @@ def displace(
     at (i, j) gets the present value of that at (i + offsets[0, i, j], j + offsets[1, i,
     j]), where reach < i ≤ h - reach and reach < j ≤ w - reach; others stay.
 
-    The order matters, but nothing has to be done in it: what a pixel gets is the
-    original of another one, or whatever a pixel got that came before it. So each knows
-    one place to ask, and the chains of such places, which only lead towards the end of
-    the image, are halved until all are followed. The result is that of the loop.
+    The result is that of this loop, computed in parallel. A pixel gets either the
+    original value of another one or whatever that one got before, so each points to one
+    place; the chains of pointers lead only towards the end of the image and are halved
+    until all have been followed.
 
     Offsets are rows and columns, from -reach to reach - 1.
     """
@@ -150,7 +150,7 @@ def glass_blur(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image
     overwrites one of the two before it reads it, so that its colours are copied. This
     is what `displace` does: robustness is compared on what those sets hold.
 
-    Level: the width σ of the blurs, how far pixels come at most, how often.
+    Level: the width σ of the blurs, how far a pixel may move, and how many times.
     """
     h, w, _ = image.shape
     reach, times = (jnp.round(x).astype(jnp.int32) for x in (level[1], level[2]))
@@ -209,9 +209,9 @@ def motion_blur(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Imag
 def magnifications(source: int) -> Int[np.ndarray, "3 26 2"]:
     """How many middle pixels of an axis are magnified to how many, as `zoom_blur` does.
 
-    For steps of 1, 2 and 3 percent and the 1st to 26th magnification: with its factor,
-    ⌈source / factor⌉ and that times the factor, rounded. On the host and in float64,
-    with factors that err as those of `numpy.arange`, for these numbers jump.
+    For steps of 1, 2 and 3 percent and the 1st to 26th magnification:
+    ⌈source / factor⌉, and that times the factor, rounded. Computed on the host in
+    float64, with the rounding errors of `numpy.arange`, which may change whole numbers.
     """
     step = (1 + np.arange(1, 4)[:, None] / 100) - 1
     factor = 1 + np.arange(26) * step

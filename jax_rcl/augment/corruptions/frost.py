@@ -1,11 +1,11 @@
 """Frost on a window: pictures like those that ImageNet-C blends in, made on the device.
 
-The published corruption pastes crops of photographs, which may not be handed on. Here
-random pictures replace them that agree with what was measured on crops of the published
-size: mean colour, the two main directions in which colours vary, by how much and how
-skewed, and the power of every octave of frequencies. Their needles are oriented noise,
-in patches of four directions. So this corruption agrees with the published one in these
-statistics, and in no single picture.
+The published corruption pastes crops of photographs, which may not be redistributed.
+They are replaced by random pictures with the statistics of crops of the published size:
+mean colour, the two main directions in which colours vary, by how much and how skewed,
+and the power in every octave of frequencies. Needles are oriented noise, in patches of
+four directions. The corruption agrees with the published one in these statistics, not
+picture by picture.
 """
 
 import jax
@@ -32,10 +32,10 @@ A direction is as long as the standard deviation along it.
 """
 
 SKEW = np.array([0.12, -0.15, 0.0, 0.1], np.float32)
-"""For each the s such that the first direction is distributed as z + s (z² - 1)."""
+"""For each photograph, the s of z + s (z² - 1), z normal, along the first direction."""
 
 OFTEN = (1, 2, 1, 1)
-"""How often each is taken: of the five files in use two are the same photograph."""
+"""How often each is drawn: two of the five published files are the same photograph."""
 
 POWER = np.array(
     [
@@ -54,17 +54,17 @@ POWER = np.array(
     ],
     np.float32,
 )
-"""Power of the first direction around 2⁻⁸, 2⁻⁷ ... 2⁻¹ cycles per pixel, as log₂.
+"""Power along the first direction at 2⁻⁸, 2⁻⁷ ... 2⁻¹ cycles per pixel, as log₂.
 
-Of the photographs at full and at a fifth of their resolution; the power of white noise
-is its variance.
+One block for the photographs at full resolution and one for a fifth of it, a row for
+each photograph; the power of white noise is its variance.
 """
 
 DIRECTIONS = 4
-"""How many directions needles may have."""
+"""Number of directions that needles may have."""
 
 LENGTH = 4.0
-"""How much longer than wide they are."""
+"""Length of a needle over its width."""
 
 PATCH = 0.03
 """Cycles per pixel at which directions change, at full resolution."""
@@ -73,7 +73,7 @@ PATCH = 0.03
 def frost(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image:
     """Adds a random picture of frost to a darkened image.
 
-    Deviation: the published corruption takes crops of photographs, see above.
+    Deviation: the published corruption takes crops of photographs; see the module.
 
     Level: weight of the image, weight of the frost, and whether the frost is seen at
     full resolution (0) or at a fifth of it (1).
@@ -114,10 +114,10 @@ def needles(
 ) -> tuple[Float[Array, "{height} {width}"], Float[Array, "{height} {width}"]]:
     """Two independent fields of needles, of mean 0 and variance 1.
 
-    White noise is filtered by `spectra`, once for each direction of needles, and the
-    angle of a slowly varying random vector says which of them is seen. The part of the
-    variance at waves longer than the picture is the same for all of its pixels. `kind`
-    is a row of `PICTURES`; `coarse` is 0 at full resolution and 1 at a fifth of it.
+    White noise is filtered by `spectra`, once for each direction of needles; at each
+    pixel the angle of a slowly varying random vector selects one of them. Waves longer
+    than the picture shift all of its pixels alike. `kind` is a row of `PICTURES`;
+    `coarse` is 0 at full resolution and 1 at a fifth of it.
     """
     side = 2 ** max(max(height, width) - 1, 1).bit_length()
     slow, filters, variances = spectra(side, coarse)
@@ -147,11 +147,11 @@ def spectra(
     Float[Array, "p d {side} {side}"],
     Float[Array, " p"],
 ]:
-    """What `needles` multiplies the Fourier transform of white noise by.
+    """The filters by which `needles` multiplies the Fourier transform of white noise.
 
-    The filter of the vector that chooses; those of each kind of picture and direction
-    of needles; and the variance that each kind then has. They are the same for all
-    images of a batch, hence made for all kinds at once.
+    First that of the vector that selects a direction; then those of each kind of
+    picture and each direction; last, the variance that each kind has after filtering.
+    They are computed for all kinds, so that a batch shares them.
     """
     y, x = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
     frequency = np.hypot(x, y)

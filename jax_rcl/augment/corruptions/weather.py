@@ -55,7 +55,7 @@ def plasma(
         upper = jnp.stack([grid, rows / 4 + noise[1]], axis=2)
         lower = jnp.stack([columns / 4 + noise[2], middle], axis=2)
         grid = jnp.stack([upper, lower], axis=1).reshape(2 * n, 2 * n)
-        # As one loop, all grids would take XLA twice as long to compile.
+        # Without it XLA fuses all grids into one loop and compiles twice as long.
         grid = lax.optimization_barrier(grid)
         amplitude = amplitude / decay
     grid = grid - grid.min()
@@ -66,8 +66,8 @@ def fog(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """Adds a cloud, and darkens the whole so that the lightest value stays possible.
 
     (x + amount · `plasma`) m / (m + amount), with m the lightest value of the image.
-    The cloud's side is the power of two at or above the image's longer one. Level:
-    amount, and decay of the cloud.
+    The cloud's side is the smallest power of two that covers the image. Level: amount,
+    and decay of the cloud.
     """
     h, w, _ = image.shape
     side = 2 ** (max(h, w) - 1).bit_length()
@@ -85,7 +85,7 @@ def magnified_weights(
     from the first to the last one evenly, as many as the factor makes, to the nearest
     whole number; the first `source` of them are kept.
     """
-    # Less a rounding error, which must not add a pixel.
+    # A rounding error must not add a pixel.
     kept = jnp.ceil(source / factor - 1e-4)
     count = jnp.round(kept * factor)
     place = jnp.arange(source, dtype=jnp.float32)

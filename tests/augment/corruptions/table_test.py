@@ -17,7 +17,7 @@ from jax_rcl.augment.corruptions.table import (
 )
 
 KEY = jax.random.key(0)
-IMAGE = jnp.asarray(np.random.default_rng(0).random((32, 32, 3)), jnp.float32)
+IMAGE = np.random.default_rng(0).random((16, 16, 3), np.float32)
 
 
 def test_there_are_15_corruptions_and_4_extra_ones():
@@ -42,15 +42,18 @@ def test_the_severity_is_data_and_shape_and_type_are_kept(name):
     assert (result.shape, result.dtype) == (image.shape, image.dtype)
 
 
-@pytest.mark.parametrize("name", ["shot_noise", "motion_blur"])
+@pytest.mark.parametrize(
+    "name", ["shot_noise", "glass_blur", "motion_blur", "elastic_transform"]
+)
 def test_one_program_serves_all_severities_with_a_key_for_each_image(name):
     corruption = Corruption(name, calibration=32)
     program = jax.jit(jax.vmap(corruption, (0, 0, None)))
-    keys, images = jax.random.split(KEY, 2), jnp.stack([IMAGE, IMAGE])
-    results = [program(keys, images, jnp.int32(s)) for s in SEVERITIES]
+    keys, images = jax.random.split(KEY, 2), np.stack([IMAGE, IMAGE])
+    results = [np.asarray(program(keys, images, np.int32(s))) for s in SEVERITIES]
     assert program._cache_size() == 1
     for result in results:
-        assert result.shape == images.shape and result.dtype == jnp.float32
+        assert result.shape == images.shape and result.dtype == np.float32
+        assert result.min() >= 0 and result.max() <= 1
         assert not np.allclose(result[0], result[1], atol=1e-3)
     assert not np.allclose(results[0], results[4], atol=1e-3)
 
@@ -66,8 +69,9 @@ def test_a_severity_is_the_row_of_its_number():
 
 def test_a_severity_may_differ_from_image_to_image():
     corruption = Corruption("motion_blur", calibration=32)
-    severities = jnp.array([1, 5])
+    severities = np.int32([1, 5])
     together = jax.jit(jax.vmap(corruption, (None, None, 0)))(KEY, IMAGE, severities)
+    together = np.asarray(together)
     alone = jax.jit(corruption)
     for result, severity in zip(together, severities, strict=True):
         np.testing.assert_allclose(result, alone(KEY, IMAGE, severity), atol=1e-6)
@@ -76,13 +80,13 @@ def test_a_severity_may_differ_from_image_to_image():
 @pytest.mark.parametrize("severity", [0, 6, jnp.int32(6)])
 def test_a_severity_that_is_known_beforehand_is_checked(severity):
     with pytest.raises(ValueError, match=r"severity . of fog must be one of 1, 2, 3"):
-        Corruption("fog")(KEY, IMAGE, severity)
+        Corruption("fog")(KEY, jnp.asarray(IMAGE), severity)
 
 
 def test_a_traced_severity_is_limited():
     level = jax.jit(Corruption("gaussian_noise").level)
-    np.testing.assert_allclose(level(jnp.int32(9)), [0.38])
-    np.testing.assert_allclose(level(jnp.int32(-1)), [0.08])
+    np.testing.assert_allclose(level(np.int32(9)), [0.38])
+    np.testing.assert_allclose(level(np.int32(-1)), [0.08])
 
 
 def test_a_mistyped_name_is_answered_with_the_nearest():

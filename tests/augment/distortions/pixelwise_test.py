@@ -19,8 +19,7 @@ from jax_rcl.augment.distortions.pixelwise import (
 from jax_rcl.augment.filters import GaussianBlur
 
 KEY = jax.random.key(0)
-KEYS = jax.random.split(KEY, 2000)
-IMAGE = jnp.asarray(np.random.default_rng(0).uniform(0.1, 1, (9, 8, 3)), jnp.float32)
+IMAGE = np.float32(np.random.default_rng(0).uniform(0.1, 1, (9, 8, 3)))
 MASK, NOISE = RandomMask((0.5, 0.9)), GaussianNoise((0.1, 0.3))
 MASKS = [
     (RandomMask((0.0, 0.0)), (0.0, 0.3, 0.75, 0.99)),
@@ -29,15 +28,21 @@ MASKS = [
 ]
 
 
+def random_keys(count):
+    """Keys from numbers of the host: to split one is a program for each count."""
+    numbers = np.random.default_rng(1).integers(0, 2**32, (count, 2), np.uint32)
+    return jax.random.wrap_key_data(numbers)
+
+
 @functools.cache
 def program(mask):
     return jax.jit(jax.vmap(mask.known, (0, None, None)))
 
 
-def known(mask, level, shape, keys=KEYS):
+def known(mask, level, shape, count=2000):
     """What stays visible of blank images of this shape, for each key."""
     level, image = mask.checked(level, shape), np.zeros((*shape, 1), np.float32)
-    return np.asarray(program(mask)(keys, image, level))[..., 0]
+    return np.asarray(program(mask)(random_keys(count), image, level))[..., 0]
 
 
 def test_masked_pixels_are_counted_exactly_at_224_pixels():
@@ -63,7 +68,8 @@ def test_masked_pixels_are_counted_exactly_at_224_pixels():
 def test_what_is_known_is_what_a_mask_leaves(mask, levels):
     both = jax.jit(lambda *a: (mask.at(*a), mask.known(*a)))
     for level in levels:
-        result, seen = both(KEY, IMAGE, mask.checked(level, IMAGE.shape[:2]))
+        level = mask.checked(level, IMAGE.shape[:2])
+        result, seen = jax.device_get(both(KEY, IMAGE, level))
         assert seen.shape == (9, 8, 1) and seen.dtype == bool
         np.testing.assert_array_equal(result, np.where(seen, IMAGE, 0))
     assert both._cache_size() == 1
@@ -95,7 +101,9 @@ def gradients_and_results():
         }
 
     alone, together = jax.jit(one), jax.jit(jax.vmap(one))
-    return together(KEYS[:3], IMAGES), [alone(KEYS[i], IMAGES[i]) for i in range(3)]
+    keys = random_keys(3)
+    results = together(keys, IMAGES), [alone(keys[i], IMAGES[i]) for i in range(3)]
+    return jax.device_get(results)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -111,13 +119,13 @@ def test_an_image_alone_and_in_a_batch_give_the_same_and_a_finite_gradient(name)
 
 
 def test_every_set_of_pixels_is_as_likely():
-    masked = ~known(RandomMask((0.5, 0.5)), 0.5, (2, 3)).reshape(len(KEYS), 6)
+    masked = ~known(RandomMask((0.5, 0.5)), 0.5, (2, 3)).reshape(2000, 6)
     subsets, seen = np.unique(masked @ (1 << np.arange(6)), return_counts=True)
     assert len(subsets) == 20 and stats.chisquare(seen).pvalue > 1e-3
 
 
 def test_one_key_masks_more_as_the_rate_rises():
-    seen = [known(MASK, rate, (9, 8), KEYS[:20]) for rate in (0.2, 0.5, 0.52, 0.9)]
+    seen = [known(MASK, rate, (9, 8), 20) for rate in (0.2, 0.5, 0.52, 0.9)]
     for more, less in itertools.pairwise(seen):
         assert (less <= more).all() and (less < more).any()
 
@@ -127,7 +135,7 @@ def test_one_key_masks_more_as_the_rate_rises():
 )
 def test_levels_are_uniform_within_their_bounds(distortion, bounds):
     low, high = bounds
-    levels = jax.jit(jax.vmap(distortion.level))(KEYS)[:, 0]
+    levels = np.asarray(jax.jit(jax.vmap(distortion.level))(random_keys(2000)))[:, 0]
     assert stats.kstest(levels, stats.uniform(low, high - low).cdf).pvalue > 1e-3
 
 
@@ -138,7 +146,7 @@ def test_rates_differ_from_image_to_image_and_are_exact_when_fixed():
         draws = (jax.vmap(mask, (0, None))(keys, image) for mask in (MASK, fixed))
         return [(drawn == 0).sum(axis=(1, 2, 3)) for drawn in draws]
 
-    several, fixed = map(np.asarray, black(KEYS[:500]))
+    several, fixed = map(np.asarray, black(random_keys(500)))
     assert stats.kstest(several / 400, stats.uniform(0.5, 0.4).cdf).pvalue > 1e-3
     assert set(fixed.tolist()) == {116}
 
@@ -146,8 +154,9 @@ def test_rates_differ_from_image_to_image_and_are_exact_when_fixed():
 def test_noise_is_normal_and_independent_of_channel_and_pixel():
     noise = NOISE.checked(0.4)
     images = np.full((20, 16, 16, 3), 0.5, np.float32)
-    results = jax.jit(jax.vmap(NOISE.at, (0, 0, None)))(KEYS[:20], images, noise)
-    values = (np.asarray(results) - 0.5) / 0.4
+    results = jax.jit(jax.vmap(NOISE.at, (0, 0, None)))(random_keys(20), images, noise)
+    results = np.asarray(results)
+    values = (results - 0.5) / 0.4
     assert stats.kstest(values.ravel(), stats.norm.cdf).pvalue > 1e-3
     pairs = np.corrcoef(values.reshape(-1, 3).T)
     assert np.abs(pairs[np.triu_indices(3, 1)]).max() < 4 / np.sqrt(20 * 256)
@@ -156,7 +165,7 @@ def test_noise_is_normal_and_independent_of_channel_and_pixel():
 
 def test_noise_of_a_drawn_deviation_has_it():
     images = np.zeros((50, 40, 40, 3), np.float32)
-    results = jax.jit(jax.vmap(NOISE))(KEYS[:50], images)
+    results = jax.jit(jax.vmap(NOISE))(random_keys(50), images)
     deviations = np.asarray(results).std(axis=(1, 2, 3))
     assert stats.kstest(deviations, stats.uniform(0.1, 0.2).cdf).pvalue > 1e-3
 
@@ -164,7 +173,7 @@ def test_noise_of_a_drawn_deviation_has_it():
 @pytest.mark.parametrize("shape", [(9, 8), (8, 8), (7, 12)])
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 6])
 def test_a_square_at_the_centre_has_its_length_and_place(shape, length):
-    masked = ~known(SquareMask((1, 1)), length, shape, KEYS[:1])[0]
+    masked = ~known(SquareMask((1, 1)), length, shape, 1)[0]
     half, (h, w) = length // 2, shape
     expected = np.zeros(shape, bool)
     # Even lengths as released, [c - half, c + half); odd ones have one pixel more.
@@ -185,13 +194,15 @@ def test_a_square_at_random_lies_anywhere_inside_as_likely(length):
 
 
 def test_lengths_of_squares_are_whole_and_all_as_likely():
-    lengths = jax.jit(jax.vmap(SquareMask((3, 6)).level))(KEYS)[:, 0]
+    draw = jax.jit(jax.vmap(SquareMask((3, 6)).level))
+    lengths = np.asarray(draw(random_keys(2000)))[:, 0]
     values, counts = np.unique(lengths, return_counts=True)
     assert values.tolist() == [3, 4, 5, 6] and stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_the_identity_is_the_image():
-    assert Identity()(KEY, IMAGE) is IMAGE
+    image = jnp.asarray(IMAGE)
+    assert Identity()(KEY, image) is image
 
 
 @pytest.mark.parametrize("shape", [(8, 30, 3), (30, 8, 3), (5, 5, 1)])
@@ -199,7 +210,7 @@ def test_an_image_smaller_than_the_square_mask_is_refused(shape):
     expected = rf"smaller than the square mask: {shape[0]} x {shape[1]} .*length 8"
     for offset in ("center", "random"):
         with pytest.raises(ValueError, match=expected):
-            jax.eval_shape(SquareMask((2, 8), offset), KEY, jnp.zeros(shape))
+            jax.eval_shape(SquareMask((2, 8), offset), KEY, np.zeros(shape))
 
 
 def test_shares_and_lengths_out_of_range_are_refused():
