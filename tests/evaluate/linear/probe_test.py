@@ -65,11 +65,11 @@ def test_the_strength_that_classifies_what_was_held_out_is_chosen(
         random = np.random.default_rng(seed)
         labels = np.arange(count) % 2
         common = random.integers(20, 220, count)
-        pixels = np.stack([common + 10 * labels, common], axis=1)
-        images = pixels.reshape(count, 1, 2, 1).astype(np.uint8)
+        images = np.zeros((count, 3, 3, 1), np.uint8)
+        images[:, 0, 0, 0], images[:, 0, 1, 0] = common + 10 * labels, common
         return in_memory(images, labels, ("a", "b"))
 
-    train, test = differing(80, 0), differing(40, 1)
+    train, test = differing(40, 0), differing(40, 1)
     strong = LinearProbe(train, test, strengths=(10.0,), batch_size=40).run(encode)
     with caplog.at_level(logging.WARNING):
         chosen = LinearProbe(train, test, strengths=(1e-4, 10.0), batch_size=40).run(
