@@ -15,6 +15,14 @@ from jax_rcl.evaluate.linear.logistic import (
 )
 from jax_rcl.evaluate.linear.probe import standardise
 
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads of scikit-learn and scipy only wait for each other in small products."""
+    with threadpool_limits(1):
+        yield
+
+
 # The probe: a penalty on the mean loss of standardised features.
 
 WEIGHTS = (1e-4, 1e-2, 1.0)
@@ -77,12 +85,11 @@ def test_separable_digits_are_at_the_minimum_with_a_weak_and_a_strong_penalty():
     limits = {"maxiter": 9999, "maxfun": 9999, "ftol": 1e-15, "gtol": 1e-10}
     for place, strength in enumerate(strengths):
         problem = z.astype(np.float64), labels, strength
-        with threadpool_limits(1):  # many small products
-            least = minimize(
-                *(objective, np.zeros(650), problem, "L-BFGS-B"),
-                jac=True,
-                options=limits | {"maxcor": 30},
-            )
+        least = minimize(
+            *(objective, np.zeros(650), problem, "L-BFGS-B"),
+            jac=True,
+            options=limits | {"maxcor": 30},
+        )
         value, _ = objective(parameters_of(fits, place), *problem)
         assert value == pytest.approx(least.fun, rel=5e-6)
 
