@@ -216,15 +216,9 @@ def _solve(
 ) -> tuple[Float[np.ndarray, "p s g k"], Bool[np.ndarray, "p s"]]:
     """Weights for every part and penalty, the last row being the bias.
 
-    Args:
-      x: features along their principal axes, and 1.
-      axes: of features whose gradient is limited; None where it is not.
-      labels: of all rows.
-      parts: the rows of each problem.
-      present: its classes.
-      penalties: candidates of each.
-      limits: the largest entry of the gradient along the features as they were, the
-        largest decrease to be expected as a share of the objective, and evaluations.
+    The limits are the largest entry of the gradient along the features as they were,
+    which is not computed where there are no axes; the largest decrease to be expected,
+    as a share of the objective; and the number of evaluations.
     """
     shares = parts / parts.sum(axis=1, keepdims=True)
     found, converged = jax.device_get(
