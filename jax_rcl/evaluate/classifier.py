@@ -189,12 +189,7 @@ def show(
 ) -> dict[str, Finding]:
     """Which classes are taken for which, and a map of the test features.
 
-    Args:
-      classifier: whose test images are shown.
-      encode: what it reads.
-      features: of the test images; None for no map.
-      mapped: images on the map, at most; 0 for no map.
-      seed: of the map.
+    The map shows at most `mapped` images; there is none with 0, or without features.
     """
     scores, labels = classifier.scores(encode, classifier.test)
     names = classifier.test.class_names

@@ -41,9 +41,6 @@ class LayerEvaluator:
     batch_size: Count = 256
     when: When = dataclasses.field(default=AtEnd())
 
-    def __post_init__(self) -> None:
-        """Checks the ranges, as `ranged` adds; subclasses may check more."""
-
     @property
     def needs(self) -> frozenset[str]:
         """Names of the layers that it reads."""

@@ -83,7 +83,6 @@ class Geometry(LayerEvaluator):
 
     def __post_init__(self) -> None:
         """Checks the map; what needs the data is in `check`."""
-        super().__post_init__()
         k = len(self.coarse_names)
         for fine, coarse in enumerate(self.coarse):
             if not 0 <= coarse < k:

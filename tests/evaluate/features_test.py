@@ -66,12 +66,12 @@ def test_all_layers_are_computed_together(blobs, encode):
 
 
 def test_evaluators_of_the_same_sources_share_one_pass(blobs, encode):
-    train, test = blobs(24, seed=1), blobs(12, seed=2)
+    train, test = blobs(40, seed=1), blobs(12, seed=2)
     Neighbours(train, test, k=3, batch_size=8).run(encode)
-    assert len(encode.batches) == 3 + 2
+    assert len(encode.batches) == 5 + 2
     Neighbours(train, test, k=5, layer="projected", batch_size=4).run(encode)
     LinearProbe(train, test, strengths=(0.1,), batch_size=8).run(encode)
-    assert len(encode.batches) == 3 + 2
+    assert len(encode.batches) == 5 + 2
 
 
 def test_another_preprocessing_is_another_pass(blobs, encode):

@@ -79,9 +79,9 @@ def spots(sizes, *, noise=0.03, seed=0, names=GROUPS):
     groups = random.permutation(np.repeat(np.arange(len(sizes)), sizes)).astype(
         np.int32
     )
-    centres = np.eye(len(sizes), 6)[groups] * 0.5 + 0.3
+    centres = np.eye(len(sizes), 9)[groups] * 0.5 + 0.3
     pixels = np.clip(centres + noise * random.normal(size=centres.shape), 0, 1)
-    images = np.rint(255 * pixels).astype(np.uint8).reshape(-1, 2, 3, 1)
+    images = np.rint(255 * pixels).astype(np.uint8).reshape(-1, 3, 3, 1)
     return InGroups(images, groups // 2, groups, names)
 
 
@@ -129,12 +129,12 @@ def test_a_group_that_weighs_but_is_not_tested_is_named():
 
 
 def test_a_probe_is_judged_by_its_own_predictions(encode):
-    train, test = spots([40, 4, 4, 40]), spots([10, 10, 10, 10], noise=0.2, seed=1)
+    train, test = spots([17, 3, 3, 17]), spots([10, 10, 10, 10], noise=0.2, seed=1)
     probe = LinearProbe(train, test, strengths=(0.1,), batch_size=40)
     numbers = GroupAccuracy(probe, train).run(encode)
     passes = len(encode.batches)
     fitted = probe.fit(encode)
-    right = fitted.predict(test.images.reshape(40, 6) / np.float32(255)) == test.labels
+    right = fitted.predict(test.images.reshape(40, 9) / np.float32(255)) == test.labels
     assert len(encode.batches) == passes
     for group, name in enumerate(GROUPS):
         expected = right[test.all_groups == group].mean()
@@ -145,7 +145,7 @@ def test_a_probe_is_judged_by_its_own_predictions(encode):
 
 def test_the_map_shows_groups(encode):
     head = GroupAccuracy(HeadAccuracy(TEST)).findings(Head())["groups"]
-    train, test = spots([4, 4, 4, 4]), spots([2, 2, 2, 2], seed=1)
+    train, test = spots([10, 10, 10, 10]), spots([2, 2, 2, 2], seed=1)
     probe = LinearProbe(train, test, strengths=(0.1,), batch_size=8)
     of_probe = GroupAccuracy(probe).findings(encode)["groups"]
     for found, source in ((head, TEST), (of_probe, test)):

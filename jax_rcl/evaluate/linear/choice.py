@@ -43,16 +43,11 @@ def check_two_classes(labels: Integer[np.ndarray, " n"]) -> None:
 def split_folds(
     labels: Integer[np.ndarray, " m"], rows: Bool[np.ndarray, " m"], folds: int
 ) -> Bool[np.ndarray, "p m"]:
-    """Which of some rows each fold holds out: stratified, in the order of the rows.
+    """Which of some rows each fold holds out: stratified, in their order; 0 folds none.
 
     The folds are those of scikit-learn's StratifiedKFold without shuffling, which is
     what its GridSearchCV takes for a classifier. A class with fewer rows than folds is
     missing in some of them, which a warning says.
-
-    Args:
-      labels: of all rows.
-      rows: those that are shared out over the folds.
-      folds: how many; 0 for none.
 
     Raises:
       ValueError: if the rows show fewer than two classes, or no class has one for each
@@ -114,12 +109,7 @@ def validate(
 ) -> Float[np.ndarray, "n s"]:
     """The score of every candidate on the rows that each fold holds out.
 
-    Args:
-      x: features on the device.
-      labels: their classes.
-      held: the rows of each fold.
-      found: classifiers; part i is what fold i leaves, and there may be more parts.
-      score: such as `metrics.balanced_accuracy`.
+    Part i of the classifiers is what fold i leaves; there may be more parts.
     """
     scores = np.zeros((len(held), found.weights.shape[1]))
     if not len(held):
@@ -176,12 +166,8 @@ def warn_if_slow(
 ) -> None:
     """Warns of candidates that were scored before their fits had converged.
 
-    Args:
-      name: of the field with the candidates.
-      candidates: all of them.
-      converged: whether every fit of each had.
-      best: the candidate that was chosen.
-      final: whether its fit on everything had converged.
+    `converged` says it of every fit of each candidate, `final` of that on everything
+    with the one that was chosen, `best`.
     """
     slow = [c for c, done in zip(candidates, converged, strict=True) if not done]
     if slow:

@@ -164,10 +164,7 @@ class LinearGrid:
         that is wanted in the end is one more part of the rows in the same program. All
         tasks share it, and the features on the device.
 
-        Args:
-          x: features of all rows.
-          tasks: labels in [0, classes) of all rows, and the rows that count.
-          classes: how many there are.
+        A task is labels in [0, classes) of all rows, and the rows that count.
 
         Raises:
           ValueError: if the rows of a task show fewer than two classes, no class has a

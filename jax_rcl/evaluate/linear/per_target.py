@@ -10,6 +10,7 @@ from jax_rcl.core import Encode, Source
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.features import LayerEvaluator, features_and_targets, once
 from jax_rcl.evaluate.linear.grid import LinearClassifier, LinearGrid
+from jax_rcl.ranges import ranged
 
 CHEXPERT_COMPETITION = (
     "Atelectasis",
@@ -26,6 +27,7 @@ NUMBERS = ("auroc", "balanced", "top1")
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class PerTarget(LinearGrid, LayerEvaluator):
     """How well a linear classifier of features answers each of several questions.
 

@@ -72,15 +72,6 @@ def sgd_grid(
     drawn again for every epoch, and the start, which is PyTorch's: uniform in
     ±1/sqrt(f). In a part with fewer rows than another an epoch ends with idle updates.
 
-    Args:
-      x: features on the device.
-      labels: classes in [0, classes).
-      parts: which rows each part has.
-      classes: how many there are, k.
-      weight_decays: of weights and bias.
-      settings: of the training; None for the defaults.
-      seed: decides starts and orders.
-
     Returns:
       The classifiers; converged where the losses became flat before the last epoch was
       over. Weights that are not finite are from a training that diverged.

@@ -23,13 +23,14 @@ from jax_rcl.evaluate.linear.choice import (
 )
 from jax_rcl.evaluate.linear.grid import LinearClassifier, check_rising
 from jax_rcl.evaluate.linear.logistic import logistic_probe
-from jax_rcl.ranges import Above, Count, Within
+from jax_rcl.ranges import Above, Count, Within, ranged
 
 STRENGTHS = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 """From hardly any regularisation to class means, for standardised features."""
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class LinearProbe(DistortableClassifier):
     """Accuracy of a linear classifier fitted on features of the training images.
 
@@ -53,8 +54,10 @@ class LinearProbe(DistortableClassifier):
       strengths: candidates, rising. With a single one nothing is held out.
       held_out: share of each class that decides between them.
       seed: decides which images are held out, and the map.
-      tolerance: converged when no entry of the gradient is larger in absolute value.
-      max_iterations: of L-BFGS, for each strength.
+      tolerance: converged when no entry of the gradient is larger in absolute value,
+        and one more step promises to lower the objective by a tenth of this share of it
+        at most.
+      max_iterations: evaluations of the objective by L-BFGS, for each strength.
       mapped: images on the map of the test features, at most; 0 for no map.
     """
 
@@ -72,7 +75,6 @@ class LinearProbe(DistortableClassifier):
 
     def __post_init__(self) -> None:
         """Checks the strengths; what needs the data is in `check`."""
-        super().__post_init__()
         check_rising("LinearProbe.strengths", self.strengths, STRENGTHS)
 
     @property

@@ -62,13 +62,9 @@ def at_level(
     level: Float32[np.ndarray, " p"],
     batch: Placed,
 ) -> Float[Array, "n h w c"]:
-    """Each image distorted at a level; there is one program for all of these.
+    """Each image distorted at a level of `checked`; one program for all of these.
 
-    Args:
-      distortion: says what a level is.
-      words: what decides the draws, besides the place of the image.
-      level: of `distortion.checked`.
-      batch: what is distorted.
+    The words and the place of an image decide what it draws.
     """
     return _at_level(distortion, parallel.make_mesh(), words, level, batch)
 

@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from jax_rcl.evaluate.linear.logistic import (
     PrincipalAxes,
@@ -10,6 +14,14 @@ from jax_rcl.evaluate.linear.logistic import (
     logistic_probe,
 )
 from jax_rcl.evaluate.linear.probe import standardise
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads of scikit-learn and scipy only wait for each other in small products."""
+    with threadpool_limits(1):
+        yield
+
 
 # The probe: a penalty on the mean loss of standardised features.
 
@@ -43,6 +55,45 @@ def test_standardised_rows_have_mean_zero_and_deviation_one():
     np.testing.assert_array_equal((x - mean) / scale, z)
 
 
+def objective(parameters, x, labels, strength):
+    """Mean cross-entropy and penalty in float64, and their gradient [(f + 1) k]."""
+    parameters = parameters.reshape(x.shape[1] + 1, -1)
+    weights, every = parameters[:-1], np.arange(len(x))
+    scores = x @ weights + parameters[-1]
+    logs = scores - logsumexp(scores, axis=1, keepdims=True)
+    residuals = np.exp(logs)
+    residuals[every, labels] -= 1
+    value = -logs[every, labels].mean() + strength / 2 * (weights**2).sum()
+    ones = np.ones((len(x), 1))
+    gradient = np.hstack([x, ones]).T @ residuals / len(x)
+    gradient[:-1] += strength * weights
+    return value, gradient.ravel()
+
+
+def parameters_of(fits, place):
+    """Weights of the fit of one strength, and its bias as the last row."""
+    return np.vstack([fits.weights[0, place], fits.bias[0, place]]).astype(np.float64)
+
+
+def test_separable_digits_are_at_the_minimum_with_a_weak_and_a_strong_penalty():
+    images, labels = load_digits(return_X_y=True)
+    every = np.ones(400, bool)
+    z, _, _ = standardise(images[:400].astype(np.float32), every)
+    labels, strengths = labels[:400].astype(np.int32), (1e-6, 1e-2)
+    fits = logistic_probe(z, labels, every, classes=10, strengths=strengths)
+    assert fits.converged.all()
+    limits = {"maxiter": 9999, "maxfun": 9999, "ftol": 1e-15, "gtol": 1e-10}
+    for place, strength in enumerate(strengths):
+        problem = z.astype(np.float64), labels, strength
+        least = minimize(
+            *(objective, np.zeros(650), problem, "L-BFGS-B"),
+            jac=True,
+            options=limits | {"maxcor": 30},
+        )
+        value, _ = objective(parameters_of(fits, place), *problem)
+        assert value == pytest.approx(least.fun, rel=5e-6)
+
+
 @pytest.mark.parametrize("place", range(3))
 def test_a_probe_is_at_scikit_learns_minimum(case, place):
     z, labels, rows, fits = case
@@ -52,9 +103,12 @@ def test_a_probe_is_at_scikit_learns_minimum(case, place):
         inverse *= 2
     model = LogisticRegression(C=inverse, tol=1e-8, max_iter=10_000)
     model.fit(z[rows], labels[rows])
-    weights = model.coef_.T
-    if weights.shape[1] == 1:
-        weights = np.concatenate([-weights, weights], axis=1) / 2
+    least = np.vstack([model.coef_.T, model.intercept_])
+    if least.shape[1] == 1:
+        least = np.concatenate([-least, least], axis=1) / 2
+    problem, weights = (z[rows], labels[rows], strength), least[:-1]
+    value, _ = objective(parameters_of(fits, place), *problem)
+    assert value == pytest.approx(objective(least, *problem)[0], rel=2e-6)
     assert fits.converged[0, place]
     found = fits.weights[0, place]
     np.testing.assert_allclose(found, weights, atol=2e-2 * abs(weights).max())
@@ -68,15 +122,10 @@ def test_a_probe_is_at_scikit_learns_minimum(case, place):
 
 def test_no_entry_of_the_gradient_is_larger_than_the_tolerance(case):
     z, labels, rows, fits = case
-    z, labels = z[rows].astype(np.float64), labels[rows]
     for place, strength in enumerate(WEIGHTS):
-        weights = fits.weights[0, place].astype(np.float64)
-        scores = z @ weights + fits.bias[0, place]
-        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-        residuals = odds / odds.sum(axis=1, keepdims=True)
-        residuals[np.arange(len(z)), labels] -= 1
-        gradient = z.T @ residuals / len(z) + strength * weights
-        assert max(abs(gradient).max(), abs(residuals.mean(axis=0)).max()) < 1.2e-5
+        problem = z[rows].astype(np.float64), labels[rows], strength
+        _, gradient = objective(parameters_of(fits, place), *problem)
+        assert abs(gradient).max() < 1.2e-5
 
 
 def test_a_strength_does_not_depend_on_the_other_candidates(case):

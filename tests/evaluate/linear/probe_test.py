@@ -6,6 +6,7 @@ import logging
 import jax
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from jax_rcl.core import Evaluator
 from jax_rcl.evaluate import metrics
@@ -64,11 +65,11 @@ def test_the_strength_that_classifies_what_was_held_out_is_chosen(
         random = np.random.default_rng(seed)
         labels = np.arange(count) % 2
         common = random.integers(20, 220, count)
-        pixels = np.stack([common + 10 * labels, common], axis=1)
-        images = pixels.reshape(count, 1, 2, 1).astype(np.uint8)
+        images = np.zeros((count, 3, 3, 1), np.uint8)
+        images[:, 0, 0, 0], images[:, 0, 1, 0] = common + 10 * labels, common
         return in_memory(images, labels, ("a", "b"))
 
-    train, test = differing(80, 0), differing(40, 1)
+    train, test = differing(40, 0), differing(40, 1)
     strong = LinearProbe(train, test, strengths=(10.0,), batch_size=40).run(encode)
     with caplog.at_level(logging.WARNING):
         chosen = LinearProbe(train, test, strengths=(1e-4, 10.0), batch_size=40).run(
@@ -135,11 +136,11 @@ def test_the_map_shows_as_many_images_as_asked_for(train, blobs, encode):
 
 def test_too_few_iterations_are_reported(train, test_set, encode, caplog):
     probe = LinearProbe(
-        train, test_set, strengths=(1e-3, 0.1), max_iterations=1, batch_size=8
+        train, test_set, strengths=(1e-6, 0.1), max_iterations=1, batch_size=8
     )
     with caplog.at_level(logging.WARNING):
         numbers = probe.run(encode)
-    assert "fits with strengths 0.001, 0.1 had not converged" in caplog.text
+    assert "fits with strengths 1e-06, 0.1 had not converged" in caplog.text
     assert numbers["converged"] == 0
 
 
@@ -186,8 +187,14 @@ def test_a_probe_of_distorted_images_is_fitted_and_tested_on_them(train, blobs, 
     drawn = {"batch_size": 8, "distortion": Noise(0.3)}
     values, labels = features(encode, train, **drawn, seed=6)
     fitted = probe.fit(encode)
-    _, mean, _ = standardise(values, np.ones(40, bool))
+    x, mean, _ = standardise(values, np.ones(40, bool))
     np.testing.assert_array_equal(fitted.mean, mean)
+    model = LogisticRegression(C=1 / (0.1 * 40), tol=1e-8, max_iter=10_000)
+    model.fit(x.astype(np.float64), labels)
+    np.testing.assert_allclose(fitted.weights, model.coef_.T, atol=2e-4)
+    gaps = fitted.bias - fitted.bias[0]
+    expected = model.intercept_ - model.intercept_[0]
+    np.testing.assert_allclose(gaps, expected, atol=2e-4)
     values, labels = features(encode, test, **drawn, seed=7)
     own = metrics.classification(fitted.scores(values), labels)
     values, labels = features(encode, test, batch_size=8)
