@@ -136,7 +136,10 @@ def test_evaluation_needs_a_run(capsys):
         ("--config.batch_size=0", "batch_size 0 must be at least 1"),
         ("--config.batch_size=1000", "larger than the source, which has 64 examples"),
         ("--config.batch_size", "--config.batch_size needs a value"),
-        ("--config.optimizer.learning_rate=-1", "optimizer.learning_rate -1 must be above 0"),
+        (
+            "--config.optimizer.learning_rate=-1",
+            "optimizer.learning_rate -1 must be above 0",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_message_and_nothing_is_written(argument, words, capsys):
