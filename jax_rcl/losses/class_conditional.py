@@ -33,7 +33,7 @@ def spread(
     attraction: float = 1.0,
     spread: float = 1.0,
     positives_in_denominator: float = 0.0,
-    logit_clip: float | None = None,
+    logit_clip: Scalar | None = None,
     block: int | None = None,
 ) -> Float[Array, " b"]:
     """Contrast of each row with another view: close to its class, but apart within it.
@@ -128,7 +128,7 @@ def attract_terms(
     positives: Float[Array, "b 1"],
     negatives: Float[Array, "b 1"],
     positives_in_denominator: float,
-    logit_clip: float | None,
+    logit_clip: Scalar | None,
 ) -> Float[Array, "b m"]:
     """The log D_ip - s_ip of `spread`, from log Σ exp over positives and negatives."""
     if positives_in_denominator > 0:

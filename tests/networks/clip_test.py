@@ -326,31 +326,36 @@ def started(tower, names):
     return {name: np.asarray(x) for name, x in init(jax.random.key(0)).items()}
 
 
-def test_blocks_of_the_resnet_start_as_their_shortcut():
-    names = [name for name in flat(shapes(RESNET)["params"]) if "/scale" in name]
-    scales = started(RESNET, names)
+@pytest.fixture(scope="module")
+def resnet_started():
+    """What the tests below ask of a ResNet with a wide output, by one program."""
+    tower = RESNET.copy(output=128)
+    pool = ("positions", "query/kernel", "key/kernel", "value/kernel", "value/bias")
+    names = [name for name in flat(shapes(tower)["params"]) if "/scale" in name]
+    names += [f"pool/{name}" for name in (*pool, "out/kernel")]
+    return started(tower, [*names, "stage4_block1/conv2/kernel"])
+
+
+def test_blocks_of_the_resnet_start_as_their_shortcut(resnet_started):
+    scales = {name: x for name, x in resnet_started.items() if "/scale" in name}
     zero = {name for name, x in scales.items() if not x.any()}
     assert zero == {f"stage{stage}_block1/norm3/scale" for stage in (1, 2, 3, 4)}
     assert all((scales[name] == 1).all() for name in set(scales) - zero)
 
 
-def test_the_attention_pool_starts_normal_by_width():
-    kernels = [f"pool/{name}/kernel" for name in ("query", "key", "value")]
-    bias = "pool/value/bias"
-    params = started(RESNET, [*kernels, bias])
-    for name in kernels:
-        assert abs(params[name].std() * 128**0.5 - 1) < 0.02
-        assert abs(params[name]).max() * 128**0.5 > 2.5
-    assert 0.9 * 128**-0.5 < abs(params[bias]).max() <= 128**-0.5
-    wide = RESNET.copy(output=128)
-    params = started(wide, ["pool/positions", "pool/out/kernel"])
-    for x in params.values():
-        assert abs(x.std() * 128**0.5 - 1) < 0.1
+def test_the_attention_pool_starts_normal_by_width(resnet_started):
+    params = resnet_started
+    for name in ("query", "key", "value"):
+        kernel = params[f"pool/{name}/kernel"]
+        assert abs(kernel.std() * 128**0.5 - 1) < 0.02
+        assert abs(kernel).max() * 128**0.5 > 2.5
+    assert 0.9 * 128**-0.5 < abs(params["pool/value/bias"]).max() <= 128**-0.5
+    for name in ("pool/positions", "pool/out/kernel"):
+        assert abs(params[name].std() * 128**0.5 - 1) < 0.1
 
 
-def test_convolutions_start_uniform_by_fan_in():
-    name = "stage4_block1/conv2/kernel"
-    kernel = started(RESNET, [name])[name]
+def test_convolutions_start_uniform_by_fan_in(resnet_started):
+    kernel = resnet_started["stage4_block1/conv2/kernel"]
     bound = (9 * 32) ** -0.5
     assert 0.99 * bound < abs(kernel).max() <= bound * 1.0001
     assert abs(kernel.std() / bound - 3**-0.5) < 0.02

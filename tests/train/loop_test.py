@@ -141,6 +141,17 @@ def mended(tmp_path, monkeypatch):
     return tmp_path / "mended"
 
 
+@pytest.fixture(autouse=True)
+def blank_figures(monkeypatch):
+    """Figures are made but not painted, which is most of the time of a page.
+
+    Runs of fixtures of the module are made before this, so that theirs are.
+    """
+    monkeypatch.setattr(
+        "jax_rcl.report.page.to_png", lambda figure, *, scale: bytes(24)
+    )
+
+
 def tiny(arg="", **fields):
     made = configs.load(f"{TINY}:{arg}")
     with made.unlocked():
