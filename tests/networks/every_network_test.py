@@ -137,11 +137,7 @@ def test_bfloat16_stays_close_to_float32(name):
 
 @functools.cache
 def trained(name, devices):
-    """Outputs and statistics of one training step, of the mixer with its gradient.
-
-    That gradients are averaged over devices does not depend on the network; which units
-    are dropped does, and shows in the outputs.
-    """
+    """Outputs, statistics and gradient of one training step on so many devices."""
     network, variables = NETWORKS[name], built(name)[0]
 
     def loss(params, others, key, inputs):
@@ -157,8 +153,7 @@ def trained(name, devices):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     others = {kind: tree for kind, tree in variables.items() if kind != "params"}
     whole = (variables["params"], others, jax.random.key(0))
-    run = jax.grad(loss, has_aux=True) if name == "mixer" else loss
-    step = parallel.data_parallel(run, mesh, whole=3)
+    step = parallel.data_parallel(jax.grad(loss, has_aux=True), mesh, whole=3)
     arguments = *parallel.replicate(whole, mesh), parallel.put(inputs_of(name, 8), mesh)
     return jax.tree.map(np.asarray, jax.jit(step)(*arguments))
 
