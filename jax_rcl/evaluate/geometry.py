@@ -16,7 +16,7 @@ from jax_rcl.evaluate.features import LayerEvaluator, once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS
 from jax_rcl.evaluate.geometry_numbers import Strata, strata, unit
 from jax_rcl.evaluate.reconstructions import batches_of
-from jax_rcl.ranges import Count
+from jax_rcl.ranges import Count, ranged
 
 
 @dataclasses.dataclass(frozen=True)
