@@ -17,16 +17,14 @@ images, the run `teacher` of this file, makes of the clean image is learned, too
 `batch_size`; `sweep` (on: 10 repeats at every level); `folder` (has train/ and val/).
 """
 
-import common
-from common import FROZEN, IMAGENET
+import clip_common
+from clip_common import TOWERS, TRAINED_ON
+from common import FROZEN, IMAGENET, crop_and_flip
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
 from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.networks import clip
-
-TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}
 
 
 def get_config(arg=""):
@@ -37,7 +35,7 @@ def get_config(arg=""):
         weights="resnet101.pth",
         released="",
         encoder=("trained", "frozen"),
-        distortion=("mask90", *(x for x in CONDITIONS if x != "mask90")),
+        distortion=TRAINED_ON,
         method=("classify", "distilled"),
         teacher="runs/clean",
         schedule=("released", "cosine"),
@@ -50,63 +48,50 @@ def get_config(arg=""):
     only_with(o, distilled, "method=distilled", "teacher")
     only_with(o, not distilled, "method=classify", "encoder", "weights", "released")
     encoder, size, start = backbone(o)
-    train, val = common.clip_folders(o.folder, size)
+    train, val = clip_common.folders(o.folder, size)
     distortion = CONDITIONS[o.distortion]
-    accuracy = common.head_accuracy(val, size, distortion=distortion)
-    sweeps = {}
-    if o.sweep == "on":
-        sweeps = common.level_sweeps(accuracy, sweeps_of(o.distortion))
-    # The released T_max: 126,689 // 256, of the authors' global batch.
-    falling = common.distill_schedule(o.schedule, 494.0)
-    learn = learn_from_teacher if distilled else learn_from_labels
+    kinds = sweeps_of(o.distortion) if o.sweep == "on" else ()
     return node(
         Experiment,
         source=train,
-        **learn(o, encoder, size, distortion),
-        optimizer=node(rcl.optim.Adam, 1e-3, falling),
+        **learn(o.encoder, encoder, size, distortion, distilled),
+        # The released T_max: 126,689 // 256, of the authors' global batch.
+        optimizer=clip_common.adam(1e-3, o.schedule, 494.0),
         batch_size=o.batch_size,
         epochs=o.epochs,
         init_from=(start,),
-        evaluators={"val": accuracy, **sweeps},
+        evaluators=clip_common.accuracies("val", val, size, distortion, kinds),
     )
 
 
 def backbone(o):
     """Encoder, the side of what it sees, and what fills it."""
-    frozen = o.encoder == "frozen"
     if o.backbone in TOWERS:
-        fields = clip.fields(TOWERS[o.backbone])
-        encoder, size = common.clip_tower(fields), fields["image_size"]
-        into = common.frozen_places(fields) if frozen else {}
-        start = node(rcl.weights.ImportClip, o.weights, **into)
+        encoder, size, places = clip_common.tower_of(o.backbone)
+        kind = rcl.weights.ImportClip
     else:
         resnet = node(rcl.networks.ResNet, int(o.backbone.removeprefix("resnet")))
         encoder, size = node(rcl.networks.Normalized, resnet, *IMAGENET), 224
-        into = FROZEN if frozen else {}
-        start = node(rcl.weights.ImportResNet, o.weights, **into)
+        kind, places = rcl.weights.ImportResNet, FROZEN
+    into = places if o.encoder == "frozen" else {}
     if o.method == "distilled":
         start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_CLASSIFIER)
     elif o.released:
         into = {**into, "head": "params/head"}
         start = node(rcl.weights.ImportDistill, o.released, "baseline", **into)
+    else:
+        start = node(kind, o.weights, **into)
     return encoder, size, start
 
 
-def learn_from_labels(o, encoder, size, distortion):
-    """Views and objective of a classifier."""
+def learn(encoder_is, encoder, size, distortion, distilled):
+    """Views and objective, from labels or also from what `teacher` makes of images."""
     head = node(rcl.networks.Linear, len(IMAGENET_100))
-    view = common.crop_and_flip(size, distortion)
-    return {
-        "augment": node(rcl.augment.Views, view, count=1),
-        "objective": node(rcl.objectives.Classify, encoder, head, encoder_is=o.encoder),
-    }
-
-
-def learn_from_teacher(o, encoder, size, distortion):
-    """Views and objective of one that also learns what `teacher` makes of images."""
-    head = node(rcl.networks.Linear, len(IMAGENET_100))
-    view = common.crop_and_flip(size)
-    return {
-        "augment": node(rcl.augment.Pair, view, distortion),
-        "objective": node(rcl.objectives.KnowledgeDistillation, encoder, head),
-    }
+    if distilled:
+        return {
+            "augment": node(rcl.augment.Pair, crop_and_flip(size), distortion),
+            "objective": node(rcl.objectives.KnowledgeDistillation, encoder, head),
+        }
+    view = crop_and_flip(size, distortion)
+    classify = node(rcl.objectives.Classify, encoder, head, encoder_is=encoder_is)
+    return {"augment": node(rcl.augment.Views, view, count=1), "objective": classify}

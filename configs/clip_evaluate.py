@@ -15,7 +15,8 @@ the Deep Decoder; `folder` (has val/), `unseen` (has <class>/), `geometry` of
 ImageNet-C (released: 224 to 256 and cropped again; plain: 224).
 """
 
-import common
+import clip_common
+from common import head_accuracy, run_of
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -49,13 +50,13 @@ def get_config(arg=""):
     only_with(o, o.what == "inpaint", "what=inpaint", "steps")
     only_with(o, not swept, "what=corruptions", "shifts", "geometry")
     kinds = "Classify", "KnowledgeDistillation"
-    stored = common.run_of("clip_probe.py or clip_baseline.py", o.run, *kinds)
+    stored = run_of("clip_probe.py or clip_baseline.py", o.run, *kinds)
     objective = stored.objective
     if objective[CLASS].endswith(":KnowledgeDistillation"):
         objective = node(rcl.objectives.Classify, objective.encoder, objective.head)
-    size = objective.encoder.encoder.get("image_size", 224)
-    (val,) = common.clip_folders(o.folder, size, parts=("val",))
-    accuracy = common.head_accuracy(val, size)
+    size = clip_common.side_of(objective.encoder)
+    (val,) = clip_common.folders(o.folder, size, parts=("val",))
+    accuracy = head_accuracy(val, size)
     others = sweeps(o, accuracy, size) if swept else corruptions(o, accuracy, size)
     return node(
         Experiment,
@@ -88,23 +89,19 @@ def sweeps(o, accuracy, size):
     for kind in kinds:
         if kind not in SWEEPS:
             raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
+    seen = None  # all of val/
+    if o.what == "unseen":
+        five = clip_common.folder(o.unseen, size, classes=tuple(imagenet.RELABELLED))
+        seen = node(rcl.data.Relabel, five, **vars(imagenet.AS_RELABELLED))
+    elif o.images != 1:
+        seen = node(rcl.data.Subset, accuracy.test, o.images)
     restorer = None
     if o.what == "denoise":
         restorer = node(rcl.restoration.NonLocalMeans)
     elif o.what == "inpaint":
         restorer = node(rcl.restoration.DeepDecoder, steps=o.steps)
-    fields = {"source": images(o, accuracy.test, size), "restorer": restorer}
-    return common.level_sweeps(accuracy, kinds, repeats=o.repeats, **fields)
-
-
-def images(o, val, size):
-    """What is swept over; None for all of val/."""
-    if o.what == "unseen":
-        classes = tuple(imagenet.RELABELLED)
-        fields = {"size": size * 8 // 7, "classes": classes, "resize": "as torchvision"}
-        five = node(rcl.data.ImageFolder, o.unseen, **fields)
-        return node(rcl.data.Relabel, five, **vars(imagenet.AS_RELABELLED))
-    return None if o.images == 1 else node(rcl.data.Subset, val, o.images)
+    fields = {"source": seen, "restorer": restorer}
+    return clip_common.level_sweeps(accuracy, kinds, repeats=o.repeats, **fields)
 
 
 def corruptions(o, accuracy, size):

@@ -18,17 +18,14 @@ repeats at every level of the paper's); `folder` (has train/ and val/).
 
 from pathlib import Path
 
-import common
-from common import FROZEN
+import clip_common
+from common import FROZEN, crop_and_flip, frozen_classifier, run_of
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
 from jax_rcl.config import stored_config
 from jax_rcl.data.published.imagenet import IMAGENET_100
-from jax_rcl.networks import clip
-
-TOWERS = {name.replace("/", "-"): name for name in ("RN101", *clip.TOWERS)}
 
 
 def get_config(arg=""):
@@ -37,7 +34,7 @@ def get_config(arg=""):
         arg,
         source="",
         clip="",
-        tower=tuple(TOWERS),
+        tower=("RN101", *(x for x in clip_common.TOWERS if x != "RN101")),
         released="",
         part=("student", "probe"),
         distortion=("as the student", *CONDITIONS),
@@ -53,29 +50,26 @@ def get_config(arg=""):
     only_with(o, not o.released, "clip=FILE, without released", "clip")
     encoder, start, distortion = of_run(o) if o.source else of_file(o)
     size = encoder.encoder.image_size
-    train, val = common.clip_folders(o.folder, size)
+    train, val = clip_common.folders(o.folder, size)
     if o.labels < 1:
         train = node(rcl.data.FewLabels, train, o.labels, seed=1234)
-    accuracy = common.head_accuracy(val, size, distortion=distortion)
-    sweeps = {}
+    kinds = ()
     if o.sweep == "on":
         kinds = sweeps_of(o.distortion if o.distortion in CONDITIONS else "all")
-        seed = getattr(distortion, "seed", None)  # of a student of one mask or noise
-        sweeps = common.level_sweeps(accuracy, kinds, seed)
     batch = 512 if o.labels == 1 else 32
     # The released T_max: 126,689 // batch, times the share of the labels.
-    falling = common.distill_schedule(o.schedule, o.labels * (126_689 // batch))
-    view = common.crop_and_flip(size, distortion)
+    period = o.labels * (126_689 // batch)
+    view = crop_and_flip(size, distortion)
     return node(
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, view, count=1),
-        objective=common.frozen_classifier(encoder, len(IMAGENET_100)),
-        optimizer=node(rcl.optim.Adam, 1e-3, falling),
+        objective=frozen_classifier(encoder, len(IMAGENET_100)),
+        optimizer=clip_common.adam(1e-3, o.schedule, period),
         batch_size=batch,
         epochs=o.epochs,
         init_from=(start,),
-        evaluators={"val": accuracy, **sweeps},
+        evaluators=clip_common.accuracies("val", val, size, distortion, kinds),
     )
 
 
@@ -85,7 +79,7 @@ def of_run(o):
         stored = stored_config(Path(o.source))
         distortion = CONDITIONS[o.distortion]
     else:
-        stored = common.run_of("clip_student.py", o.source, "Distill")
+        stored = run_of("clip_student.py", o.source, "Distill")
         distortion = stored.augment.distortion
     start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
     return stored.objective.encoder, start, distortion
@@ -93,16 +87,10 @@ def of_run(o):
 
 def of_file(o):
     """The same for a file of weights."""
-    fields = clip.fields(TOWERS[o.tower])
-    encoder = common.clip_tower(fields)
-    distortion = CONDITIONS.get(o.distortion, CONDITIONS["none"])
+    encoder, _, places = clip_common.tower_of(o.tower)
     if o.released:
         head = {"head": "params/head"} if o.part == "probe" else {}
         start = node(rcl.weights.ImportDistill, o.released, o.part, **FROZEN, **head)
-        return encoder, start, distortion
-    into = common.frozen_places(fields)
-    return (
-        encoder,
-        node(rcl.weights.ImportClip, o.clip or "RN101.pt", **into),
-        distortion,
-    )
+    else:
+        start = node(rcl.weights.ImportClip, o.clip or "RN101.pt", **places)
+    return encoder, start, CONDITIONS.get(o.distortion, CONDITIONS["none"])

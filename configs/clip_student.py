@@ -17,8 +17,9 @@ batch); `activation` (gelu: of many transformers that are not OpenAI's); `epochs
 file of jax-rcl prepare class_embeddings; none); `folder` (has train/ and val/).
 """
 
-import common
-from common import COMPUTE
+import clip_common
+from clip_common import TRAINED_ON
+from common import COMPUTE, crop_and_flip, local_norm
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -34,7 +35,7 @@ def get_config(arg=""):
     o = parse(
         arg,
         clip="RN101.pt",
-        distortion=("mask90", *(x for x in CONDITIONS if x != "mask90")),
+        distortion=TRAINED_ON,
         fixed=-1,
         curriculum=("off", "on"),
         loss=LOSSES,
@@ -49,39 +50,35 @@ def get_config(arg=""):
         folder="data/imagenet100",
     )
     fields = clip.architecture(clip.read(o.clip)).visual
-    residual, size = common.is_residual(fields), fields["image_size"]
+    residual, size = clip_common.is_residual(fields), fields["image_size"]
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
     drawn = o.distortion.startswith(("mask", "noise", "square"))
     only_with(o, drawn, "masks, noise and squares", "fixed")
-    own = common.local_norm(o.norm, o.batch_size // 4)
+    own = local_norm(o.norm, o.batch_size // 4)
     if not residual:
         own["activation"] = o.activation
-    train, val = common.clip_folders(o.folder, size)
+    train, val = clip_common.folders(o.folder, size)
     distortion = CONDITIONS[o.distortion]
-    seed = o.fixed if o.fixed >= 0 else None
-    if seed is not None:
-        distortion = rcl.augment.Fixed(distortion, seed)
+    if o.fixed >= 0:
+        distortion = rcl.augment.Fixed(distortion, o.fixed)
     rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
     evaluators = {}
     if o.classes != "none":
-        shot = common.head_accuracy(val, size, distortion=distortion)
-        sweeps = common.level_sweeps(shot, sweeps_of(o.distortion), seed)
-        evaluators = {"zero_shot": shot, **sweeps}
+        kinds = sweeps_of(o.distortion)
+        evaluators = clip_common.accuracies("zero_shot", val, size, distortion, kinds)
     return node(
         Experiment,
         source=train,
-        augment=node(rcl.augment.Pair, common.crop_and_flip(size), distortion, rising),
+        augment=node(rcl.augment.Pair, crop_and_flip(size), distortion, rising),
         objective=node(
             rcl.objectives.Distill,
-            encoder=common.clip_tower(fields, compute=o.compute, **own),
+            encoder=clip_common.tower(fields, compute=o.compute, **own),
             loss_type=o.loss,
             teacher_norm=o.teacher_norm,
             classes=None if o.classes == "none" else len(IMAGENET_100),
         ),
         # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
-        optimizer=node(
-            rcl.optim.Adam, 3e-4, common.distill_schedule(o.schedule, 123.0)
-        ),
+        optimizer=clip_common.adam(3e-4, o.schedule, 123.0),
         batch_size=o.batch_size,
         epochs=o.epochs,
         init_from=start(o, residual),

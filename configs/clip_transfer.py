@@ -16,7 +16,8 @@ distortion in testing, for the mean and its deviation.
 
 from pathlib import Path
 
-import common
+import clip_common
+from common import crop_and_flip, frozen_classifier, head_accuracy, run_of
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
@@ -39,16 +40,14 @@ def get_config(arg=""):
         epochs=10,
         draws=10,
     )
-    stored = stored_config(Path(o.source))
-    encoder = stored.objective.encoder
-    size = encoder.encoder.get("image_size", 224)
-    distortion = CONDITIONS.get(o.distortion) or distortion_of(o.source)
+    encoder, start, distortion = source_run(o)
+    size = clip_common.side_of(encoder)
     train, test = sources(o, size)
     if o.labels < 1:
         train = node(rcl.data.FewLabels, train, o.labels)
     view, seen = geometry(o.data, size, distortion)
     fields = {"preprocess": seen, "distortion": distortion}
-    accuracy = common.head_accuracy(test, size, **fields)
+    accuracy = head_accuracy(test, size, **fields)
     evaluators = {"test": accuracy}
     if o.draws > 1:
         full = node(rcl.augment.ByStrength, distortion), (1.0,)
@@ -57,38 +56,37 @@ def get_config(arg=""):
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, view, count=1),
-        objective=common.frozen_classifier(encoder, CLASSES[o.data]),
+        objective=frozen_classifier(encoder, CLASSES[o.data]),
         optimizer=node(rcl.optim.Adam, 1e-3, node(rcl.optim.EpochCosine)),
         batch_size=512,
         epochs=o.epochs,
-        init_from=(start(o.source, stored),),
+        init_from=(start,),
         evaluators=evaluators,
     )
 
 
-def start(workdir, stored):
-    """The rule that brings the encoder, from where that run keeps it."""
+def source_run(o):
+    """Encoder, what fills it, and the distortion, for the run `source`."""
+    stored = stored_config(Path(o.source))
     paths = rcl.objectives.encoder_paths("frozen")
     if stored.objective.get("encoder_is") == "frozen":
         paths = {path: path for path in paths}
-    return node(rcl.weights.Restore, workdir, paths)
-
-
-def distortion_of(workdir):
-    """The distortion of a run: the second of a pair, or the last of a chain."""
-    files = "clip_student.py, clip_probe.py or clip_baseline.py"
-    kinds = "Distill", "Classify", "KnowledgeDistillation"
-    stored = common.run_of(files, workdir, *kinds)
-    if "distortion" in stored.augment:
-        return stored.augment.distortion
-    return stored.augment.operation.operations[-1]
+    if o.distortion in CONDITIONS:
+        distortion = CONDITIONS[o.distortion]
+    else:
+        files = "clip_student.py, clip_probe.py or clip_baseline.py"
+        run_of(files, o.source, "Distill", "Classify", "KnowledgeDistillation")
+        augment = stored.augment  # a pair, or views whose last operation distorts
+        distortion = augment.get("distortion") or augment.operation.operations[-1]
+    start = node(rcl.weights.Restore, o.source, paths)
+    return stored.objective.encoder, start, distortion
 
 
 def geometry(data, size, distortion):
     """A view in training, and what is seen of an image in testing."""
     centre = node(rcl.augment.CenterCrop, size)
     if data in ("covid", "imagenet100b"):
-        return common.crop_and_flip(size, distortion), centre
+        return crop_and_flip(size, distortion), centre
     # Small images are enlarged, and seen whole.
     enlarge = node(rcl.augment.ResizeShorter, size)
     whole = node(rcl.augment.Chain, (enlarge, centre))
@@ -100,10 +98,10 @@ def sources(o, size):
     """Training and test images."""
     if o.data == "covid":
         folder, parts = o.folder or "data/covid", ("train", "test")
-        return common.clip_folders(folder, size, parts=parts, classes=())
+        return clip_common.folders(folder, size, parts=parts, classes=())
     if o.data == "imagenet100b":
         folder = o.folder or "data/imagenet100b"
-        return common.clip_folders(folder, size, classes=IMAGENET_100B)
+        return clip_common.folders(folder, size, classes=IMAGENET_100B)
     kind, known = rcl.data.Stl10, {"folder": o.folder or None}
     if o.data != "stl10":
         kind, known["classes"] = rcl.data.Cifar, CLASSES[o.data]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import jax_rcl as rcl
 from jax_rcl import node
-from jax_rcl.augment.distortions import SWEEPS, Fixed
 from jax_rcl.config import CLASS, ConfigError, stored_config
 from jax_rcl.data.published.imagenet import IMAGENET_100
 
@@ -12,7 +11,6 @@ from jax_rcl.data.published.imagenet import IMAGENET_100
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASHION = (0.286,), (0.353,)
-CLIP = rcl.networks.clip.MEAN, rcl.networks.clip.STD
 
 COMPUTE = ("float32", "bfloat16")
 # Jitter of brightness, contrast, saturation and hue.
@@ -107,17 +105,10 @@ def image_folders(folder, size=256, *, parts=("train", "val"), **fields):
 
     Deviation: the releases crop whole photographs; images are their central squares.
     """
-    fields = {"classes": IMAGENET_100, **fields}
+    fields = {"classes": IMAGENET_100, "size": size, **fields}
     return tuple(
-        node(rcl.data.ImageFolder, f"{folder}/{part}", size=size, **fields)
-        for part in parts
+        node(rcl.data.ImageFolder, f"{folder}/{part}", **fields) for part in parts
     )
-
-
-def clip_folders(folder, side, **fields):
-    """Photographs resized as the authors of CLIP students do: to 256 for 224 pixels."""
-    fields = {"resize": "as torchvision", **fields}
-    return image_folders(folder, side * 8 // 7, **fields)
 
 
 def emoji(labels):
@@ -129,17 +120,6 @@ def emoji(labels):
 
 
 # Networks and objectives.
-
-
-def clip_tower(fields, **own):
-    """An image tower of CLIP, normalised, of the `fields` of its architecture."""
-    kind = rcl.networks.ClipResNet if is_residual(fields) else rcl.networks.ClipViT
-    return node(rcl.networks.Normalized, node(kind, **fields, **own), *CLIP)
-
-
-def is_residual(fields):
-    """Whether a tower of CLIP is a ResNet, with batch statistics."""
-    return "depths" in fields
 
 
 def local_norm(norm, ghost_batch):
@@ -227,13 +207,6 @@ def uniformity_lars(rate, form, **fields):
     return node(rcl.optim.Lars, rate, falling, weight_decay=1e-6, **fields)
 
 
-def distill_schedule(schedule, period):
-    """Of Ravula et al. 2021: as released, with the T_max `period`, or to zero."""
-    if schedule == "cosine":
-        return node(rcl.optim.Cosine)
-    return node(rcl.optim.EpochCosine, period=period)
-
-
 # Evaluators.
 
 
@@ -272,21 +245,6 @@ def head_accuracy(source, side, **fields):
     return node(rcl.evaluate.HeadAccuracy, source, mapped=0, **fields)
 
 
-def level_sweeps(accuracy, kinds, seed=None, **fields):
-    """The accuracy at every level of distortion, for each of `kinds`.
-
-    A `seed` keeps the mask or the noise the same for all images.
-    """
-    sweeps = {}
-    for kind in kinds:
-        distortion, levels = SWEEPS[kind]
-        if seed is not None:
-            distortion = Fixed(distortion, seed)
-        sweep = node(rcl.evaluate.LevelSweep, accuracy, distortion, levels, **fields)
-        sweeps[f"{kind}s"] = sweep
-    return sweeps
-
-
 # Runs that a config starts from.
 
 # Where a frozen encoder keeps its variables.
@@ -294,11 +252,6 @@ FROZEN = {
     "params": "frozen/encoder/params",
     "batch_stats": "frozen/encoder/batch_stats",
 }
-
-
-def frozen_places(fields):
-    """The same, of what a tower of CLIP has."""
-    return FROZEN if is_residual(fields) else {"params": FROZEN["params"]}
 
 
 def run_of(file, workdir, *objectives, evaluator=""):

@@ -57,7 +57,7 @@ def get_config(arg=""):
     test = node(rcl.data.Idx, split="test")
     resnet = node(rcl.networks.ResNet, depth=10, width=o.width)
     encoder = node(rcl.networks.Normalized, resnet, *FASHION)
-    method = {"teacher": teacher, "student": student}.get(o.method, classifier)
+    method = teacher if o.method == "teacher" else learner
     return node(
         Experiment,
         source=train,
@@ -78,36 +78,27 @@ def teacher(o, encoder):
     }
 
 
-def student(o, encoder):
-    """The same of a student without labels."""
-    view = crop_and_flip(28, smallest=0.5)
-    start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_ONE_RUN)
-    return {
-        "augment": node(rcl.augment.Pair, view, DISTORTIONS[o.distortion]),
-        "objective": node(rcl.objectives.Distill, encoder, loss_type=o.loss),
-        "optimizer": node(rcl.optim.Adam, 1e-3, node(rcl.optim.Cosine)),
-        "init_from": (start,),
-    }
-
-
-def classifier(o, encoder):
-    """The same of a classifier, supervised or also distilled."""
-    distortion, head = DISTORTIONS[o.distortion], node(rcl.networks.Linear, 10)
-    if o.method == "distilled":
-        view = crop_and_flip(28, smallest=0.5)
-        augment = node(rcl.augment.Pair, view, distortion)
+def learner(o, encoder):
+    """The same of a student, and of classifiers: supervised, or also distilled."""
+    view, distortion = crop_and_flip(28, smallest=0.5), DISTORTIONS[o.distortion]
+    head = node(rcl.networks.Linear, 10)
+    augment = node(rcl.augment.Pair, view, distortion)
+    if o.method == "student":
+        objective = node(rcl.objectives.Distill, encoder, loss_type=o.loss)
+        paths = rcl.objectives.FROM_ONE_RUN
+    elif o.method == "distilled":
         objective = node(rcl.objectives.KnowledgeDistillation, encoder, head)
-        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.FROM_CLASSIFIER)
+        paths = rcl.objectives.FROM_CLASSIFIER
     else:
         view = crop_and_flip(28, distortion, smallest=0.5)
         augment = node(rcl.augment.Views, view, count=1)
         objective = node(rcl.objectives.Classify, encoder, head)
-        start = node(rcl.weights.Restore, o.teacher, rcl.objectives.TRAINED_ENCODER)
+        paths = rcl.objectives.TRAINED_ENCODER
     return {
         "augment": augment,
         "objective": objective,
         "optimizer": node(rcl.optim.Adam, 1e-3, node(rcl.optim.Cosine)),
-        "init_from": (start,),
+        "init_from": (node(rcl.weights.Restore, o.teacher, paths),),
     }
 
 

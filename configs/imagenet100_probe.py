@@ -16,15 +16,8 @@ a folder of shifted test sets, and `sets`, which of them: c (imagenet-c/ has
 standard corruptions made of val/ on the device; shifts=computed is these alone.
 """
 
-from common import (
-    FROZEN,
-    IMAGENET,
-    crop_and_flip,
-    frozen_classifier,
-    head_accuracy,
-    image_folders,
-    run_of,
-)
+import common
+from common import FROZEN, IMAGENET
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -48,23 +41,22 @@ def get_config(arg=""):
     only_with(o, o.shifts not in ("", "computed"), "shifts=FOLDER", "sets")
     only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
     encoder, start, train, val = of_file(o) if o.weights else of_run(o)
-    accuracy = head_accuracy(val, 224)
-    evaluators = {"val": accuracy}
+    accuracy, others = common.head_accuracy(val, 224), {}
     if o.shifts:
         sets = shifted_sets(o, val)
-        evaluators["shifts"] = node(rcl.evaluate.Robustness, accuracy, sets)
+        others = {"shifts": node(rcl.evaluate.Robustness, accuracy, sets)}
     stepwise = node(rcl.optim.MultiStep, epochs=(30, 40, 50))
     return node(
         Experiment,
         source=train,
-        augment=node(rcl.augment.Views, crop_and_flip(224), count=1),
-        objective=frozen_classifier(encoder, 100, initial="small normal"),
+        augment=node(rcl.augment.Views, common.crop_and_flip(224), count=1),
+        objective=common.frozen_classifier(encoder, 100, initial="small normal"),
         optimizer=node(rcl.optim.Sgd, 10.0, stepwise),
         batch_size=128,
         epochs=o.epochs,
         init_from=(start,),
         best=node(Best, "val/top1") if o.keep == "best" else None,
-        evaluators=evaluators,
+        evaluators={"val": accuracy, **others},
     )
 
 
@@ -73,12 +65,12 @@ def of_file(o):
     resnet = node(rcl.networks.ResNet, o.depth)
     encoder = node(rcl.networks.Normalized, resnet, *IMAGENET)
     start = node(rcl.weights.ImportMoCo, o.weights, **FROZEN)
-    return encoder, start, *image_folders(o.folder)
+    return encoder, start, *common.image_folders(o.folder)
 
 
 def of_run(o):
     """The same for a run."""
-    stored = run_of("imagenet100_moco.py", o.source, "MoCo", evaluator="probe")
+    stored = common.run_of("imagenet100_moco.py", o.source, "MoCo", evaluator="probe")
     start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
     probe = stored.evaluators.probe
     return stored.objective.encoder, start, probe.train, probe.test
@@ -90,14 +82,13 @@ def shifted_sets(o, val):
     Raises:
       ConfigError: there is no such set.
     """
-    known = {"size": 256, "classes": IMAGENET_100}
+    known = {"classes": IMAGENET_100}
 
     def folder(name, **fields):
-        return node(rcl.data.ImageFolder, f"{o.shifts}/{name}", **known, **fields)
+        place = f"{o.shifts}/{name}"
+        return node(rcl.data.ImageFolder, place, size=256, **known, **fields)
 
-    files = node(
-        rcl.evaluate.CorruptedFolders, f"{o.shifts}/imagenet-c", classes=IMAGENET_100
-    )
+    files = node(rcl.evaluate.CorruptedFolders, f"{o.shifts}/imagenet-c", **known)
     names = rcl.augment.corruptions.STANDARD
     corruptions = tuple(node(rcl.augment.Corruption, name) for name in names)
     sets = {

@@ -9,26 +9,14 @@ run; Fashion-MNIST in tables/thanos_fashion.py. Options: `data` (and its `folder
 `labels`, `method`, `decoder`, `encoders`, `network`, `form`, `width`, `epochs`.
 """
 
-from common import IMAGENET, MILD, every, simclr_view
+from common import MILD, every, simclr_view
+from thanos_data import DATA, fine_sources, labelled_parts
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
 from jax_rcl.config import Best
-from jax_rcl.data.published import coarse
 from jax_rcl.networks.vit import PERFECTLY_BALANCED
 
-# Source, side of its images, mean and standard deviation of each channel, coarse map.
-C10 = (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)
-C100 = (0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)
-CIFAR, IDX = rcl.data.Cifar, rcl.data.Idx
-DATA = {
-    "cifar10": (CIFAR, {"classes": 10}, 32, *C10, coarse.CIFAR10),
-    "cifar100": (CIFAR, {"classes": 100}, 32, *C100, coarse.CIFAR100),
-    "cifar100u": (CIFAR, {"classes": 100}, 32, *C100, coarse.CIFAR100),
-    "tiny": (rcl.data.TinyImageNet, {}, 64, *IMAGENET, coarse.TINY_IMAGENET),
-    "mnist": (IDX, {"name": "mnist"}, 28, (0.1307,), (0.3081,), coarse.MNIST),
-    "fashion": (IDX, {}, 28, (0.286,), (0.353,), coarse.FASHION_MNIST),
-}
 SUPCON = {"name": "supcon", "spread": 0.0}
 RELEASED = {"logit_clip": 1.0, "similarity": "released", "direction": "one-way"}
 INFONCE = {"name": "infonce", "spread": 0.0, "classes": "examples"}
@@ -51,15 +39,10 @@ def get_config(arg=""):
         epochs=600,
         folder="tiny-imagenet-200",
     )
-    _, _, side, mean, std, groups = DATA[o.data]
+    _, _, side, mean, std, _ = DATA[o.data]
     paper, rgb = o.form == "paper", len(mean) == 3
     train, test = fine_sources(o)
-    parts = [node(rcl.data.Split, train, part) for part in ("train", "val")]
-    parts.append(test)
-    classes = len(groups.mapping)
-    if o.labels == "coarse":
-        parts = [node(rcl.data.Relabel, part, **vars(groups)) for part in parts]
-        classes = len(groups.class_names)
+    (source, val, known), classes = labelled_parts(o, train, test)
     # Grey images have no saturation and hue.
     colors = {"jitter": MILD, "gray": 0.2} if rgb else {"jitter": MILD[:2], "gray": 0}
     view = simclr_view(side, smallest=0.2, **colors)
@@ -70,9 +53,10 @@ def get_config(arg=""):
     )
     period = None if paper else 100.0
     schedule = node(rcl.optim.EpochCosine, period=period, beyond="rise")
+    last = node(rcl.evaluate.AtEnd)
     return node(
         Experiment,
-        source=parts[0],
+        source=source,
         augment=node(rcl.augment.Views, view, count=2),
         objective=node(
             rcl.objectives.Spread,
@@ -87,23 +71,14 @@ def get_config(arg=""):
         epochs=o.epochs,
         best=node(Best, "val/top1"),
         evaluators={
-            **accuracies(*parts[1:]),
+            "val": node(rcl.evaluate.HeadAccuracy, val, mapped=0),
+            "test": node(rcl.evaluate.HeadAccuracy, known, mapped=0, when=last),
             "fine": node(
                 rcl.evaluate.LinearProbe, train, test, when=every(o.epochs, 12)
             ),
             **looks(o, test, view, contrasts),
         },
     )
-
-
-def fine_sources(o):
-    """Training and test images with their fine labels."""
-    source, fields, *_, groups = DATA[o.data]
-    fields = {"folder": o.folder} if o.data == "tiny" else fields
-    train, test = (node(source, split=split, **fields) for split in ("train", "test"))
-    if o.data == "cifar100u":
-        train = node(rcl.data.Unbalanced, train, groups)
-    return train, test
 
 
 def network(o):
@@ -131,15 +106,6 @@ def reconstruction(o):
     return node(rcl.objectives.Reconstruction, decoder, **fields)
 
 
-def accuracies(val, test):
-    """Accuracies of the head."""
-    last = node(rcl.evaluate.AtEnd)
-    return {
-        "val": node(rcl.evaluate.HeadAccuracy, val, mapped=0),
-        "test": node(rcl.evaluate.HeadAccuracy, test, mapped=0, when=last),
-    }
-
-
 def looks(o, test, view, contrasts):
     """How classes lie in the features, and pictures that the decoder makes of them."""
     groups = DATA[o.data][-1]
@@ -147,9 +113,8 @@ def looks(o, test, view, contrasts):
     asked |= {"views": view, "terms": {each.name: each for each in contrasts}}
     if o.encoders == "two":
         asked["layer"] = "features_of_encoder"
-    if o.decoder == "none":
-        return {"geometry": node(rcl.evaluate.Geometry, test, **asked)}
-    asked["reconstruction"] = "reconstruction"
-    geometry = node(rcl.evaluate.Geometry, test, **asked)
-    decoded = node(rcl.evaluate.Reconstructions, test)
-    return {"geometry": geometry, "decoded": decoded}
+    decoded = {}
+    if o.decoder != "none":
+        asked["reconstruction"] = "reconstruction"
+        decoded = {"decoded": node(rcl.evaluate.Reconstructions, test)}
+    return {"geometry": node(rcl.evaluate.Geometry, test, **asked), **decoded}

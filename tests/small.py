@@ -1,0 +1,203 @@
+"""Configs made small: stand-ins for networks, data and files of weights."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jax_rcl.augment.geometry import Resize
+from jax_rcl.config.nodes import CLASS, node
+from jax_rcl.data.prior import WithRandomBits
+from jax_rcl.data.published.chexpert import PATHOLOGIES, CheXpert
+from jax_rcl.data.published.grouped import Grouped
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.networks.clip import ClipResNet, ClipViT
+from jax_rcl.networks.clip_text import ClipText
+from jax_rcl.networks.resnet import ResNet
+from jax_rcl.weights import clip, torchvision
+from tests.tiny import Flat
+
+# Stand-ins for data that the tests do not have: classes, size, channels.
+SHAPES = {
+    "Digits": (10, 8, 1),
+    "Idx": (10, 28, 1),
+    "Cifar": (10, 32, 3),
+    "TinyImageNet": (200, 64, 3),
+    "Emoji": (9, 64, 3),
+    "Cub200": (200, 40, 3),
+    "Zappos": (21, 32, 3),
+    "Stl10": (10, 96, 3),
+}
+CLIP = {"output": 8, "image_size": 32}
+
+
+def shrunk(value):
+    """The same experiment on a handful of synthetic images, with narrow networks."""
+    if isinstance(value, tuple):
+        return tuple(shrunk(item) for item in value)
+    if not isinstance(value, ConfigDict):
+        return value
+    kind = kind_of(value)
+    if kind in SHAPES or kind == "Tfds":
+        classes, size, channels = SHAPES.get(kind, (100, 32, 3))
+        classes, test = value.get("classes", classes), value.split == "test"
+        count = 24 if test else 80
+        return node(Synthetic, classes, size, channels, count, seed=int(test))
+    if kind in ("Grouped", "CelebA"):
+        return node(Grouped, "birds", value.split, 16)
+    if kind in ("ImageFolder", "Packed", "CorruptedFolders"):
+        test = not value.folder.endswith("train")
+        seed = len(value.folder) * test
+        classes = 2 if "covid" in value.folder else len(value.get("classes", ())) or 100
+        return node(Synthetic, classes, 40, 3, 24 if test else 80, seed=seed)
+    if kind == "CheXpert":
+        return node(CheXpert, "chest", value.split, 16)
+    if kind in ("WithTexture", "FewLabels"):
+        return shrunk(value.source)
+    if kind in ("WithPrior", "WithKeywords"):
+        return node(WithRandomBits, shrunk(value.source), bits=8)
+    small = {
+        "ResNet": {"depth": 10, "width": 4}
+        | ({"ghost_batch": 2} if value.get("ghost_batch") else {}),
+        "ResNetDecoder": {"width": 4},
+        "ViT": {"width": 8, "depth": 1, "heads": 2, "mlp_width": 8},
+        "Mlp": {"widths": (8, 8)},
+        "RandomResizedCrop": {
+            "size": 32 if value.get("size") == 224 else value.get("size")
+        },
+        "CenterCrop": {"size": 32},
+        "ResizeShorter": {"size": 32},
+        "ClipResNet": {**CLIP, "depths": (1, 1, 1, 1), "width": 8}
+        | ({"ghost_batch": 2} if value.get("ghost_batch") else {}),
+        "ClipViT": {**CLIP, "patch": 8, "width": 64, "layers": 1},
+        "SquareMask": {"length": (4, 8)},
+        "Relabel": {"class_names": tuple(f"grating {i}" for i in range(100))}
+        if value.get("name") == "RELABELLED"
+        else {},
+        "LevelSweep": {"repeats": 1, "levels": few_levels(value)},
+        "DeepDecoder": {"width": 4},
+        "PatchMosaic": {"side": (2, 10)},
+        "Quilting": {"size": 32, "patch": 12},
+        "MoCo": {"queue_size": 16},
+        "Uniformity": {"group": 2} if value.get("group") else {},
+        "Linear": {"features": min(value.get("features", 0), 100)},
+        "Corrupted": {"corruptions": value.get("corruptions", ())[:2]},
+        "Neighbours": {"k": 5},
+        "LinearProbe": {"strengths": (0.1,), "max_iterations": 20},
+        "CrossValidated": {"strengths": (0.1, 1.0), "folds": 2, "max_iterations": 20},
+        "PerTarget": {"strengths": (0.1,), "folds": 2, "max_iterations": 20},
+        "Cosine": {"warmup_epochs": 0.0},
+        "Experiment": {
+            "batch_size": 8,
+            "epochs": None,
+            "steps": 0 if value.get("steps") == 0 else 2,
+            "save_every": 1,
+        },
+    }.get(kind, {})
+    fields = {key: shrunk(value[key]) for key in value} | small
+    return ConfigDict(fields, type_safe=False).lock()
+
+
+def few_levels(sweep):
+    """Two levels of a sweep, or what squares of a small image can have."""
+    if sweep.get("levels") and sweep.distortion[CLASS].endswith(":SquareMask"):
+        return (4, 8)
+    return sweep.get("levels", ())[:2]
+
+
+DROPPED = ("ImportClip", "ImportMoCo", "ImportResNet", "Maybe")
+
+
+def flat(value):
+    """The same with one dense layer in place of every encoder, and cheaper views.
+
+    What is tested is how the parts of a config work together, and networks and colours
+    take most of the time to compile. No file of weights fits such an encoder.
+    """
+    if isinstance(value, tuple):
+        return tuple(flat(item) for item in value if kind_of(item) not in DROPPED)
+    if not isinstance(value, ConfigDict):
+        return value
+    if kind_of(value) in ("ResNet", "ViT", "ClipResNet", "ClipViT"):
+        return node(Flat)
+    if kind_of(value) == "RandomResizedCrop":
+        return node(Resize, value.size)
+    return ConfigDict({key: flat(value[key]) for key in value}, type_safe=False).lock()
+
+
+def kind_of(value):
+    """The name of the class of a node; "" for other values."""
+    known = isinstance(value, ConfigDict)
+    return value.get(CLASS, "").rpartition(":")[2] if known else ""
+
+
+def birds(folder):
+    """Group-labelled images in the layout of Waterbirds: 16 of each split."""
+    (folder / "birds").mkdir()
+    lines, rng = ["img_filename,y,split,place"], np.random.default_rng(0)
+    for number in range(48):
+        pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "birds" / f"{number}.png")
+        lines.append(f"{number}.png,{number % 2},{number // 16},{number // 2 % 2}")
+    (folder / "birds" / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def chest(folder):
+    """Radiographs in the layout of CheXpert: 24 of each split, all findings known."""
+    rng = np.random.default_rng(0)
+    columns = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"]
+    header = [*columns, "No Finding", *PATHOLOGIES]
+    for split in ("train", "valid"):
+        lines = [",".join(header)]
+        for number in range(24):
+            place = f"{split}/patient{number:05}/study1"
+            (folder / "chest" / place).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (20, 16), np.uint8)
+            Image.fromarray(pixels).save(folder / "chest" / place / "view1.jpg")
+            known = ",".join(str(x) for x in rng.permutation(13) % 2)
+            path = f"CheXpert-v1.0-small/{place}/view1.jpg"
+            lines.append(f"{path},Male,50,Frontal,AP,0,{known}")
+        (folder / "chest" / f"{split}.csv").write_text("\n".join(lines) + "\n")
+
+
+def published(folder):
+    """Files of weights as others publish them, of the towers that `shrunk` makes."""
+    words = filled(ClipText(width=64, layers=1, output=8), jnp.zeros((1, 4), jnp.int32))
+    towers = {
+        "clip": ClipResNet((1, 1, 1, 1), width=8, **CLIP),
+        "vit": ClipViT(patch=8, width=64, layers=1, **CLIP),
+        "resnet101": ResNet(10, width=4),
+    }
+    for name, tower in towers.items():
+        made = filled(tower, jnp.zeros((1, 32, 32, 3)))
+        if name == "resnet101":
+            state = torchvision.from_variables(made)
+        else:
+            parts = {"visual": made, "text": words, "logit_scale": np.float32(0.0)}
+            state = clip.from_variables(parts)
+        np.savez(folder / f"{name}.npz", **state)
+
+
+def filled(network, example):
+    """A network's variables without initialising it, which would compile for long."""
+    init = functools.partial(network.init, train=False)
+    rng = np.random.default_rng(0)
+
+    def value(x):
+        if x.ndim < 2:  # of norms and biases
+            return np.ones(x.shape, x.dtype)
+        fan_in = np.prod(x.shape[:-1])
+        return (rng.standard_normal(x.shape) / np.sqrt(fan_in)).astype(x.dtype)
+
+    return jax.tree.map(value, jax.eval_shape(init, jax.random.key(0), example))
+
+
+def prepare(folder):
+    """Birds, radiographs and weights, where configs look for them."""
+    birds(folder)
+    chest(folder)
+    published(folder)
+    return folder
