@@ -74,6 +74,8 @@ def test_a_notebook_runs_and_shows_its_pictures(path, tmp_path, monkeypatch):
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "JAX_PLATFORMS": os.environ["JAX_PLATFORMS"],
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        # Who shares a folder of programs has to lock it, as the others do.
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),

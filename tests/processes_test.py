@@ -31,6 +31,7 @@ def start(workdir, *args):
             "JAX_PLATFORMS": "cpu",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
             "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+            "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),  # locks it, as others do
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         },
         stdout=subprocess.PIPE,
