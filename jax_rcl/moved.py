@@ -147,7 +147,8 @@ def find(module: str, name: str) -> Any:
     Raises:
       AttributeError: it had no such name.
     """
-    for place in new_places(module):
+    hidden = name.startswith("__")  # tools ask every module for `__file__` and the like
+    for place in () if hidden else new_places(module):
         found = getattr(importlib.import_module(place), name, None)
         if found is not None:
             warnings.warn(

@@ -57,6 +57,10 @@ def test_a_module_that_became_a_package_still_has_its_names(module, name):
     assert getattr(importlib.import_module(f"jax_rcl.{module}"), name) is not None
 
 
+def test_tools_that_look_at_every_module_get_no_warning():
+    assert not hasattr(importlib.import_module("jax_rcl.schedules"), "__file__")
+
+
 @pytest.mark.parametrize(
     ("module", "name"), [("core", "Pictures"), ("results", "trained")]
 )

@@ -15,6 +15,7 @@ from jax_rcl.config.nodes import build, node
 from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Clock
 from jax_rcl.losses.kernels import Cosine, Rbf
+from jax_rcl.losses.uniformity import least_ridge
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.objectives.uniformity import Uniformity
 
@@ -231,7 +232,7 @@ def test_what_is_not_symmetric_or_has_another_shape_is_refused():
 @pytest.mark.parametrize("entry", [1.0, 40.0])
 def test_a_ridge_that_float32_cannot_resolve_is_refused_with_one_that_it_can(entry):
     prior = {"prior": np.ones((300, 2), np.float32)}
-    least = uniformity.least_ridge(300, entry)
+    least = least_ridge(300, entry)
 
     def check(ridge):
         objective(kernel=AllAlike(entry), ridge=ridge).check(prior)
