@@ -8,6 +8,7 @@ order of examples is a function of (seed, step).
 
 import contextlib
 import logging
+import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -258,7 +259,9 @@ def folder_of(which: Which) -> str:
     return {"newest": STATES, "best": BEST}[which]
 
 
-def read_variables(workdir: Path, which: Which = "newest") -> dict[str, np.ndarray]:
+def read_variables(
+    workdir: str | os.PathLike[str], which: Which = "newest"
+) -> dict[str, np.ndarray]:
     """All variables of a run's newest or best checkpoint, by path, as numpy arrays.
 
     Paths start with `params`, `memory` or `frozen`.
@@ -266,6 +269,7 @@ def read_variables(workdir: Path, which: Which = "newest") -> dict[str, np.ndarr
     Raises:
       ValueError: there is no checkpoint, or it is damaged.
     """
+    workdir = Path(workdir)
     arrays: dict[str, np.ndarray] = {}
     for folder, item in ((folder_of(which), VARIABLES), (FROZEN, FROZEN)):
         path = workdir / folder

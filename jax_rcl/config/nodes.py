@@ -112,6 +112,8 @@ def override(config: ConfigDict, path: str, text: str) -> None:
                 )
             holder = holder[index]
             continue
+        if isinstance(holder, tuple | list) and name.isdigit():
+            raise ConfigError(f"--config.{path}: write [{name}] instead of .{name}.")
         if not isinstance(holder, ConfigDict) or name == CLASS or name not in holder:
             known = [key for key in _keys(holder) if key != CLASS]
             raise ConfigError(unknown(f"--config.{path}: there is no", name, known))

@@ -147,6 +147,7 @@ def test_an_override_reaches_into_lists_and_parts():
         ("mode", "medium", "mode holds 'fast' and takes Literal"),
         ("widths", "(1,'a')", "widths holds"),
         ("parts[7].size", "1", r"there is no \[7\]"),
+        ("parts.0.size", "1", r"write \[0\] instead of \.0"),
         ("parts[0].siz", "1", "Did you mean 'size'"),
         ("rate.x", "1", "there is no 'x'"),
         ("class", "os:system", "there is no 'class'"),
