@@ -12,6 +12,7 @@ import pytest
 
 from jax_rcl import config as configs
 from jax_rcl import moved
+from jax_rcl.config.nodes import rename_class
 
 STORED = sorted((Path(__file__).parent / "golden" / "stored").glob("*.json"))
 
@@ -91,6 +92,14 @@ def test_a_config_that_was_stored_before_the_move_is_read(path):
 )
 def test_a_class_has_one_path_however_old_the_config(old, new):
     assert moved.class_path(old) == new
+
+
+def test_what_other_files_store_of_configs_is_renamed_as_well():
+    """As records of packed sources and of evaluations do."""
+    old = '{"a": [{"class": "jax_rcl.data.decoded:ImageFolder", "size": 8}], "b": 1}'
+    found = json.loads(old, object_hook=rename_class)
+    assert found["a"][0] == {"class": "jax_rcl.data.folders:ImageFolder", "size": 8}
+    assert found["b"] == 1
 
 
 def classes_of(config):

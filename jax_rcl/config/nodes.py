@@ -172,15 +172,15 @@ def from_json(text: str) -> ConfigDict:
     Raises:
       ValueError: the text is no JSON object.
     """
-
-    def moved(node: dict[str, Any]) -> dict[str, Any]:
-        name = str(node.get(CLASS))
-        return {**node, CLASS: class_path(name)} if CLASS in node else node
-
-    values = json.loads(text, object_hook=moved)
+    values = json.loads(text, object_hook=rename_class)
     if not isinstance(values, dict):
         raise ValueError(f"a config is a JSON object; got {short(values)}.")
     return _stored(values)
+
+
+def rename_class(node: dict[str, Any]) -> dict[str, Any]:
+    """A node of stored JSON whose class is named where it is now."""
+    return {**node, CLASS: class_path(str(node[CLASS]))} if CLASS in node else node
 
 
 def completed(config: Any) -> Any:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl.checkpoint import Checkpoints, Which, folder_of
+from jax_rcl.config.nodes import rename_class
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.robustness import Robustness, counted
@@ -50,7 +51,8 @@ class Evaluation:
     def record(self) -> dict[str, Any] | None:
         """What is stored in the workdir; None if it answers another question."""
         try:
-            found = json.loads((self.workdir / EVALUATED).read_text())
+            text = (self.workdir / EVALUATED).read_text()
+            found = json.loads(text, object_hook=rename_class)
         except (OSError, ValueError):  # a damaged file is evaluated once more
             return None
         question = self.question

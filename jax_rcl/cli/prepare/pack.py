@@ -17,6 +17,7 @@ from jaxtyping import Shaped
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.shared import add_part, part_of, source_at
 from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.config.nodes import rename_class
 from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Source
 from jax_rcl.data.packed import FORMAT, RECORDS, Packed
@@ -95,6 +96,7 @@ def open_finished(out: Path, settings: dict[str, Any]) -> Packed:
     packed = Packed(str(out))
     try:
         found, count = packed.description["source"], len(packed)
+        found = json.loads(json.dumps(found), object_hook=rename_class)
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"--out {out} does not hold this source: {error} Or choose another --out."
