@@ -11,7 +11,7 @@ Options of the file: `backbone` (resnet101, resnet50, or a tower of CLIP: RN50, 
 RN50x4, ViT-B-32 …) and `weights`, its file, or `released`, a file of the authors with
 its head; `encoder` (trained; frozen: only the head learns, the clean head of
 docs/inverse_problems.md with distortion=none and a tower of CLIP); `distortion`, a word
-of `augment.conditions.CONDITIONS`; `method` (distilled: what a classifier of clean
+of `augment.distortions.CONDITIONS`; `method` (distilled: what a classifier of clean
 images, the run `teacher` of this file, makes of the clean image is learned, too);
 `schedule` (released: cosine of the epoch, nearly constant; cosine: to zero); `epochs`,
 `batch_size`; `sweep` (on: 10 repeats at every level); `folder` (has train/ and val/).

@@ -10,7 +10,7 @@ The run holds everything that it needs: it can be evaluated where `source` is no
 Options of the file: `source` (a run of clip_student.py), or `clip`, a file of weights
 of `tower`, or `released`, a file of the authors' code (`part`: student; probe, which
 --config.epochs=None --config.steps=0 only measures); `distortion` (a word of
-`augment.conditions.CONDITIONS`; the student's by default, else none); `labels`, their
+`augment.distortions.CONDITIONS`; the student's by default, else none); `labels`, their
 share (0.1, 0.05, 0.01 …), the same number of every class; `epochs`; `schedule`
 (released: cosine of the epoch, nearly constant; cosine: to zero); `sweep` (on: 10
 repeats at every level of the paper's); `folder` (has train/ and val/).

@@ -7,7 +7,7 @@ ImageNet-100 without labels; clip_probe.py measures the student with labels. The
 authors' runs report for mask90, top-1, zero-shot 62.3, by a probe on 10 % of the labels
 79.9 and on all 83.0; others: docs/inverse_problems.md. Obtained: not yet run.
 Options of the file: `clip`, a file of CLIP's weights (RN50 to RN50x16, ViT);
-`distortion`, a word of `augment.conditions.CONDITIONS` (all: every distortion at every
+`distortion`, a word of `augment.distortions.CONDITIONS` (all: every distortion at every
 level, the clean image among them); `fixed`, a seed: one mask or noise for every image,
 ever; `curriculum` (on: strength grows over the `epochs`); `loss` and `teacher_norm`, as
 in `Distill` (batch: as released); `schedule` (released: cosine of the epoch over T_max

@@ -10,7 +10,7 @@ docs/inverse_problems.md. Obtained: not yet run.
 Options of the file: `source`, the run whose encoder it is; `data` (cifar10, cifar100,
 stl10, covid, imagenet100b) and `folder`, where that is (covid and imagenet100b: has
 train/ and test/ or val/); `labels`, the share of them; `distortion` (a word of
-`augment.conditions.CONDITIONS`; that of `source` by default); `epochs`; `draws` of the
+`augment.distortions.CONDITIONS`; that of `source` by default); `epochs`; `draws` of the
 distortion in testing, for the mean and its deviation.
 """
 

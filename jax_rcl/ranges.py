@@ -49,10 +49,15 @@ class Within:
         """The constraint as it follows "must be"."""
         if self.high == math.inf:
             words = "above" if self.open in ("low", "both") else "at least"
-            return f"{words} {self.low:g}"
+            return f"{words} {_number(self.low)}"
         left = "(" if self.open in ("low", "both") else "["
         right = ")" if self.open in ("high", "both") else "]"
-        return f"in {left}{self.low:g}, {self.high:g}{right}"
+        return f"in {left}{_number(self.low)}, {_number(self.high)}{right}"
+
+
+def _number(value: int | float) -> str:
+    """Whole numbers in full: a rounded bound could include what it refuses."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def AtLeast(low: int | float, hint: str = "") -> Within:

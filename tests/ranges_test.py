@@ -79,6 +79,15 @@ def test_an_override_is_refused_in_the_words_of_its_path():
     assert config.share == 0.5
 
 
+def test_a_large_bound_is_written_in_full():
+    assert str(Within(0, 2**32, "high")) == "in [0, 4294967296)"
+
+
+def test_a_type_is_named_without_its_ranges():
+    with pytest.raises(ConfigError, match=r"takes tuple\[int, \.\.\.\]; got 5"):
+        node(Example, sides=5)
+
+
 def test_what_is_in_range_is_made():
     made = Example(3, 0.0, 1e-9, 0.0, (1.0, 1.0), 2, (1, 5))
     assert made.sides == (1, 5) and Example(maybe=None).maybe is None

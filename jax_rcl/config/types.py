@@ -98,6 +98,9 @@ def name_of(hint: Any) -> str:
         return " | ".join(map(name_of, typing.get_args(hint)))
     if hint is type(None):
         return "None"
+    if typing.get_origin(hint) is tuple:
+        parts = ("..." if x is ... else name_of(x) for x in typing.get_args(hint))
+        return f"tuple[{', '.join(parts)}]"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
