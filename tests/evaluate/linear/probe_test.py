@@ -221,7 +221,7 @@ def test_another_draw_is_another_probe(train, blobs, encode):
     first, second = (probe.fit(encode).weights for probe in probes)
     assert (first != second).any()
     with pytest.raises(
-        ValueError, match=r"LinearProbe.draws -1 must be in \[0, 2\.147"
+        ValueError, match=r"LinearProbe.draws -1 must be in \[0, 2147483648\)"
     ):
         LinearProbe(train, blobs(21, seed=2), **settings, draws=-1)
 
