@@ -1,9 +1,19 @@
 """Every test sees 8 CPU devices, strict dtypes and ranks; warnings are errors."""
 
+import gc
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_RCL_TEST_PLATFORM", "cpu")
+# XLA compiles our programs several times faster with its older emitter and without
+# cutting them for threads. An XLA_FLAGS of one's own (an empty one, too) takes the place
+# of these; an XLA that does not know a flag would end the process.
+if os.environ["JAX_PLATFORMS"] == "cpu" and version("jaxlib").startswith("0.10."):
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+    )
 
 import jax
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -24,4 +34,6 @@ if not jax.config.values["jax_compilation_cache_dir"]:
     jax.config.update("jax_compilation_cache_dir", str(CACHE / "programs"))
 jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+# Tracing makes many objects and few cycles: looking for cycles is a tenth of its time.
+gc.set_threshold(200_000, 50, 100)
 set_hypothesis_home_dir(CACHE / "hypothesis")
