@@ -1,18 +1,18 @@
 """Measures training as it runs: `jax-rcl bench --config=configs/….py`."""
 
+import argparse
 import dataclasses
 import json
 import resource
 import sys
 import time
-from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.cli.shared import Command, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train import run as training
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
@@ -148,20 +148,19 @@ def table(found: Measurement) -> str:
     return "\n".join(f"{name + ':':<18}{text}" for name, text in rows.items())
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; gives the exit status, see `shared.exit_status`."""
-    return exit_status(lambda: run(argv))
-
-
-def run(argv: Sequence[str]) -> None:
-    """Prints the table and then one line of JSON."""
-    parser = make_parser("bench", DESCRIPTION)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
     parser.add_argument("--config", required=True, help="file.py or file.py:options")
-    parser.add_argument("--steps", type=int, default=50, help="updates to time")
-    parser.add_argument("--warmup", type=int, default=5, help="updates before them")
-    arguments, rest = parser.parse_known_args(argv)
-    flags = [f"--{name}" for name in vars(arguments)]
-    config = configs.load(arguments.config, read_overrides(rest, flags))
+    parser.add_argument("--steps", type=positive, default=50, help="updates to time")
+    parser.add_argument("--warmup", type=positive, default=5, help="updates before")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the table and then one line of JSON."""
+    config = configs.load(arguments.config, arguments.overrides)
     found = measure(config, steps=arguments.steps, warmup=arguments.warmup)
     print(table(found))
     print(json.dumps(dataclasses.asdict(found)), flush=True)
+
+
+main = Command("bench", DESCRIPTION, add_flags, run)

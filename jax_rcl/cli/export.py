@@ -1,7 +1,7 @@
 """A trained encoder in another library's names: `jax-rcl export`."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from jax_rcl.checkpoint import Which, read_variables
 from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train.features import state_of
 from jax_rcl.weights import clip, torchvision
@@ -33,14 +33,8 @@ _NETWORKS = {
 Arrays = dict[str, np.ndarray]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; gives the exit status, see `shared.exit_status`."""
-    return exit_status(lambda: export(read_arguments(argv)))
-
-
-def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("export", DESCRIPTION)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
     parser.add_argument("--run", required=True, metavar="DIR", help="a workdir")
     parser.add_argument("--names", required=True, choices=tuple(_NETWORKS))
     parser.add_argument("--out", required=True, metavar=f"FILE{SUFFIX}")
@@ -53,7 +47,6 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--overwrite", action="store_true", help="even if the file is there"
     )
-    return parser.parse_args(argv)
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -138,3 +131,6 @@ def _below(variables: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         if path.startswith(f"{prefix}/")
     }
     return unflatten(flat)
+
+
+main = Command("export", DESCRIPTION, add_flags, export)

@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -34,16 +33,10 @@ class Log:
       resume_step: number of updates already made; 0 for a new run.
 
     Raises:
-      ValueError: if `resume_step` is negative, or `metrics.jsonl` is damaged before
-        its last line.
+      ValueError: if `metrics.jsonl` is damaged before its last line.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
-        if resume_step < 0:
-            raise ValueError(
-                f"Log.resume_step counts updates already made and is at least 0; "
-                f"got {resume_step}."
-            )
         folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         _forget_after(folder / _METRICS, resume_step)
@@ -62,12 +55,7 @@ class Log:
     def __enter__(self) -> "Log":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
@@ -78,15 +66,9 @@ class Log:
         Args:
           step: updates made when the numbers were measured.
           metrics: numbers by name; the name `step` is taken.
-
-        Raises:
-          ValueError: if a number is named `step`.
         """
         if "step" in metrics:
-            raise ValueError(
-                "a metric may not be named 'step', which every line already has; "
-                "write, say, 'train/step'."
-            )
+            raise ValueError("a metric may not be named 'step'; write 'train/step'.")
         numbers = {name: float(value) for name, value in sorted(metrics.items())}
         record = {"step": step} | {
             name: value if math.isfinite(value) else None
@@ -98,17 +80,8 @@ class Log:
             self._events.add_scalar(name, value, step)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Shows images [h, w, c] in TensorBoard, uint8 or floats in [0, 1].
-
-        Raises:
-          ValueError: for an array that is not [h, w, c] with c of 1, 3 or 4.
-        """
+        """Shows images [h, w, c] in TensorBoard, uint8 or floats in [0, 1]."""
         for name, image in images.items():
-            if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
-                raise ValueError(
-                    f"image {name!r} has shape {image.shape}; write [h, w, c] with "
-                    f"c of 1, 3 or 4."
-                )
             if image.dtype != np.uint8:
                 image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
             self._events.add_image(name, image, step, dataformats="HWC")

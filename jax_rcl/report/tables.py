@@ -7,7 +7,7 @@ import re
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -20,7 +20,7 @@ NOT_RUN = "not yet run"
 NOTHING = "–"
 """What a cell says that no run is meant to fill."""
 
-_ROWS = 40  # Of the overview, unless it shows every array.
+_ROWS = 40  # Of the overview, at most.
 
 _SHARE = re.compile(
     r"(?<![a-z])(top[-_]?\d+|acc|accuracy|balanced|recall|precision|f1|auc|auroc)(?![a-z])"
@@ -29,27 +29,20 @@ _SHARE = re.compile(
 # Arrays.
 
 
-def overview(
-    variables: Variables, *, detail: Literal["modules", "all"] = "modules"
-) -> str:
-    """A table of every array a method owns: name, shape, size, bytes.
+def overview(variables: Variables) -> str:
+    """A table of the arrays a method owns, or their shapes: name, shape, size, bytes.
 
-    Args:
-      variables: arrays or their shapes (`jax.ShapeDtypeStruct`).
-      detail: "all" has one row per array. "modules" has at most forty: names are cut
-        where they fit, and a row stands for all arrays below that name.
-
-    Returns:
-      The table, and one line with the totals of `params`, `frozen` and `memory`.
+    Of more than forty arrays, names are cut until a table of forty rows holds them, and
+    a row stands for all arrays below its name. The last line has the totals of
+    `params`, `frozen` and `memory`.
     """
     leaves = {
         tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
         for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]
     }
     depth = max(map(len, leaves), default=1)
-    if detail == "modules":
-        while depth > 1 and len({path[:depth] for path in leaves}) > _ROWS:
-            depth -= 1
+    while depth > 1 and len({path[:depth] for path in leaves}) > _ROWS:
+        depth -= 1
     rows = _rows(leaves, depth)
     totals = [
         f"{row.name} {row.size.strip()} ({row.bytes.strip()})"
@@ -170,10 +163,7 @@ def closing(
 ) -> str:
     """The last table of a run: each evaluator's numbers next to what they mean.
 
-    Args:
-      results: numbers by name, `<evaluator>/<number>`; shares in [0, 1] become percent.
-      protocols: one line per evaluator, by its name.
-      width: columns to fill; protocols are wrapped.
+    Shares in [0, 1] become percent; protocols are wrapped, so that lines fill `width`.
     """
     groups = group_numbers(results, protocols)
     if not groups:
@@ -259,11 +249,8 @@ class Cell:
 
     def record(self) -> dict[str, Any]:
         """The numbers, for JSON."""
-        return {
-            "mean": self.mean,
-            "deviation": self.deviation,
-            "values": self.values,
-        }
+        numbers = {"mean": self.mean, "deviation": self.deviation}
+        return {**numbers, "values": self.values}
 
     def text(self, digits: int) -> str:
         """Mean ± deviation, and how many seeds where some are missing."""

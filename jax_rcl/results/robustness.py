@@ -17,7 +17,7 @@ from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.robustness import Robustness, counted
 from jax_rcl.report.tables import Cell, Column, Line, Rows
-from jax_rcl.results.runs import Runs, evaluators_of
+from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, read_json
 from jax_rcl.train.run import has_checkpoint
 
 EVALUATED = "robustness.json"
@@ -33,14 +33,14 @@ class Evaluation:
       workdir: of the run.
       config: its own, with the Robustness evaluators to run and no others.
       which: of its checkpoints.
-      step: of that checkpoint.
+      step: of that checkpoint; None where there is none.
     """
 
     method: str
     workdir: Path
     config: ConfigDict
     which: Which
-    step: int
+    step: int | None
 
     @property
     def question(self) -> dict[str, Any]:
@@ -49,15 +49,45 @@ class Evaluation:
         return {"which": self.which, "step": self.step, "evaluators": own}
 
     def record(self) -> dict[str, Any] | None:
-        """What is stored in the workdir; None if it answers another question."""
+        """What is stored in the workdir; None if it answers another question.
+
+        Without a checkpoint, the step of what is stored does not matter.
+        """
         try:
             text = (self.workdir / EVALUATED).read_text()
             found = json.loads(text, object_hook=rename_class)
         except (OSError, ValueError):  # a damaged file is evaluated once more
-            return None
+            return self.own_results()
         question = self.question
+        if self.step is None:
+            question["step"] = found.get("step")
         same = {key: found.get(key) for key in question} == question
-        return found if same else None
+        return found if same else self.own_results()
+
+    def own_results(self) -> dict[str, Any] | None:
+        """What the run found itself when it ended, if that answers the question."""
+        try:
+            found = read_json(self.workdir / RESULTS)
+        except ConfigError:  # damaged
+            return None
+        stored = json.loads(configs.to_json(stored_config(self.workdir)))["evaluators"]
+        own = {name: stored.get(name) for name in self.config.evaluators}
+        question = {**self.question, "step": found.get("step")}
+        if question["evaluators"] != own or self.which != "newest":
+            return None
+        if self.step not in (None, question["step"]):
+            return None
+        results = {
+            name: {
+                key.removeprefix(f"{name}/"): value
+                for key, value in found.get("results", {}).items()
+                if key.startswith(f"{name}/")
+            }
+            for name in own
+        }
+        protocols = {name: found.get("protocols", {}).get(name, "") for name in own}
+        record = {**question, "protocols": protocols, "results": results}
+        return record if all(results.values()) else None
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Stores what was found, all of it or nothing."""
@@ -104,16 +134,12 @@ def evaluations(
     return found
 
 
-def newest_step(workdir: Path, which: Which) -> int:
-    """The step of the checkpoint that is evaluated."""
-    steps = []
-    if has_checkpoint(workdir, which):
-        with Checkpoints(workdir / folder_of(which)) as checkpoints:
-            steps = checkpoints.steps()
-    if not steps:
-        kind = "best checkpoint" if which == "best" else "checkpoint"
-        raise ConfigError(f"{workdir} holds no {kind} yet.")
-    return steps[-1]
+def newest_step(workdir: Path, which: Which) -> int | None:
+    """The step of the checkpoint that is evaluated; None where there is none."""
+    if not has_checkpoint(workdir, which):
+        return None
+    with Checkpoints(workdir / folder_of(which)) as checkpoints:
+        return max(checkpoints.steps(), default=None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,16 +22,21 @@ Runs = Mapping[str, Sequence[Path]]
 def read_runs(texts: Iterable[str]) -> dict[str, list[Path]]:
     """Workdirs by name, from texts `NAME=dir,dir` or `dir,dir`.
 
-    A folder without a name is called as itself. Equal names are averaged, but not those
-    of folders that only happen to be called alike.
+    A folder without a name is called as itself, also one such as runs/rate=0.1. Equal
+    names are averaged, but not those of folders that only happen to be called alike.
     """
     runs: dict[str, list[Path]] = {}
     unnamed: list[str] = []
     for text in texts:
         name, equals, listed = text.partition("=")
-        if not equals or Path(text).is_dir():  # a folder may be called runs/rate=0.1
+        if not equals or all(folder.is_dir() for folder in folders(text)):
             name, equals, listed = "", "", text
-        workdirs = [Path(part.strip()) for part in listed.split(",") if part.strip()]
+        workdirs = folders(listed)
+        if "/" in name and not workdirs[0].is_dir():
+            raise ConfigError(
+                f"--runs {text}: there is no folder {folders(text)[0]}; nor, with the "
+                f"name {name!r}, a folder {workdirs[0]}."
+            )
         if not workdirs or bool(equals) != bool(name.strip()):
             raise ConfigError(f"--runs {text}: write NAME=dir, NAME=dir,dir, or a dir.")
         for workdir in workdirs:
@@ -49,6 +54,11 @@ def read_runs(texts: Iterable[str]) -> dict[str, list[Path]]:
                 f"--runs NAME=dir,dir to average them, or different names."
             )
     return runs
+
+
+def folders(listed: str) -> list[Path]:
+    """The paths of a text `dir,dir`."""
+    return [Path(part.strip()) for part in listed.split(",") if part.strip()]
 
 
 def evaluators_of(config: Any, kind: type) -> dict[str, Any]:

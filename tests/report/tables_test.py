@@ -78,10 +78,6 @@ def test_deep_nets_are_cut_at_forty_rows_without_losing_a_number():
     assert len(rows(overview(deep(30)))) == 31
 
 
-def test_all_shows_every_array():
-    assert len(rows(overview(deep(60), detail="all"))) == 121
-
-
 def test_nothing_is_said_of_nothing():
     assert overview(Variables({}, {}, {})) == "(no arrays)\nTotal: 0"
 

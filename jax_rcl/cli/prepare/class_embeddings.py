@@ -1,14 +1,13 @@
 """Embeddings of names of classes: `jax-rcl prepare class_embeddings`."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from jax_rcl.cli.prepare.shared import add_out, free_file, save_arrays
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.class_embeddings import Activation, Checksum, FromText, called
@@ -25,15 +24,8 @@ class, and for people to read `called` [k] and `templates`. Needs the extra `zer
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments))
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("prepare class_embeddings", DESCRIPTION)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
     parser.add_argument(
         "--clip", required=True, metavar="FILE", help="weights with both towers"
     )
@@ -65,7 +57,6 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "(default: %(default)s)",
     )
     add_out(parser)
-    return parser.parse_args(argv)
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -121,3 +112,6 @@ def read_names(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         usual = called(tuple(name for name, other in pairs if not other.strip()))
     rest = iter(usual)
     return classes, tuple(other.strip() or next(rest) for _, other in pairs)
+
+
+main = Command("prepare class_embeddings", DESCRIPTION, add_flags, prepare)

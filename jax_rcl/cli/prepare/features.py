@@ -1,7 +1,6 @@
 """Features of a trained run as a prior: `jax-rcl prepare features`."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +16,7 @@ from jax_rcl.cli.prepare.shared import (
     source_at,
     write_prior,
 )
-from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.cli.shared import Command, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Operation, Source
@@ -37,17 +36,8 @@ images of its own source first, such as a resize and a crop, is done here, too.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments, rest = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments, rest))
-
-
-def read_arguments(
-    argv: Sequence[str] | None,
-) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and what is left for overrides."""
-    parser = make_parser("prepare features", DESCRIPTION)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="workdir of the run"
     )
@@ -76,25 +66,24 @@ def read_arguments(
     )
     parser.add_argument(
         "--batch_size",
-        type=int,
+        type=positive,
         default=256,
         help="images in a call (default: %(default)s)",
     )
     add_out(parser)
-    return parser.parse_known_args(argv)
 
 
-def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+def prepare(arguments: argparse.Namespace) -> None:
     """Writes the features of one source."""
     out = free_file(arguments)
     workdir = Path(arguments.run).expanduser().absolute()
     step, _ = state_of(workdir, arguments.which)
     if arguments.config:
-        config = configs.load(arguments.config, read_overrides(rest))
-    elif rest:
+        config = configs.load(arguments.config, arguments.overrides)
+    elif arguments.overrides:
         raise ConfigError(
-            f"{rest[0]} needs --config: of the source of a run only --split can be "
-            f"changed."
+            f"--config.{arguments.overrides[0][0]} needs --config: of the source of a "
+            f"run only --split can be changed."
         )
     else:
         config = stored_config(workdir)
@@ -102,15 +91,16 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     preprocess, why = None, ""
     if arguments.preprocess == "evaluators":
         preprocess, why = preprocess_of(stored_config(workdir))
+    informed = WithFeatures(
+        source,
+        str(workdir),
+        arguments.layer,
+        preprocess,
+        arguments.which,
+        arguments.batch_size,
+    )
     with refusals("--run"):
-        rows = WithFeatures(
-            source,
-            str(workdir),
-            arguments.layer,
-            preprocess,
-            arguments.which,
-            arguments.batch_size,
-        ).priors
+        rows = informed.priors
     write_prior(out, source, rows)
     print(
         f"layer {arguments.layer!r} of {arguments.run}, {arguments.which} checkpoint, "
@@ -165,3 +155,6 @@ def bare(source: Source) -> Source:
             source = inner.source
         inner = getattr(inner, "source", None)
     return source
+
+
+main = Command("prepare features", DESCRIPTION, add_flags, prepare)

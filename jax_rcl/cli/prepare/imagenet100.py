@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jax_rcl.cli.prepare.trees import Part, copy_classes, link_classes
 from jax_rcl.cli.prepare.work import folders_in
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import images_in, in_short, missing_classes
 from jax_rcl.data.published.imagenet import (
@@ -42,15 +42,8 @@ The same command again continues, or says that there is nothing to do.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments))
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("prepare imagenet100", DESCRIPTION)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--imagenet", metavar="DIR", help="folder with train/<wnid> and val/<wnid>"
@@ -74,7 +67,6 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="symbolic links to class folders, or copies of files (default: "
         "%(default)s)",
     )
-    return parser.parse_args(argv)
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -221,3 +213,6 @@ def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> No
             f"warning: there should be {VALIDATION_IMAGES} images of each class, but "
             f"{name} has another number in {classes}{more}."
         )
+
+
+main = Command("prepare imagenet100", DESCRIPTION, add_flags, prepare)

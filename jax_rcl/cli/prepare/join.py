@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.features import source_in
 from jax_rcl.cli.prepare.shared import add_out, add_part, free_file, write_prior
-from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.cli.shared import Command
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import SUFFIXES, in_short
 from jax_rcl.data.prior_files import check_finite, matrix, read_arrays, texts
@@ -32,17 +32,8 @@ Suffixes of images do not count. Rows without a record are omitted.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments, rest = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments, rest))
-
-
-def read_arguments(
-    argv: Sequence[str] | None,
-) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and what is left for overrides."""
-    parser = make_parser("prepare join", DESCRIPTION)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
     parser.add_argument(
         "--features", required=True, metavar="FILE.npz", help="rows and their names"
     )
@@ -56,13 +47,12 @@ def read_arguments(
         "(default: %(default)s)",
     )
     add_out(parser)
-    return parser.parse_known_args(argv)
 
 
-def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+def prepare(arguments: argparse.Namespace) -> None:
     """Writes the rows of one source."""
     out = free_file(arguments)
-    config = configs.load(arguments.config, read_overrides(rest))
+    config = configs.load(arguments.config, arguments.overrides)
     source = source_in(config, arguments.part)
     path = Path(arguments.features).expanduser()
     with refusals("--features"):
@@ -195,3 +185,6 @@ def compare_folders(found: Sequence[str], own: Sequence[str], depth: int) -> Non
             f"first {differ[0][0]} in the features and {differ[0][1]} in the source. "
             f"If they are the same images, write --folders=ignored."
         )
+
+
+main = Command("prepare join", DESCRIPTION, add_flags, prepare)

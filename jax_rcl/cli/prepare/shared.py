@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import make_parser
 from jax_rcl.config.types import ConfigError, is_a, unknown
 from jax_rcl.core import Source
 from jax_rcl.data.records import labels_of, names_of
@@ -42,14 +41,10 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_attributes_parser(
-    name: str, description: str, folder: str
-) -> argparse.ArgumentParser:
-    """A parser with the flags of a command that writes published attributes."""
-    parser = make_parser(f"prepare {name}", description)
-    parser.add_argument("--folder", required=True, metavar="DIR", help=folder)
+def add_folder(parser: argparse.ArgumentParser, about: str) -> None:
+    """Adds the flags of a command that writes published attributes."""
+    parser.add_argument("--folder", required=True, metavar="DIR", help=about)
     add_out(parser)
-    return parser
 
 
 def free_file(arguments: argparse.Namespace) -> Path:
@@ -143,24 +138,21 @@ def write_prior(
 
 def write_attributes(
     arguments: argparse.Namespace,
-    splits: Mapping[str, Source],
+    kind: Callable[[str, str], Source],
     published: Mapping[str, int],
     read: Callable[[Any], tuple[Float32[np.ndarray, "m p"], tuple[str, ...]]],
 ) -> None:
     """Writes the attributes of the training images as their prior.
 
-    Numbers of images that are not the published ones are a warning.
-
     Args:
       arguments: the flags of the command.
-      splits: the sources, of `train` and others.
-      published: images of each split.
+      kind: of the source: makes one of a folder and a split.
+      published: images of each split; other numbers are a warning.
       read: gives the attributes of a source, and what the columns mean.
-
-    Raises:
-      ConfigError: the folder is not what it should be, or the file exists.
     """
-    out, train = free_file(arguments), splits["train"]
+    out = free_file(arguments)
+    splits = {split: kind(arguments.folder, split) for split in published}
+    train = splits["train"]
     with refusals("--folder"):
         prior, names = read(train)
         for split, source in splits.items():

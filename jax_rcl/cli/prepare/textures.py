@@ -12,7 +12,7 @@ from pathlib import Path
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.cli.prepare.synthesis import Job, Settings, by_program, by_quilting
 from jax_rcl.cli.prepare.work import folders_in, whole
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import class_folders, images_in
 
@@ -36,18 +36,8 @@ that there is nothing to do.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status.
-
-    1 also says that some textures could not be made; they are named.
-    """
-    arguments = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments))
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("prepare textures", DESCRIPTION)
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the command."""
     parser.add_argument(
         "--images", required=True, metavar="DIR", help="folder of the photographs"
     )
@@ -56,13 +46,13 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--size",
-        type=int,
+        type=positive,
         default=224,
         help="side of the textures in pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--patch",
-        type=int,
+        type=positive,
         default=96,
         help="side of the squares that they are made of (default: %(default)s)",
     )
@@ -74,7 +64,7 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         default=os.cpu_count() or 1,
         help="threads that read and write, or programs at a time (default: one a CPU "
         "core)",
@@ -82,7 +72,6 @@ def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the draws (default: %(default)s)"
     )
-    return parser.parse_args(argv)
 
 
 def prepare(arguments: argparse.Namespace) -> int:
@@ -116,11 +105,6 @@ def print_failures(failures: Sequence[str]) -> None:
 
 def synthesis(tool: str, settings: Settings) -> Callable[[Sequence[Job]], list[str]]:
     """The function that makes textures of jobs and gives the reasons of failures."""
-    for name in ("size", "patch", "workers"):
-        if getattr(settings, name) < 1:
-            raise ConfigError(
-                f"--{name} is {getattr(settings, name)}; write 1 or more."
-            )
     if tool == QUILTING:
         try:
             quilting = Quilting(size=settings.size, patch=settings.patch)
@@ -213,3 +197,6 @@ def class_folders_below(images: Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     return [Path(part, name) for part, names in named.items() for name in names]
+
+
+main = Command("prepare textures", DESCRIPTION, add_flags, prepare)

@@ -9,8 +9,6 @@ import io
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -108,12 +106,3 @@ def to_png(picture: Figure, *, scale: int | float = 2) -> bytes:
     options = {"metadata": {"Software": None}, "facecolor": "none"}
     picture.savefig(buffer, format="png", dpi=_DPI * scale, **options)
     return buffer.getvalue()
-
-
-def pixels(picture: Figure, *, scale: int | float = 1) -> UInt8[np.ndarray, "h w 3"]:
-    """The figure on white paper as an array, for `Log.write_images`."""
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format="rgba", dpi=_DPI * scale, facecolor="white")
-    width, height = (round(side * _DPI * scale) for side in picture.get_size_inches())
-    rgba = np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, width, 4)
-    return rgba[..., :3].copy()

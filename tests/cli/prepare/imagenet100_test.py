@@ -1,5 +1,6 @@
 """The command that makes ImageNet-100 and ImageNet-100-C: links, copies, refusals."""
 
+import errno
 import os
 
 import pytest
@@ -111,7 +112,7 @@ def test_copying_continues_where_it_was_interrupted(
         copyfile(source, target)
         if source.name.startswith(IMAGENET_100[50]):
             target.write_bytes(b"")
-            raise OSError("no space left on device")
+            raise OSError(errno.ENOSPC, "no space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(trees.shutil, "copyfile", half)

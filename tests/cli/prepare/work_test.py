@@ -1,5 +1,6 @@
 """Files are whole or not there, threads keep the order, errors end a command."""
 
+import errno
 import threading
 
 import pytest
@@ -61,7 +62,9 @@ def test_an_error_ends_the_work_of_all_threads():
     ("error", "status", "output"),
     [
         (ConfigError("write this"), 2, "ConfigError: write this"),
-        (PermissionError("not yours"), 1, "PermissionError: not yours"),
+        (OSError(errno.ENOSPC, "full"), 1, "OSError: [Errno 28] full (in exit_status"),
+        (PermissionError("not yours"), 1, "PermissionError: not yours (in exit_status"),
+        (FileExistsError(17, "there", "x"), 1, "[Errno 17] there: 'x' (in exit_status"),
         (KeyboardInterrupt(), 130, "the same command continues"),
     ],
 )
@@ -73,11 +76,14 @@ def test_what_stops_a_command_is_said_in_a_line(error, status, output, capsys):
     assert output in capsys.readouterr().err
 
 
-def test_mistakes_in_the_program_are_not_hidden():
+@pytest.mark.parametrize(
+    "error", [KeyError("forgotten"), FileNotFoundError(2, "none", "x"), OSError("odd")]
+)
+def test_mistakes_in_the_program_are_not_hidden(error):
     def work() -> int:
-        raise KeyError("forgotten")
+        raise error
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error)):
         exit_status(work)
 
 
