@@ -31,11 +31,9 @@ class Measurement:
     """What one run of the benchmark found.
 
     Attributes:
-      batch_size: global.
       resident: whether the data set was laid out on the devices.
       steps_per_call: updates between two touches by the host.
       steps: how many were timed.
-      step_seconds: of one update, mean.
       examples_per_second: examples (not views), over all devices.
       data_wait: share of the time in which the host waited for data.
       peak_bytes: most memory in use on one device, or by this process on a CPU.
@@ -62,10 +60,7 @@ class Measurement:
 def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     """Times `steps` updates after `warmup` ones, as the training loop would run them.
 
-    Args:
-      config: a node of `config.Experiment`.
-      steps: to time; rounded up to whole calls.
-      warmup: not timed.
+    `config` is a node of `config.Experiment`; steps are rounded up to whole calls.
     """
     config = configs.from_json(configs.to_json(config))  # the caller's stays as it is
     with config.unlocked():  # calls of full length, without pauses in between

@@ -32,6 +32,7 @@ from jax_rcl.results.runs import (
     read_runs,
 )
 from jax_rcl.results.sweeps import Sweep, read_sweeps
+from jax_rcl.results.trials import name_in_errors
 from jax_rcl.train import run as training
 from jax_rcl.train.evaluation import make_encoder, provenance, run_evaluators
 from jax_rcl.train.state import restore_variables
@@ -92,16 +93,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--number", default="top1", help="of sweeps: top1, top5 or auroc"
     )
     parser.add_argument("--again", action="store_true", help="evaluate all once more")
-    parser.add_argument("--out", default="runs/compare", help="default: %(default)s")
+    parser.add_argument("--out", default="runs/compare", help="folder to write to")
     parser.add_argument("folders", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--names", help=argparse.SUPPRESS)
 
 
 def name_folders(folders: Sequence[str], names: str | None) -> list[str]:
     """Runs as 0.1 named them, in the form of --runs; goes in 0.3."""
-    if not folders and names is None:
-        return []
-    print("RUN and --names are --runs NAME=dir,dir now.", file=sys.stderr)
+    if folders or names is not None:
+        print("RUN and --names are --runs NAME=dir,dir now.", file=sys.stderr)
     if names is None:
         return list(folders)
     each = [name.strip() for name in names.split(",")]
@@ -209,10 +209,8 @@ def plan(runs: Runs, arguments: argparse.Namespace) -> list[Evaluation]:
 
 def prepare(evaluation: Evaluation) -> training.Run:
     """The run, checked; nothing is compiled."""
-    try:
+    with name_in_errors(evaluation.workdir):
         return training.Run.prepare(evaluation.config, evaluation.workdir)
-    except ConfigError as error:
-        raise ConfigError(f"{evaluation.workdir}: {error}") from error
 
 
 def evaluate_all(new: Sequence[tuple[Evaluation, training.Run]]) -> None:
@@ -229,12 +227,7 @@ def evaluate_all(new: Sequence[tuple[Evaluation, training.Run]]) -> None:
 
 
 def evaluate(evaluation: Evaluation, run: training.Run) -> dict[str, Any]:
-    """The record of a run: what was asked, what was found, and where.
-
-    Raises:
-      DamagedCheckpoint: the checkpoint cannot be read.
-      RuntimeError: an evaluator failed.
-    """
+    """The record of a run: what was asked, what was found, and where."""
     began = time.monotonic()
     step, variables = restore_variables(run, evaluation.which)
     if step != evaluation.step:

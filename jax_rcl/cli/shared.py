@@ -63,7 +63,7 @@ class Command:
         parser = argparse.ArgumentParser(
             prog=f"jax-rcl {self.name}".strip(),
             description=self.description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
         self.add_flags(parser)
@@ -81,6 +81,15 @@ class Command:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(f"unknown argument {unknown[0]}; {about}{hint}")
         return arguments
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that ends with the default of a flag, where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        given = action.default not in (None, [], argparse.SUPPRESS)
+        known = " (default: %(default)s)" if given and action.nargs != 0 else ""
+        return f"{action.help or ''}{known}".strip()
 
 
 FIELD = "--config."

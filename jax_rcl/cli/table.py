@@ -88,7 +88,8 @@ def check(table: Table, planned: Iterable[Trial]) -> None:
 
 def config_of(table: Table, trial: Trial) -> ConfigDict:
     """The config, if its evaluators are those that the table asks for."""
-    config = trial.load()
+    with name_in_errors(trial):
+        config = trial.load()
     check_evaluators(table, trial, config)
     return config
 
@@ -106,18 +107,14 @@ def check_plans(planned: Iterable[Trial]) -> None:
 
 
 def train_all(table: Table, planned: Sequence[Trial], workdir: Path) -> None:
-    """Trains what is not finished, in order, and writes the table after each run.
-
-    Raises:
-      ConfigError: a run that could not be checked earlier cannot work.
-      Diverged: what else `train.train` raises, too; the run continues from there.
-    """
+    """Trains what is not finished, in order, and writes the table after each run."""
     keep_programs(workdir / PROGRAMS)
     for place, trial in enumerate(planned, start=1):
         if trial.finished():
             continue
         left = time_left(planned)
-        print(f"\nrun {place} of {len(planned)}: {trial}{left}", flush=True)
+        which = str(trial).removeprefix("run ")
+        print(f"\nrun {place} of {len(planned)}: {which}{left}", flush=True)
         config, began = config_of(table, trial), time.monotonic()
         try:
             with name_in_errors(trial):

@@ -24,9 +24,6 @@ class Trial:
     """One run of one seed.
 
     Attributes:
-      name: of the run.
-      seed: of the run.
-      workdir: where it is, or will be.
       config: `file.py:options`, with everything filled in.
       overrides: pairs of path and text.
       needs: workdirs of other runs that it mentions.
@@ -40,8 +37,7 @@ class Trial:
     needs: tuple[Path, ...]
 
     def __str__(self) -> str:
-        """Name and seed."""
-        return f"{self.name}, seed {self.seed}"
+        return f"run {self.name}, seed {self.seed}"
 
     def ready(self) -> bool:
         """Whether all runs that it needs are finished."""
@@ -59,18 +55,13 @@ class Trial:
         """What FACTS says; empty for runs that another command trained."""
         return read_json(self.workdir / FACTS)
 
-    def load(self) -> ConfigDict:
-        """The config: what the workdir holds already, if it is the same."""
-        with name_in_errors(self):
-            return self._loaded()
-
     def plan(self) -> None:
         """Builds the experiment and plans it; nothing is compiled or written."""
-        config = self.load()
         with name_in_errors(self):
-            training.Run.prepare(config, self.workdir)
+            training.Run.prepare(self.load(), self.workdir)
 
-    def _loaded(self) -> ConfigDict:
+    def load(self) -> ConfigDict:
+        """The config: what the workdir holds already, if it is the same."""
         config = configs.load(self.config, self.overrides)
         if not isinstance(config, ConfigDict) or "evaluators" not in config:
             raise ConfigError("get_config must return node(Experiment, ...).")
@@ -105,23 +96,19 @@ class Trial:
 
 
 @contextlib.contextmanager
-def name_in_errors(trial: Trial) -> Iterator[None]:
+def name_in_errors(run: object) -> Iterator[None]:
     """Makes an error of a config say which run it is of."""
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(f"run {trial}: {error}") from error
+        raise ConfigError(f"{run}: {error}") from error
 
 
 def trials(table: Table, workdir: Path, file: str) -> list[Trial]:
     """All runs of all seeds, in the order in which they are trained.
 
-    Seed after seed, so that the first numbers of every row are there early.
-
-    Args:
-      table: the table.
-      workdir: holds the folders of all, `<name of the run>/seed<k>`.
-      file: that the table was loaded from.
+    Seed after seed, so that the first numbers of every row are there early. A run is in
+    `<workdir>/<name>/seed<k>`; `file` is the one of the table.
     """
     found = []
     for seed in table.seeds:
@@ -172,9 +159,7 @@ def check_numbers(table: Table, trial: Trial) -> None:
     for row in table.rows:
         for column, (run, metric) in row.cells.items():
             if run == trial.name and metric not in numbers:
-                start = (
-                    f"row {row.name!r}, column {column!r}: run {trial} has no number"
-                )
+                start = f"row {row.name!r}, column {column!r}: {trial} has no number"
                 raise ConfigError(unknown(start, metric, numbers))
 
 
@@ -188,13 +173,8 @@ def check_evaluators(table: Table, trial: Trial, config: ConfigDict) -> None:
         for column, (run, metric) in row.cells.items():
             made = any(metric.startswith(f"{name}/") for name in names)
             if run == trial.name and not made:
-                start = (
-                    f"row {row.name!r}, column {column!r}: no evaluator of run {trial}"
-                )
+                start = f"row {row.name!r}, column {column!r}: no evaluator of {trial}"
                 raise ConfigError(unknown(f"{start} makes", metric, names))
-
-
-# What the functions above share.
 
 
 def _filled(text: str, names: Mapping[str, str]) -> str:

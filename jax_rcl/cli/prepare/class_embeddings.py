@@ -47,14 +47,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--activation",
         choices=get_args(Activation),
         default="quick gelu",
-        help="of the text tower; OpenAI's have quick gelu (default: %(default)s)",
+        help="of the text tower; OpenAI's have quick gelu",
     )
     parser.add_argument(
         "--checksum",
         choices=get_args(Checksum),
         default="known",
-        help="any does not compare files of published names with their digests "
-        "(default: %(default)s)",
+        help="any does not compare files of published names with their digests",
     )
     add_out(parser)
 
@@ -89,11 +88,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def read_names(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes of a list or a file, and what each is called.
-
-    Raises:
-      ConfigError: there is no such file, or a class has no name or two.
-    """
+    """The classes of a list or a file, and what each is called."""
     if given in LISTS:
         return LISTS[given], called(LISTS[given])
     path = Path(given).expanduser()

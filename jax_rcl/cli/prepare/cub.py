@@ -27,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         choices=cub.CERTAINTIES,
         default=1,
         help="attributes that the annotator was less sure of become 0; 2 is guessing, "
-        "3 probably, 4 definitely, and 1 keeps all as they are (default: %(default)s)",
+        "3 probably, 4 definitely, and 1 keeps all as they are",
     )
 
 

@@ -41,14 +41,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="workdir of the run"
     )
-    parser.add_argument(
-        "--layer", default="features", help="of its encoder (default: %(default)s)"
-    )
+    parser.add_argument("--layer", default="features", help="of its encoder")
     parser.add_argument(
         "--which",
         choices=get_args(Which),
         default="newest",
-        help="checkpoint (default: %(default)s)",
+        help="checkpoint",
     )
     parser.add_argument(
         "--config",
@@ -61,14 +59,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--preprocess",
         choices=("evaluators", "none"),
         default="evaluators",
-        help="what is done to the images first: as the run's evaluators do, or nothing "
-        "(default: %(default)s)",
+        help="what is done to the images first: as the run's evaluators do, or nothing",
     )
     parser.add_argument(
         "--batch_size",
         type=positive,
         default=256,
-        help="images in a call (default: %(default)s)",
+        help="images in a call",
     )
     add_out(parser)
 
@@ -109,10 +106,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def preprocess_of(config: ConfigDict) -> tuple[Operation | None, str]:
-    """What a run's evaluators do to the images of its training source, and a reason.
-
-    None where they do nothing, do not look at it, or disagree.
-    """
+    """What a run's evaluators do to the images of its training source, and why so."""
     with refusals("evaluators"):
         trained = bare(configs.build(config.source, "source"))
         evaluators = configs.build(config.evaluators, "evaluators")
@@ -129,11 +123,7 @@ def preprocess_of(config: ConfigDict) -> tuple[Operation | None, str]:
 
 
 def source_in(config: ConfigDict, part: str, split: str | None = None) -> Source:
-    """The source at a path of a config, without what gives it a prior.
-
-    Raises:
-      ConfigError: there is none, or it has no `split` to set.
-    """
+    """The source at a path of a config, without what gives it a prior."""
     if split is not None:
         path, holder = part, part_of(config, part)
         while "split" not in holder:

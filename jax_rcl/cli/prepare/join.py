@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -43,8 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--folders",
         choices=("compared", "ignored"),
         default="compared",
-        help="whether another folder is an error where file names alone are unique "
-        "(default: %(default)s)",
+        help="whether another folder is an error where file names alone are unique",
     )
     add_out(parser)
 
@@ -104,22 +103,20 @@ def match(
     """Which row belongs to each record, and by how many last parts of the names.
 
     As few parts are compared as distinguish all records and the rows for them.
-
-    Raises:
-      ConfigError: names repeat, or records have no row; how many and the first of them.
     """
+    depth, twice, doubled, keys, theirs = 0, ["any"], [], [], []
     deepest = max(len(key_of(name)) for name in own)
-    fitting = (d for d in range(1, deepest) if are_distinct(found, own, d))
-    depth = next(fitting, deepest)
-    keys = [key_of(name, depth) for name in own]
-    if twice := repeated(keys, own):
+    while (twice or doubled) and depth < deepest:
+        depth += 1
+        keys, theirs = ([key_of(name, depth) for name in x] for x in (own, found))
+        twice, doubled = repeated(keys, own), repeated(theirs, found, set(keys))
+    if twice:
         raise ConfigError(
             f"names of the source are there more than once: "
             f"{in_short(twice, len(own), 'records')}. Which row belongs to which of "
             f"them is unknown; give a source of records with different names."
         )
-    theirs = [key_of(name, depth) for name in found]
-    if doubled := repeated(theirs, found, set(keys)):
+    if doubled:
         raise ConfigError(
             f"{path} has more than one row for a record: "
             f"{in_short(doubled, len(found), 'names')}. Keep one of each."
@@ -135,20 +132,9 @@ def match(
     return np.array([place_of[key] for key in keys], np.int64), depth
 
 
-def are_distinct(found: Sequence[str], own: Sequence[str], depth: int) -> bool:
-    """Whether the last parts of names distinguish records, and the rows for them."""
-    keys = [key_of(name, depth) for name in own]
-    if repeated(keys, own):
-        return False
-    return not repeated([key_of(name, depth) for name in found], found, set(keys))
-
-
 def key_of(name: str, depth: int = 0) -> Key:
     """The last `depth` parts of a name, all for 0, without the suffix of an image."""
-    parts = [
-        part for part in name.replace("\\", "/").split("/") if part not in ("", ".")
-    ]
-    last = parts.pop() if parts else ""
+    *parts, last = PurePosixPath(name.replace("\\", "/").strip("/")).parts or ("",)
     if last.lower().endswith(SUFFIXES):
         last = last.rpartition(".")[0]
     return (*parts, last)[-depth:]
@@ -168,10 +154,9 @@ def repeated(
 
 
 def compare_folders(found: Sequence[str], own: Sequence[str], depth: int) -> None:
-    """Compares the folders that were not needed, where both names have them.
+    """Raises ConfigError where folders differ that were not needed, if both have them.
 
-    Raises:
-      ConfigError: they differ, so the files may be others, such as of another split.
+    The files may be others, such as of another split.
     """
     differ = []
     for theirs, ours in zip(found, own, strict=True):

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ from jax_rcl.data.packed import FORMAT, RECORDS, Packed
 from jax_rcl.data.records import empty_rows, group_names_of, nbytes
 from jax_rcl.data.stream import load
 from jax_rcl.train.plan import refusals
+
+in_bytes = functools.partial(tqdm.tqdm.format_sizeof, suffix="B")  # 19.1GB
 
 CHUNK = 64
 """Records that a thread reads in a row."""
@@ -80,11 +83,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def open_finished(out: Path, settings: dict[str, Any]) -> Packed:
-    """The records that a folder holds.
-
-    Raises:
-      ConfigError: they are of another source, damaged, or not records at all.
-    """
+    """The records that a folder holds; refuses those of another source."""
     packed = Packed(str(out))
     try:
         found, count = packed.description["source"], len(packed)
@@ -124,7 +123,7 @@ def write(source: Source, out: Path, settings: dict[str, Any]) -> dict[str, Any]
         described = {
             "format": FORMAT,
             "count": count,
-            "arrays": {key: describe(partial, key, rows[key]) for key in rows},
+            "arrays": {k: describe(partial / f"{k}.npy", x) for k, x in rows.items()},
             "class_names": list(source.class_names),
             "group_names": list(group_names_of(source)),
             "source": settings,
@@ -152,16 +151,8 @@ def check_room(folder: Path, size: int) -> None:
         )
 
 
-def in_bytes(size: int) -> str:
-    """`19.1GB`."""
-    return tqdm.tqdm.format_sizeof(size, "B")
-
-
-def describe(
-    folder: Path, key: str, rows: Shaped[np.ndarray, "m ..."]
-) -> dict[str, Any]:
-    """What `records.json` says about one key."""
-    path = folder / f"{key}.npy"
+def describe(path: Path, rows: Shaped[np.ndarray, "m ..."]) -> dict[str, Any]:
+    """What `records.json` says about the file of one key."""
     return {
         "file": path.name,
         "shape": list(rows.shape),

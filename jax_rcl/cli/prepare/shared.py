@@ -26,8 +26,7 @@ def add_part(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part",
         default="source",
-        help="path of the source in the config, such as evaluators.probe.test "
-        "(default: %(default)s)",
+        help="path of the source in the config, such as evaluators.probe.test",
     )
 
 
@@ -48,11 +47,7 @@ def add_folder(parser: argparse.ArgumentParser, about: str) -> None:
 
 
 def free_file(arguments: argparse.Namespace) -> Path:
-    """The file to write.
-
-    Raises:
-      ConfigError: it exists already, or has another suffix than .npz.
-    """
+    """The file to write; refuses one that exists or is not called .npz."""
     out = Path(arguments.out).expanduser()
     if out.suffix != ".npz" or out.is_dir():
         raise ConfigError(f"--out {out} must be a file, FILE.npz.")
@@ -67,11 +62,7 @@ def free_file(arguments: argparse.Namespace) -> Path:
 
 
 def part_of(config: ConfigDict, path: str) -> ConfigDict:
-    """The node at a path such as `evaluators.probe.test` or `source.source`.
-
-    Raises:
-      ConfigError: there is none.
-    """
+    """The node at a path such as `evaluators.probe.test` or `source.source`."""
     holder: Any = config
     for name in re.findall(r"[^.\[\]]+", path):
         if isinstance(holder, tuple) and name.isdecimal() and int(name) < len(holder):
@@ -89,11 +80,7 @@ def part_of(config: ConfigDict, path: str) -> ConfigDict:
 
 # Any, as a check that this is a Source would look for data that need not be there.
 def source_at(config: ConfigDict, path: str) -> Any:
-    """The source at a path of a config.
-
-    Raises:
-      ConfigError: there is none, or something else.
-    """
+    """The source at a path of a config."""
     source: Any = configs.build(part_of(config, path), path)
     if not is_a(source, Source):
         raise ConfigError(
@@ -117,10 +104,7 @@ def save_arrays(out: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def write_prior(
     out: Path, source: Source, rows: Float32[np.ndarray, "m p"], **more: np.ndarray
 ) -> None:
-    """Writes the prior file of a source and prints what is in it.
-
-    `more` are arrays for people to read, such as what the columns mean.
-    """
+    """Writes the prior of a source, with `more` arrays to be read, and says so."""
     arrays: dict[str, np.ndarray] = {"prior": rows}
     with refusals("source"):
         if "label" in source[0]:

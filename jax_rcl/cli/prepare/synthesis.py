@@ -26,24 +26,15 @@ SHARE = 64
 
 
 class Job(NamedTuple):
-    """A texture to make.
-
-    Attributes:
-      image: the photograph.
-      target: the file of the texture.
-    """
+    """A photograph, and the file of the texture to make of it."""
 
     image: Path
     target: Path
 
-    @property
-    def name(self) -> str:
-        """Class and file, whatever folders they are in."""
-        return f"{self.image.parent.name}/{self.image.name}"
-
     def digest(self, seed: int) -> bytes:
-        """32 random bytes that depend on the seed and the name alone."""
-        return hashlib.sha256(f"{seed}/{self.name}".encode()).digest()
+        """32 random bytes that depend on the seed and the names of class and file."""
+        name = f"{self.image.parent.name}/{self.image.name}"
+        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
 
 
 class Settings(NamedTuple):
@@ -172,8 +163,7 @@ def quilt(
 def by_program(program: str, settings: Settings, jobs: Sequence[Job]) -> list[str]:
     """Makes textures with texture-synthesis, called as the authors call it."""
     one = functools.partial(synthesise, program, settings)
-    title = Path(program).name
-    return in_threads(one, jobs, threads=settings.workers, title=title, unit="texture")
+    return in_threads(one, jobs, threads=settings.workers, title=Path(program).name)
 
 
 def synthesise(program: str, settings: Settings, job: Job) -> str:

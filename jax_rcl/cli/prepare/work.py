@@ -41,14 +41,13 @@ def in_threads(
     *,
     threads: int,
     title: str,
-    unit: str = "file",
 ) -> list[Result]:
     """The function of every item, in order, under a progress bar.
 
     What the function raises ends the work and is raised here.
     """
     with (
-        tqdm.tqdm(total=len(items), desc=title, unit=unit, delay=1) as bar,
+        tqdm.tqdm(total=len(items), desc=title, unit="file", delay=1) as bar,
         ThreadPoolExecutor(threads) as pool,
     ):
 
