@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.cli.shared import Command, positive
+from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train import run as training
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
@@ -143,11 +143,11 @@ def table(found: Measurement) -> str:
     return "\n".join(f"{name + ':':<18}{text}" for name, text in rows.items())
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("--config", required=True, help="file.py or file.py:options")
-    parser.add_argument("--steps", type=positive, default=50, help="updates to time")
-    parser.add_argument("--warmup", type=positive, default=5, help="updates before")
+    parser.flag("config", "file.py or file.py:options", required=True)
+    parser.flag("steps", "updates to time", type=positive, default=50)
+    parser.flag("warmup", "updates before them", type=positive, default=5)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,13 @@ import numpy as np
 from jax_rcl import config as configs
 from jax_rcl.artifacts import Curves, Grid
 from jax_rcl.checkpoint import DamagedCheckpoint, Which
-from jax_rcl.cli.shared import PROGRAMS, Command, keep_programs, write_comparison
+from jax_rcl.cli.shared import (
+    PROGRAMS,
+    Command,
+    Parser,
+    keep_programs,
+    write_comparison,
+)
 from jax_rcl.config.types import ConfigError, unknown
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.level_numbers import CLEAN, places_of
@@ -65,37 +71,28 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{write(runs, every, sweeps, arguments)}", flush=True)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument(
-        "--runs",
-        action="append",
-        default=[],
-        metavar="NAME=dir[,dir...]",
-        help="a name and its runs, which are averaged; or a dir, by its own name",
+    about = "a name and its runs, which are averaged; or a dir, by its own name"
+    form = "NAME=dir[,dir...]"
+    parser.flag("runs", about, action="append", default=[], metavar=form)
+    about = (
+        "compare Robustness evaluators alone, or level sweeps, for which nothing is "
+        "evaluated; without it, what all runs have"
     )
-    parser.add_argument(
-        "--only",
-        choices=("robustness", "sweeps"),
-        help="compare Robustness evaluators alone, or level sweeps, which evaluates "
-        "nothing (default: what all runs have)",
+    parser.flag("only", about, choices=("robustness", "sweeps"))
+    about = (
+        "file.py or file.py:options whose Robustness evaluators are run instead of "
+        "those of each run"
     )
-    parser.add_argument(
-        "--config",
-        help="file.py or file.py:options whose Robustness evaluators are run instead "
-        "of those of each run",
-    )
-    parser.add_argument("--baseline", help="the name that others are compared with")
-    parser.add_argument(
-        "--which", choices=get_args(Which), default="newest", help="checkpoint"
-    )
-    parser.add_argument(
-        "--number", default="top1", help="of sweeps: top1, top5 or auroc"
-    )
-    parser.add_argument("--again", action="store_true", help="evaluate all once more")
-    parser.add_argument("--out", default="runs/compare", help="folder to write to")
+    parser.flag("config", about)
+    parser.flag("baseline", "the name that others are compared with")
+    parser.flag("which", "checkpoint", choices=get_args(Which), default="newest")
+    parser.flag("number", "of sweeps: top1, top5 or auroc", default="top1")
+    parser.flag("again", "evaluate all once more", action="store_true")
+    parser.flag("out", "folder to write to", default="runs/compare")
     parser.add_argument("folders", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--names", help=argparse.SUPPRESS)
+    parser.flag("names", argparse.SUPPRESS)
 
 
 def name_folders(folders: Sequence[str], names: str | None) -> list[str]:

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from jax_rcl.checkpoint import Which, read_variables
 from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train.features import state_of
 from jax_rcl.weights import clip, torchvision
@@ -33,20 +33,15 @@ _NETWORKS = {
 Arrays = dict[str, np.ndarray]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("--run", required=True, metavar="DIR", help="a workdir")
-    parser.add_argument("--names", required=True, choices=tuple(_NETWORKS))
-    parser.add_argument("--out", required=True, metavar=f"FILE{SUFFIX}")
-    parser.add_argument(
-        "--part",
-        default="encoder",
-        help="name of the network, trained or frozen, such as teacher (encoder)",
-    )
-    parser.add_argument("--which", choices=get_args(Which), default="newest")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="even if the file is there"
-    )
+    parser.flag("run", "a workdir", required=True, metavar="DIR")
+    parser.flag("names", required=True, choices=tuple(_NETWORKS))
+    parser.flag("out", required=True, metavar=f"FILE{SUFFIX}")
+    about = "name of the network, trained or frozen, such as teacher"
+    parser.flag("part", about, default="encoder")
+    parser.flag("which", choices=get_args(Which), default="newest")
+    parser.flag("overwrite", "even if the file is there", action="store_true")
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ class Command:
 
     name: str
     description: str
-    add_flags: Callable[[argparse.ArgumentParser], object]
+    add_flags: Callable[["Parser"], object]
     run: Callable[[argparse.Namespace], int | None]
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ class Command:
 
     def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """The flags; raises ConfigError for what is none."""
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=f"jax-rcl {self.name}".strip(),
             description=self.description,
             formatter_class=_Help,
@@ -81,6 +81,14 @@ class Command:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(f"unknown argument {unknown[0]}; {about}{hint}")
         return arguments
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of flags alone."""
+
+    def flag(self, name: str, about: str = "", **settings: Any) -> None:
+        """Adds `--<name>`; settings are those of `add_argument`."""
+        self.add_argument(f"--{name}", help=about, **settings)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -10,7 +10,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jax_rcl.cli.shared import PROGRAMS, Command, keep_programs, write_comparison
+from jax_rcl.cli.shared import (
+    PROGRAMS,
+    Command,
+    Parser,
+    keep_programs,
+    write_comparison,
+)
 from jax_rcl.config.types import ConfigError
 from jax_rcl.report.figures.comparison import draw_table
 from jax_rcl.report.tables import Line, markdown
@@ -52,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{write(table, planned, workdir)}", flush=True)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command; without --rows and --seeds the table decides."""
 
     def texts(text: str) -> tuple[str, ...]:
@@ -61,13 +67,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in texts(text))
 
-    parser.add_argument("--table", required=True, help="file.py or file.py:options")
-    parser.add_argument("--workdir", help="default: runs/<name of the table file>")
-    parser.add_argument("--rows", type=texts, help="only these rows: ce,supcon")
-    parser.add_argument("--seeds", type=numbers, help="instead of the table's: 0,1,2")
-    parser.add_argument(
-        "--print", action="store_true", help="train nothing; print what is there"
-    )
+    parser.flag("table", "file.py or file.py:options", required=True)
+    parser.flag("workdir", "default: runs/<name of the table file>")
+    parser.flag("rows", "only these rows: ce,supcon", type=texts)
+    parser.flag("seeds", "instead of the table's: 0,1,2", type=numbers)
+    parser.flag("print", "train nothing; print what is there", action="store_true")
 
 
 # Before anything is trained.

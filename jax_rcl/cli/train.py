@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import CONFIG, stored_config
 from jax_rcl.train.cost import describe
@@ -37,16 +37,12 @@ def run(arguments: argparse.Namespace) -> None:
         train(config, arguments.workdir)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
     parser.epilog = "Other commands: jax-rcl help."
-    parser.add_argument(
-        "--config", help="a file of configs/, file.py or file.py:options"
-    )
-    parser.add_argument("--workdir", help="default: runs/<name of the config file>")
-    parser.add_argument(
-        "--mode", choices=("train", "evaluate", "check"), default="train"
-    )
+    parser.flag("config", "a file of configs/, file.py or file.py:options")
+    parser.flag("workdir", "default: runs/<name of the config file>")
+    parser.flag("mode", choices=("train", "evaluate", "check"), default="train")
     group = parser.add_argument_group("several processes (a cluster is recognised)")
     group.add_argument("--coordinator", help="host:port of process 0")
     group.add_argument("--processes", type=int, help="how many there are")

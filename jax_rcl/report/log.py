@@ -114,9 +114,6 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Each is a dict of `step` (int) and numbers (float), with NaN where null is written.
     A last line that a killed process left unfinished is not among them.
-
-    Raises:
-      ValueError: if a line before the last is not a JSON object with a step.
     """
     return [
         {name: math.nan if value is None else value for name, value in record.items()}

@@ -97,7 +97,6 @@ class Group:
     """The numbers of one evaluator.
 
     Attributes:
-      evaluator: its name in the run, such as `test/knn`.
       protocol: the line that says what the numbers mean, or "".
       numbers: pairs of a name without the evaluator's and a number, as text; `top1`
         first, then other shares, then the rest.
@@ -133,15 +132,10 @@ def format_number(name: str, value: float) -> str:
 def group_numbers(
     results: Mapping[str, float], protocols: Mapping[str, str]
 ) -> list[Group]:
-    """Sorts numbers by the evaluator they come from, in the order of `protocols`.
+    """Groups numbers by the evaluator they come from, in the order of `protocols`.
 
-    Args:
-      results: numbers by full name, `<evaluator>/<number>`.
-      protocols: one line per evaluator. If two names fit a number, the longer wins.
-
-    Returns:
-      One group per evaluator that has numbers; those of evaluators without a protocol
-      come last, under what stands before the last slash of their names.
+    A number is called `<evaluator>/<number>`; if two evaluators fit, the longer name
+    wins. Those without a protocol come last, under what is before the last slash.
     """
     owned: dict[str, list[tuple[str, str]]] = {name: [] for name in protocols}
     for name, value in results.items():
@@ -196,7 +190,6 @@ class Column:
 
     Attributes:
       name: by which rows refer to it.
-      title: its heading.
       unit: of what is shown, behind the title. "%" shows 100 times the number of the
         evaluator, which is a share; any other unit, or "", the number as it is.
       digits: behind the decimal point.
@@ -265,12 +258,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A row of the table.
-
-    Attributes:
-      title: what it is about.
-      cells: by the name of the column; one that is missing is left empty.
-    """
+    """A row of the table: cells by the name of the column, some perhaps missing."""
 
     title: str
     cells: Mapping[str, Cell]
@@ -296,15 +284,15 @@ def markdown(columns: Sequence[Column], lines: Sequence[Line]) -> str:
     table = [head, *(_texts(columns, lines, line) for line in lines)]
     table = [[text.replace("|", r"\|") for text in row] for row in table]
     widths = [max(3, *map(len, texts)) for texts in zip(*table, strict=True)]
-    padded = [
-        [t.rjust(w) if i else t.ljust(w) for i, (t, w) in enumerate(pairs)]
-        for pairs in (list(zip(row, widths, strict=True)) for row in table)
-    ]
     rule = [
         mark.replace("--", "-" * (width - 1))
         for mark, width in zip(aligned, widths, strict=True)
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:]))
+    first, *others = widths
+    return "\n".join(
+        f"| {' | '.join([row[0].ljust(first), *map(str.rjust, row[1:], others)])} |"
+        for row in (table[0], rule, *table[1:])
+    )
 
 
 def _has_paper(column: Column, lines: Sequence[Line]) -> bool:

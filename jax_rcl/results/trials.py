@@ -143,12 +143,10 @@ def lines(table: Table, done: Iterable[Trial]) -> list[Line]:
     found = []
     for row in table.rows:
         cells = {}
-        for column, (run, metric) in row.cells.items():
-            of_run = [
-                own[metric] for trial, own in numbers.items() if trial.name == run
-            ]
-            shown = tuple(columns[column].convert(value) for value in of_run)
-            cells[column] = Cell(shown, len(table.seeds), row.paper.get(column))
+        for name, (run, metric) in row.cells.items():
+            own = (x[metric] for trial, x in numbers.items() if trial.name == run)
+            shown = tuple(map(columns[name].convert, own))
+            cells[name] = Cell(shown, len(table.seeds), row.paper.get(name))
         found.append(Line(row.title or row.name, cells))
     return found
 
@@ -156,25 +154,31 @@ def lines(table: Table, done: Iterable[Trial]) -> list[Line]:
 def check_numbers(table: Table, trial: Trial) -> None:
     """Raises ConfigError for a cell whose number a finished run lacks."""
     numbers = trial.results()
-    for row in table.rows:
-        for column, (run, metric) in row.cells.items():
-            if run == trial.name and metric not in numbers:
-                start = f"row {row.name!r}, column {column!r}: {trial} has no number"
-                raise ConfigError(unknown(start, metric, numbers))
+    for place, metric in _cells_of(table, trial):
+        if metric not in numbers:
+            start = f"{place}: {trial} has no number"
+            raise ConfigError(unknown(start, metric, numbers))
 
 
 def check_evaluators(table: Table, trial: Trial, config: ConfigDict) -> None:
     """Raises ConfigError for a cell whose number no evaluator of a config makes."""
-    known = config.to_dict()
-    names = list(known["evaluators"])
-    if known["best"] is not None:
+    names = list(config.evaluators)
+    if config.best is not None:
         names += [f"{OF_BEST}{name}" for name in names]
-    for row in table.rows:
-        for column, (run, metric) in row.cells.items():
-            made = any(metric.startswith(f"{name}/") for name in names)
-            if run == trial.name and not made:
-                start = f"row {row.name!r}, column {column!r}: no evaluator of {trial}"
-                raise ConfigError(unknown(f"{start} makes", metric, names))
+    for place, metric in _cells_of(table, trial):
+        if not any(metric.startswith(f"{name}/") for name in names):
+            start = f"{place}: no evaluator of {trial} makes"
+            raise ConfigError(unknown(start, metric, names))
+
+
+def _cells_of(table: Table, trial: Trial) -> list[tuple[str, str]]:
+    """Where the numbers of a run stand, and what they are called."""
+    return [
+        (f"row {row.name!r}, column {column!r}", metric)
+        for row in table.rows
+        for column, (run, metric) in row.cells.items()
+        if run == trial.name
+    ]
 
 
 def _filled(text: str, names: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 
 from jax_rcl.cli.prepare.shared import add_out, free_file, save_arrays
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.class_embeddings import Activation, Checksum, FromText, called
@@ -24,37 +24,23 @@ class, and for people to read `called` [k] and `templates`. Needs the extra `zer
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument(
-        "--clip", required=True, metavar="FILE", help="weights with both towers"
+    about = "weights with both towers"
+    parser.flag("clip", about, required=True, metavar="FILE")
+    about = (
+        f"{', '.join(LISTS)}, or a text file with one class name of the source a line, "
+        f"followed by a tab and what to call the class unless that is the name with "
+        f"spaces for underscores"
     )
-    parser.add_argument(
-        "--names",
-        required=True,
-        metavar="LIST|FILE",
-        help=f"{', '.join(LISTS)}, or a text file with one class name of the source a "
-        f"line, followed by a tab and what to call the class unless that is the name "
-        f"with spaces for underscores",
-    )
-    parser.add_argument(
-        "--template",
-        action="append",
-        help="text with {} where the name goes; may be repeated (default: A photo of "
-        "{})",
-    )
-    parser.add_argument(
-        "--activation",
-        choices=get_args(Activation),
-        default="quick gelu",
-        help="of the text tower; OpenAI's have quick gelu",
-    )
-    parser.add_argument(
-        "--checksum",
-        choices=get_args(Checksum),
-        default="known",
-        help="any does not compare files of published names with their digests",
-    )
+    parser.flag("names", about, required=True, metavar="LIST|FILE")
+    about = "text with {} where the name goes, such as A photo of {}; may be repeated"
+    parser.flag("template", about, action="append")
+    about = "of the text tower; OpenAI's have quick gelu"
+    kinds = get_args(Activation)
+    parser.flag("activation", about, choices=kinds, default="quick gelu")
+    about = "any does not compare files of published names with their digests"
+    parser.flag("checksum", about, choices=get_args(Checksum), default="known")
     add_out(parser)
 
 

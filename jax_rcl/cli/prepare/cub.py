@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jax_rcl.cli.prepare.shared import add_folder, write_attributes
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.data.published import cub
 
 DESCRIPTION = """\
@@ -18,17 +18,15 @@ Cub200(folder, "train"), for WithPrior around it.
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
     add_folder(parser, "CUB_200_2011, as it is unpacked")
-    parser.add_argument(
-        "--least_certainty",
-        type=int,
-        choices=cub.CERTAINTIES,
-        default=1,
-        help="attributes that the annotator was less sure of become 0; 2 is guessing, "
-        "3 probably, 4 definitely, and 1 keeps all as they are",
+    about = (
+        "attributes that the annotator was less sure of become 0; 2 is guessing, 3 "
+        "probably, 4 definitely, and 1 keeps all as they are"
     )
+    levels = cub.CERTAINTIES
+    parser.flag("least_certainty", about, type=int, choices=levels, default=1)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

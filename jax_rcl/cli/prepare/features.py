@@ -16,7 +16,7 @@ from jax_rcl.cli.prepare.shared import (
     source_at,
     write_prior,
 )
-from jax_rcl.cli.shared import Command, positive
+from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Operation, Source
@@ -36,37 +36,19 @@ images of its own source first, such as a resize and a crop, is done here, too.
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument(
-        "--run", required=True, metavar="DIR", help="workdir of the run"
-    )
-    parser.add_argument("--layer", default="features", help="of its encoder")
-    parser.add_argument(
-        "--which",
-        choices=get_args(Which),
-        default="newest",
-        help="checkpoint",
-    )
-    parser.add_argument(
-        "--config",
-        help="file.py or file.py:options with another source (default: that of the "
-        "run)",
-    )
+    parser.flag("run", "workdir of the run", required=True, metavar="DIR")
+    parser.flag("layer", "of its encoder", default="features")
+    parser.flag("which", "checkpoint", choices=get_args(Which), default="newest")
+    source = "file.py or file.py:options with another source than that of the run"
+    parser.flag("config", source)
     add_part(parser)
-    parser.add_argument("--split", help="set the field `split` of the source")
-    parser.add_argument(
-        "--preprocess",
-        choices=("evaluators", "none"),
-        default="evaluators",
-        help="what is done to the images first: as the run's evaluators do, or nothing",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=positive,
-        default=256,
-        help="images in a call",
-    )
+    parser.flag("split", "set the field `split` of the source")
+    first = "what is done to the images first: as the run's evaluators do, or nothing"
+    kinds = ("evaluators", "none")
+    parser.flag("preprocess", first, choices=kinds, default="evaluators")
+    parser.flag("batch_size", "images in a call", type=positive, default=256)
     add_out(parser)
 
 

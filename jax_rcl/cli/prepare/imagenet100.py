@@ -7,7 +7,7 @@ from pathlib import Path
 from jax_rcl.augment.corruptions.table import FAMILIES, SEVERITIES, STANDARD
 from jax_rcl.cli.prepare.trees import Part, copy_classes, link_classes
 from jax_rcl.cli.prepare.work import folders_in
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import images_in, in_short, missing_classes
 from jax_rcl.data.published.imagenet import (
@@ -29,30 +29,18 @@ The same command again continues, or says that there is nothing to do.
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--imagenet", metavar="DIR", help="folder with train/<wnid> and val/<wnid>"
-    )
-    source.add_argument(
-        "--corrupted", metavar="DIR", help="folder of ImageNet-C, with groups or not"
-    )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to make or complete"
-    )
-    parser.add_argument(
-        "--classes",
-        choices=tuple(CLASSES),
-        default="100",
-        help="ImageNet-100 or ImageNet-100B",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("link", "copy"),
-        default="link",
-        help="symbolic links to class folders, or copies of files",
-    )
+    about = "folder with train/<wnid> and val/<wnid>"
+    source.add_argument("--imagenet", metavar="DIR", help=about)
+    about = "folder of ImageNet-C, with groups or not"
+    source.add_argument("--corrupted", metavar="DIR", help=about)
+    parser.flag("out", "folder to make or complete", required=True, metavar="DIR")
+    about = "ImageNet-100 or ImageNet-100B"
+    parser.flag("classes", about, choices=tuple(CLASSES), default="100")
+    about = "symbolic links to class folders, or copies of files"
+    parser.flag("mode", about, choices=("link", "copy"), default="link")
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.features import source_in
 from jax_rcl.cli.prepare.shared import add_out, add_part, free_file, write_prior
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import SUFFIXES, in_short
 from jax_rcl.data.prior_files import check_finite, matrix, read_arrays, texts
@@ -32,19 +32,15 @@ Suffixes of images do not count. Rows without a record are omitted.
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument(
-        "--features", required=True, metavar="FILE.npz", help="rows and their names"
-    )
-    parser.add_argument("--config", required=True, help="file.py or file.py:options")
+    about = "rows and their names"
+    parser.flag("features", about, required=True, metavar="FILE.npz")
+    parser.flag("config", "file.py or file.py:options", required=True)
     add_part(parser)
-    parser.add_argument(
-        "--folders",
-        choices=("compared", "ignored"),
-        default="compared",
-        help="whether another folder is an error where file names alone are unique",
-    )
+    about = "whether another folder is an error where file names alone are unique"
+    kinds = ("compared", "ignored")
+    parser.flag("folders", about, choices=kinds, default="compared")
     add_out(parser)
 
 

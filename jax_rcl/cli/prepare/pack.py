@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.shared import add_part, part_of, source_at
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.nodes import rename_class
 from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Source
@@ -41,12 +41,12 @@ already holds the records is left alone. --verify compares a folder with its sha
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.add_argument("--config", help="file.py or file.py:options")
+    parser.flag("config", "file.py or file.py:options")
     add_part(parser)
-    parser.add_argument("--out", metavar="DIR", help="folder to make")
-    parser.add_argument("--verify", metavar="DIR", help="folder to check")
+    parser.flag("out", "folder to make", metavar="DIR")
+    parser.flag("verify", "folder to check", metavar="DIR")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.work import whole
+from jax_rcl.cli.shared import Parser
 from jax_rcl.config.types import ConfigError, is_a, unknown
 from jax_rcl.core import Source
 from jax_rcl.data.records import labels_of, names_of
@@ -21,28 +22,21 @@ from jax_rcl.train.plan import refusals
 # Flags.
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
+def add_part(parser: Parser) -> None:
     """Adds the flag that names a source of a config."""
-    parser.add_argument(
-        "--part",
-        default="source",
-        help="path of the source in the config, such as evaluators.probe.test",
-    )
+    about = "path of the source in the config, such as evaluators.probe.test"
+    parser.flag("part", about, default="source")
 
 
-def add_out(parser: argparse.ArgumentParser) -> None:
+def add_out(parser: Parser) -> None:
     """Adds the flags about the file to write."""
-    parser.add_argument(
-        "--out", required=True, metavar="FILE.npz", help="file to write"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the file if it exists"
-    )
+    parser.flag("out", "file to write", required=True, metavar="FILE.npz")
+    parser.flag("overwrite", "replace the file if it exists", action="store_true")
 
 
-def add_folder(parser: argparse.ArgumentParser, about: str) -> None:
+def add_folder(parser: Parser, about: str) -> None:
     """Adds the flags of a command that writes published attributes."""
-    parser.add_argument("--folder", required=True, metavar="DIR", help=about)
+    parser.flag("folder", about, required=True, metavar="DIR")
     add_out(parser)
 
 

@@ -8,12 +8,11 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.cli.prepare.synthesis import Job, Settings, by_program, by_quilting
 from jax_rcl.cli.prepare.work import folders_in, whole
-from jax_rcl.cli.shared import Command, positive
+from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import class_folders, images_in
 from jax_rcl.train.plan import refusals
@@ -38,22 +37,18 @@ that there is nothing to do.
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-
-    def add(name: str, about: str, **settings: Any) -> None:
-        parser.add_argument(f"--{name}", help=about, **settings)
-
-    add("images", "folder of the photographs", required=True, metavar="DIR")
-    add("out", "folder of the textures", required=True, metavar="DIR")
-    add("size", "side of the textures in pixels", type=positive, default=224)
-    squares = "side of the squares that they are made of"
-    add("patch", squares, type=positive, default=96)
-    tool = f"{QUILTING}, on the device, or the path of the program texture-synthesis"
-    add("tool", tool, default=QUILTING)
-    workers = "threads that read and write, or programs at a time"
-    add("workers", workers, type=positive, default=os.cpu_count() or 1)
-    add("seed", "of the draws", type=int, default=0)
+    parser.flag("images", "folder of the photographs", required=True, metavar="DIR")
+    parser.flag("out", "folder of the textures", required=True, metavar="DIR")
+    parser.flag("size", "side of the textures in pixels", type=positive, default=224)
+    about = "side of the squares that they are made of"
+    parser.flag("patch", about, type=positive, default=96)
+    about = f"{QUILTING}, on the device, or the path of the program texture-synthesis"
+    parser.flag("tool", about, default=QUILTING)
+    about = "threads that read and write, or programs at a time"
+    parser.flag("workers", about, type=positive, default=os.cpu_count() or 1)
+    parser.flag("seed", "of the draws", type=int, default=0)
 
 
 def prepare(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jax_rcl.cli.prepare.work import in_threads, whole
+from tqdm.contrib.concurrent import thread_map
+
+from jax_rcl.cli.prepare.work import whole
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import images_in
 from jax_rcl.data.records import THREADS
@@ -75,7 +77,8 @@ def copy_classes(
         with whole(file) as partial:
             shutil.copyfile(wanted[file], partial)
 
-    in_threads(copy, new, threads=THREADS, title="copying")
+    options = {"desc": "copying", "unit": "file", "delay": 1}
+    thread_map(copy, new, max_workers=THREADS, **options)
     return len(new), len(wanted) - len(new)
 
 

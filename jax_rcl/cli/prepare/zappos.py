@@ -3,7 +3,7 @@
 import argparse
 
 from jax_rcl.cli.prepare.shared import add_folder, write_attributes
-from jax_rcl.cli.shared import Command
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.data.published import zappos
 
 DESCRIPTION = """\
@@ -16,7 +16,7 @@ Zappos(folder, "train"), for WithPrior around it.
 """
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
     about = "folder with ut-zap50k-data/ and ut-zap50k-images/, as they are unpacked"
     add_folder(parser, about)

@@ -1,11 +1,10 @@
-"""Files are whole or not there, threads keep the order, errors end a command."""
+"""Files are whole or not there, errors end a command."""
 
 import errno
-import threading
 
 import pytest
 
-from jax_rcl.cli.prepare.work import folders_in, in_threads, whole
+from jax_rcl.cli.prepare.work import folders_in, whole
 from jax_rcl.cli.shared import exit_status
 from jax_rcl.config.types import ConfigError
 
@@ -33,29 +32,6 @@ def test_what_a_killed_call_left_is_overwritten(tmp_path):
         assert partial == left and not partial.name.endswith(".png")
         partial.write_text("new")
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
-
-
-def test_threads_give_results_in_order():
-    def double(item: int) -> int:
-        return 2 * item
-
-    found = in_threads(double, range(50), threads=4, title="doubling")
-    assert found == [2 * i for i in range(50)]
-
-
-def test_an_error_ends_the_work_of_all_threads():
-    done, gate = [], threading.Event()
-
-    def work(item: int) -> None:
-        if item == 0:
-            gate.set()
-            raise OSError("disk full")
-        gate.wait(10)
-        done.append(item)
-
-    with pytest.raises(OSError, match="disk full"):
-        in_threads(work, range(10_000), threads=2, title="working")
-    assert len(done) < 10_000
 
 
 @pytest.mark.parametrize(
