@@ -14,9 +14,10 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
+from jax_rcl.report.tables import size
 from jax_rcl.train import run as training
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
-from jax_rcl.train.cost import cost_of, peak_flops, size
+from jax_rcl.train.cost import cost_of, peak_flops
 from jax_rcl.train.state import fresh_state
 
 DESCRIPTION = """\

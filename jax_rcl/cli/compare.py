@@ -33,6 +33,7 @@ from jax_rcl.results.runs import (
     Runs,
     evaluators_of,
     in_words,
+    numbers_of,
     origin,
     read_json,
     read_runs,
@@ -126,7 +127,8 @@ def what_is_there(
             text = f"{each.workdir} holds no {kind} yet."
             if not reads or asked_of_robustness(arguments):
                 raise ConfigError(text)
-            note(f"{text} Its level sweeps alone are compared.")
+            text += " Its level sweeps alone are compared."
+            print(f"note: {text}", file=sys.stderr)
             every = []
             break
     sweeps = []
@@ -136,13 +138,8 @@ def what_is_there(
         except ConfigError as error:
             if not every or arguments.only or arguments.number != "top1":
                 raise
-            note(f"without level sweeps: {error}")
+            print(f"note: without level sweeps: {error}", file=sys.stderr)
     return every, sweeps
-
-
-def note(text: str) -> None:
-    """Says on stderr what is left out."""
-    print(f"note: {text}", file=sys.stderr)
 
 
 def asked_of_robustness(arguments: argparse.Namespace) -> bool:
@@ -236,7 +233,7 @@ def evaluate(evaluation: Evaluation, run: training.Run) -> dict[str, Any]:
     results, grids = {}, {}
     for name, evaluator in run.experiment.evaluators.items():
         own = run_evaluators(run, encode, step, [name])
-        results[name] = {key.removeprefix(f"{name}/"): x for key, x in own.items()}
+        results[name] = numbers_of(name, own)
         assert isinstance(evaluator, Robustness)
         grids[name] = {
             title: {

@@ -13,6 +13,7 @@ from jax_rcl.cli.prepare.work import whole
 from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train.features import state_of
+from jax_rcl.train.plan import refusals
 from jax_rcl.weights import clip, torchvision
 from jax_rcl.weights.rules import WeightsMismatch, unflatten
 
@@ -53,10 +54,8 @@ def export(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out={out} is there already; add --overwrite.")
     workdir = Path(arguments.run).expanduser().absolute()
     step, _ = state_of(workdir, arguments.which)
-    try:
+    with refusals("--run"):
         variables = read_variables(workdir, arguments.which)
-    except ValueError as error:
-        raise ConfigError(f"--run: {error}") from error
     arrays = _rename(variables, arguments.names, arguments.part, arguments.run)
     facts = {"format": "pt", "names": arguments.names, "part": arguments.part}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +71,7 @@ def export(arguments: argparse.Namespace) -> None:
 def _rename(variables: Mapping[str, Any], names: str, part: str, run: str) -> Arrays:
     """A part of the variables, which are given by path, in another library's names."""
     network = _part(variables, part, run)
+    only = f"--names={names} is for {_NETWORKS[names]}, and "
     try:
         if names == "openai":
             arrays = clip.from_variables({"visual": network})
@@ -81,16 +81,12 @@ def _rename(variables: Mapping[str, Any], names: str, part: str, run: str) -> Ar
     except WeightsMismatch as error:
         lines = str(error).splitlines()[1:]
         raise ConfigError(
-            f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} is "
-            f"another: {len(lines)} array(s) have no name there, first "
-            f"{lines[0].removeprefix('+ ')}. Other networks have no names in another "
-            f"library; read them with `checkpoint.read_variables`."
+            f"{only}'{part}' of {run} is another: {len(lines)} array(s) have no name "
+            f"there, first {lines[0].removeprefix('+ ')}. Other networks have no names "
+            f"in another library; read them with `checkpoint.read_variables`."
         ) from error
     if names == "torchvision" and "bn1.running_mean" not in arrays:
-        raise ConfigError(
-            f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} has no "
-            f"batch statistics."
-        )
+        raise ConfigError(f"{only}'{part}' of {run} has no batch statistics.")
     return arrays
 
 

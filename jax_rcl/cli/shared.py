@@ -45,9 +45,8 @@ class Command:
     Attributes:
       name: behind `jax-rcl`, empty for the default.
       description: shown by --help as it is written.
-      add_flags: to a parser. With `--config`, fields of the config can be changed.
-      run: does the work; `overrides` of its argument are pairs of path and value of
-        `--config.<path>=<value>`, in order.
+      add_flags: to a parser. With `--config`, fields of the config can be changed;
+        `run` finds them in `overrides`, pairs of path and value.
     """
 
     name: str

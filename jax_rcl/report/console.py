@@ -26,7 +26,7 @@ class _Reading:
     waited: float
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager[Any]):
     """Epoch, step, loss, speed and time left, as training goes on.
 
     On a terminal this is one bar that redraws itself. Elsewhere (a file, a pipe, a
@@ -38,7 +38,6 @@ class Progress:
       total_steps: updates in the whole run; 0 where nothing is trained.
       start_step: updates already made when this process starts.
       batch_size: examples in one update, over all devices.
-      steps_per_epoch: updates in one pass over the data.
       stream: where to write; standard error by default.
       clock: seconds since any moment, never going back.
     """
@@ -63,9 +62,6 @@ class Progress:
         self._line_at, self._line_step = -math.inf, -1
         self._bar = _bar(total_steps, start_step, self._epoch(), self._stream)
 
-    def __enter__(self) -> "Progress":
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -75,13 +71,10 @@ class Progress:
         metrics: Mapping[str, SupportsFloat] | None = None,
         data_wait: float = 0.0,
     ) -> None:
-        """Says that `step` updates have been made.
+        """Says that `step` updates have been made, one or more since the last call.
 
-        Args:
-          step: updates made; may rise by more than one.
-          metrics: numbers of this step if they were fetched; the one named `loss`, or
-            whose name ends in `/loss`, is shown until the next.
-          data_wait: seconds that training stood still for data since the last update.
+        Of `metrics`, the one named `loss` or `…/loss` is shown until the next;
+        `data_wait` are seconds that training stood still for data since the last call.
         """
         made, self._step = step - self._step, step
         for name, value in (metrics or {}).items():

@@ -6,6 +6,7 @@ with `time/`, where everything belongs that depends on the clock. TensorBoard ev
 are a view of the same numbers.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -20,7 +21,7 @@ _METRICS = "metrics.jsonl"
 _EVENTS = "tensorboard"
 
 
-class Log:
+class Log(contextlib.AbstractContextManager[Any]):
     """Appends to `<workdir>/metrics.jsonl` and `<workdir>/tensorboard`.
 
     Opening it forgets what an earlier process wrote after the checkpoint that the run
@@ -31,9 +32,6 @@ class Log:
     Args:
       workdir: directory of the run; made if missing.
       resume_step: number of updates already made; 0 for a new run.
-
-    Raises:
-      ValueError: if `metrics.jsonl` is damaged before its last line.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
@@ -52,9 +50,6 @@ class Log:
             flush_secs=30,
         )
 
-    def __enter__(self) -> "Log":
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -63,9 +58,7 @@ class Log:
 
         JSON has no NaN and no infinity; both are written as null, and `read` gives NaN.
 
-        Args:
-          step: updates made when the numbers were measured.
-          metrics: numbers by name; the name `step` is taken.
+        `step` counts the updates made when the numbers were measured.
         """
         if "step" in metrics:
             raise ValueError("a metric may not be named 'step'; write 'train/step'.")

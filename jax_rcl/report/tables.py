@@ -67,26 +67,19 @@ def _rows(leaves: Mapping[tuple[str, ...], Any], depth: int) -> list[_Row]:
     below: dict[str, list[Any]] = {}
     for path, leaf in leaves.items():
         below.setdefault("/".join(path[:depth]), []).append(leaf)
-    sizes = {
-        name: f"{sum(math.prod(leaf.shape) for leaf in group):,}"
-        for name, group in below.items()
-    }
-    widest = max(map(len, sizes.values()), default=0)
     rows = []
     for name, group in below.items():
-        single = len(group) == 1
-        shape = str(tuple(group[0].shape)) if single else f"{len(group)} arrays"
+        shape = f"{len(group)} arrays" if len(group) > 1 else str(group[0].shape)
+        elements = sum(math.prod(leaf.shape) for leaf in group)
         count = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in group)
-        size = f"{sizes[name]:>{widest}}"
-        rows.append(_Row(name, shape, size, f"{_memory(count):>10}"))
+        rows.append(_Row(name, shape, f"{elements:>13,}", f"{size(count):>10}"))
     return rows
 
 
-def _memory(count: int) -> str:
-    """Bytes in the largest unit that leaves at least one of it."""
-    exponent = min((max(count, 1).bit_length() - 1) // 10, 3)
-    unit = ("B", "KiB", "MiB", "GiB")[exponent]
-    return f"{count} B" if exponent == 0 else f"{count / 1024**exponent:.1f} {unit}"
+def size(count: int) -> str:
+    """Bytes in a readable unit, such as `1.5 GiB`."""
+    exponent = min(int(math.log2(max(count, 1)) // 10), 4)
+    return f"{count / 1024**exponent:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[exponent]}"
 
 
 # Numbers of evaluators.
@@ -106,18 +99,12 @@ class Group:
     protocol: str
     numbers: tuple[tuple[str, str], ...]
 
-    @property
-    def headline(self) -> tuple[str, str]:
-        """The pair to show where there is room for one: `top1`, or a share if any."""
-        return self.numbers[0]
-
 
 def is_share(name: str) -> bool:
     """Whether the number of this name is a share in [0, 1], shown in percent.
 
-    Those with a word `top1` (or another number), `accuracy`, `acc`, `balanced`,
-    `recall`, `precision`, `f1`, `auc` or `auroc` are. Other numbers (an alignment, a
-    rank) have scales of their own.
+    Those with a word such as `top1`, `accuracy`, `recall` or `auroc` are. Other numbers
+    (an alignment, a rank) have scales of their own.
     """
     return _SHARE.search(name.lower()) is not None
 
@@ -274,39 +261,21 @@ def markdown(columns: Sequence[Column], lines: Sequence[Line]) -> str:
     Beside a column for which some row has a number of the paper there is one with these
     numbers, as the paper gives them.
     """
-    head, aligned = [""], [":--"]
+    shown = [["", *(line.title for line in lines)]]
     for column in columns:
-        head.append(column.heading)
-        aligned.append("--:")
-        if _has_paper(column, lines):
-            head.append("paper")
-            aligned.append("--:")
-    table = [head, *(_texts(columns, lines, line) for line in lines)]
-    table = [[text.replace("|", r"\|") for text in row] for row in table]
-    widths = [max(3, *map(len, texts)) for texts in zip(*table, strict=True)]
-    rule = [
-        mark.replace("--", "-" * (width - 1))
-        for mark, width in zip(aligned, widths, strict=True)
-    ]
-    first, *others = widths
-    return "\n".join(
-        f"| {' | '.join([row[0].ljust(first), *map(str.rjust, row[1:], others)])} |"
-        for row in (table[0], rule, *table[1:])
-    )
-
-
-def _has_paper(column: Column, lines: Sequence[Line]) -> bool:
-    cells = [line.cells.get(column.name) for line in lines]
-    return any(cell is not None and cell.paper is not None for cell in cells)
-
-
-def _texts(columns: Sequence[Column], lines: Sequence[Line], line: Line) -> list[str]:
-    """The texts of one line, from left to right."""
-    texts = [line.title]
-    for column in columns:
-        cell = line.cells.get(column.name)
-        texts.append(NOTHING if cell is None else cell.text(column.digits))
-        if _has_paper(column, lines):
-            paper = None if cell is None else cell.paper
-            texts.append(NOTHING if paper is None else f"{paper:.{column.digits}f}")
-    return texts
+        digits = column.digits
+        cells = [line.cells.get(column.name) for line in lines]
+        papers = [None if cell is None else cell.paper for cell in cells]
+        texts = [NOTHING if cell is None else cell.text(digits) for cell in cells]
+        shown.append([column.heading, *texts])
+        if any(paper is not None for paper in papers):
+            texts = [NOTHING if x is None else f"{x:.{digits}f}" for x in papers]
+            shown.append(["paper", *texts])
+    padded = []
+    for place, texts in enumerate(shown):
+        texts = [text.replace("|", r"\|") for text in texts]
+        width = max(3, *map(len, texts))
+        rule = "-" * (width - 1)
+        texts.insert(1, f"{rule}:" if place else f":{rule}")
+        padded.append([t.rjust(width) if place else t.ljust(width) for t in texts])
+    return "\n".join(f"| {' | '.join(row)} |" for row in zip(*padded, strict=True))

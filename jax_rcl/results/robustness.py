@@ -17,7 +17,7 @@ from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.robustness import Robustness, counted
 from jax_rcl.report.tables import Cell, Column, Line, Rows
-from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, read_json
+from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, numbers_of, read_json
 from jax_rcl.train.run import has_checkpoint
 
 EVALUATED = "robustness.json"
@@ -30,10 +30,8 @@ class Evaluation:
 
     Attributes:
       method: the name it is compared under.
-      workdir: of the run.
       config: its own, with the Robustness evaluators to run and no others.
-      which: of its checkpoints.
-      step: of that checkpoint; None where there is none.
+      step: of the checkpoint; None where there is none.
     """
 
     method: str
@@ -77,14 +75,7 @@ class Evaluation:
             return None
         if self.step not in (None, question["step"]):
             return None
-        results = {
-            name: {
-                key.removeprefix(f"{name}/"): value
-                for key, value in found.get("results", {}).items()
-                if key.startswith(f"{name}/")
-            }
-            for name in own
-        }
+        results = {name: numbers_of(name, found.get("results", {})) for name in own}
         protocols = {name: found.get("protocols", {}).get(name, "") for name in own}
         record = {**question, "protocols": protocols, "results": results}
         return record if all(results.values()) else None

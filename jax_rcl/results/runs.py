@@ -68,6 +68,12 @@ def evaluators_of(config: Any, kind: type) -> dict[str, Any]:
     return {name: every[name] for name in every if every[name][CLASS] == wanted}
 
 
+def numbers_of(name: str, results: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of one evaluator, without its name in front."""
+    start = f"{name}/"
+    return {k[len(start) :]: x for k, x in results.items() if k.startswith(start)}
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """An object of a file; empty if there is no file."""
     if not path.exists():
@@ -82,9 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def origin(done: str, records: Iterable[Mapping[str, Any]]) -> str:
     """One sentence on where numbers are from; empty without a record.
 
-    Args:
-      done: what was done, such as "Trained".
-      records: of `train.evaluation.provenance`, as they were stored.
+    It starts with `done`, such as "Trained"; records are of `provenance`.
     """
     found = list(records)
     if not found:

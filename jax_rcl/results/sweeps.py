@@ -14,7 +14,7 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.level_numbers import CLEAN, level_name, places_of
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.report.tables import Cell, Column, Line, Rows
-from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, read_json
+from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, numbers_of, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,17 +123,11 @@ def sweeps_of(workdir: Path, number: str) -> dict[str, SweepOfRun]:
         raise ConfigError(f"{path} is damaged: it holds no results and protocols.")
     sweeps = {}
     for name, config in evaluators_of(stored_config(workdir), LevelSweep).items():
-        start = f"{name}/"
-        own = {
-            key.removeprefix(start): float(value)
-            for key, value in record["results"].items()
-            if key.startswith(start)
-        }
+        own = numbers_of(name, record["results"])
         places = [CLEAN, *map(level_name, config.levels)]
         for place in places:
             if f"{place}/{number}" not in own:
-                start = f"{CLEAN}/"
-                kinds = sorted(x[len(start) :] for x in own if x.startswith(start))
+                kinds = sorted(numbers_of(CLEAN, own))
                 where = f"{path} has for {name}, {place} no number"
                 raise ConfigError(unknown(where, number, kinds))
         stds = {place: f"{place}/{number}_std" for place in places}

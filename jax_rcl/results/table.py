@@ -135,13 +135,9 @@ class Table:
         """Raises ConfigError for a run that needs one that is not trained before it."""
         names = [run.name for run in self.runs]
         for place, run in enumerate(self.runs):
-            for other in run.mentions():
-                if other == SEED or other in names[:place]:
-                    continue
+            for other in sorted({*run.mentions()} - {SEED, *names[:place]}):
                 if other not in names:
-                    start = (
-                        f"run {run.name!r}: {{seed}} is the seed, and there is no run"
-                    )
+                    start = f"run {run.name!r}: {{seed}} is the seed, there is no run"
                     raise ConfigError(unknown(start, other, names))
                 raise ConfigError(
                     f"run {run.name!r} mentions {{{other}}}, which does not come "

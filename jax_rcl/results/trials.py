@@ -49,7 +49,7 @@ class Trial:
 
     def results(self) -> dict[str, float]:
         """Numbers by name, `<evaluator>/<number>`; empty for a run not finished."""
-        return dict(read_json(self.workdir / RESULTS).get("results", {}))
+        return read_json(self.workdir / RESULTS).get("results", {})
 
     def facts(self) -> dict[str, Any]:
         """What FACTS says; empty for runs that another command trained."""

@@ -70,20 +70,14 @@ def prepare(arguments: argparse.Namespace) -> None:
     preprocess, why = None, ""
     if arguments.preprocess == "evaluators":
         preprocess, why = preprocess_of(stored_config(workdir))
-    informed = WithFeatures(
-        source,
-        str(workdir),
-        arguments.layer,
-        preprocess,
-        arguments.which,
-        arguments.batch_size,
-    )
+    layer, which, size = arguments.layer, arguments.which, arguments.batch_size
+    informed = WithFeatures(source, str(workdir), layer, preprocess, which, size)
     with refusals("--run"):
         rows = informed.priors
     write_prior(out, source, rows)
     print(
-        f"layer {arguments.layer!r} of {arguments.run}, {arguments.which} checkpoint, "
-        f"step {step}; preprocess: {preprocess}{why}."
+        f"layer {layer!r} of {arguments.run}, {which} checkpoint, step {step}; "
+        f"preprocess: {preprocess}{why}."
     )
 
 

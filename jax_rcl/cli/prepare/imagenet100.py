@@ -74,8 +74,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 def clean_parts(root: Path) -> tuple[Part, ...]:
     """Train and val of a folder of ImageNet, sorted into classes."""
     parts = tuple(Part(name, root / name) for name in ("train", "val"))
-    lacking = [part.name for part in parts if not part.source.is_dir()]
-    if lacking:
+    if lacking := [part.name for part in parts if not part.source.is_dir()]:
         below = root / "Data" / "CLS-LOC"
         hint = f" Write --imagenet={below}." if (below / "train").is_dir() else ""
         raise ConfigError(
@@ -154,17 +153,17 @@ def count_images(part: Part, classes: Sequence[str]) -> dict[str, int]:
 
 def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> None:
     """Prints where numbers of images are not the published ones."""
+    found = sum(counts.get("train", {}).values())
+    if found not in (0, IMAGENET_100_TRAIN) and arguments.classes == "100":
+        print(
+            f"warning: train has {found:,} images of these classes, published are "
+            f"{IMAGENET_100_TRAIN:,}."
+        )
     strange = {}
     for name, images in counts.items():
-        found = sum(images.values())
         off = [wnid for wnid, count in images.items() if count != VALIDATION_IMAGES]
-        if name != "train":
-            strange |= {name: in_short(off, len(images), "classes")} if off else {}
-        elif arguments.classes == "100" and found != IMAGENET_100_TRAIN:
-            print(
-                f"warning: train has {found:,} images of these classes, published are "
-                f"{IMAGENET_100_TRAIN:,}."
-            )
+        if off and name != "train":
+            strange[name] = in_short(off, len(images), "classes")
     if strange:
         name, classes = next(iter(strange.items()))
         more = f", and {len(strange) - 1} other parts" if len(strange) > 1 else ""

@@ -122,11 +122,8 @@ def write_attributes(
 ) -> None:
     """Writes the attributes of the training images as their prior.
 
-    Args:
-      arguments: the flags of the command.
-      kind: of the source: makes one of a folder and a split.
-      published: images of each split; other numbers are a warning.
-      read: gives the attributes of a source, and what the columns mean.
+    `kind` makes a source of a folder and a split, `read` gives its attributes and what
+    the columns mean. Other numbers of images than published are a warning.
     """
     out = free_file(arguments)
     splits = {split: kind(arguments.folder, split) for split in published}

@@ -15,12 +15,7 @@ from jax_rcl.data.records import THREADS
 
 
 class Part(NamedTuple):
-    """Class folders that lie side by side, such as those of a split.
-
-    Attributes:
-      name: such as `train` or `noise/shot_noise/3`, also the path below `out`.
-      source: the folder that holds the class folders now.
-    """
+    """Class folders side by side in `source`, and their path below another folder."""
 
     name: str
     source: Path

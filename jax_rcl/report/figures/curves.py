@@ -42,12 +42,8 @@ def curves(
     "training" shows `train/loss`, every value lightly and a running average, and below
     it `train/learning_rate`. "scores" shows the shares (see `is_share`) outside
     `train/` and `time/`, the six measured most often if there are more. What was
-    measured only once is no curve.
-
-    Args:
-      history: lines of the log.
-      steps_per_epoch: if given, the axis counts epochs instead of steps.
-      panels: which to draw, side by side; by default all that are `available`.
+    measured only once is no curve. By default all panels that are `available` are drawn
+    side by side. With `steps_per_epoch` the axis counts epochs instead of steps.
     """
     present = available(history)
     chosen = present if panels is None else tuple(panels)

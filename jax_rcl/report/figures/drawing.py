@@ -12,6 +12,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 TEXT = "#747a82"
@@ -72,9 +73,9 @@ def style(
         spine.set_color(LINE)
 
 
-def colour_bar(axes: Axes, scale: ScalarMappable, label: str) -> None:
+def colour_bar(axes: Axes, norm: Normalize, colours: Colormap, label: str) -> None:
     """A slim bar beside the axes that says what colours stand for."""
-    figure = axes.get_figure()
+    figure, scale = axes.get_figure(), ScalarMappable(norm, colours)
     assert isinstance(figure, Figure)
     bar = figure.colorbar(scale, ax=axes, shrink=0.5, aspect=30, pad=0.01)
     bar.set_label(label, color=TEXT, fontsize=9)
@@ -95,12 +96,7 @@ def class_name(label: int, class_names: Sequence[str]) -> str:
 
 
 def to_png(picture: Figure, *, scale: int | float = 2) -> bytes:
-    """The figure as a PNG without a background.
-
-    Args:
-      picture: from this package, or any matplotlib figure.
-      scale: pixels of the file per pixel of the page; 2 is sharp on most screens.
-    """
+    """The figure as a PNG without a background, `scale` times as large as the page."""
     buffer = io.BytesIO()
     # No Software entry: the bytes would change with the version of matplotlib.
     options = {"metadata": {"Software": None}, "facecolor": "none"}

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, Integer
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgba
 from matplotlib.figure import Figure
 
@@ -71,7 +70,7 @@ def cosines(finding: MeanCosines) -> Figure:
             colour = "white" if abs(value) > 0.6 else TEXT
             text = f"{value:.2f}".replace("-", "−")
             axes.text(j, i, text, ha="center", va="center", size=7.5, color=colour)
-    drawing.colour_bar(axes, ScalarMappable(norm, fade), "cosine")
+    drawing.colour_bar(axes, norm, fade, "cosine")
     return figure
 
 
@@ -112,9 +111,6 @@ def embedding(
     """Examples as points, coloured by class; neighbours are alike to the encoder.
 
     Up to forty classes are named in the margins, at the end of a line to their median.
-
-    Raises:
-      ValueError: without points.
     """
     if not len(points):
         raise ValueError("embedding draws at least one point; got none.")
@@ -135,10 +131,7 @@ def embedding(
 
 
 def _map(every: Sequence[Float[np.ndarray, "_ 2"]]) -> Axes:
-    """Axes for points, at one scale, or collapsed classes would look spread.
-
-    Left and right is a margin for names.
-    """
+    """Axes at one scale, or collapsed classes would look spread, beside two margins."""
     low, high = np.concatenate(every).min(axis=0), np.concatenate(every).max(axis=0)
     span = np.maximum(1.08 * (high - low), 1e-3)
     inside = drawing.WIDTH - 2 * _MARGIN
@@ -273,5 +266,5 @@ def _name_right(axes: Axes, places: Sequence[float], names: Sequence[str]) -> No
 
 
 def _class_bar(axes: Axes, k: int) -> None:
-    scale = ScalarMappable(Normalize(0, k - 1), colormaps["viridis"])
-    drawing.colour_bar(axes, scale, "number of the class")
+    norm, colours = Normalize(0, k - 1), colormaps["viridis"]
+    drawing.colour_bar(axes, norm, colours, "number of the class")

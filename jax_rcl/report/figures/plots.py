@@ -41,9 +41,8 @@ def draw(finding: Finding) -> tuple[str, Figure]:
     """The picture of what an evaluator found, and a caption that explains it."""
     match finding:
         case Confusion():
-            text = "rows are true classes, columns predicted ones; colour is the row's"
-            figure = confusion(finding.matrix, finding.class_names)
-            return f"{text} share", figure
+            text = "rows are true classes, columns predicted; colour is the row's share"
+            return text, confusion(finding.matrix, finding.class_names)
         case Embedding():
             names = finding.class_names
             return finding.method, embedding(finding.points, finding.labels, names)
@@ -77,11 +76,8 @@ def views(
 ) -> Figure:
     """A contact sheet: one column per example, one row per view.
 
-    Args:
-      views: images in [0, 1], gray (c of 1) or colour (c of 3).
-      labels: class of each example, written above its column.
-      class_names: names of the classes.
-      titles: of the rows; "view 1", "view 2", … by default.
+    Images are in [0, 1], gray or in colour. The class is written above each column, and
+    one of `titles` before each row, by default "view 1", "view 2", ….
     """
     n, v, *_, c = views.shape
     if not n * v or c not in (1, 3):
@@ -104,10 +100,6 @@ def confusion(
     shares lifted so that rare errors show. Up to twenty classes, cells hold counts and
     the margin the recall of each class; beyond forty, names are too small to read, and
     the most frequent confusions are listed instead.
-
-    Args:
-      matrix: `matrix[i, j]` examples of class i were predicted to be of class j.
-      class_names: names of the classes.
     """
     k = len(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
