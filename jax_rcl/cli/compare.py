@@ -127,8 +127,7 @@ def what_is_there(
             text = f"{each.workdir} holds no {kind} yet."
             if not reads or asked_of_robustness(arguments):
                 raise ConfigError(text)
-            text += " Its level sweeps alone are compared."
-            print(f"note: {text}", file=sys.stderr)
+            print(f"note: {text} Its level sweeps alone are compared.", file=sys.stderr)
             every = []
             break
     sweeps = []

@@ -117,8 +117,8 @@ def train_all(table: Table, planned: Sequence[Trial], workdir: Path) -> None:
         if trial.finished():
             continue
         left = time_left(planned)
-        which = str(trial).removeprefix("run ")
-        print(f"\nrun {place} of {len(planned)}: {which}{left}", flush=True)
+        which = f"{trial.name}, seed {trial.seed}{left}"
+        print(f"\nrun {place} of {len(planned)}: {which}", flush=True)
         config, began = config_of(table, trial), time.monotonic()
         try:
             with name_in_errors(trial):

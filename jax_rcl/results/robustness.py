@@ -69,8 +69,8 @@ class Evaluation:
         except ConfigError:  # damaged
             return None
         stored = json.loads(configs.to_json(stored_config(self.workdir)))["evaluators"]
-        own = {name: stored.get(name) for name in self.config.evaluators}
         question = {**self.question, "step": found.get("step")}
+        own = {name: stored.get(name) for name in question["evaluators"]}
         if question["evaluators"] != own or self.which != "newest":
             return None
         if self.step not in (None, question["step"]):

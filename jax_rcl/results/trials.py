@@ -162,8 +162,9 @@ def check_numbers(table: Table, trial: Trial) -> None:
 
 def check_evaluators(table: Table, trial: Trial, config: ConfigDict) -> None:
     """Raises ConfigError for a cell whose number no evaluator of a config makes."""
-    names = list(config.evaluators)
-    if config.best is not None:
+    known = config.to_dict()
+    names = list(known["evaluators"])
+    if known["best"] is not None:
         names += [f"{OF_BEST}{name}" for name in names]
     for place, metric in _cells_of(table, trial):
         if not any(metric.startswith(f"{name}/") for name in names):

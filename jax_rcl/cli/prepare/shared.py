@@ -116,7 +116,7 @@ def write_prior(
 
 def write_attributes(
     arguments: argparse.Namespace,
-    kind: Callable[[str, str], Source],
+    kind: Callable[[str, Any], Any],
     published: Mapping[str, int],
     read: Callable[[Any], tuple[Float32[np.ndarray, "m p"], tuple[str, ...]]],
 ) -> None:

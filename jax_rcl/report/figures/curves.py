@@ -53,13 +53,13 @@ def curves(
             f"available(history) names: {present}."
         )
     measured = _measured_twice(history, steps_per_epoch or 1)
-    scores, rate = _scores_of(measured), measured.get("train/learning_rate")
+    scores, rate = _scores_of(measured), "train/learning_rate"
     height = 300 + 18 * len(scores)  # Alike, whichever is drawn alone.
     figure = drawing.figure((drawing.WIDTH / 2 - 10) * len(chosen), height)
     grid = figure.add_gridspec(3, len(chosen))
     unit = "step" if steps_per_epoch is None else "epoch"
     for column, panel in enumerate(chosen):
-        split = panel == "training" and rate is not None
+        split = panel == "training" and rate in measured
         axes = figure.add_subplot(grid[: 2 if split else 3, column])
         if panel == "scores":
             drawing.style(axes, title="Evaluation (%)", x=unit)
@@ -71,7 +71,7 @@ def curves(
             axes.tick_params(labelbottom=False)
             axes = figure.add_subplot(grid[2, column], sharex=axes)
             drawing.style(axes, title="Learning rate", x=unit)
-            axes.plot(*rate, color=PALETTE[2], linewidth=1.6)
+            axes.plot(*measured[rate], color=PALETTE[2], linewidth=1.6)
             axes.yaxis.set_major_locator(MaxNLocator(3))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
             axes.set_ylim(bottom=0)

@@ -81,7 +81,7 @@ def plane(finding: ClassPlane) -> Figure:
     them up to thirty, else those of classes up to forty.
     """
     k, s = len(finding.class_means), len(finding.subclass_means)
-    axes = _map([finding.points, finding.subclass_means, finding.class_means])
+    figure, axes = _map([finding.points, finding.subclass_means, finding.class_means])
     colours = _colours(k)
     _dots(axes, finding.points, np.array(colours)[finding.labels], alpha=0.35)
     edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 1, "zorder": 3}
@@ -100,7 +100,7 @@ def plane(finding: ClassPlane) -> Figure:
         name_beside(axes, places, names, shades, bold)
     else:
         _class_bar(axes, k)
-    return axes.figure
+    return figure
 
 
 def embedding(
@@ -115,7 +115,8 @@ def embedding(
     if not len(points):
         raise ValueError("embedding draws at least one point; got none.")
     classes, rank = np.unique(labels, return_inverse=True)
-    colours, axes = _colours(len(classes)), _map([points])
+    colours = _colours(len(classes))
+    figure, axes = _map([points])
     # Of twenty classes, the second ten have the colours of the first.
     second = (rank >= len(PALETTE)) & (len(classes) <= _LISTED)
     for marker, part in (("o", ~second), ("^", second)):
@@ -123,14 +124,14 @@ def embedding(
         _dots(axes, points[part], face, alpha=0.65, marker=marker)
     if len(classes) > _NAMED:
         _class_bar(axes, int(classes[-1]) + 1)
-        return axes.figure
+        return figure
     medians = np.stack([np.median(points[labels == k], axis=0) for k in classes])
     names = [class_name(int(k), class_names) for k in classes]
     name_beside(axes, medians, names, colours, [False] * len(names))
-    return axes.figure
+    return figure
 
 
-def _map(every: Sequence[Float[np.ndarray, "_ 2"]]) -> Axes:
+def _map(every: Sequence[Float[np.ndarray, "_ 2"]]) -> tuple[Figure, Axes]:
     """Axes at one scale, or collapsed classes would look spread, beside two margins."""
     low, high = np.concatenate(every).min(axis=0), np.concatenate(every).max(axis=0)
     span = np.maximum(1.08 * (high - low), 1e-3)
@@ -143,7 +144,7 @@ def _map(every: Sequence[Float[np.ndarray, "_ 2"]]) -> Axes:
     (left, bottom), (right, top) = (low + high) / 2 - half, (low + high) / 2 + half
     drawing.style(axes, lines=False)
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-    return axes
+    return figure, axes
 
 
 def _dots(axes: Axes, points: np.ndarray, face: np.ndarray, **style: Any) -> None:
