@@ -20,6 +20,7 @@ from jax_rcl.train.loop import Diverged
 from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted
 from jax_rcl.train.state import fresh_state
+from tests.runs import drawn, save
 
 TINY = Path(__file__).parents[1] / "tiny.py"
 COARSE = f"""
@@ -192,6 +193,9 @@ def test_what_is_finished_is_not_trained_again(whole, call, tmp_path, trained, c
 def test_only_what_is_missing_is_trained(whole, call, tmp_path, trained):
     shutil.copytree(whole, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs/fine/seed0")
+    coarse = tmp_path / "runs/coarse/seed0"
+    run = Run.prepare(configs.from_json((coarse / "config.json").read_text()), coarse)
+    save(coarse, 2, drawn(run))  # to start from
     assert call("--seeds=0") == 0
     assert trained == ["fine/seed0"]
 

@@ -48,7 +48,7 @@ def figure(
     layout: Literal["constrained"] | None = "constrained",
 ) -> Figure:
     """An empty figure of so many page pixels, without a background."""
-    size = (width / _DPI, height / _DPI)
+    size = (round(width) / _DPI, round(height) / _DPI)
     blank = Figure(figsize=size, dpi=_DPI, facecolor="none", layout=layout)
     FigureCanvasAgg(blank)
     return blank
