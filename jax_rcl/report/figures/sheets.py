@@ -28,7 +28,7 @@ def pictures(finding: Pictures) -> Figure:
     smoothing = "nearest" if longest <= _LARGEST else "antialiased"
     tile = np.array([w * shown, h * shown])
     cell = tile + _GAP
-    margin = 6.8 * max(map(len, finding.row_names)) + 14
+    margin = round(6.8 * max(map(len, finding.row_names))) + 14
     most = max(1, int((drawing.WIDTH - margin) // cell[0]))
     columns = -(-m // -(-m // most))  # As many in the last row, if that can be.
     block = _HEAD + r * cell[1] + 2 * _GAP
