@@ -136,7 +136,7 @@ def _map(every: Sequence[Float[np.ndarray, "_ 2"]]) -> tuple[Figure, Axes]:
     low, high = np.concatenate(every).min(axis=0), np.concatenate(every).max(axis=0)
     span = np.maximum(1.08 * (high - low), 1e-3)
     inside = drawing.WIDTH - 2 * _MARGIN
-    height = float(np.clip(inside * span[1] / span[0], 280, 520))
+    height = round(np.clip(inside * span[1] / span[0], 280, 520))
     half = max(span[0] / inside, span[1] / height) * np.array([inside, height]) / 2
     figure = drawing.figure(drawing.WIDTH, height + 20, layout=None)
     size = np.array([drawing.WIDTH, height + 20])
