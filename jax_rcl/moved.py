@@ -11,56 +11,42 @@ import importlib.machinery
 import sys
 import types
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
+import lazy_loader
+
+FOLDERS = {
+    "augment.corruptions": "augment: blurs digital frost jpeg noises spatter weather",
+    "augment.distortions": "augment: conditions levels mixtures subsets",
+    "data.published": "data: celeba chexpert coarse cub emoji grouped imagenet stl10 "
+    "tiny_imagenet zappos",
+    "evaluate.linear": "evaluate: cross_validated grid logistic per_target plain_sgd",
+    "evaluate.shifts": "evaluate: corrupted corrupted_folders distorted robustness",
+    "report.figures": "report: callouts curves drawing plots sheets",
+    "cli.prepare": "prepare: class_embeddings cub features imagenet100 join pack "
+    "synthesis textures trees work zappos",
+}
+"""Folders, each with the folder that some of its modules were in, and their names."""
+
 MODULES = {
-    "augment.blurs": "augment.corruptions.blurs",
-    "augment.conditions": "augment.distortions.conditions",
     "augment.corruptions": "augment.corruptions.table",
-    "augment.digital": "augment.corruptions.digital",
     "augment.distortions": "augment.distortions.pixelwise",
-    "augment.frost": "augment.corruptions.frost",
-    "augment.jpeg": "augment.corruptions.jpeg",
-    "augment.levels": "augment.distortions.levels",
     "augment.mixing": "augment.mixup",
-    "augment.mixtures": "augment.distortions.mixtures",
     "augment.padding": "augment.geometry",
-    "augment.noises": "augment.corruptions.noises",
-    "augment.spatter": "augment.corruptions.spatter",
-    "augment.subsets": "augment.distortions.subsets",
-    "augment.weather": "augment.corruptions.weather",
     "bench": "cli.bench",
     "check": "train.plan",
     "class_embeddings": "evaluate.class_embeddings",
     "compared": "results.runs results.robustness",
     "comparison": "results.table",
     "cost": "train.cost",
-    "data.celeba": "data.published.celeba",
-    "data.chexpert": "data.published.chexpert",
-    "data.coarse": "data.published.coarse",
-    "data.cub": "data.published.cub",
     "data.decoded": "data.folders",
-    "data.emoji": "data.published.emoji",
-    "data.grouped": "data.published.grouped",
-    "data.imagenet": "data.published.imagenet",
     "data.published": "data.published.files",
-    "data.stl10": "data.published.stl10",
-    "data.tiny_imagenet": "data.published.tiny_imagenet",
-    "data.zappos": "data.published.zappos",
     "denoising": "restoration.non_local_means",
-    "evaluate.corrupted": "evaluate.shifts.corrupted",
-    "evaluate.corrupted_folders": "evaluate.shifts.corrupted_folders",
-    "evaluate.cross_validated": "evaluate.linear.cross_validated",
-    "evaluate.distorted": "evaluate.shifts.distorted",
     "evaluate.folds": "evaluate.linear.choice",
-    "evaluate.grid": "evaluate.linear.grid",
     "evaluate.linear_probe": "evaluate.linear.probe",
-    "evaluate.logistic": "evaluate.linear.logistic",
     "evaluate.logistic_grid": "evaluate.linear.logistic",
     "evaluate.neighbours": "evaluate.knn",
-    "evaluate.per_target": "evaluate.linear.per_target",
-    "evaluate.plain_sgd": "evaluate.linear.plain_sgd",
-    "evaluate.robustness": "evaluate.shifts.robustness",
     "evaluate.strata": "evaluate.geometry_numbers",
     "evaluate.sweep": "evaluate.shifts.level_sweep",
     "evaluate.sweep_numbers": "evaluate.shifts.level_numbers",
@@ -70,46 +56,33 @@ MODULES = {
     "inpainting": "restoration.deep_decoder",
     "interrupt": "train.signals",
     "optim": "optim.optimizers",
-    "prepare.class_embeddings": "cli.prepare.class_embeddings",
-    "prepare.cub": "cli.prepare.cub",
-    "prepare.features": "cli.prepare.features",
-    "prepare.imagenet100": "cli.prepare.imagenet100",
-    "prepare.join": "cli.prepare.join",
-    "prepare.pack": "cli.prepare.pack",
-    "prepare.synthesis": "cli.prepare.synthesis",
-    "prepare.textures": "cli.prepare.textures",
-    "prepare.trees": "cli.prepare.trees",
-    "prepare.work": "cli.prepare.work",
-    "prepare.zappos": "cli.prepare.zappos",
-    "report.callouts": "report.figures.callouts",
     "report.comparison": "report.tables report.figures.comparison",
-    "report.curves": "report.figures.curves",
-    "report.drawing": "report.figures.drawing",
     "report.geometry_plots": "report.figures.geometry",
     "report.levels": "report.figures.comparison",
-    "report.plots": "report.figures.plots",
     "report.results": "report.tables",
-    "report.robustness": "results.robustness report.figures.plots",
-    "report.sheets": "report.figures.sheets",
+    "report.robustness": "results.robustness report.figures.comparison",
     "results": "train.evaluation",
-    "robustness": "cli.compare",
     "run": "train.run train.state config.workdir checkpoint",
     "run_features": "train.features",
     "schedules": "optim.schedules",
-    "sweep": "cli.compare",
     "swept": "results.sweeps",
-    "table": "cli.table",
+    "table": "results.table cli.table",
     "train_step": "train.step",
     "transfer": "weights.restore weights.imports",
     "trials": "results.trials",
     "weights.clip_files": "weights.clip",
     "weights.export": "cli.export",
+} | {
+    f"{old}.{name}": f"{folder}.{name}"
+    for folder, (old, names) in ((k, v.split(": ")) for k, v in FOLDERS.items())
+    for name in names.split()
 }
 """Old places of modules and new ones, below `jax_rcl`; some went to several."""
 
 PACKAGES = {
     "config": "config.experiment",
     "core": "artifacts",
+    "main": "cli.train cli.shared",
     "train": "train.loop",
     "prepare": "cli.prepare",
 }
@@ -117,10 +90,14 @@ PACKAGES = {
 
 COMMANDS = {
     "bench": "bench",
-    "robustness": "compare",
-    "sweep": "compare",
+    "robustness": "compare --only=robustness",
+    "sweep": "compare --only=sweeps",
     "table": "table",
     "weights.export": "export",
+} | {
+    f"prepare.{name}": f"prepare {name}"
+    for name in FOLDERS["cli.prepare"].split()[1:]
+    if name not in ("synthesis", "trees", "work")
 }
 """Modules that were run by `python -m`, and the commands that they are now."""
 
@@ -130,8 +107,21 @@ BENCHMARKS = (
     "bench_losses",
     "bench_negatives",
     "bench_uniformity",
+    "reference_corruptions",
 )
 """Modules that left the package for `benchmarks/` of the repository."""
+
+
+OTHERS = {
+    "compared.RESULTS",
+    "compared.evaluators_of",
+    "evaluate.grid.warn_if_slow",
+    "main.read_config",
+    "prepare.pack.write",
+    "report.robustness.grid",
+    "table.provenance",
+}
+"""Names that something else has today in the new place."""
 
 
 def new_places(module: str) -> list[str]:
@@ -145,19 +135,51 @@ def find(module: str, name: str) -> Any:
     """What an old module had under this name, with a warning that says where it is.
 
     Raises:
-      AttributeError: it had no such name.
+      AttributeError: it had no such name, or there is nothing like it today.
     """
-    hidden = name.startswith("__")  # tools ask every module for `__file__` and the like
-    for place in () if hidden else new_places(module):
-        found = getattr(importlib.import_module(place), name, None)
-        if found is not None:
-            warnings.warn(
-                f"{module}.{name} is in {place} now; the old name goes in 0.3.",
-                DeprecationWarning,
-                stacklevel=3,
-            )
-            return found
-    raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    old = module.removeprefix("jax_rcl.")
+    command, places = COMMANDS.get(old), new_places(module)
+    # Tools ask every module for `__file__` and the like.
+    hidden = name.startswith("__") or f"{old}.{name}" in OTHERS
+    holders = (importlib.import_module(place) for place in places if not hidden)
+    holder = next((each for each in holders if hasattr(each, name)), None)
+    if command and name == "main":
+        place, found = f"`jax-rcl {command}`", functools.partial(run, command)
+    elif holder is not None:
+        place, found = holder.__name__, getattr(holder, name)
+    else:
+        where = " and ".join(places) or f"`jax-rcl {command}`"
+        if old in BENCHMARKS:
+            where = "benchmarks/ of the repository, outside the package,"
+        raise AttributeError(
+            f"module {module!r} has no attribute {name!r}; what it had is in {where} "
+            "now, if there is such a thing."
+        )
+    warnings.warn(
+        f"{module}.{name} is in {place} now; the old name goes in 0.3.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return found
+
+
+def run(command: str, argv: Sequence[str] | None = None) -> int:
+    """Runs a command with more arguments, those of this process by default."""
+    main = importlib.import_module("jax_rcl.main").main
+    return main([*command.split(), *(sys.argv[1:] if argv is None else argv)])
+
+
+def attach(package: str, file: str) -> tuple[Any, Any, Any]:
+    """As `lazy_loader.attach_stub`, of a package that an old module has the name of."""
+    get, names, every = lazy_loader.attach_stub(package, file)
+
+    def get_or_find(name: str) -> Any:
+        try:
+            return get(name)
+        except AttributeError:
+            return find(package, name)
+
+    return get_or_find, names, every
 
 
 def class_path(path: str) -> str:
@@ -183,7 +205,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """A module whose names are looked up where they are now."""
         if not fullname.startswith("jax_rcl."):
             return None
-        if not new_places(fullname) and fullname[8:] not in BENCHMARKS:
+        name = fullname.removeprefix("jax_rcl.")
+        if not new_places(fullname) and name not in {*BENCHMARKS, *COMMANDS}:
             return None
         is_package = fullname == "jax_rcl.prepare"
         return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
@@ -195,17 +218,16 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def get_code(self, fullname: str) -> types.CodeType:
         """What `python -m` runs: the command that the module is now."""
         name = fullname.removeprefix("jax_rcl.")
-        if name in BENCHMARKS:
-            module = name.replace("bench_", "benchmarks.")
-            text = f"raise SystemExit('in a checkout: python -m {module}')"
-            return compile(text, fullname, "exec")
-        command = COMMANDS.get(name) or name.replace("prepare.", "prepare ")
+        command = COMMANDS.get(name, "help")
         text = (
-            "import sys\nfrom jax_rcl.main import main\n"
+            "import sys\nfrom jax_rcl import moved\n"
             f"print('python -m {fullname} is `jax-rcl {command}` now.', "
             "file=sys.stderr)\n"
-            f"sys.exit(main({command.split()!r} + sys.argv[1:]))\n"
+            f"sys.exit(moved.run({command!r}))\n"
         )
+        if name in BENCHMARKS:
+            module = f"benchmarks.{name.removeprefix('bench_')}"
+            text = f"raise SystemExit('in a checkout: python -m {module}')"
         return compile(text, fullname, "exec")
 
 

@@ -448,7 +448,7 @@ def test_every_documented_config_and_command_is_one(
         # Only named in the text, or of runs that must be there.
         if rest and "…" not in line and command != "compare":
             program = importlib.import_module(f"jax_rcl.cli.{command}")
-            assert program.read_arguments(rest)
+            assert program.main.parse(rest)
 
 
 def test_every_documented_option_of_thanos_is_one(stored, monkeypatch):

@@ -1,22 +1,23 @@
 """Measures training as it runs: `jax-rcl bench --config=configs/….py`."""
 
+import argparse
 import dataclasses
 import json
 import resource
 import sys
 import time
-from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
+from jax_rcl.report.tables import size
 from jax_rcl.train import run as training
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
-from jax_rcl.train.cost import cost_of, peak_flops, size
+from jax_rcl.train.cost import cost_of, peak_flops
 from jax_rcl.train.state import fresh_state
 
 DESCRIPTION = """\
@@ -31,11 +32,9 @@ class Measurement:
     """What one run of the benchmark found.
 
     Attributes:
-      batch_size: global.
       resident: whether the data set was laid out on the devices.
       steps_per_call: updates between two touches by the host.
       steps: how many were timed.
-      step_seconds: of one update, mean.
       examples_per_second: examples (not views), over all devices.
       data_wait: share of the time in which the host waited for data.
       peak_bytes: most memory in use on one device, or by this process on a CPU.
@@ -62,10 +61,7 @@ class Measurement:
 def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     """Times `steps` updates after `warmup` ones, as the training loop would run them.
 
-    Args:
-      config: a node of `config.Experiment`.
-      steps: to time; rounded up to whole calls.
-      warmup: not timed.
+    `config` is a node of `config.Experiment`; steps are rounded up to whole calls.
     """
     config = configs.from_json(configs.to_json(config))  # the caller's stays as it is
     with config.unlocked():  # calls of full length, without pauses in between
@@ -148,20 +144,19 @@ def table(found: Measurement) -> str:
     return "\n".join(f"{name + ':':<18}{text}" for name, text in rows.items())
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; gives the exit status, see `shared.exit_status`."""
-    return exit_status(lambda: run(argv))
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    parser.flag("config", "file.py or file.py:options", required=True)
+    parser.flag("steps", "updates to time", type=positive, default=50)
+    parser.flag("warmup", "updates before them", type=positive, default=5)
 
 
-def run(argv: Sequence[str]) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Prints the table and then one line of JSON."""
-    parser = make_parser("bench", DESCRIPTION)
-    parser.add_argument("--config", required=True, help="file.py or file.py:options")
-    parser.add_argument("--steps", type=int, default=50, help="updates to time")
-    parser.add_argument("--warmup", type=int, default=5, help="updates before them")
-    arguments, rest = parser.parse_known_args(argv)
-    flags = [f"--{name}" for name in vars(arguments)]
-    config = configs.load(arguments.config, read_overrides(rest, flags))
+    config = configs.load(arguments.config, arguments.overrides)
     found = measure(config, steps=arguments.steps, warmup=arguments.warmup)
     print(table(found))
     print(json.dumps(dataclasses.asdict(found)), flush=True)
+
+
+main = Command("bench", DESCRIPTION, add_flags, run)

@@ -14,10 +14,9 @@ from jax_rcl.artifacts import Curves, Grid
 from jax_rcl.checkpoint import DamagedCheckpoint, Which
 from jax_rcl.cli.shared import (
     PROGRAMS,
-    exit_status,
+    Command,
+    Parser,
     keep_programs,
-    make_parser,
-    read_overrides,
     write_comparison,
 )
 from jax_rcl.config.types import ConfigError, unknown
@@ -31,15 +30,16 @@ from jax_rcl.results import robustness
 from jax_rcl.results.robustness import Evaluation, accuracies
 from jax_rcl.results.runs import (
     FACTS,
-    RESULTS,
     Runs,
     evaluators_of,
     in_words,
+    numbers_of,
     origin,
     read_json,
     read_runs,
 )
 from jax_rcl.results.sweeps import Sweep, read_sweeps
+from jax_rcl.results.trials import name_in_errors
 from jax_rcl.train import run as training
 from jax_rcl.train.evaluation import make_encoder, provenance, run_evaluators
 from jax_rcl.train.state import restore_variables
@@ -47,31 +47,24 @@ from jax_rcl.train.state import restore_variables
 DESCRIPTION = """\
 Lays trained runs side by side, as tables and a picture of means and deviations.
 
-If all runs have Robustness evaluators, those are run on what is new; if all have level
-sweeps, those are read from the results of finished runs. What is printed is also in
-compare.md of the folder --out, with all numbers in compare.json and a picture in
-compare.png.
+If all runs have Robustness evaluators, those are run on what no results are stored of;
+if all have level sweeps, those are read from the results of finished runs. What is
+printed is also in compare.md of the folder --out, with all numbers in compare.json and
+a picture in compare.png.
 """
 
-Overrides = list[tuple[str, str]]
 
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; gives the exit status, see `shared.exit_status`."""
-    return exit_status(lambda: run(argv))
-
-
-def run(argv: Sequence[str]) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Evaluates what is new, and writes and prints the tables."""
-    arguments, overrides = read_arguments(argv)
-    runs = read_runs(arguments.runs)
+    named = arguments.runs + name_folders(arguments.folders, arguments.names)
+    if not named:
+        raise ConfigError("give the runs: --runs NAME=dir,dir, once for each name.")
+    runs = read_runs(named)
     if arguments.baseline not in (None, *runs):
         raise ConfigError(
             unknown("--baseline: there are no --runs", arguments.baseline, runs)
         )
-    with_robustness, with_sweeps = kinds(runs, arguments, overrides)
-    sweeps = read_sweeps(runs, arguments.number) if with_sweeps else []
-    every = plan(runs, arguments, overrides) if with_robustness else []
+    every, sweeps = what_is_there(runs, arguments)
     new = [each for each in every if arguments.again or not each.record()]
     if new:
         keep_programs(Path(arguments.out) / PROGRAMS)
@@ -79,55 +72,34 @@ def run(argv: Sequence[str]) -> None:
     print(f"\n{write(runs, every, sweeps, arguments)}", flush=True)
 
 
-def read_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, Overrides]:
-    """The flags, and the overrides `--config.<path>=<value>` in order."""
-    parser = make_parser("compare", DESCRIPTION)
-    parser.add_argument(
-        "--runs",
-        action="append",
-        default=[],
-        metavar="NAME=dir[,dir...]",
-        help="a name and its runs, which are averaged; or a dir, by its own name",
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    about = "a name and its runs, which are averaged; or a dir, by its own name"
+    form = "NAME=dir[,dir...]"
+    parser.flag("runs", about, action="append", default=[], metavar=form)
+    about = (
+        "compare Robustness evaluators alone, or level sweeps, for which nothing is "
+        "evaluated; without it, what all runs have"
     )
-    parser.add_argument(
-        "--config",
-        help="file.py or file.py:options whose Robustness evaluators are run instead "
-        "of those of each run",
+    parser.flag("only", about, choices=("robustness", "sweeps"))
+    about = (
+        "file.py or file.py:options whose Robustness evaluators are run instead of "
+        "those of each run"
     )
-    parser.add_argument("--baseline", help="the name that others are compared with")
-    parser.add_argument(
-        "--which", choices=get_args(Which), default="newest", help="checkpoint"
-    )
-    parser.add_argument(
-        "--number", default="top1", help="of sweeps: top1, top5 or auroc"
-    )
-    parser.add_argument("--again", action="store_true", help="evaluate all once more")
-    parser.add_argument("--out", default="runs/compare", help="default: %(default)s")
-    parser.add_argument("--names", help=argparse.SUPPRESS)
-    arguments, rest = parser.parse_known_args(argv)
-    flags = [f"--{name}" for name in vars(arguments) if name != "names"]
-    folders, rest = take_folders(rest)
-    arguments.runs += name_folders(folders, arguments.names)
-    overrides = read_overrides(rest, flags)
-    if not arguments.runs:
-        raise ConfigError("give the runs: --runs NAME=dir,dir, once for each name.")
-    return arguments, overrides
-
-
-def take_folders(rest: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands by itself in a command line, and what else there is."""
-    folders, others = [], []
-    for before, text in zip(["", *rest], rest, strict=False):
-        value = before.startswith("--config.") and "=" not in before
-        (others if value or text.startswith("-") else folders).append(text)
-    return folders, others
+    parser.flag("config", about)
+    parser.flag("baseline", "the name that others are compared with")
+    parser.flag("which", "checkpoint", choices=get_args(Which), default="newest")
+    parser.flag("number", "of sweeps: top1, top5 or auroc", default="top1")
+    parser.flag("again", "evaluate all once more", action="store_true")
+    parser.flag("out", "folder to write to", default="runs/compare")
+    parser.add_argument("folders", nargs="*", help=argparse.SUPPRESS)
+    parser.flag("names", argparse.SUPPRESS)
 
 
 def name_folders(folders: Sequence[str], names: str | None) -> list[str]:
     """Runs as 0.1 named them, in the form of --runs; goes in 0.3."""
-    if not folders and names is None:
-        return []
-    print("RUN and --names are --runs NAME=dir,dir now.", file=sys.stderr)
+    if folders or names is not None:
+        print("RUN and --names are --runs NAME=dir,dir now.", file=sys.stderr)
     if names is None:
         return list(folders)
     each = [name.strip() for name in names.split(",")]
@@ -139,12 +111,46 @@ def name_folders(folders: Sequence[str], names: str | None) -> list[str]:
     return [f"{name}={run}" for name, run in zip(each, folders, strict=True)]
 
 
-def kinds(
-    runs: Runs, arguments: argparse.Namespace, overrides: Overrides
-) -> tuple[bool, bool]:
+def what_is_there(
+    runs: Runs, arguments: argparse.Namespace
+) -> tuple[list[Evaluation], list[Sweep]]:
+    """What is compared: evaluations, new or not, and level sweeps.
+
+    Where runs have both and only one of them can be had, the other is left out with a
+    note, unless a flag asks for it.
+    """
+    evaluates, reads = kinds(runs, arguments)
+    every = plan(runs, arguments) if evaluates else []
+    for each in every:
+        if each.step is None and (arguments.again or not each.record()):
+            kind = "best checkpoint" if arguments.which == "best" else "checkpoint"
+            text = f"{each.workdir} holds no {kind} yet."
+            if not reads or asked_of_robustness(arguments):
+                raise ConfigError(text)
+            print(f"note: {text} Its level sweeps alone are compared.", file=sys.stderr)
+            every = []
+            break
+    sweeps = []
+    if reads:
+        try:
+            sweeps = read_sweeps(runs, arguments.number)
+        except ConfigError as error:
+            if not every or arguments.only or arguments.number != "top1":
+                raise
+            print(f"note: without level sweeps: {error}", file=sys.stderr)
+    return every, sweeps
+
+
+def asked_of_robustness(arguments: argparse.Namespace) -> bool:
+    """Whether a flag makes sense for Robustness evaluators alone."""
+    asks = arguments.config or arguments.overrides or arguments.baseline
+    asks = asks or arguments.again or arguments.only == "robustness"
+    return bool(asks) or arguments.which != "newest"
+
+
+def kinds(runs: Runs, arguments: argparse.Namespace) -> tuple[bool, bool]:
     """Whether Robustness evaluators are compared, and whether level sweeps are."""
     missing: dict[type, list[str]] = {Robustness: [], LevelSweep: []}
-    swept = True
     for workdir in (workdir for workdirs in runs.values() for workdir in workdirs):
         if not workdir.is_dir():
             raise ConfigError(f"there is no folder {workdir}.")
@@ -153,46 +159,41 @@ def kinds(
             if not evaluators_of(config, kind):
                 names = ", ".join(config.evaluators) or "no evaluators"
                 without.append(f"{workdir} ({names})")
-        swept = swept and has_swept(workdir, evaluators_of(config, LevelSweep))
+    only = arguments.only
     evaluates = bool(arguments.config) or not missing[Robustness]
-    # Of runs that are still going, the Robustness evaluators alone can be compared.
-    reads = not arguments.config and not missing[LevelSweep]
-    reads = reads and (swept or not evaluates)
+    evaluates = evaluates and only != "sweeps"
+    reads = not missing[LevelSweep] and only != "robustness"
+    reads = reads and (only == "sweeps" or not arguments.config)
     if not evaluates and not reads:
-        robust, sweep = missing[Robustness][0], missing[LevelSweep][0]
+        lacking = [
+            f"{workdirs[0]} has no {kind.__name__} evaluator"
+            for kind, workdirs in missing.items()
+            if workdirs
+        ]
         raise ConfigError(
-            f"there is nothing to compare: {robust} has no Robustness evaluator, and "
-            f"{sweep} no LevelSweep evaluator; choose a config that has Robustness "
-            "evaluators by --config."
+            f"there is nothing to compare: {', and '.join(lacking)}; choose a config "
+            "that has Robustness evaluators by --config."
         )
-    asks = overrides or arguments.baseline or arguments.again
-    if not evaluates and (asks or arguments.which != "newest"):
+    if not evaluates and asked_of_robustness(arguments):
+        why = "--only=sweeps compares" if only else f"{missing[Robustness][0]} has"
         raise ConfigError(
-            "--baseline, --which, --again and --config.… are for Robustness "
-            f"evaluators, and {missing[Robustness][0]} has none; level sweeps of "
-            "finished runs stay as they are."
+            "--config, --baseline, --which, --again and --config.… are for Robustness "
+            f"evaluators, and {why} none; level sweeps of finished runs stay as they "
+            "are."
         )
     if arguments.number != "top1" and not reads:
         raise ConfigError(f"--number={arguments.number} is for level sweeps alone.")
     return evaluates, reads
 
 
-def has_swept(workdir: Path, sweeps: Iterable[str]) -> bool:
-    """Whether a run is finished, with numbers of these evaluators."""
-    numbers = read_json(workdir / RESULTS).get("results", {})
-    return all(any(key.startswith(f"{name}/") for key in numbers) for name in sweeps)
-
-
 # Evaluation.
 
 
-def plan(
-    runs: Runs, arguments: argparse.Namespace, overrides: Overrides
-) -> list[Evaluation]:
+def plan(runs: Runs, arguments: argparse.Namespace) -> list[Evaluation]:
     """What there is to evaluate, new or not."""
     if not arguments.config:
-        return robustness.evaluations(runs, None, overrides, arguments.which)
-    config = configs.load(arguments.config, overrides)
+        return robustness.evaluations(runs, None, arguments.overrides, arguments.which)
+    config = configs.load(arguments.config, arguments.overrides)
     evaluators = evaluators_of(config, Robustness)
     if not evaluators:
         raise ConfigError(f"--config={arguments.config} has no Robustness evaluator.")
@@ -201,10 +202,8 @@ def plan(
 
 def prepare(evaluation: Evaluation) -> training.Run:
     """The run, checked; nothing is compiled."""
-    try:
+    with name_in_errors(evaluation.workdir):
         return training.Run.prepare(evaluation.config, evaluation.workdir)
-    except ConfigError as error:
-        raise ConfigError(f"{evaluation.workdir}: {error}") from error
 
 
 def evaluate_all(new: Sequence[tuple[Evaluation, training.Run]]) -> None:
@@ -221,12 +220,7 @@ def evaluate_all(new: Sequence[tuple[Evaluation, training.Run]]) -> None:
 
 
 def evaluate(evaluation: Evaluation, run: training.Run) -> dict[str, Any]:
-    """The record of a run: what was asked, what was found, and where.
-
-    Raises:
-      DamagedCheckpoint: the checkpoint cannot be read.
-      RuntimeError: an evaluator failed.
-    """
+    """The record of a run: what was asked, what was found, and where."""
     began = time.monotonic()
     step, variables = restore_variables(run, evaluation.which)
     if step != evaluation.step:
@@ -238,7 +232,7 @@ def evaluate(evaluation: Evaluation, run: training.Run) -> dict[str, Any]:
     results, grids = {}, {}
     for name, evaluator in run.experiment.evaluators.items():
         own = run_evaluators(run, encode, step, [name])
-        results[name] = {key.removeprefix(f"{name}/"): x for key, x in own.items()}
+        results[name] = numbers_of(name, own)
         assert isinstance(evaluator, Robustness)
         grids[name] = {
             title: {
@@ -278,7 +272,8 @@ def write(
     tables = robustness.tables(methods, arguments.baseline) if methods else {}
     tables |= {f"{arguments.number} under {x.title}": x.table() for x in sweeps}
     parts = [f"**{title}**\n\n{markdown(*rows)}" for title, rows in tables.items()]
-    parts += [about(runs, sweeps), origin("Evaluated", records.values())]
+    evaluated = [record for record in records.values() if "device" in record]
+    parts += [about(runs, sweeps), origin("Evaluated", evaluated)]
     parts += [origin("Trained", filter(None, facts.values()))]
     first = next(iter(records.values()), {"protocols": {}})
     lines = [f"* {name}: {text}" for name, text in first["protocols"].items()]
@@ -358,3 +353,6 @@ def curves(sweep: Sweep) -> Curves:
         axis=f"level of {sweep.every[0].distortion}",
         method="",
     )
+
+
+main = Command("compare", DESCRIPTION, add_flags, run)

@@ -1,7 +1,7 @@
 """A trained encoder in another library's names: `jax-rcl export`."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,9 +10,10 @@ from safetensors.numpy import save_file
 
 from jax_rcl.checkpoint import Which, read_variables
 from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train.features import state_of
+from jax_rcl.train.plan import refusals
 from jax_rcl.weights import clip, torchvision
 from jax_rcl.weights.rules import WeightsMismatch, unflatten
 
@@ -33,27 +34,15 @@ _NETWORKS = {
 Arrays = dict[str, np.ndarray]
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; gives the exit status, see `shared.exit_status`."""
-    return exit_status(lambda: export(read_arguments(argv)))
-
-
-def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("export", DESCRIPTION)
-    parser.add_argument("--run", required=True, metavar="DIR", help="a workdir")
-    parser.add_argument("--names", required=True, choices=tuple(_NETWORKS))
-    parser.add_argument("--out", required=True, metavar=f"FILE{SUFFIX}")
-    parser.add_argument(
-        "--part",
-        default="encoder",
-        help="name of the network, trained or frozen, such as teacher (encoder)",
-    )
-    parser.add_argument("--which", choices=get_args(Which), default="newest")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="even if the file is there"
-    )
-    return parser.parse_args(argv)
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    parser.flag("run", "a workdir", required=True, metavar="DIR")
+    parser.flag("names", required=True, choices=tuple(_NETWORKS))
+    parser.flag("out", required=True, metavar=f"FILE{SUFFIX}")
+    about = "name of the network, trained or frozen, such as teacher"
+    parser.flag("part", about, default="encoder")
+    parser.flag("which", choices=get_args(Which), default="newest")
+    parser.flag("overwrite", "even if the file is there", action="store_true")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -65,10 +54,8 @@ def export(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out={out} is there already; add --overwrite.")
     workdir = Path(arguments.run).expanduser().absolute()
     step, _ = state_of(workdir, arguments.which)
-    try:
+    with refusals("--run"):
         variables = read_variables(workdir, arguments.which)
-    except ValueError as error:
-        raise ConfigError(f"--run: {error}") from error
     arrays = _rename(variables, arguments.names, arguments.part, arguments.run)
     facts = {"format": "pt", "names": arguments.names, "part": arguments.part}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +71,7 @@ def export(arguments: argparse.Namespace) -> None:
 def _rename(variables: Mapping[str, Any], names: str, part: str, run: str) -> Arrays:
     """A part of the variables, which are given by path, in another library's names."""
     network = _part(variables, part, run)
+    only = f"--names={names} is for {_NETWORKS[names]}, and "
     try:
         if names == "openai":
             arrays = clip.from_variables({"visual": network})
@@ -93,16 +81,12 @@ def _rename(variables: Mapping[str, Any], names: str, part: str, run: str) -> Ar
     except WeightsMismatch as error:
         lines = str(error).splitlines()[1:]
         raise ConfigError(
-            f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} is "
-            f"another: {len(lines)} array(s) have no name there, first "
-            f"{lines[0].removeprefix('+ ')}. Other networks have no names in another "
-            f"library; read them with `checkpoint.read_variables`."
+            f"{only}'{part}' of {run} is another: {len(lines)} array(s) have no name "
+            f"there, first {lines[0].removeprefix('+ ')}. Other networks have no names "
+            f"in another library; read them with `checkpoint.read_variables`."
         ) from error
     if names == "torchvision" and "bn1.running_mean" not in arrays:
-        raise ConfigError(
-            f"--names={names} is for {_NETWORKS[names]}, and '{part}' of {run} has no "
-            f"batch statistics."
-        )
+        raise ConfigError(f"{only}'{part}' of {run} has no batch statistics.")
     return arrays
 
 
@@ -138,3 +122,6 @@ def _below(variables: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         if path.startswith(f"{prefix}/")
     }
     return unflatten(flat)
+
+
+main = Command("export", DESCRIPTION, add_flags, export)

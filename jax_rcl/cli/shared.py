@@ -1,10 +1,13 @@
-"""What the subcommands share: parsers, overrides, errors, and files of comparisons."""
+"""What the subcommands share: flags, overrides, errors, and files of comparisons."""
 
 import argparse
+import dataclasses
 import difflib
+import errno
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,12 @@ from jax_rcl.train.signals import Interrupted
 KEYBOARD_INTERRUPT = 130
 """Exit status after Ctrl-C, as shells have it."""
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""What is wrong with a disk that takes no more,"""
+
+REFUSALS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+"""and with a path on the command line."""
+
 PROGRAMS = "programs"
 """Folder of compiled programs, beside the runs that share them."""
 
@@ -29,18 +38,102 @@ WORTH_KEEPING = 0.2
 """Seconds of compilation from which on a program is kept."""
 
 
-def make_parser(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser of one subcommand; `description` is shown as it is written."""
-    return argparse.ArgumentParser(
-        prog=f"jax-rcl {command}".strip(),
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A subcommand; calling it with arguments gives the exit status.
+
+    Attributes:
+      name: behind `jax-rcl`, empty for the default.
+      description: shown by --help as it is written.
+      add_flags: to a parser. With `--config`, fields of the config can be changed;
+        `run` finds them in `overrides`, pairs of path and value.
+    """
+
+    name: str
+    description: str
+    add_flags: Callable[["Parser"], object]
+    run: Callable[[argparse.Namespace], int | None]
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return exit_status(lambda: self.run(self.parse(argv)))
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """The flags; raises ConfigError for what is none."""
+        parser = Parser(
+            prog=f"jax-rcl {self.name}".strip(),
+            description=self.description,
+            formatter_class=_Help,
+            allow_abbrev=False,
+        )
+        self.add_flags(parser)
+        given, overrides = take_overrides(sys.argv[1:] if argv is None else argv)
+        arguments, unknown = parser.parse_known_args(given)
+        about = "--help shows what there is."
+        if "config" in arguments:
+            arguments.overrides = overrides
+            about = f"fields are changed by {FIELD}<path>=<value>, {about}"
+        elif overrides:
+            unknown = [f"{FIELD}{path}={text}" for path, text in overrides]
+        if unknown:
+            flags = [f"--{name}" for name in vars(arguments)]
+            near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"unknown argument {unknown[0]}; {about}{hint}")
+        return arguments
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of flags alone."""
+
+    def flag(self, name: str, about: str = "", **settings: Any) -> None:
+        """Adds `--<name>`; settings are those of `add_argument`."""
+        self.add_argument(f"--{name}", help=about, **settings)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that ends with the default of a flag, where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        given = action.default not in (None, [], argparse.SUPPRESS)
+        known = " (default: %(default)s)" if given and action.nargs != 0 else ""
+        return f"{action.help or ''}{known}".strip()
+
+
+FIELD = "--config."
+"""What a field of the config is changed by begins with."""
+
+
+def take_overrides(
+    arguments: Sequence[str],
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """What are no overrides, and pairs of path and value of those.
+
+    `--config.<path> <value>` is understood as well.
+    """
+    others, overrides, waiting = [], [], list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        if not name.startswith(FIELD):
+            others.append(argument)
+            continue
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise ConfigError(f"{name} needs a value: {name}=…")
+            value = waiting.pop(0)
+        overrides.append((name.removeprefix(FIELD), value))
+    return others, overrides
+
+
+def positive(text: str) -> int:
+    """A flag's number of things, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number from 1 on")
+    return int(text)
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
-    """Runs a command; an error is one line on stderr, without a traceback.
+    """Runs a command; an error that a user can act on is shown without a traceback.
 
     Returns:
       What `work` returns, 0 for None; 2 if what was asked for cannot be done; 1 if the
@@ -55,12 +148,24 @@ def exit_status(work: Callable[[], int | None]) -> int:
     except (Diverged, SourceError, DamagedCheckpoint, AnotherStructure) as error:
         return report_error(error, 1)
     except OSError as error:
-        return report_error(error, 1)
+        # Others may be mistakes of this program, which need their traceback.
+        if error.errno not in FULL and not isinstance(error, REFUSALS):
+            raise
+        return report_error(error, 1, place_of(error))
     except Interrupted as stop:
         return report_error(stop, 128 + stop.number)
     except KeyboardInterrupt:
         print("\nstopped; the same command continues.", file=sys.stderr, flush=True)
         return KEYBOARD_INTERRUPT
+
+
+def place_of(error: BaseException) -> str:
+    """Where in this library an error arose, which says what was being done."""
+    root = Path(__file__).parents[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(root)]
+    file = Path(own[-1].filename).relative_to(root.parent)
+    return f" (in {own[-1].name}, {file}:{own[-1].lineno})"
 
 
 def configure_logging() -> None:
@@ -75,40 +180,10 @@ def configure_logging() -> None:
     logger.propagate = False
 
 
-def report_error(error: Exception, status: int) -> int:
+def report_error(error: Exception, status: int, where: str = "") -> int:
     """Prints an error in its own words; returns the status."""
-    print(f"\n{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    print(f"\n{type(error).__name__}: {error}{where}", file=sys.stderr, flush=True)
     return status
-
-
-def read_overrides(
-    arguments: Sequence[str], flags: Sequence[str] = ()
-) -> list[tuple[str, str]]:
-    """Pairs of path and value of `--config.<path>=<value>`, in order.
-
-    `--config.<path> <value>` is understood as well.
-
-    Args:
-      arguments: what the parser of a command left.
-      flags: of that command, to suggest one for a mistyped flag.
-    """
-    overrides, waiting = [], list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
-        name, equals, value = argument.partition("=")
-        if not name.startswith("--config."):
-            near = difflib.get_close_matches(name, flags, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ConfigError(
-                f"unknown argument {argument}; fields of the config are changed by "
-                f"--config.<path>=<value>, and --help shows the rest.{hint}"
-            )
-        if not equals:
-            if not waiting or waiting[0].startswith("--"):
-                raise ConfigError(f"{name} needs a value: {name}=…")
-            value = waiting.pop(0)
-        overrides.append((name.removeprefix("--config."), value))
-    return overrides
 
 
 def keep_programs(folder: Path) -> None:

@@ -12,16 +12,16 @@ from ml_collections import ConfigDict
 
 from jax_rcl.cli.shared import (
     PROGRAMS,
-    exit_status,
+    Command,
+    Parser,
     keep_programs,
-    make_parser,
     write_comparison,
 )
 from jax_rcl.config.types import ConfigError
 from jax_rcl.report.figures.comparison import draw_table
 from jax_rcl.report.tables import Line, markdown
 from jax_rcl.results.runs import FACTS, in_words, origin
-from jax_rcl.results.table import Column, Row, Run, Table, load
+from jax_rcl.results.table import Table, load
 from jax_rcl.results.trials import (
     Trial,
     check_evaluators,
@@ -33,8 +33,6 @@ from jax_rcl.results.trials import (
 from jax_rcl.train.evaluation import provenance
 from jax_rcl.train.loop import train
 
-__all__ = ["Column", "Row", "Run", "Table", "main"]  # old table files import the four
-
 DESCRIPTION = """\
 Trains those runs of a table that are not finished, and prints it as Markdown.
 
@@ -43,17 +41,12 @@ in table.md of the workdir, with all numbers in table.json and a picture in tabl
 """
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; gives the exit status, see `shared.exit_status`."""
-    return exit_status(lambda: run(argv))
-
-
-def run(argv: Sequence[str]) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Checks everything, trains what is missing, and prints the table."""
-    arguments = read_arguments(argv)
-    workdir = Path(arguments.workdir)
+    file = arguments.table.partition(":")[0]
+    workdir = Path(arguments.workdir or f"runs/{Path(file).stem}")
     table = load(arguments.table).restrict(arguments.rows, arguments.seeds)
-    planned = trials(table, workdir, arguments.table.partition(":")[0])
+    planned = trials(table, workdir, file)
     if arguments.print and not workdir.is_dir():
         raise ConfigError(
             f"there is no folder {workdir}; without --print its runs are trained."
@@ -65,8 +58,8 @@ def run(argv: Sequence[str]) -> None:
     print(f"\n{write(table, planned, workdir)}", flush=True)
 
 
-def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags; rows and seeds are None where the table decides."""
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command; without --rows and --seeds the table decides."""
 
     def texts(text: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in text.split(","))
@@ -74,18 +67,11 @@ def read_arguments(argv: Sequence[str]) -> argparse.Namespace:
     def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in texts(text))
 
-    parser = make_parser("table", DESCRIPTION)
-    parser.add_argument("--table", required=True, help="file.py or file.py:options")
-    parser.add_argument("--workdir", help="default: runs/<name of the table file>")
-    parser.add_argument("--rows", type=texts, help="only these rows: ce,supcon")
-    parser.add_argument("--seeds", type=numbers, help="instead of the table's: 0,1,2")
-    parser.add_argument(
-        "--print", action="store_true", help="train nothing; print what is there"
-    )
-    arguments = parser.parse_args(argv)
-    if not arguments.workdir:
-        arguments.workdir = f"runs/{Path(arguments.table.partition(':')[0]).stem}"
-    return arguments
+    parser.flag("table", "file.py or file.py:options", required=True)
+    parser.flag("workdir", "default: runs/<name of the table file>")
+    parser.flag("rows", "only these rows: ce,supcon", type=texts)
+    parser.flag("seeds", "instead of the table's: 0,1,2", type=numbers)
+    parser.flag("print", "train nothing; print what is there", action="store_true")
 
 
 # Before anything is trained.
@@ -106,7 +92,8 @@ def check(table: Table, planned: Iterable[Trial]) -> None:
 
 def config_of(table: Table, trial: Trial) -> ConfigDict:
     """The config, if its evaluators are those that the table asks for."""
-    config = trial.load()
+    with name_in_errors(trial):
+        config = trial.load()
     check_evaluators(table, trial, config)
     return config
 
@@ -124,18 +111,14 @@ def check_plans(planned: Iterable[Trial]) -> None:
 
 
 def train_all(table: Table, planned: Sequence[Trial], workdir: Path) -> None:
-    """Trains what is not finished, in order, and writes the table after each run.
-
-    Raises:
-      ConfigError: a run that could not be checked earlier cannot work.
-      Diverged: what else `train.train` raises, too; the run continues from there.
-    """
+    """Trains what is not finished, in order, and writes the table after each run."""
     keep_programs(workdir / PROGRAMS)
     for place, trial in enumerate(planned, start=1):
         if trial.finished():
             continue
         left = time_left(planned)
-        print(f"\nrun {place} of {len(planned)}: {trial}{left}", flush=True)
+        which = f"{trial.name}, seed {trial.seed}{left}"
+        print(f"\nrun {place} of {len(planned)}: {which}", flush=True)
         config, began = config_of(table, trial), time.monotonic()
         try:
             with name_in_errors(trial):
@@ -221,3 +204,6 @@ def as_record(
     units = {column.name: column.unit for column in table.columns}
     head = {"title": table.title, "note": table.note, "seeds": list(table.seeds)}
     return {**head, "units": units, "cells": cells, "runs": runs}
+
+
+main = Command("table", DESCRIPTION, add_flags, run)

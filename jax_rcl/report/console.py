@@ -8,25 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Protocol, SupportsFloat, runtime_checkable
+from typing import Any, SupportsFloat
 
 import tqdm
 
 _WINDOW = 30.0  # Speeds are averages over the last so many seconds,
 _MARK = 1.0  # of readings that lie at least so many seconds apart.
 _LINE = 10.0  # Seconds between lines where there is no terminal to redraw.
-
-
-@runtime_checkable
-class Stream(Protocol):
-    """Where text goes: a terminal, a file, a notebook's output."""
-
-    def write(self, text: str, /) -> object: ...
-
-    def flush(self) -> object: ...
-
-    def isatty(self) -> bool: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +26,7 @@ class _Reading:
     waited: float
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager[Any]):
     """Epoch, step, loss, speed and time left, as training goes on.
 
     On a terminal this is one bar that redraws itself. Elsewhere (a file, a pipe, a
@@ -50,12 +38,8 @@ class Progress:
       total_steps: updates in the whole run; 0 where nothing is trained.
       start_step: updates already made when this process starts.
       batch_size: examples in one update, over all devices.
-      steps_per_epoch: updates in one pass over the data.
       stream: where to write; standard error by default.
       clock: seconds since any moment, never going back.
-
-    Raises:
-      ValueError: if a count is not positive or `start_step` is out of range.
     """
 
     def __init__(
@@ -65,19 +49,9 @@ class Progress:
         *,
         batch_size: int,
         steps_per_epoch: int,
-        stream: Stream | None = None,
+        stream: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if total_steps < 0 or min(batch_size, steps_per_epoch) < 1:
-            raise ValueError(
-                f"Progress.total_steps {total_steps} must not be negative, batch_size "
-                f"{batch_size} and steps_per_epoch {steps_per_epoch} must be positive."
-            )
-        if not 0 <= start_step <= total_steps:
-            raise ValueError(
-                f"Progress.start_step {start_step} must lie in [0, {total_steps}], "
-                f"where the end is total_steps."
-            )
         self._total, self._step = total_steps, start_step
         self._batch_size, self._steps_per_epoch = batch_size, steps_per_epoch
         self._stream = sys.stderr if stream is None else stream
@@ -88,15 +62,7 @@ class Progress:
         self._line_at, self._line_step = -math.inf, -1
         self._bar = _bar(total_steps, start_step, self._epoch(), self._stream)
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def update(
@@ -105,13 +71,10 @@ class Progress:
         metrics: Mapping[str, SupportsFloat] | None = None,
         data_wait: float = 0.0,
     ) -> None:
-        """Says that `step` updates have been made.
+        """Says that `step` updates have been made, one or more since the last call.
 
-        Args:
-          step: updates made; may rise by more than one.
-          metrics: numbers of this step if they were fetched; the one named `loss`, or
-            whose name ends in `/loss`, is shown until the next.
-          data_wait: seconds that training stood still for data since the last update.
+        Of `metrics`, the one named `loss` or `…/loss` is shown until the next;
+        `data_wait` are seconds that training stood still for data since the last call.
         """
         made, self._step = step - self._step, step
         for name, value in (metrics or {}).items():
@@ -198,17 +161,10 @@ class Progress:
             rate = speed["time/examples_per_second"]
             if rate > 0:
                 left = (self._total - self._step) * self._batch_size / rate
-                fields.append(f"{_duration(left)} left")
+                fields.append(f"{tqdm.tqdm.format_interval(left)} left")
             fields.append(f"{rate:,.{0 if rate >= 10 else 2}f} examples/s")
             fields.append(f"data wait {100 * speed['time/data_wait']:.1f} %")
         return fields
-
-
-def _duration(seconds: float) -> str:
-    """Minutes and seconds, `2:03`, after an hour with hours, `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class _Bar(tqdm.tqdm):
@@ -227,7 +183,7 @@ class _Bar(tqdm.tqdm):
         return {**known, "fields": "  ".join(fields)}
 
 
-def _bar(total: int, start: int, epoch: str, stream: Stream) -> _Bar | None:
+def _bar(total: int, start: int, epoch: str, stream: Any) -> _Bar | None:
     """A bar that follows the width of the terminal; None where lines are better."""
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
         return None

@@ -6,12 +6,12 @@ with `time/`, where everything belongs that depends on the clock. TensorBoard ev
 are a view of the same numbers.
 """
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -21,7 +21,7 @@ _METRICS = "metrics.jsonl"
 _EVENTS = "tensorboard"
 
 
-class Log:
+class Log(contextlib.AbstractContextManager[Any]):
     """Appends to `<workdir>/metrics.jsonl` and `<workdir>/tensorboard`.
 
     Opening it forgets what an earlier process wrote after the checkpoint that the run
@@ -32,18 +32,9 @@ class Log:
     Args:
       workdir: directory of the run; made if missing.
       resume_step: number of updates already made; 0 for a new run.
-
-    Raises:
-      ValueError: if `resume_step` is negative, or `metrics.jsonl` is damaged before
-        its last line.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
-        if resume_step < 0:
-            raise ValueError(
-                f"Log.resume_step counts updates already made and is at least 0; "
-                f"got {resume_step}."
-            )
         folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         _forget_after(folder / _METRICS, resume_step)
@@ -59,15 +50,7 @@ class Log:
             flush_secs=30,
         )
 
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
@@ -75,18 +58,10 @@ class Log:
 
         JSON has no NaN and no infinity; both are written as null, and `read` gives NaN.
 
-        Args:
-          step: updates made when the numbers were measured.
-          metrics: numbers by name; the name `step` is taken.
-
-        Raises:
-          ValueError: if a number is named `step`.
+        `step` counts the updates made when the numbers were measured.
         """
         if "step" in metrics:
-            raise ValueError(
-                "a metric may not be named 'step', which every line already has; "
-                "write, say, 'train/step'."
-            )
+            raise ValueError("a metric may not be named 'step'; write 'train/step'.")
         numbers = {name: float(value) for name, value in sorted(metrics.items())}
         record = {"step": step} | {
             name: value if math.isfinite(value) else None
@@ -98,17 +73,8 @@ class Log:
             self._events.add_scalar(name, value, step)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Shows images [h, w, c] in TensorBoard, uint8 or floats in [0, 1].
-
-        Raises:
-          ValueError: for an array that is not [h, w, c] with c of 1, 3 or 4.
-        """
+        """Shows images [h, w, c] in TensorBoard, uint8 or floats in [0, 1]."""
         for name, image in images.items():
-            if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
-                raise ValueError(
-                    f"image {name!r} has shape {image.shape}; write [h, w, c] with "
-                    f"c of 1, 3 or 4."
-                )
             if image.dtype != np.uint8:
                 image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
             self._events.add_image(name, image, step, dataformats="HWC")
@@ -141,9 +107,6 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Each is a dict of `step` (int) and numbers (float), with NaN where null is written.
     A last line that a killed process left unfinished is not among them.
-
-    Raises:
-      ValueError: if a line before the last is not a JSON object with a step.
     """
     return [
         {name: math.nan if value is None else value for name, value in record.items()}

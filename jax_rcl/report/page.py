@@ -110,21 +110,11 @@ def write_page(
 ) -> None:
     """Writes a page that holds everything, pictures included, and loads nothing.
 
-    What is empty is left out. The file appears whole or not at all.
-
-    Args:
-      path: of the HTML file; its directory is made if missing.
-      title: name of the run.
-      config_json: the resolved configuration.
-      results: last numbers, `<evaluator>/<number>`; one of each of the first four
-        evaluators stands at the top, shares before others.
-      protocols: one line per evaluator.
-      history: lines of the log, for the curves.
-      figures: pictures by caption, in this order; what stands before the first colon of
-        a caption is its heading.
-      facts: device, date, commit, versions, time taken, parameters and the like.
-      command: what to type to obtain this run.
-      steps_per_epoch: if given, the curves count epochs.
+    What is empty is left out. The file appears whole or not at all. One number of each
+    of the first four evaluators stands at the top, shares before others. In captions of
+    `figures`, what stands before the first colon is the heading. `facts` are device,
+    date, versions and the like; `command` is what to type to obtain this run. With
+    `steps_per_epoch` the curves count epochs.
     """
     pictures = "".join(_picture(caption, figure) for caption, figure in figures.items())
     text = _PAGE.format(
@@ -153,9 +143,9 @@ def _text(words: str) -> str:
 def _headlines(results: Mapping[str, float], protocols: Mapping[str, str]) -> str:
     """One number of each evaluator, large; only shares, if there are any."""
     groups = group_numbers(results, protocols)
-    shares = [group for group in groups if is_share(group.headline[0])]
+    shares = [group for group in groups if is_share(group.numbers[0][0])]
     pairs = [
-        (f"{group.evaluator} {group.headline[0]}".strip(), group.headline[1])
+        (f"{group.evaluator} {group.numbers[0][0]}".strip(), group.numbers[0][1])
         for group in (shares or groups)[:_HEADLINES]
     ]
     return _pairs("headlines", pairs)
@@ -172,22 +162,13 @@ def _pairs(kind: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 def _curves(history: History, steps_per_epoch: int | None) -> str:
     """One picture per panel, so that they stand below each other on a phone."""
-    panels = available(history)
-    if not panels:
-        return ""
-    images = "\n".join(
-        _image(
-            f"curves: {panel}",
-            curves(history, steps_per_epoch=steps_per_epoch, panels=(panel,)),
-        )
-        for panel in panels
-    )
-    return f"""<section>
-<h2>Curves</h2>
-<div class="curves">
-{images}
-</div>
-</section>"""
+    images = []
+    for panel in available(history):
+        figure = curves(history, steps_per_epoch=steps_per_epoch, panels=(panel,))
+        images.append(_image(f"curves: {panel}", figure))
+    body = "\n".join(images)
+    head = '<section>\n<h2>Curves</h2>\n<div class="curves">'
+    return f"{head}\n{body}\n</div>\n</section>" if images else ""
 
 
 def _picture(caption: str, figure: Figure) -> str:

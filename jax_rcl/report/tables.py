@@ -7,7 +7,7 @@ import re
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -20,7 +20,7 @@ NOT_RUN = "not yet run"
 NOTHING = "–"
 """What a cell says that no run is meant to fill."""
 
-_ROWS = 40  # Of the overview, unless it shows every array.
+_ROWS = 40  # Of the overview, at most.
 
 _SHARE = re.compile(
     r"(?<![a-z])(top[-_]?\d+|acc|accuracy|balanced|recall|precision|f1|auc|auroc)(?![a-z])"
@@ -29,27 +29,20 @@ _SHARE = re.compile(
 # Arrays.
 
 
-def overview(
-    variables: Variables, *, detail: Literal["modules", "all"] = "modules"
-) -> str:
-    """A table of every array a method owns: name, shape, size, bytes.
+def overview(variables: Variables) -> str:
+    """A table of the arrays a method owns, or their shapes: name, shape, size, bytes.
 
-    Args:
-      variables: arrays or their shapes (`jax.ShapeDtypeStruct`).
-      detail: "all" has one row per array. "modules" has at most forty: names are cut
-        where they fit, and a row stands for all arrays below that name.
-
-    Returns:
-      The table, and one line with the totals of `params`, `frozen` and `memory`.
+    Of more than forty arrays, names are cut until a table of forty rows holds them, and
+    a row stands for all arrays below its name. The last line has the totals of
+    `params`, `frozen` and `memory`.
     """
     leaves = {
         tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
         for path, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]
     }
     depth = max(map(len, leaves), default=1)
-    if detail == "modules":
-        while depth > 1 and len({path[:depth] for path in leaves}) > _ROWS:
-            depth -= 1
+    while depth > 1 and len({path[:depth] for path in leaves}) > _ROWS:
+        depth -= 1
     rows = _rows(leaves, depth)
     totals = [
         f"{row.name} {row.size.strip()} ({row.bytes.strip()})"
@@ -74,26 +67,19 @@ def _rows(leaves: Mapping[tuple[str, ...], Any], depth: int) -> list[_Row]:
     below: dict[str, list[Any]] = {}
     for path, leaf in leaves.items():
         below.setdefault("/".join(path[:depth]), []).append(leaf)
-    sizes = {
-        name: f"{sum(math.prod(leaf.shape) for leaf in group):,}"
-        for name, group in below.items()
-    }
-    widest = max(map(len, sizes.values()), default=0)
     rows = []
     for name, group in below.items():
-        single = len(group) == 1
-        shape = str(tuple(group[0].shape)) if single else f"{len(group)} arrays"
+        shape = f"{len(group)} arrays" if len(group) > 1 else str(group[0].shape)
+        elements = sum(math.prod(leaf.shape) for leaf in group)
         count = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in group)
-        size = f"{sizes[name]:>{widest}}"
-        rows.append(_Row(name, shape, size, f"{_memory(count):>10}"))
+        rows.append(_Row(name, shape, f"{elements:>13,}", f"{size(count):>10}"))
     return rows
 
 
-def _memory(count: int) -> str:
-    """Bytes in the largest unit that leaves at least one of it."""
-    exponent = min((max(count, 1).bit_length() - 1) // 10, 3)
-    unit = ("B", "KiB", "MiB", "GiB")[exponent]
-    return f"{count} B" if exponent == 0 else f"{count / 1024**exponent:.1f} {unit}"
+def size(count: int) -> str:
+    """Bytes in a readable unit, such as `1.5 GiB`."""
+    exponent = min(int(math.log2(max(count, 1)) // 10), 4)
+    return f"{count / 1024**exponent:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[exponent]}"
 
 
 # Numbers of evaluators.
@@ -104,7 +90,6 @@ class Group:
     """The numbers of one evaluator.
 
     Attributes:
-      evaluator: its name in the run, such as `test/knn`.
       protocol: the line that says what the numbers mean, or "".
       numbers: pairs of a name without the evaluator's and a number, as text; `top1`
         first, then other shares, then the rest.
@@ -114,18 +99,12 @@ class Group:
     protocol: str
     numbers: tuple[tuple[str, str], ...]
 
-    @property
-    def headline(self) -> tuple[str, str]:
-        """The pair to show where there is room for one: `top1`, or a share if any."""
-        return self.numbers[0]
-
 
 def is_share(name: str) -> bool:
     """Whether the number of this name is a share in [0, 1], shown in percent.
 
-    Those with a word `top1` (or another number), `accuracy`, `acc`, `balanced`,
-    `recall`, `precision`, `f1`, `auc` or `auroc` are. Other numbers (an alignment, a
-    rank) have scales of their own.
+    Those with a word such as `top1`, `accuracy`, `recall` or `auroc` are. Other numbers
+    (an alignment, a rank) have scales of their own.
     """
     return _SHARE.search(name.lower()) is not None
 
@@ -140,15 +119,10 @@ def format_number(name: str, value: float) -> str:
 def group_numbers(
     results: Mapping[str, float], protocols: Mapping[str, str]
 ) -> list[Group]:
-    """Sorts numbers by the evaluator they come from, in the order of `protocols`.
+    """Groups numbers by the evaluator they come from, in the order of `protocols`.
 
-    Args:
-      results: numbers by full name, `<evaluator>/<number>`.
-      protocols: one line per evaluator. If two names fit a number, the longer wins.
-
-    Returns:
-      One group per evaluator that has numbers; those of evaluators without a protocol
-      come last, under what stands before the last slash of their names.
+    A number is called `<evaluator>/<number>`; if two evaluators fit, the longer name
+    wins. Those without a protocol come last, under what is before the last slash.
     """
     owned: dict[str, list[tuple[str, str]]] = {name: [] for name in protocols}
     for name, value in results.items():
@@ -170,10 +144,7 @@ def closing(
 ) -> str:
     """The last table of a run: each evaluator's numbers next to what they mean.
 
-    Args:
-      results: numbers by name, `<evaluator>/<number>`; shares in [0, 1] become percent.
-      protocols: one line per evaluator, by its name.
-      width: columns to fill; protocols are wrapped.
+    Shares in [0, 1] become percent; protocols are wrapped, so that lines fill `width`.
     """
     groups = group_numbers(results, protocols)
     if not groups:
@@ -206,7 +177,6 @@ class Column:
 
     Attributes:
       name: by which rows refer to it.
-      title: its heading.
       unit: of what is shown, behind the title. "%" shows 100 times the number of the
         evaluator, which is a share; any other unit, or "", the number as it is.
       digits: behind the decimal point.
@@ -259,11 +229,8 @@ class Cell:
 
     def record(self) -> dict[str, Any]:
         """The numbers, for JSON."""
-        return {
-            "mean": self.mean,
-            "deviation": self.deviation,
-            "values": self.values,
-        }
+        numbers = {"mean": self.mean, "deviation": self.deviation}
+        return {**numbers, "values": self.values}
 
     def text(self, digits: int) -> str:
         """Mean ± deviation, and how many seeds where some are missing."""
@@ -278,12 +245,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A row of the table.
-
-    Attributes:
-      title: what it is about.
-      cells: by the name of the column; one that is missing is left empty.
-    """
+    """A row of the table: cells by the name of the column, some perhaps missing."""
 
     title: str
     cells: Mapping[str, Cell]
@@ -299,39 +261,21 @@ def markdown(columns: Sequence[Column], lines: Sequence[Line]) -> str:
     Beside a column for which some row has a number of the paper there is one with these
     numbers, as the paper gives them.
     """
-    head, aligned = [""], [":--"]
+    shown = [["", *(line.title for line in lines)]]
     for column in columns:
-        head.append(column.heading)
-        aligned.append("--:")
-        if _has_paper(column, lines):
-            head.append("paper")
-            aligned.append("--:")
-    table = [head, *(_texts(columns, lines, line) for line in lines)]
-    table = [[text.replace("|", r"\|") for text in row] for row in table]
-    widths = [max(3, *map(len, texts)) for texts in zip(*table, strict=True)]
-    padded = [
-        [t.rjust(w) if i else t.ljust(w) for i, (t, w) in enumerate(pairs)]
-        for pairs in (list(zip(row, widths, strict=True)) for row in table)
-    ]
-    rule = [
-        mark.replace("--", "-" * (width - 1))
-        for mark, width in zip(aligned, widths, strict=True)
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:]))
-
-
-def _has_paper(column: Column, lines: Sequence[Line]) -> bool:
-    cells = [line.cells.get(column.name) for line in lines]
-    return any(cell is not None and cell.paper is not None for cell in cells)
-
-
-def _texts(columns: Sequence[Column], lines: Sequence[Line], line: Line) -> list[str]:
-    """The texts of one line, from left to right."""
-    texts = [line.title]
-    for column in columns:
-        cell = line.cells.get(column.name)
-        texts.append(NOTHING if cell is None else cell.text(column.digits))
-        if _has_paper(column, lines):
-            paper = None if cell is None else cell.paper
-            texts.append(NOTHING if paper is None else f"{paper:.{column.digits}f}")
-    return texts
+        digits = column.digits
+        cells = [line.cells.get(column.name) for line in lines]
+        papers = [None if cell is None else cell.paper for cell in cells]
+        texts = [NOTHING if cell is None else cell.text(digits) for cell in cells]
+        shown.append([column.heading, *texts])
+        if any(paper is not None for paper in papers):
+            texts = [NOTHING if x is None else f"{x:.{digits}f}" for x in papers]
+            shown.append(["paper", *texts])
+    padded = []
+    for place, texts in enumerate(shown):
+        texts = [text.replace("|", r"\|") for text in texts]
+        width = max(3, *map(len, texts))
+        rule = "-" * (width - 1)
+        texts.insert(1, f"{rule}:" if place else f":{rule}")
+        padded.append([t.rjust(width) if place else t.ljust(width) for t in texts])
+    return "\n".join(f"| {' | '.join(row)} |" for row in zip(*padded, strict=True))

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.robustness import Robustness, counted
 from jax_rcl.report.tables import Cell, Column, Line, Rows
-from jax_rcl.results.runs import Runs, evaluators_of
+from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, numbers_of, read_json
 from jax_rcl.train.run import has_checkpoint
 
 EVALUATED = "robustness.json"
@@ -30,17 +30,15 @@ class Evaluation:
 
     Attributes:
       method: the name it is compared under.
-      workdir: of the run.
       config: its own, with the Robustness evaluators to run and no others.
-      which: of its checkpoints.
-      step: of that checkpoint.
+      step: of the checkpoint; None where there is none.
     """
 
     method: str
     workdir: Path
     config: ConfigDict
     which: Which
-    step: int
+    step: int | None
 
     @property
     def question(self) -> dict[str, Any]:
@@ -49,15 +47,38 @@ class Evaluation:
         return {"which": self.which, "step": self.step, "evaluators": own}
 
     def record(self) -> dict[str, Any] | None:
-        """What is stored in the workdir; None if it answers another question."""
+        """What is stored in the workdir; None if it answers another question.
+
+        Without a checkpoint, the step of what is stored does not matter.
+        """
         try:
             text = (self.workdir / EVALUATED).read_text()
             found = json.loads(text, object_hook=rename_class)
         except (OSError, ValueError):  # a damaged file is evaluated once more
-            return None
+            return self.own_results()
         question = self.question
+        if self.step is None:
+            question["step"] = found.get("step")
         same = {key: found.get(key) for key in question} == question
-        return found if same else None
+        return found if same else self.own_results()
+
+    def own_results(self) -> dict[str, Any] | None:
+        """What the run found itself when it ended, if that answers the question."""
+        try:
+            found = read_json(self.workdir / RESULTS)
+        except ConfigError:  # damaged
+            return None
+        stored = json.loads(configs.to_json(stored_config(self.workdir)))["evaluators"]
+        question = {**self.question, "step": found.get("step")}
+        own = {name: stored.get(name) for name in question["evaluators"]}
+        if question["evaluators"] != own or self.which != "newest":
+            return None
+        if self.step not in (None, question["step"]):
+            return None
+        results = {name: numbers_of(name, found.get("results", {})) for name in own}
+        protocols = {name: found.get("protocols", {}).get(name, "") for name in own}
+        record = {**question, "protocols": protocols, "results": results}
+        return record if all(results.values()) else None
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Stores what was found, all of it or nothing."""
@@ -75,11 +96,7 @@ def evaluations(
 ) -> list[Evaluation]:
     """What there is to evaluate: the same of each run, in order.
 
-    Args:
-      runs: the workdirs.
-      evaluators: to run instead of each run's own.
-      overrides: of fields of each run's config.
-      which: of the checkpoints.
+    `evaluators` are run instead of each run's own, in which `overrides` change fields.
     """
     found = []
     for method, workdirs in runs.items():
@@ -104,34 +121,20 @@ def evaluations(
     return found
 
 
-def newest_step(workdir: Path, which: Which) -> int:
-    """The step of the checkpoint that is evaluated."""
-    steps = []
-    if has_checkpoint(workdir, which):
-        with Checkpoints(workdir / folder_of(which)) as checkpoints:
-            steps = checkpoints.steps()
-    if not steps:
-        kind = "best checkpoint" if which == "best" else "checkpoint"
-        raise ConfigError(f"{workdir} holds no {kind} yet.")
-    return steps[-1]
+def newest_step(workdir: Path, which: Which) -> int | None:
+    """The step of the checkpoint that is evaluated; None where there is none."""
+    if not has_checkpoint(workdir, which):
+        return None
+    with Checkpoints(workdir / folder_of(which)) as checkpoints:
+        return max(checkpoints.steps(), default=None)
 
 
-@dataclasses.dataclass(frozen=True)
-class Accuracies:
-    """What one run reaches, as shares of the images.
+Accuracies = Mapping[tuple[str, ...], float]
+"""What one run reaches, as shares of the images.
 
-    Attributes:
-      sets: by the name of the test set, that of clean images first.
-      corruptions: by corrupted set, for each corruption the mean over severities.
-      severities: by corrupted set, for each severity the mean over corruptions.
-      counted: by corrupted set, the corruptions that means over them are over.
-    """
-
-    sets: Mapping[str, float]
-    corruptions: Mapping[str, Mapping[str, float]]
-    severities: Mapping[str, Mapping[str, float]]
-    counted: Mapping[str, tuple[str, ...]]
-
+By the name of a test set, that of clean images first; and of a corrupted one by its
+name and a corruption, a mean over severities, or `severity<k>`, one over corruptions.
+"""
 
 Methods = Mapping[str, Sequence[Accuracies]]
 """The runs of each method, all on the same sets."""
@@ -139,27 +142,35 @@ Methods = Mapping[str, Sequence[Accuracies]]
 
 def accuracies(results: Mapping[str, Mapping[str, float]]) -> Accuracies:
     """The numbers of one run, by set; of several evaluators with their names."""
-    sets: dict[str, float] = {}
-    corruptions: dict[str, dict[str, float]] = {}
-    severities: dict[str, dict[str, float]] = {}
+    found = {}
     for evaluator, numbers in results.items():
         label = f"{evaluator}: " if len(results) > 1 else ""
         for key, value in numbers.items():
             part, *inner, kind = key.split("/")
-            name = label + part
-            if not inner:
-                present = ", classes present" if kind == "top1_present" else ""
-                sets[name + present] = value
-            elif inner[0].startswith("severity"):
-                own = severities.setdefault(name, {})
-                own[inner[0].removeprefix("severity")] = value
-            else:
-                corruptions.setdefault(name, {})[inner[0]] = value
-    means = {
-        name: tuple(list(own)[place] for place in counted(list(own)))
-        for name, own in corruptions.items()
-    }
-    return Accuracies(sets, corruptions, severities, means)
+            if kind == "top1_present" and not inner:
+                part = f"{part}, classes present"
+            found[label + part, *inner] = value
+    return found
+
+
+def sets_of(run: Accuracies) -> list[str]:
+    """Names of the test sets."""
+    return [key[0] for key in run if len(key) == 1]
+
+
+def corruptions_of(run: Accuracies) -> dict[str, list[str]]:
+    """Names of the corruptions of each corrupted set."""
+    found: dict[str, list[str]] = {}
+    for part, *inner in run:
+        if inner and not inner[0].startswith("severity"):
+            found.setdefault(part, []).append(inner[0])
+    return found
+
+
+def counted_of(run: Accuracies, part: str) -> list[str]:
+    """The corruptions of a set that means over them are over."""
+    names = corruptions_of(run)[part]
+    return [names[place] for place in counted(names)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +192,7 @@ def tables(methods: Methods, baseline: str | None) -> dict[str, Rows]:
     if baseline is not None:
         title = f"Difference from the mean of {baseline}"
         found[title] = against(methods, baseline)
-    for name in _first(methods).corruptions:
+    for name in corruptions_of(_first(methods)):
         found[f"Top-1 accuracy on {name}"] = by_corruption(methods, name)
     return found
 
@@ -189,8 +200,9 @@ def tables(methods: Methods, baseline: str | None) -> dict[str, Rows]:
 def diagrams(methods: Methods) -> dict[str, Rows]:
     """What is drawn, by title: the test sets, and corruptions and their mean."""
     first = _first(methods)
-    found = {"test sets": _by_method(methods, {n: _of_set(n) for n in first.sets})}
-    for name, own in first.corruptions.items():
+    rows = {name: (name,) for name in sets_of(first)}
+    found = {"test sets": _by_method(methods, rows)}
+    for name, own in corruptions_of(first).items():
         columns, lines = by_corruption(methods, name)
         found[name] = columns, lines[: len(own) + 1]
     return found
@@ -198,30 +210,24 @@ def diagrams(methods: Methods) -> dict[str, Rows]:
 
 def overall(methods: Methods) -> Rows:
     """A row for each method, a column for each test set."""
-    names = list(_first(methods).sets)
-    columns = [Column(name, name, digits=2) for name in names]
+    names = sets_of(_first(methods))
     lines = [
-        Line(method, {name: _cell(runs, _of_set(name)) for name in names})
+        Line(method, {name: _cell(run[name,] for run in runs) for name in names})
         for method, runs in methods.items()
     ]
-    return columns, lines
+    return [Column(name, name, digits=2) for name in names], lines
 
 
 def by_corruption(methods: Methods, part: str) -> Rows:
-    """A column for each method; rows for corruptions, their mean, and severities.
-
-    Args:
-      methods: the runs.
-      part: name of a corrupted set.
-    """
+    """A column for each method; rows for corruptions, their mean, and severities."""
     first = _first(methods)
-    rows: dict[str, Callable[[Accuracies], float]] = {}
-    for name in first.corruptions[part]:
-        title = name.replace("_", " ")
-        rows[title] = lambda run, name=name: run.corruptions[part][name]
-    rows[f"mean of {len(first.counted[part])}"] = _of_set(part)
-    for name in first.severities[part]:
-        rows[f"severity {name}"] = lambda run, name=name: run.severities[part][name]
+    keys = [key for key in first if key[0] == part and len(key) > 1]
+    single = [key for key in keys if not key[1].startswith("severity")]
+    mean = {f"mean of {len(counted_of(first, part))}": (part,)}
+    rows = {key[1].replace("_", " "): key for key in single} | mean
+    for key in keys:
+        if key not in single:
+            rows[key[1].replace("severity", "severity ")] = key
     return _by_method(methods, rows)
 
 
@@ -232,11 +238,11 @@ def against(methods: Methods, baseline: str) -> Rows:
     every corrupted one.
     """
     base, first = methods[baseline], _first(methods)
-    columns = [Column(name, name, "points", 2) for name in first.sets]
     levels = {
-        name: statistics.fmean(run.sets[name] for run in base) for name in first.sets
+        name: statistics.fmean(run[name,] for run in base) for name in sets_of(first)
     }
-    errors = {f"{name}, error": name for name in first.corruptions}
+    errors = {f"{name}, error": name for name in corruptions_of(first)}
+    columns = [Column(name, name, "points", 2) for name in levels]
     columns += [
         Column(key, f"{name}: relative mean corruption error")
         for key, name in errors.items()
@@ -245,56 +251,43 @@ def against(methods: Methods, baseline: str) -> Rows:
     for method, runs in methods.items():
         cells: dict[str, Cell] = {}
         for name, level in levels.items():
-            gains = tuple(100 * (run.sets[name] - level) for run in runs)
+            gains = tuple(100 * (run[name,] - level) for run in runs)
             cells[name] = Difference(gains, len(gains))
         for key, name in errors.items():
-            cells[key] = _cell(runs, lambda r, n=name: relative_error(r, base, n))
+            cells[key] = _cell(relative_error(run, base, name) for run in runs)
         lines.append(Line(method, cells))
     return columns, lines
 
 
 def relative_error(run: Accuracies, baseline: Sequence[Accuracies], part: str) -> float:
-    """The mean corruption error, scaled so that the baseline's mean run has 1.
+    """The mean corruption error on a set, scaled so that the baseline's mean run has 1.
 
     mean_c (Σ_s error_{c,s} / Σ_s error of the baseline_{c,s}) over corruptions c and
     severities s, Hendrycks and Dietterich 2019, section 4.1
-    (https://arxiv.org/abs/1903.12261), with the baseline instead of AlexNet. It is
-    infinite or NaN where the baseline makes no error.
-
-    Args:
-      run: whose error.
-      baseline: runs whose errors are averaged first.
-      part: name of a corrupted set.
+    (https://arxiv.org/abs/1903.12261), with the baseline's runs, whose errors are
+    averaged first, instead of AlexNet. It is infinite or NaN where they make no error.
     """
     ratios = []
-    for name in run.counted[part]:
-        known = 1 - statistics.fmean(
-            other.corruptions[part][name] for other in baseline
-        )
+    for name in counted_of(run, part):
+        known = 1 - statistics.fmean(other[part, name] for other in baseline)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratios.append(np.float64(1 - run.corruptions[part][name]) / known)
+            ratios.append(np.float64(1 - run[part, name]) / known)
     return float(np.mean(ratios))
 
 
-def _by_method(
-    methods: Methods, rows: Mapping[str, Callable[[Accuracies], float]]
-) -> Rows:
+def _by_method(methods: Methods, rows: Mapping[str, tuple[str, ...]]) -> Rows:
     """A column for each method, a row for each number."""
     lines = [
-        Line(row, {method: _cell(runs, of) for method, runs in methods.items()})
-        for row, of in rows.items()
+        Line(row, {name: _cell(x[key] for x in runs) for name, runs in methods.items()})
+        for row, key in rows.items()
     ]
     return [Column(method, method) for method in methods], lines
-
-
-def _of_set(name: str) -> Callable[[Accuracies], float]:
-    return lambda run: run.sets[name]
 
 
 def _first(methods: Methods) -> Accuracies:
     return next(iter(methods.values()))[0]
 
 
-def _cell(runs: Sequence[Accuracies], of: Callable[[Accuracies], float]) -> Cell:
-    values = tuple(100 * of(run) for run in runs)
+def _cell(shares: Iterable[float]) -> Cell:
+    values = tuple(100 * share for share in shares)
     return Cell(values, len(values))

@@ -22,16 +22,21 @@ Runs = Mapping[str, Sequence[Path]]
 def read_runs(texts: Iterable[str]) -> dict[str, list[Path]]:
     """Workdirs by name, from texts `NAME=dir,dir` or `dir,dir`.
 
-    A folder without a name is called as itself. Equal names are averaged, but not those
-    of folders that only happen to be called alike.
+    A folder without a name is called as itself, also one such as runs/rate=0.1. Equal
+    names are averaged, but not those of folders that only happen to be called alike.
     """
     runs: dict[str, list[Path]] = {}
     unnamed: list[str] = []
     for text in texts:
         name, equals, listed = text.partition("=")
-        if not equals or Path(text).is_dir():  # a folder may be called runs/rate=0.1
+        if not equals or all(folder.is_dir() for folder in folders(text)):
             name, equals, listed = "", "", text
-        workdirs = [Path(part.strip()) for part in listed.split(",") if part.strip()]
+        workdirs = folders(listed)
+        if "/" in name and not workdirs[0].is_dir():
+            raise ConfigError(
+                f"--runs {text}: there is no folder {folders(text)[0]}; nor, with the "
+                f"name {name!r}, a folder {workdirs[0]}."
+            )
         if not workdirs or bool(equals) != bool(name.strip()):
             raise ConfigError(f"--runs {text}: write NAME=dir, NAME=dir,dir, or a dir.")
         for workdir in workdirs:
@@ -51,11 +56,22 @@ def read_runs(texts: Iterable[str]) -> dict[str, list[Path]]:
     return runs
 
 
+def folders(listed: str) -> list[Path]:
+    """The paths of a text `dir,dir`."""
+    return [Path(part.strip()) for part in listed.split(",") if part.strip()]
+
+
 def evaluators_of(config: Any, kind: type) -> dict[str, Any]:
     """The nodes of a config's evaluators that are of this class, by their names."""
     wanted = f"{kind.__module__}:{kind.__qualname__}"
     every = config.evaluators if "evaluators" in config else {}
     return {name: every[name] for name in every if every[name][CLASS] == wanted}
+
+
+def numbers_of(name: str, results: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of one evaluator, without its name in front."""
+    start = f"{name}/"
+    return {k[len(start) :]: x for k, x in results.items() if k.startswith(start)}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -72,9 +88,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def origin(done: str, records: Iterable[Mapping[str, Any]]) -> str:
     """One sentence on where numbers are from; empty without a record.
 
-    Args:
-      done: what was done, such as "Trained".
-      records: of `train.evaluation.provenance`, as they were stored.
+    It starts with `done`, such as "Trained"; records are of `provenance`.
     """
     found = list(records)
     if not found:

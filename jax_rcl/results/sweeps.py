@@ -14,7 +14,7 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.level_numbers import CLEAN, level_name, places_of
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.report.tables import Cell, Column, Line, Rows
-from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, read_json
+from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, numbers_of, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +22,7 @@ class SweepOfRun:
     """What one run knows of one of its sweeps.
 
     Attributes:
-      workdir: of the run.
       config: of the sweep.
-      protocol: what the numbers mean.
       shares: by `clean` and the names of levels.
       deviations: over the repeats of the sweep, by the names of levels.
     """
@@ -49,19 +47,14 @@ class SweepOfRun:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One sweep of several runs.
-
-    Attributes:
-      name: of the evaluator.
-      methods: the runs that have it, by name.
-    """
+    """One sweep of several runs, by what they are called; `name` is the evaluator's."""
 
     name: str
     methods: Mapping[str, Sequence[SweepOfRun]]
 
     @property
     def every(self) -> list[SweepOfRun]:
-        """Of all runs."""
+        """The sweeps of all runs."""
         return [run for runs in self.methods.values() for run in runs]
 
     @property
@@ -130,17 +123,11 @@ def sweeps_of(workdir: Path, number: str) -> dict[str, SweepOfRun]:
         raise ConfigError(f"{path} is damaged: it holds no results and protocols.")
     sweeps = {}
     for name, config in evaluators_of(stored_config(workdir), LevelSweep).items():
-        start = f"{name}/"
-        own = {
-            key.removeprefix(start): float(value)
-            for key, value in record["results"].items()
-            if key.startswith(start)
-        }
+        own = numbers_of(name, record["results"])
         places = [CLEAN, *map(level_name, config.levels)]
         for place in places:
             if f"{place}/{number}" not in own:
-                clean = [key for key in own if key.startswith(f"{CLEAN}/")]
-                kinds = sorted({key.partition("/")[2] for key in clean})
+                kinds = sorted(numbers_of(CLEAN, own))
                 where = f"{path} has for {name}, {place} no number"
                 raise ConfigError(unknown(where, number, kinds))
         stds = {place: f"{place}/{number}_std" for place in places}

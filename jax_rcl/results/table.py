@@ -95,10 +95,6 @@ class Table:
     """Runs, in the order in which they are trained, and which numbers stand where.
 
     Every run is trained with every seed; the note is printed below.
-
-    Raises:
-      ConfigError: two of the same name, an unknown name, a run that mentions a later
-        one, or seeds that are negative or not different.
     """
 
     title: str
@@ -118,39 +114,30 @@ class Table:
                 raise ConfigError(
                     f"the {kind} of a table have different names: {problem}."
                 )
-        if (
-            not self.seeds
-            or min(self.seeds) < 0
-            or len({*self.seeds}) < len(self.seeds)
-        ):
+        if min(self.seeds, default=-1) < 0 or len({*self.seeds}) < len(self.seeds):
             raise ConfigError(
                 f"seeds must be different and at least 0; got {self.seeds}."
             )
         self._check_order()
-        runs, columns = [run.name for run in self.runs], [x.name for x in self.columns]
         for row in self.rows:
-            for name in (*row.cells, *row.paper):
-                if name not in columns:
-                    raise ConfigError(
-                        unknown(f"row {row.name!r}: there is no column", name, columns)
-                    )
-            for name, _ in row.cells.values():
-                if name not in runs:
-                    raise ConfigError(
-                        unknown(f"row {row.name!r}: there is no run", name, runs)
-                    )
+            asked = {
+                "column": ((*row.cells, *row.paper), self.columns),
+                "run": ([run for run, _ in row.cells.values()], self.runs),
+            }
+            for kind, (names, every) in asked.items():
+                known = [each.name for each in every]
+                for name in names:
+                    if name not in known:
+                        start = f"row {row.name!r}: there is no {kind}"
+                        raise ConfigError(unknown(start, name, known))
 
     def _check_order(self) -> None:
         """Raises ConfigError for a run that needs one that is not trained before it."""
         names = [run.name for run in self.runs]
         for place, run in enumerate(self.runs):
-            for other in run.mentions():
-                if other == SEED or other in names[:place]:
-                    continue
+            for other in sorted({*run.mentions()} - {SEED, *names[:place]}):
                 if other not in names:
-                    start = (
-                        f"run {run.name!r}: {{seed}} is the seed, and there is no run"
-                    )
+                    start = f"run {run.name!r}: {{seed}} is the seed, there is no run"
                     raise ConfigError(unknown(start, other, names))
                 raise ConfigError(
                     f"run {run.name!r} mentions {{{other}}}, which does not come "

@@ -24,9 +24,6 @@ class Trial:
     """One run of one seed.
 
     Attributes:
-      name: of the run.
-      seed: of the run.
-      workdir: where it is, or will be.
       config: `file.py:options`, with everything filled in.
       overrides: pairs of path and text.
       needs: workdirs of other runs that it mentions.
@@ -40,8 +37,7 @@ class Trial:
     needs: tuple[Path, ...]
 
     def __str__(self) -> str:
-        """Name and seed."""
-        return f"{self.name}, seed {self.seed}"
+        return f"run {self.name}, seed {self.seed}"
 
     def ready(self) -> bool:
         """Whether all runs that it needs are finished."""
@@ -53,24 +49,19 @@ class Trial:
 
     def results(self) -> dict[str, float]:
         """Numbers by name, `<evaluator>/<number>`; empty for a run not finished."""
-        return dict(read_json(self.workdir / RESULTS).get("results", {}))
+        return read_json(self.workdir / RESULTS).get("results", {})
 
     def facts(self) -> dict[str, Any]:
         """What FACTS says; empty for runs that another command trained."""
         return read_json(self.workdir / FACTS)
 
-    def load(self) -> ConfigDict:
-        """The config: what the workdir holds already, if it is the same."""
-        with name_in_errors(self):
-            return self._loaded()
-
     def plan(self) -> None:
         """Builds the experiment and plans it; nothing is compiled or written."""
-        config = self.load()
         with name_in_errors(self):
-            training.Run.prepare(config, self.workdir)
+            training.Run.prepare(self.load(), self.workdir)
 
-    def _loaded(self) -> ConfigDict:
+    def load(self) -> ConfigDict:
+        """The config: what the workdir holds already, if it is the same."""
         config = configs.load(self.config, self.overrides)
         if not isinstance(config, ConfigDict) or "evaluators" not in config:
             raise ConfigError("get_config must return node(Experiment, ...).")
@@ -105,23 +96,19 @@ class Trial:
 
 
 @contextlib.contextmanager
-def name_in_errors(trial: Trial) -> Iterator[None]:
+def name_in_errors(run: object) -> Iterator[None]:
     """Makes an error of a config say which run it is of."""
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(f"run {trial}: {error}") from error
+        raise ConfigError(f"{run}: {error}") from error
 
 
 def trials(table: Table, workdir: Path, file: str) -> list[Trial]:
     """All runs of all seeds, in the order in which they are trained.
 
-    Seed after seed, so that the first numbers of every row are there early.
-
-    Args:
-      table: the table.
-      workdir: holds the folders of all, `<name of the run>/seed<k>`.
-      file: that the table was loaded from.
+    Seed after seed, so that the first numbers of every row are there early. A run is in
+    `<workdir>/<name>/seed<k>`; `file` is the one of the table.
     """
     found = []
     for seed in table.seeds:
@@ -156,12 +143,10 @@ def lines(table: Table, done: Iterable[Trial]) -> list[Line]:
     found = []
     for row in table.rows:
         cells = {}
-        for column, (run, metric) in row.cells.items():
-            of_run = [
-                own[metric] for trial, own in numbers.items() if trial.name == run
-            ]
-            shown = tuple(columns[column].convert(value) for value in of_run)
-            cells[column] = Cell(shown, len(table.seeds), row.paper.get(column))
+        for name, (run, metric) in row.cells.items():
+            own = (x[metric] for trial, x in numbers.items() if trial.name == run)
+            shown = tuple(map(columns[name].convert, own))
+            cells[name] = Cell(shown, len(table.seeds), row.paper.get(name))
         found.append(Line(row.title or row.name, cells))
     return found
 
@@ -169,13 +154,10 @@ def lines(table: Table, done: Iterable[Trial]) -> list[Line]:
 def check_numbers(table: Table, trial: Trial) -> None:
     """Raises ConfigError for a cell whose number a finished run lacks."""
     numbers = trial.results()
-    for row in table.rows:
-        for column, (run, metric) in row.cells.items():
-            if run == trial.name and metric not in numbers:
-                start = (
-                    f"row {row.name!r}, column {column!r}: run {trial} has no number"
-                )
-                raise ConfigError(unknown(start, metric, numbers))
+    for place, metric in _cells_of(table, trial):
+        if metric not in numbers:
+            start = f"{place}: {trial} has no number"
+            raise ConfigError(unknown(start, metric, numbers))
 
 
 def check_evaluators(table: Table, trial: Trial, config: ConfigDict) -> None:
@@ -184,17 +166,20 @@ def check_evaluators(table: Table, trial: Trial, config: ConfigDict) -> None:
     names = list(known["evaluators"])
     if known["best"] is not None:
         names += [f"{OF_BEST}{name}" for name in names]
-    for row in table.rows:
-        for column, (run, metric) in row.cells.items():
-            made = any(metric.startswith(f"{name}/") for name in names)
-            if run == trial.name and not made:
-                start = (
-                    f"row {row.name!r}, column {column!r}: no evaluator of run {trial}"
-                )
-                raise ConfigError(unknown(f"{start} makes", metric, names))
+    for place, metric in _cells_of(table, trial):
+        if not any(metric.startswith(f"{name}/") for name in names):
+            start = f"{place}: no evaluator of {trial} makes"
+            raise ConfigError(unknown(start, metric, names))
 
 
-# What the functions above share.
+def _cells_of(table: Table, trial: Trial) -> list[tuple[str, str]]:
+    """Where the numbers of a run stand, and what they are called."""
+    return [
+        (f"row {row.name!r}, column {column!r}", metric)
+        for row in table.rows
+        for column, (run, metric) in row.cells.items()
+        if run == trial.name
+    ]
 
 
 def _filled(text: str, names: Mapping[str, str]) -> str:

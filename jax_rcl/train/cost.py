@@ -1,7 +1,6 @@
 """The cost of a step, read from its compiled program before a long run is started."""
 
 import dataclasses
-import math
 import re
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jax_rcl import parallel
-from jax_rcl.report import tables
+from jax_rcl.report.tables import overview, size
 from jax_rcl.train.batches import compile_step, place_data
 from jax_rcl.train.run import Run
 from jax_rcl.train.state import fresh_state
@@ -98,10 +97,4 @@ def describe(config: ConfigDict) -> str:
         f"{size(cost.argument_bytes)} of arguments on each device",
     }
     lines = [f"{name + ':':<18}{text}" for name, text in rows.items()]
-    return "\n".join([tables.overview(state.variables), *lines])
-
-
-def size(count: int) -> str:
-    """Bytes in a readable unit, such as `1.5 GiB`."""
-    exponent = min(int(math.log2(max(count, 1)) // 10), 4)
-    return f"{count / 1024**exponent:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[exponent]}"
+    return "\n".join([overview(state.variables), *lines])

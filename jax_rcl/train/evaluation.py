@@ -246,7 +246,7 @@ def write_page(
     if views is not None:
         names = run.experiment.source.class_names
         sheet = plots.views(views.images, views.labels, names, views.titles)
-        figures["Views: examples (rows) as the network saw them at step 0"] = sheet
+        figures["Views: examples (columns) as the network saw them at step 0"] = sheet
     for name, evaluator in run.experiment.evaluators.items():
         findings = getattr(evaluator, "findings", None)
         for title, finding in findings(encode).items() if findings else ():

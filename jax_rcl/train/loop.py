@@ -276,7 +276,7 @@ class Loop:
         if self.lines and self.progress:
             self.lines.write(step, numbers)
             groups = tables.group_numbers(numbers, dict.fromkeys(names, ""))
-            texts = [f"{x.evaluator} {' '.join(x.headline)}" for x in groups]
+            texts = [f"{x.evaluator} {' '.join(x.numbers[0])}" for x in groups]
             mark = " (the best so far)" if best else ""
             self.progress.note(f"step {step}: {', '.join(texts)}{mark}")
 

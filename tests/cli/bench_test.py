@@ -101,11 +101,3 @@ def test_an_error_is_one_message_and_status_two(capsys):
 def test_the_peak_is_that_of_the_whole_name(monkeypatch, name, peak):
     monkeypatch.setattr(parallel, "device_name", lambda: name)
     assert cost.peak_flops() == peak
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (3 * 2**29, "1.5 GiB")],
-)
-def test_sizes_have_readable_units(count, text):
-    assert cost.size(count) == text

@@ -38,10 +38,10 @@ def main(argv):
 
 
 @pytest.fixture(scope="module")
-def place(trained_runs, tmp_path_factory, one_device):
+def place(finished_runs, tmp_path_factory, one_device):
     """Runs `a0` and `a1`, evaluated; a copy `b0`; and `plain`, which only votes."""
     root = tmp_path_factory.mktemp("place") / "runs"
-    shutil.copytree(trained_runs, root)
+    shutil.copytree(finished_runs, root)
     shutil.copytree(root / "a0", root / "plain")
     stored = configs.from_json((root / "plain" / "config.json").read_text())
     with stored.unlocked():
@@ -143,9 +143,6 @@ def test_sweeps_of_the_same_runs_stand_below_with_the_numbers_that_the_runs_left
         mean, deviation = (numbers[f"masks/{level}/top1{x}"] for x in ("", "_std"))
         assert masks[level][1] == f"{100 * mean:.1f} ± {100 * deviation:.1f}"
     assert masks["clean"][1] == f"{100 * numbers['masks/clean/top1']:.1f}"
-    page = (place / "a0" / "report" / "index.html").read_text()
-    assert "Accuracy under random mask (masks)" in page
-    assert "Images under random mask (masks)" in page
 
 
 def test_everything_is_written_down(whole):
@@ -218,6 +215,103 @@ def test_a_run_that_is_not_finished_is_evaluated_without_its_sweeps(
     assert "| a0 " in printed and "masks" not in printed
 
 
+def test_what_is_stored_is_compared_without_checkpoints(
+    runs, evaluated, tmp_path, capsys, read_tables
+):
+    out = f"--out={tmp_path / 'out'}"
+    for name in ("a0", "a1", "b0"):
+        shutil.rmtree(runs / name / "checkpoints")
+    before = {name: record(runs / name)["results"] for name in ("a0", "a1", "b0")}
+    assert main(flags(runs, out)) == 0
+    found = read_tables(capsys.readouterr().out)
+    assert [*found] == [
+        "Top-1 accuracy",
+        "Top-1 accuracy on c",
+        "top1 under random mask (masks)",
+    ]
+    number = 100 * before["b0"]["robust"]["other/top1"]
+    assert found["Top-1 accuracy"]["b"][2] == f"{number:.2f}"
+    (runs / "a1" / "robustness.json").unlink()
+    assert main(flags(runs, out)) == 0
+    printed = capsys.readouterr()
+    assert [*read_tables(printed.out)] == ["top1 under random mask (masks)"]
+    assert "a1 holds no checkpoint yet. Its level sweeps alone" in printed.err
+    assert evaluated == []
+    for flag in ("--again", "--only=robustness", "--baseline=a"):
+        assert "holds no checkpoint yet" in refuse(
+            capsys, evaluated, *flags(runs, out, flag)
+        )
+
+
+def test_what_a_run_found_itself_is_not_evaluated_again(
+    runs, evaluated, tmp_path, capsys, read_tables
+):
+    own = [f"--runs={runs / 'a0'}", f"--out={tmp_path / 'out'}"]
+    (runs / "a0" / "robustness.json").unlink()
+    path = runs / "a0" / "results.json"
+    stored = json.loads(path.read_text())
+    stored["results"] |= {f"robust/{key}": x for key, x in NUMBERS.items()}
+    stored["protocols"]["robust"] = "how it was found"
+    path.write_text(json.dumps(stored))
+    assert main(own) == 0
+    text = capsys.readouterr().out
+    assert read_tables(text)["Top-1 accuracy"]["a0"] == ["50.00", "25.00", "12.50"]
+    assert "* robust: how it was found" in text and "Evaluated on" not in text
+    assert evaluated == []
+    path.write_text(json.dumps(stored | {"step": 1}))
+    seed = "--config.evaluators.robust.sets.c.seed=1"
+    for flags_of_another in ([], [seed], ["--again"]):
+        assert main([*own, *flags_of_another]) == 0
+    assert evaluated == ["a0"] * 3
+
+
+@pytest.mark.parametrize(
+    ("only", "titles"),
+    [
+        ("sweeps", ["top1 under random mask (masks)"]),
+        ("robustness", ["Top-1 accuracy", "Top-1 accuracy on c"]),
+    ],
+)
+def test_one_kind_may_be_asked_for(
+    runs, evaluated, tmp_path, capsys, read_tables, only, titles
+):
+    if only == "sweeps":  # is not evaluated, although it is new
+        (runs / "a0" / "robustness.json").unlink()
+    argv = flags(runs, f"--only={only}", f"--out={tmp_path / 'out'}")
+    assert main(argv) == 0
+    assert [*read_tables(capsys.readouterr().out)] == titles
+    assert evaluated == []
+
+
+def test_the_old_command_of_sweeps_only_reads(runs, evaluated, tmp_path, capsys):
+    (runs / "a0" / "robustness.json").unlink()
+    with pytest.warns(DeprecationWarning, match="--only=sweeps"):
+        from jax_rcl.sweep import main as sweep
+    assert sweep([str(runs / "a0"), f"--out={tmp_path / 'out'}"]) == 0
+    assert evaluated == []
+    assert "Top-1 accuracy" not in capsys.readouterr().out
+
+
+def test_sweeps_that_cannot_be_read_do_not_keep_robustness_from_being_compared(
+    runs, evaluated, tmp_path, capsys
+):
+    path = runs / "b0" / "config.json"
+    stored = json.loads(path.read_text())
+    stored["evaluators"]["masks"]["distortion"]["rate"] = [0.25, 0.25]
+    path.write_text(json.dumps(stored))
+    out = f"--out={tmp_path / 'out'}"
+    assert main(flags(runs, out)) == 0
+    printed = capsys.readouterr()
+    assert "| b " in printed.out and "random mask" not in printed.out
+    assert "note: without level sweeps: " in printed.err
+    assert "sweep over different things" in printed.err
+    assert main(flags(runs, "--only=robustness", out)) == 0
+    assert capsys.readouterr().err == ""
+    assert "different things" in refuse(
+        capsys, evaluated, *flags(runs, "--only=sweeps", out)
+    )
+
+
 def refuse(capsys, evaluated, *argv):
     """The message of a command that cannot work; nothing was evaluated."""
     assert main(argv) == 2
@@ -237,8 +331,8 @@ def refuse(capsys, evaluated, *argv):
         (["--runs=a={root}/a0", "--which=best"], "a0 holds no best checkpoint yet"),
         (
             ["--runs=a={root}/plain"],
-            "{root}/plain (knn) has no Robustness evaluator, and {root}/plain (knn) no "
-            "LevelSweep evaluator; choose a config",
+            "{root}/plain (knn) has no Robustness evaluator, and {root}/plain (knn) "
+            "has no LevelSweep evaluator; choose a config",
         ),
         (["--runs=a={root}/a0", f"--config={TINY}"], "tiny.py has no Robustness eval"),
         (
@@ -246,6 +340,12 @@ def refuse(capsys, evaluated, *argv):
             "--baseline: there are no --runs 'c'; there are: a, b.",
         ),
         (["--runs=a={root}/a0", "--agian"], "Did you mean --again?"),
+        (["--runs=runs/rate=0.1"], "there is no folder runs/rate=0.1; nor, with the"),
+        (
+            ["--runs=a={root}/a0", "--only=sweeps", "--again"],
+            "Robustness evaluators, and --only=sweeps compares none",
+        ),
+        (["--runs=a={root}/plain", "--only=sweeps"], "(knn) has no LevelSweep eval"),
         (["--baseline=a"], "give the runs: --runs NAME=dir"),
         (
             ["--runs=a={root}/a0", "--config.evaluators.robust.sets.c.seeds=1"],
@@ -261,7 +361,9 @@ def test_what_cannot_be_is_said_before_anything_is_evaluated(
     runs, evaluated, capsys, argv, words
 ):
     shutil.copytree(runs / "a0", runs / "empty")
-    shutil.rmtree(runs / "empty" / "checkpoints")
+    for path in ("checkpoints", "robustness.json", "results.json"):
+        path = runs / "empty" / path
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     argv = [each.format(root=runs) for each in argv]
     assert words.format(root=runs) in refuse(capsys, evaluated, *argv)
 
@@ -431,7 +533,10 @@ def test_another_number_may_be_compared(finish, tmp_path, capsys):
         (["{root}/going"], "going is not finished: there is no {root}/going/results"),
         (["{root}/damaged"], "damaged/results.json is damaged"),
         (["{root}/a", "--names=a,b"], "must give a name to each of the 1 runs"),
-        (["{root}/a", "{root}/plain"], "plain (knn, masks) no LevelSweep evaluator"),
+        (
+            ["{root}/a", "{root}/plain"],
+            "plain (knn, masks) has no LevelSweep evaluator",
+        ),
         (["{root}/a", "{root}/noise"], "over different things under one name (masks."),
         (["{root}/a", "{root}/other"], "under one name (masks.source.seed: 1 -> 7)"),
         (["{root}/a", "--config.seed", "1"], "level sweeps of finished runs stay as"),

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -79,6 +80,23 @@ def run_of(variables, workdir):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Runs of encoders that are trained, by kind; each is saved once."""
+
+    @functools.cache
+    def saved(kind):
+        return run_of(trained(kind, 1), tmp_path_factory.mktemp("saved") / "run")
+
+    return saved
+
+
+@pytest.fixture
+def plain(saved, tmp_path):
+    """Copies of them in the folder of the test."""
+    return lambda kind: shutil.copytree(saved(kind), tmp_path / "run")
+
+
 def export(workdir, names, *more):
     out = workdir.parent / "out" / "made.safetensors"
     flags = [f"--run={workdir}", f"--names={names}", f"--out={out}", *more]
@@ -91,9 +109,9 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("kind", NAMES)
-def test_an_encoder_goes_out_and_comes_back_exactly(tmp_path, kind, capsys):
+def test_an_encoder_goes_out_and_comes_back_exactly(plain, tmp_path, kind, capsys):
     given = trained(kind, 1)
-    status, out = export(run_of(given, tmp_path / "run"), NAMES[kind])
+    status, out = export(plain(kind), NAMES[kind])
     assert status == 0
     count = len(jax.tree.leaves(shapes_of(kind)))
     count -= 4 if kind == "clip vit" else 0  # query, key and value are one array there
@@ -104,8 +122,8 @@ def test_an_encoder_goes_out_and_comes_back_exactly(tmp_path, kind, capsys):
     assert_same(rule(str(out))(trained(kind, 2)), given)
 
 
-def test_the_file_says_what_it_holds_and_pytorch_can_take_it(tmp_path):
-    _, out = export(run_of(trained("resnet", 1), tmp_path / "run"), "torchvision")
+def test_the_file_says_what_it_holds_and_pytorch_can_take_it(plain):
+    _, out = export(plain("resnet"), "torchvision")
     with safetensors.safe_open(out, framework="numpy") as file:
         assert file.metadata() == {
             "format": "pt",
@@ -123,8 +141,8 @@ def test_the_file_says_what_it_holds_and_pytorch_can_take_it(tmp_path):
     np.testing.assert_array_equal(norm.running_mean.numpy(), mean)
 
 
-def test_openais_names_have_visual_in_front(tmp_path):
-    _, out = export(run_of(trained("clip vit", 1), tmp_path / "run"), "openai")
+def test_openais_names_have_visual_in_front(plain):
+    _, out = export(plain("clip vit"), "openai")
     names = set(files.read(out))
     assert all(name.startswith("visual.") for name in names)
     assert "visual.transformer.resblocks.0.attn.in_proj_weight" in names
@@ -185,9 +203,9 @@ def test_a_network_that_the_method_keeps_is_a_part_too(tmp_path):
     ],
 )
 def test_a_network_without_such_names_is_one_clear_error(
-    tmp_path, kind, names, words, capsys
+    plain, kind, names, words, capsys
 ):
-    status, out = export(run_of(trained(kind, 1), tmp_path / "run"), names)
+    status, out = export(plain(kind), names)
     told = capsys.readouterr().err
     assert status == 2 and words in told and not out.exists()
     assert len(told.strip().splitlines()) == 1
@@ -202,15 +220,15 @@ def test_a_network_without_such_names_is_one_clear_error(
         (["--run=nowhere"], "nowhere holds no run"),
     ],
 )
-def test_what_cannot_be_written_is_said_in_a_line(tmp_path, flags, words, capsys):
-    workdir = run_of(trained("resnet", 1), tmp_path / "run")
+def test_what_cannot_be_written_is_said_in_a_line(plain, flags, words, capsys):
+    workdir = plain("resnet")
     status, out = export(workdir, "torchvision", *flags)
     told = capsys.readouterr().err
     assert status == 2 and words in told and not out.exists()
 
 
-def test_a_file_that_is_there_stays_unless_it_may_be_replaced(tmp_path, capsys):
-    workdir = run_of(trained("resnet", 1), tmp_path / "run")
+def test_a_file_that_is_there_stays_unless_it_may_be_replaced(plain, tmp_path, capsys):
+    workdir = plain("resnet")
     out = tmp_path / "out" / "made.safetensors"
     out.parent.mkdir()
     out.write_bytes(b"mine")

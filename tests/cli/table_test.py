@@ -1,14 +1,17 @@
 """The command that trains the runs of a table and prints it, continues, and refuses."""
 
+import inspect
 import json
 import shutil
 import signal
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from jax_rcl import config as configs
+from jax_rcl import parallel
 from jax_rcl.cli import table as command
 from jax_rcl.cli.shared import keep_programs
 from jax_rcl.cli.table import main
@@ -17,6 +20,7 @@ from jax_rcl.train.loop import Diverged
 from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted
 from jax_rcl.train.state import fresh_state
+from tests.runs import drawn, save
 
 TINY = Path(__file__).parents[1] / "tiny.py"
 COARSE = f"""
@@ -104,23 +108,31 @@ def whole(place, tmp_path_factory, one_device):
     """The workdir of a table of which one seed was trained, in one go."""
     workdir = tmp_path_factory.mktemp("whole") / "runs"
     table = place / "configs" / "tables" / "table.py"
-    assert main([f"--table={table}", f"--workdir={workdir}", "--seeds=0"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch)
+        assert main([f"--table={table}", f"--workdir={workdir}", "--seeds=0"]) == 0
     return workdir
 
 
 @pytest.fixture
 def trained(monkeypatch, no_pictures):
     """Workdirs given to `train`, which writes 0.1 more into results with every call."""
-    calls = []
+    return stand_in(monkeypatch)
+
+
+def stand_in(patch):
+    """Puts results in the place of training; gives the workdirs it is called with."""
+    calls, real = [], command.train
 
     def train(config, workdir):
+        inspect.signature(real).bind(config, workdir)
         calls.append(str(Path(*workdir.parts[-2:])))
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(configs.to_json(config))
         numbers = {"knn/top1": 0.1 * len(calls), "knn/balanced": 0.05 * len(calls)}
         (workdir / "results.json").write_text(json.dumps({"results": numbers}))
 
-    monkeypatch.setattr(command, "train", train)
+    patch.setattr(command, "train", train)
     return calls
 
 
@@ -132,6 +144,17 @@ def results(workdir, trial):
 def cells(read_tables):
     """Cells of a printed table by the first of their line."""
     return lambda text: read_tables(f"**\n{text}").popitem()[1]
+
+
+@pytest.mark.slow
+def test_runs_are_trained_one_from_the_other(place, tmp_path, cells, one_device):
+    table = place / "configs" / "tables" / "table.py"
+    assert main([f"--table={table}", f"--workdir={tmp_path}", "--seeds=0"]) == 0
+    found = cells((tmp_path / "table.md").read_text())
+    coarse, fine = results(tmp_path, "coarse/seed0"), results(tmp_path, "fine/seed0")
+    assert coarse["knn/top1"] != fine["knn/top1"]
+    assert found["plain"] == [f"{100 * coarse['knn/top1']:.1f}", "51.8", "–"]
+    assert found["transfer"][0] == f"{100 * fine['knn/top1']:.1f}"
 
 
 def test_the_table_holds_what_the_runs_found(whole, cells):
@@ -170,18 +193,25 @@ def test_what_is_finished_is_not_trained_again(whole, call, tmp_path, trained, c
 def test_only_what_is_missing_is_trained(whole, call, tmp_path, trained):
     shutil.copytree(whole, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs/fine/seed0")
+    coarse = tmp_path / "runs/coarse/seed0"
+    run = Run.prepare(configs.from_json((coarse / "config.json").read_text()), coarse)
+    save(coarse, 2, drawn(run))  # to start from
     assert call("--seeds=0") == 0
     assert trained == ["fine/seed0"]
 
 
 def test_seeds_share_their_program(place):
-    texts = set()
-    for seed in ("0", "1"):
-        made = configs.load(f"{place}/configs/coarse.py", [("seed", seed)])
-        run = Run.prepare(made, "unused")
-        state, data = fresh_state(run), batches.place_data(run)
-        compiled, _ = batches.compile_step(run, state, data)
-        texts.add(compiled.as_text())
+    made = [
+        configs.load(f"{place}/configs/coarse.py", [("seed", seed)]) for seed in "01"
+    ]
+    runs = [Run.prepare(each, "unused") for each in made]
+    state, count = fresh_state(runs[0]), parallel.replicate(np.int32(1), runs[0].mesh)
+    texts = {
+        batches.jit_step(run)
+        .lower(state, count, batches.place_data(run), batches.batch_shapes(run))
+        .as_text()
+        for run in runs
+    }
     assert len(texts) == 1
 
 

@@ -129,7 +129,10 @@ def test_evaluation_needs_a_run(capsys):
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--workdri=run", "unknown argument --workdri=run; fields of the config"),
+        (
+            "--workdri=run",
+            "unknown argument --workdri=run; fields are changed",
+        ),
         ("run", "unknown argument run; "),
         ("--config.objective.temperatur=1", "Did you mean 'temperature'?"),
         ("--config.objective.temperature=hot", "takes float; got 'hot' (str)"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jax_rcl.cli.prepare.class_embeddings import prepare, read_arguments
+from jax_rcl.cli.prepare.class_embeddings import main, prepare
 from jax_rcl.config.nodes import build, from_json, node, to_json
 from jax_rcl.core import Variables
 from jax_rcl.data.published.imagenet import (
@@ -204,7 +204,7 @@ def test_the_file_that_the_command_writes_holds_the_same(tokenizer, weights, tmp
     (tmp_path / "names.txt").write_text("sea_lion\nn02508021\traccoon\n")
     out = str(tmp_path / "out.npz")
     flags = [f"--clip={weights}", f"--names={tmp_path / 'names.txt'}", f"--out={out}"]
-    prepare(read_arguments(flags))
+    prepare(main.parse(flags))
     wanted = FromText(weights, names=("raccoon", "sea lion"))(("n02508021", "sea_lion"))
     found = FromFile(out)(("n02508021", "sea_lion"))
     np.testing.assert_allclose(found, wanted, atol=1e-5)

@@ -97,16 +97,6 @@ def test_the_name_step_is_taken(tmp_path):
         out.write(1, {"step": 1.0})
 
 
-def test_a_negative_resume_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="resume_step"):
-        Log(tmp_path, resume_step=-1)
-
-
-def test_an_image_of_another_shape_is_refused(tmp_path):
-    with Log(tmp_path) as out, pytest.raises(ValueError, match=r"'x' has shape \(3, 8"):
-        out.write_images(1, {"x": np.zeros((3, 8, 8), np.uint8)})
-
-
 def test_closing_twice_is_harmless(tmp_path):
     out = Log(tmp_path)
     out.write(1, {"a": 2.0})

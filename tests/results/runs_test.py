@@ -10,13 +10,18 @@ from jax_rcl.results.runs import in_words, origin, read_runs
 
 def test_a_name_has_folders_and_a_folder_is_called_as_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("rate=0.1").mkdir()
+    for folder in ("rate=0.1", "runs/rate=1", "runs/rate=2", "0"):
+        Path(folder).mkdir(parents=True)
     texts = ["b = x/a, x/c", "x/d,x/e/", "b=y/rate=2", "rate=0.1"]
+    texts += ["runs/rate=1,runs/rate=2", "a/b=0"]
     assert read_runs(texts) == {
         "b": [Path("x/a"), Path("x/c"), Path("y/rate=2")],
         "d": [Path("x/d")],
         "e": [Path("x/e")],
         "rate=0.1": [Path("rate=0.1")],
+        "rate=1": [Path("runs/rate=1")],
+        "rate=2": [Path("runs/rate=2")],
+        "a/b": [Path("0")],
     }
 
 
@@ -30,6 +35,7 @@ def test_a_name_has_folders_and_a_folder_is_called_as_itself(tmp_path, monkeypat
         (["a="], "--runs a=: write NAME=dir"),
         (["=x"], "--runs =x: write NAME=dir"),
         ([","], "write NAME=dir"),
+        (["x/rate=0.1"], r"no folder x/rate=0\.1; nor, with the name 'x/rate', a .* 0"),
     ],
 )
 def test_what_is_not_a_run_is_refused(texts, words):

@@ -33,10 +33,10 @@ def test_names_in_braces_are_filled_in_seed_after_seed(place):
     )
     found = trials(made, Path("runs"), str(place / "tables" / "table.py"))
     assert [str(trial) for trial in found] == [
-        "a, seed 0",
-        "b, seed 0",
-        "a, seed 7",
-        "b, seed 7",
+        "run a, seed 0",
+        "run b, seed 0",
+        "run a, seed 7",
+        "run b, seed 7",
     ]
     first, last = found[0], found[-1]
     assert first.config.endswith("a.py:seed=0") and first.needs == ()

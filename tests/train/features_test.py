@@ -11,7 +11,7 @@ import pytest
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.augment.geometry import CenterCrop
-from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints
+from jax_rcl.checkpoint import STATES
 from jax_rcl.config.nodes import build, node
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import load
@@ -22,8 +22,8 @@ from jax_rcl.objectives.supcon import SimCLR
 from jax_rcl.train import features as run_features
 from jax_rcl.train.evaluation import trained
 from jax_rcl.train.features import WithFeatures, encoder_of
-from jax_rcl.train.run import Run, claim
 from jax_rcl.train.state import restore_variables
+from tests import runs
 
 TINY = Path(__file__).parents[1] / "tiny.py"
 SOURCE = Synthetic(classes=4, size=8, count=21, seed=5)
@@ -39,26 +39,8 @@ def alone():
     logging.getLogger("absl").setLevel(absl)
 
 
-def begun(workdir, *, step=2, **fields):
-    """The workdir of a run of two steps, whose variables were drawn, not trained."""
-    config = configs.load(f"{TINY}:count=32,epochs=1")
-    with config.unlocked():
-        for name, value in fields.items():
-            config[name] = value
-    run = Run.prepare(config, workdir)
-    claim(run)
-    random = np.random.default_rng(0)
-    drawn = jax.tree.map(
-        lambda x: random.random(x.shape).astype(x.dtype), run.plan.variables
-    )
-    save(workdir, step, drawn)
-    return workdir
-
-
-def save(workdir, step, variables):
-    arrays = {"params": variables.params, "memory": variables.memory}
-    with Checkpoints(workdir / STATES, keep=1) as checkpoints:
-        checkpoints.save(step, {VARIABLES: arrays}, {"frozen": {}, "total_steps": 2})
+def begun(workdir, **fields):
+    return runs.begun(configs.load(f"{TINY}:count=32,epochs=1"), workdir, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +163,7 @@ def test_layers_that_are_not_there_are_listed(workdir):
 def test_a_run_that_diverged_says_so(workdir, tmp_path):
     run = shutil.copytree(workdir, tmp_path / "run")
     _, variables = restore_variables(trained(run)[0])
-    save(run, 3, jax.tree.map(lambda x: x * np.float32(np.nan), variables))
+    runs.save(run, 3, jax.tree.map(lambda x: x * np.float32(np.nan), variables))
     with pytest.raises(
         ValueError,
         match=r"'features' .* not finite for 21 of 21 images .*first record 0",

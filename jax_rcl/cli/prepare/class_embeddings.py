@@ -1,14 +1,13 @@
 """Embeddings of names of classes: `jax-rcl prepare class_embeddings`."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from jax_rcl.cli.prepare.shared import add_out, free_file, save_arrays
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.evaluate.class_embeddings import Activation, Checksum, FromText, called
@@ -25,47 +24,24 @@ class, and for people to read `called` [k] and `templates`. Needs the extra `zer
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments))
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("prepare class_embeddings", DESCRIPTION)
-    parser.add_argument(
-        "--clip", required=True, metavar="FILE", help="weights with both towers"
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    about = "weights with both towers"
+    parser.flag("clip", about, required=True, metavar="FILE")
+    about = (
+        f"{', '.join(LISTS)}, or a text file with one class name of the source a line, "
+        f"followed by a tab and what to call the class unless that is the name with "
+        f"spaces for underscores"
     )
-    parser.add_argument(
-        "--names",
-        required=True,
-        metavar="LIST|FILE",
-        help=f"{', '.join(LISTS)}, or a text file with one class name of the source a "
-        f"line, followed by a tab and what to call the class unless that is the name "
-        f"with spaces for underscores",
-    )
-    parser.add_argument(
-        "--template",
-        action="append",
-        help="text with {} where the name goes; may be repeated (default: A photo of "
-        "{})",
-    )
-    parser.add_argument(
-        "--activation",
-        choices=get_args(Activation),
-        default="quick gelu",
-        help="of the text tower; OpenAI's have quick gelu (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--checksum",
-        choices=get_args(Checksum),
-        default="known",
-        help="any does not compare files of published names with their digests "
-        "(default: %(default)s)",
-    )
+    parser.flag("names", about, required=True, metavar="LIST|FILE")
+    about = "text with {} where the name goes, such as A photo of {}; may be repeated"
+    parser.flag("template", about, action="append")
+    about = "of the text tower; OpenAI's have quick gelu"
+    kinds = get_args(Activation)
+    parser.flag("activation", about, choices=kinds, default="quick gelu")
+    about = "any does not compare files of published names with their digests"
+    parser.flag("checksum", about, choices=get_args(Checksum), default="known")
     add_out(parser)
-    return parser.parse_args(argv)
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -98,11 +74,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def read_names(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes of a list or a file, and what each is called.
-
-    Raises:
-      ConfigError: there is no such file, or a class has no name or two.
-    """
+    """The classes of a list or a file, and what each is called."""
     if given in LISTS:
         return LISTS[given], called(LISTS[given])
     path = Path(given).expanduser()
@@ -121,3 +93,6 @@ def read_names(given: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         usual = called(tuple(name for name, other in pairs if not other.strip()))
     rest = iter(usual)
     return classes, tuple(other.strip() or next(rest) for _, other in pairs)
+
+
+main = Command("prepare class_embeddings", DESCRIPTION, add_flags, prepare)

@@ -1,15 +1,13 @@
 """The attributes of CUB-200-2011 as a prior: `jax-rcl prepare cub`."""
 
 import argparse
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32
 
-from jax_rcl.cli.prepare.shared import make_attributes_parser, write_attributes
-from jax_rcl.cli.shared import exit_status
+from jax_rcl.cli.prepare.shared import add_folder, write_attributes
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.data.published import cub
-from jax_rcl.data.sources import SPLITS
 
 DESCRIPTION = """\
 Makes the prior of CUB-200-2011: the 312 attributes of every training image.
@@ -20,25 +18,15 @@ Cub200(folder, "train"), for WithPrior around it.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments))
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    folder = "CUB_200_2011, as it is unpacked"
-    parser = make_attributes_parser("cub", DESCRIPTION, folder)
-    parser.add_argument(
-        "--least_certainty",
-        type=int,
-        choices=cub.CERTAINTIES,
-        default=1,
-        help="attributes that the annotator was less sure of become 0; 2 is guessing, "
-        "3 probably, 4 definitely, and 1 keeps all as they are (default: %(default)s)",
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    add_folder(parser, "CUB_200_2011, as it is unpacked")
+    about = (
+        "attributes that the annotator was less sure of become 0; 2 is guessing, 3 "
+        "probably, 4 definitely, and 1 keeps all as they are"
     )
-    return parser.parse_args(argv)
+    levels = cub.CERTAINTIES
+    parser.flag("least_certainty", about, type=int, choices=levels, default=1)
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -55,5 +43,7 @@ def prepare(arguments: argparse.Namespace) -> None:
             print("warning: there is no attributes.txt; attributes are numbered.")
         return prior, names
 
-    splits = {split: cub.Cub200(arguments.folder, split) for split in SPLITS}
-    write_attributes(arguments, splits, cub.PUBLISHED, read)
+    write_attributes(arguments, cub.Cub200, cub.PUBLISHED, read)
+
+
+main = Command("prepare cub", DESCRIPTION, add_flags, prepare)

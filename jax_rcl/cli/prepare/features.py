@@ -1,7 +1,6 @@
 """Features of a trained run as a prior: `jax-rcl prepare features`."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +16,7 @@ from jax_rcl.cli.prepare.shared import (
     source_at,
     write_prior,
 )
-from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Operation, Source
@@ -37,64 +36,33 @@ images of its own source first, such as a resize and a crop, is done here, too.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments, rest = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments, rest))
-
-
-def read_arguments(
-    argv: Sequence[str] | None,
-) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and what is left for overrides."""
-    parser = make_parser("prepare features", DESCRIPTION)
-    parser.add_argument(
-        "--run", required=True, metavar="DIR", help="workdir of the run"
-    )
-    parser.add_argument(
-        "--layer", default="features", help="of its encoder (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--which",
-        choices=get_args(Which),
-        default="newest",
-        help="checkpoint (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--config",
-        help="file.py or file.py:options with another source (default: that of the "
-        "run)",
-    )
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    parser.flag("run", "workdir of the run", required=True, metavar="DIR")
+    parser.flag("layer", "of its encoder", default="features")
+    parser.flag("which", "checkpoint", choices=get_args(Which), default="newest")
+    source = "file.py or file.py:options with another source than that of the run"
+    parser.flag("config", source)
     add_part(parser)
-    parser.add_argument("--split", help="set the field `split` of the source")
-    parser.add_argument(
-        "--preprocess",
-        choices=("evaluators", "none"),
-        default="evaluators",
-        help="what is done to the images first: as the run's evaluators do, or nothing "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=int,
-        default=256,
-        help="images in a call (default: %(default)s)",
-    )
+    parser.flag("split", "set the field `split` of the source")
+    first = "what is done to the images first: as the run's evaluators do, or nothing"
+    kinds = ("evaluators", "none")
+    parser.flag("preprocess", first, choices=kinds, default="evaluators")
+    parser.flag("batch_size", "images in a call", type=positive, default=256)
     add_out(parser)
-    return parser.parse_known_args(argv)
 
 
-def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+def prepare(arguments: argparse.Namespace) -> None:
     """Writes the features of one source."""
     out = free_file(arguments)
     workdir = Path(arguments.run).expanduser().absolute()
     step, _ = state_of(workdir, arguments.which)
     if arguments.config:
-        config = configs.load(arguments.config, read_overrides(rest))
-    elif rest:
+        config = configs.load(arguments.config, arguments.overrides)
+    elif arguments.overrides:
         raise ConfigError(
-            f"{rest[0]} needs --config: of the source of a run only --split can be "
-            f"changed."
+            f"--config.{arguments.overrides[0][0]} needs --config: of the source of a "
+            f"run only --split can be changed."
         )
     else:
         config = stored_config(workdir)
@@ -102,27 +70,19 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     preprocess, why = None, ""
     if arguments.preprocess == "evaluators":
         preprocess, why = preprocess_of(stored_config(workdir))
+    layer, which, size = arguments.layer, arguments.which, arguments.batch_size
+    informed = WithFeatures(source, str(workdir), layer, preprocess, which, size)
     with refusals("--run"):
-        rows = WithFeatures(
-            source,
-            str(workdir),
-            arguments.layer,
-            preprocess,
-            arguments.which,
-            arguments.batch_size,
-        ).priors
+        rows = informed.priors
     write_prior(out, source, rows)
     print(
-        f"layer {arguments.layer!r} of {arguments.run}, {arguments.which} checkpoint, "
-        f"step {step}; preprocess: {preprocess}{why}."
+        f"layer {layer!r} of {arguments.run}, {which} checkpoint, step {step}; "
+        f"preprocess: {preprocess}{why}."
     )
 
 
 def preprocess_of(config: ConfigDict) -> tuple[Operation | None, str]:
-    """What a run's evaluators do to the images of its training source, and a reason.
-
-    None where they do nothing, do not look at it, or disagree.
-    """
+    """What a run's evaluators do to the images of its training source, and why so."""
     with refusals("evaluators"):
         trained = bare(configs.build(config.source, "source"))
         evaluators = configs.build(config.evaluators, "evaluators")
@@ -139,11 +99,7 @@ def preprocess_of(config: ConfigDict) -> tuple[Operation | None, str]:
 
 
 def source_in(config: ConfigDict, part: str, split: str | None = None) -> Source:
-    """The source at a path of a config, without what gives it a prior.
-
-    Raises:
-      ConfigError: there is none, or it has no `split` to set.
-    """
+    """The source at a path of a config, without what gives it a prior."""
     if split is not None:
         path, holder = part, part_of(config, part)
         while "split" not in holder:
@@ -165,3 +121,6 @@ def bare(source: Source) -> Source:
             source = inner.source
         inner = getattr(inner, "source", None)
     return source
+
+
+main = Command("prepare features", DESCRIPTION, add_flags, prepare)

@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from jax_rcl.augment.corruptions.table import FAMILIES, SEVERITIES, STANDARD
 from jax_rcl.cli.prepare.trees import Part, copy_classes, link_classes
 from jax_rcl.cli.prepare.work import folders_in
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import images_in, in_short, missing_classes
 from jax_rcl.data.published.imagenet import (
@@ -19,20 +20,6 @@ from jax_rcl.data.published.imagenet import (
 CLASSES = {"100": IMAGENET_100, "100B": IMAGENET_100B}
 """Lists of classes by the name that --classes gives them."""
 
-TRAINING_IMAGES = {"100": IMAGENET_100_TRAIN}
-"""Training images in total, where a number is published."""
-
-GROUPS = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
-}
-"""Folders of ImageNet-C and the corruptions in each; `extra` is often omitted."""
-
-SEVERITIES = ("1", "2", "3", "4", "5")
-
 DESCRIPTION = """\
 Makes ImageNet-100 out of ImageNet: <out>/train/<wnid> and <out>/val/<wnid>.
 
@@ -42,39 +29,18 @@ The same command again continues, or says that there is nothing to do.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments))
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("prepare imagenet100", DESCRIPTION)
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--imagenet", metavar="DIR", help="folder with train/<wnid> and val/<wnid>"
-    )
-    source.add_argument(
-        "--corrupted", metavar="DIR", help="folder of ImageNet-C, with groups or not"
-    )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to make or complete"
-    )
-    parser.add_argument(
-        "--classes",
-        choices=tuple(CLASSES),
-        default="100",
-        help="ImageNet-100 or ImageNet-100B (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("link", "copy"),
-        default="link",
-        help="symbolic links to class folders, or copies of files (default: "
-        "%(default)s)",
-    )
-    return parser.parse_args(argv)
+    about = "folder with train/<wnid> and val/<wnid>"
+    source.add_argument("--imagenet", metavar="DIR", help=about)
+    about = "folder of ImageNet-C, with groups or not"
+    source.add_argument("--corrupted", metavar="DIR", help=about)
+    parser.flag("out", "folder to make or complete", required=True, metavar="DIR")
+    about = "ImageNet-100 or ImageNet-100B"
+    parser.flag("classes", about, choices=tuple(CLASSES), default="100")
+    about = "symbolic links to class folders, or copies of files"
+    parser.flag("mode", about, choices=("link", "copy"), default="link")
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -88,8 +54,7 @@ def prepare(arguments: argparse.Namespace) -> None:
             f"elsewhere."
         )
     for part in parts:
-        check_classes(part, classes)
-        check_out(part, out, classes)
+        check_part(part, out, classes)
     counts = {part.name: count_images(part, classes) for part in parts}
     warn(counts, arguments)
     make = link_classes if arguments.mode == "link" else copy_classes
@@ -107,14 +72,9 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def clean_parts(root: Path) -> tuple[Part, ...]:
-    """Train and val of a folder of ImageNet.
-
-    Raises:
-      ConfigError: they are not there, or val is not sorted into classes.
-    """
+    """Train and val of a folder of ImageNet, sorted into classes."""
     parts = tuple(Part(name, root / name) for name in ("train", "val"))
-    lacking = [part.name for part in parts if not part.source.is_dir()]
-    if lacking:
+    if lacking := [part.name for part in parts if not part.source.is_dir()]:
         below = root / "Data" / "CLS-LOC"
         hint = f" Write --imagenet={below}." if (below / "train").is_dir() else ""
         raise ConfigError(
@@ -132,20 +92,16 @@ def clean_parts(root: Path) -> tuple[Part, ...]:
 
 
 def corrupted_parts(root: Path) -> tuple[Part, ...]:
-    """Every severity of every corruption of a folder of ImageNet-C.
-
-    Raises:
-      ConfigError: there is none, or a corruption lacks a severity.
-    """
+    """Every severity of every corruption of a folder of ImageNet-C."""
     parts, absent = [], []
-    for group, names in GROUPS.items():
+    for group, names in FAMILIES.items():
         for name in names:
             places = [root / group / name, root / name]
             places = [place for place in places if place.is_dir()]
             if not places:
                 absent.append(name)
                 continue
-            for severity in SEVERITIES:
+            for severity in map(str, SEVERITIES):
                 parts.append(Part(f"{group}/{name}/{severity}", places[0] / severity))
     if not parts:
         raise ConfigError(
@@ -158,24 +114,20 @@ def corrupted_parts(root: Path) -> tuple[Part, ...]:
             f"--corrupted {root} lacks {in_short(lacking, len(parts), 'severities')}. "
             f"Unpack the archives again."
         )
-    standard = [name for name in absent if name not in GROUPS["extra"]]
+    standard = [name for name in absent if name in STANDARD]
     if standard:
         print(f"note: {root} lacks {in_short(standard, 15, 'standard corruptions')}")
     return tuple(parts)
 
 
-def check_classes(part: Part, classes: Sequence[str]) -> None:
-    """Raises ConfigError if a class has no folder in the source."""
+def check_part(part: Part, out: Path, classes: Sequence[str]) -> None:
+    """Raises ConfigError if the source lacks a class, or `out` holds other classes."""
     missing = missing_classes(classes, folders_in(part.source))
     if missing:
         raise ConfigError(
             f"{part.source} lacks {in_short(missing, len(classes), 'class folders')}. "
             f"Unpack their images there."
         )
-
-
-def check_out(part: Part, out: Path, classes: Sequence[str]) -> None:
-    """Raises ConfigError if the folder to make holds other classes."""
     folder = out / part.name
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; delete it, or choose another --out.")
@@ -201,18 +153,16 @@ def count_images(part: Part, classes: Sequence[str]) -> dict[str, int]:
 
 def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> None:
     """Prints where numbers of images are not the published ones."""
+    found = sum(counts.get("train", {}).values())
+    if found not in (0, IMAGENET_100_TRAIN) and arguments.classes == "100":
+        print(
+            f"warning: train has {found:,} images of these classes, published are "
+            f"{IMAGENET_100_TRAIN:,}."
+        )
     strange = {}
     for name, images in counts.items():
-        if name == "train":
-            found, published = sum(images.values()), TRAINING_IMAGES
-            if found != published.get(arguments.classes, found):
-                print(
-                    f"warning: train has {found:,} images of these classes, published "
-                    f"are {published[arguments.classes]:,}."
-                )
-            continue
         off = [wnid for wnid, count in images.items() if count != VALIDATION_IMAGES]
-        if off:
+        if off and name != "train":
             strange[name] = in_short(off, len(images), "classes")
     if strange:
         name, classes = next(iter(strange.items()))
@@ -221,3 +171,6 @@ def warn(counts: dict[str, dict[str, int]], arguments: argparse.Namespace) -> No
             f"warning: there should be {VALIDATION_IMAGES} images of each class, but "
             f"{name} has another number in {classes}{more}."
         )
+
+
+main = Command("prepare imagenet100", DESCRIPTION, add_flags, prepare)

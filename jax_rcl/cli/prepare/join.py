@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.features import source_in
 from jax_rcl.cli.prepare.shared import add_out, add_part, free_file, write_prior
-from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import SUFFIXES, in_short
 from jax_rcl.data.prior_files import check_finite, matrix, read_arrays, texts
@@ -32,37 +32,22 @@ Suffixes of images do not count. Rows without a record are omitted.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status."""
-    arguments, rest = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments, rest))
-
-
-def read_arguments(
-    argv: Sequence[str] | None,
-) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and what is left for overrides."""
-    parser = make_parser("prepare join", DESCRIPTION)
-    parser.add_argument(
-        "--features", required=True, metavar="FILE.npz", help="rows and their names"
-    )
-    parser.add_argument("--config", required=True, help="file.py or file.py:options")
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    about = "rows and their names"
+    parser.flag("features", about, required=True, metavar="FILE.npz")
+    parser.flag("config", "file.py or file.py:options", required=True)
     add_part(parser)
-    parser.add_argument(
-        "--folders",
-        choices=("compared", "ignored"),
-        default="compared",
-        help="whether another folder is an error where file names alone are unique "
-        "(default: %(default)s)",
-    )
+    about = "whether another folder is an error where file names alone are unique"
+    kinds = ("compared", "ignored")
+    parser.flag("folders", about, choices=kinds, default="compared")
     add_out(parser)
-    return parser.parse_known_args(argv)
 
 
-def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+def prepare(arguments: argparse.Namespace) -> None:
     """Writes the rows of one source."""
     out = free_file(arguments)
-    config = configs.load(arguments.config, read_overrides(rest))
+    config = configs.load(arguments.config, arguments.overrides)
     source = source_in(config, arguments.part)
     path = Path(arguments.features).expanduser()
     with refusals("--features"):
@@ -114,22 +99,20 @@ def match(
     """Which row belongs to each record, and by how many last parts of the names.
 
     As few parts are compared as distinguish all records and the rows for them.
-
-    Raises:
-      ConfigError: names repeat, or records have no row; how many and the first of them.
     """
+    depth, twice, doubled, keys, theirs = 0, ["any"], [], [], []
     deepest = max(len(key_of(name)) for name in own)
-    fitting = (d for d in range(1, deepest) if are_distinct(found, own, d))
-    depth = next(fitting, deepest)
-    keys = [key_of(name, depth) for name in own]
-    if twice := repeated(keys, own):
+    while (twice or doubled) and depth < deepest:
+        depth += 1
+        keys, theirs = ([key_of(name, depth) for name in x] for x in (own, found))
+        twice, doubled = repeated(keys, own), repeated(theirs, found, set(keys))
+    if twice:
         raise ConfigError(
             f"names of the source are there more than once: "
             f"{in_short(twice, len(own), 'records')}. Which row belongs to which of "
             f"them is unknown; give a source of records with different names."
         )
-    theirs = [key_of(name, depth) for name in found]
-    if doubled := repeated(theirs, found, set(keys)):
+    if doubled:
         raise ConfigError(
             f"{path} has more than one row for a record: "
             f"{in_short(doubled, len(found), 'names')}. Keep one of each."
@@ -145,20 +128,9 @@ def match(
     return np.array([place_of[key] for key in keys], np.int64), depth
 
 
-def are_distinct(found: Sequence[str], own: Sequence[str], depth: int) -> bool:
-    """Whether the last parts of names distinguish records, and the rows for them."""
-    keys = [key_of(name, depth) for name in own]
-    if repeated(keys, own):
-        return False
-    return not repeated([key_of(name, depth) for name in found], found, set(keys))
-
-
 def key_of(name: str, depth: int = 0) -> Key:
     """The last `depth` parts of a name, all for 0, without the suffix of an image."""
-    parts = [
-        part for part in name.replace("\\", "/").split("/") if part not in ("", ".")
-    ]
-    last = parts.pop() if parts else ""
+    *parts, last = PurePosixPath(name.replace("\\", "/").strip("/")).parts or ("",)
     if last.lower().endswith(SUFFIXES):
         last = last.rpartition(".")[0]
     return (*parts, last)[-depth:]
@@ -178,10 +150,9 @@ def repeated(
 
 
 def compare_folders(found: Sequence[str], own: Sequence[str], depth: int) -> None:
-    """Compares the folders that were not needed, where both names have them.
+    """Raises ConfigError where folders differ that were not needed, if both have them.
 
-    Raises:
-      ConfigError: they differ, so the files may be others, such as of another split.
+    The files may be others, such as of another split.
     """
     differ = []
     for theirs, ours in zip(found, own, strict=True):
@@ -195,3 +166,6 @@ def compare_folders(found: Sequence[str], own: Sequence[str], depth: int) -> Non
             f"first {differ[0][0]} in the features and {differ[0][1]} in the source. "
             f"If they are the same images, write --folders=ignored."
         )
+
+
+main = Command("prepare join", DESCRIPTION, add_flags, prepare)

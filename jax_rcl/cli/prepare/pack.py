@@ -1,12 +1,13 @@
 """Any source of a config as records of fixed size: `jax-rcl prepare pack`."""
 
 import argparse
+import errno
+import functools
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from jaxtyping import Shaped
 
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.shared import add_part, part_of, source_at
-from jax_rcl.cli.shared import exit_status, make_parser, read_overrides
+from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.nodes import rename_class
 from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Source
 from jax_rcl.data.packed import FORMAT, RECORDS, Packed
 from jax_rcl.data.records import empty_rows, group_names_of, nbytes
 from jax_rcl.data.stream import load
+from jax_rcl.train.plan import refusals
+
+in_bytes = functools.partial(tqdm.tqdm.format_sizeof, suffix="B")  # 19.1GB
 
 CHUNK = 64
 """Records that a thread reads in a row."""
@@ -37,38 +41,29 @@ already holds the records is left alone. --verify compares a folder with its sha
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status.
-
-    1 also says that --verify found damage.
-    """
-    arguments, rest = read_arguments(argv)
-    if arguments.verify:
-        return exit_status(lambda: verify(arguments.verify))
-    return exit_status(lambda: prepare(arguments, rest))
-
-
-def read_arguments(
-    argv: Sequence[str] | None,
-) -> tuple[argparse.Namespace, list[str]]:
-    """The flags, and what is left for overrides."""
-    parser = make_parser("prepare pack", DESCRIPTION)
-    parser.add_argument("--config", help="file.py or file.py:options")
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    parser.flag("config", "file.py or file.py:options")
     add_part(parser)
-    parser.add_argument("--out", metavar="DIR", help="folder to make")
-    parser.add_argument("--verify", metavar="DIR", help="folder to check")
-    arguments, rest = parser.parse_known_args(argv)
+    parser.flag("out", "folder to make", metavar="DIR")
+    parser.flag("verify", "folder to check", metavar="DIR")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Packs or verifies; gives the exit status, 1 where --verify found damage."""
     if arguments.verify:
-        if arguments.config or arguments.out or rest:
-            parser.error("--verify goes without other flags")
-    elif not (arguments.config and arguments.out):
-        parser.error("--config and --out are needed, or --verify")
-    return arguments, rest
+        if arguments.config or arguments.out or arguments.overrides:
+            raise ConfigError("--verify goes without other flags.")
+        return verify(arguments.verify)
+    if not (arguments.config and arguments.out):
+        raise ConfigError("--config and --out are needed, or --verify.")
+    prepare(arguments)
+    return 0
 
 
-def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+def prepare(arguments: argparse.Namespace) -> None:
     """Packs one source, unless its records are there."""
-    config = configs.load(arguments.config, read_overrides(rest))
+    config = configs.load(arguments.config, arguments.overrides)
     source = source_at(config, arguments.part)
     settings = json.loads(configs.to_json(part_of(config, arguments.part)))
     out = Path(arguments.out).expanduser()
@@ -80,7 +75,7 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
         if not len(source):
             raise ValueError(f"{source!r} has no records.")
         described = write(source, out, settings)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:  # others are of the disk
         raise ConfigError(f"{arguments.part}: {error}") from error
     size = sum(array["bytes"] for array in described["arrays"].values())
     keys = ", ".join(described["arrays"])
@@ -88,11 +83,7 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def open_finished(out: Path, settings: dict[str, Any]) -> Packed:
-    """The records that a folder holds.
-
-    Raises:
-      ConfigError: they are of another source, damaged, or not records at all.
-    """
+    """The records that a folder holds; refuses those of another source."""
     packed = Packed(str(out))
     try:
         found, count = packed.description["source"], len(packed)
@@ -132,7 +123,7 @@ def write(source: Source, out: Path, settings: dict[str, Any]) -> dict[str, Any]
         described = {
             "format": FORMAT,
             "count": count,
-            "arrays": {key: describe(partial, key, rows[key]) for key in rows},
+            "arrays": {k: describe(partial / f"{k}.npy", x) for k, x in rows.items()},
             "class_names": list(source.class_names),
             "group_names": list(group_names_of(source)),
             "source": settings,
@@ -154,21 +145,14 @@ def check_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OSError(
+            errno.ENOSPC,
             f"the records take {in_bytes(size)}, but the disk of {folder.parent} has "
-            f"room for {in_bytes(free)}. Choose another --out."
+            f"room for {in_bytes(free)}; choose another --out",
         )
 
 
-def in_bytes(size: int) -> str:
-    """`19.1GB`."""
-    return tqdm.tqdm.format_sizeof(size, "B")
-
-
-def describe(
-    folder: Path, key: str, rows: Shaped[np.ndarray, "m ..."]
-) -> dict[str, Any]:
-    """What `records.json` says about one key."""
-    path = folder / f"{key}.npy"
+def describe(path: Path, rows: Shaped[np.ndarray, "m ..."]) -> dict[str, Any]:
+    """What `records.json` says about the file of one key."""
     return {
         "file": path.name,
         "shape": list(rows.shape),
@@ -180,30 +164,15 @@ def describe(
 
 def digest(path: Path) -> str:
     """The sha256 of a file, 64 hexadecimal digits."""
-    found, size = hashlib.sha256(), path.stat().st_size
-    with (
-        path.open("rb") as file,
-        tqdm.tqdm(
-            total=size,
-            desc=f"sha256 of {path.name}",
-            unit="B",
-            unit_scale=True,
-            delay=1,
-        ) as bar,
-    ):
-        while piece := file.read(1 << 22):
-            found.update(piece)
-            bar.update(len(piece))
-    return found.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(folder: str) -> int:
     """Compares all files of a folder with what was written; gives the exit status."""
     packed = Packed(folder)
-    try:
+    with refusals("--verify"):
         count, arrays = len(packed), packed.description["arrays"]
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"--verify: {error}") from error
     root = Path(folder).expanduser()
     wrong = [
         array["file"]
@@ -219,3 +188,6 @@ def verify(folder: str) -> int:
         return 1
     print(f"{folder}: {count:,} records, {len(arrays)} file(s), all as written.")
     return 0
+
+
+main = Command("prepare pack", DESCRIPTION, add_flags, run)

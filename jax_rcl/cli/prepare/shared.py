@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import make_parser
+from jax_rcl.cli.shared import Parser
 from jax_rcl.config.types import ConfigError, is_a, unknown
 from jax_rcl.core import Source
 from jax_rcl.data.records import labels_of, names_of
@@ -22,42 +22,26 @@ from jax_rcl.train.plan import refusals
 # Flags.
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
+def add_part(parser: Parser) -> None:
     """Adds the flag that names a source of a config."""
-    parser.add_argument(
-        "--part",
-        default="source",
-        help="path of the source in the config, such as evaluators.probe.test "
-        "(default: %(default)s)",
-    )
+    about = "path of the source in the config, such as evaluators.probe.test"
+    parser.flag("part", about, default="source")
 
 
-def add_out(parser: argparse.ArgumentParser) -> None:
+def add_out(parser: Parser) -> None:
     """Adds the flags about the file to write."""
-    parser.add_argument(
-        "--out", required=True, metavar="FILE.npz", help="file to write"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the file if it exists"
-    )
+    parser.flag("out", "file to write", required=True, metavar="FILE.npz")
+    parser.flag("overwrite", "replace the file if it exists", action="store_true")
 
 
-def make_attributes_parser(
-    name: str, description: str, folder: str
-) -> argparse.ArgumentParser:
-    """A parser with the flags of a command that writes published attributes."""
-    parser = make_parser(f"prepare {name}", description)
-    parser.add_argument("--folder", required=True, metavar="DIR", help=folder)
+def add_folder(parser: Parser, about: str) -> None:
+    """Adds the flags of a command that writes published attributes."""
+    parser.flag("folder", about, required=True, metavar="DIR")
     add_out(parser)
-    return parser
 
 
 def free_file(arguments: argparse.Namespace) -> Path:
-    """The file to write.
-
-    Raises:
-      ConfigError: it exists already, or has another suffix than .npz.
-    """
+    """The file to write; refuses one that exists or is not called .npz."""
     out = Path(arguments.out).expanduser()
     if out.suffix != ".npz" or out.is_dir():
         raise ConfigError(f"--out {out} must be a file, FILE.npz.")
@@ -72,11 +56,7 @@ def free_file(arguments: argparse.Namespace) -> Path:
 
 
 def part_of(config: ConfigDict, path: str) -> ConfigDict:
-    """The node at a path such as `evaluators.probe.test` or `source.source`.
-
-    Raises:
-      ConfigError: there is none.
-    """
+    """The node at a path such as `evaluators.probe.test` or `source.source`."""
     holder: Any = config
     for name in re.findall(r"[^.\[\]]+", path):
         if isinstance(holder, tuple) and name.isdecimal() and int(name) < len(holder):
@@ -94,11 +74,7 @@ def part_of(config: ConfigDict, path: str) -> ConfigDict:
 
 # Any, as a check that this is a Source would look for data that need not be there.
 def source_at(config: ConfigDict, path: str) -> Any:
-    """The source at a path of a config.
-
-    Raises:
-      ConfigError: there is none, or something else.
-    """
+    """The source at a path of a config."""
     source: Any = configs.build(part_of(config, path), path)
     if not is_a(source, Source):
         raise ConfigError(
@@ -122,10 +98,7 @@ def save_arrays(out: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def write_prior(
     out: Path, source: Source, rows: Float32[np.ndarray, "m p"], **more: np.ndarray
 ) -> None:
-    """Writes the prior file of a source and prints what is in it.
-
-    `more` are arrays for people to read, such as what the columns mean.
-    """
+    """Writes the prior of a source, with `more` arrays to be read, and says so."""
     arrays: dict[str, np.ndarray] = {"prior": rows}
     with refusals("source"):
         if "label" in source[0]:
@@ -143,24 +116,18 @@ def write_prior(
 
 def write_attributes(
     arguments: argparse.Namespace,
-    splits: Mapping[str, Source],
+    kind: Callable[[str, Any], Any],
     published: Mapping[str, int],
     read: Callable[[Any], tuple[Float32[np.ndarray, "m p"], tuple[str, ...]]],
 ) -> None:
     """Writes the attributes of the training images as their prior.
 
-    Numbers of images that are not the published ones are a warning.
-
-    Args:
-      arguments: the flags of the command.
-      splits: the sources, of `train` and others.
-      published: images of each split.
-      read: gives the attributes of a source, and what the columns mean.
-
-    Raises:
-      ConfigError: the folder is not what it should be, or the file exists.
+    `kind` makes a source of a folder and a split, `read` gives its attributes and what
+    the columns mean. Other numbers of images than published are a warning.
     """
-    out, train = free_file(arguments), splits["train"]
+    out = free_file(arguments)
+    splits = {split: kind(arguments.folder, split) for split in published}
+    train = splits["train"]
     with refusals("--folder"):
         prior, names = read(train)
         for split, source in splits.items():

@@ -15,10 +15,11 @@ import numpy as np
 import tqdm
 from jaxtyping import Array, UInt8, UInt32
 from PIL import Image
+from tqdm.contrib.concurrent import thread_map
 
 from jax_rcl import parallel
 from jax_rcl.augment.quilting import Quilting
-from jax_rcl.cli.prepare.work import in_threads, whole
+from jax_rcl.cli.prepare.work import whole
 from jax_rcl.data import host_ops
 
 SHARE = 64
@@ -26,35 +27,19 @@ SHARE = 64
 
 
 class Job(NamedTuple):
-    """A texture to make.
-
-    Attributes:
-      image: the photograph.
-      target: the file of the texture.
-    """
+    """A photograph, and the file of the texture to make of it."""
 
     image: Path
     target: Path
 
-    @property
-    def name(self) -> str:
-        """Class and file, whatever folders they are in."""
-        return f"{self.image.parent.name}/{self.image.name}"
-
     def digest(self, seed: int) -> bytes:
-        """32 random bytes that depend on the seed and the name alone."""
-        return hashlib.sha256(f"{seed}/{self.name}".encode()).digest()
+        """32 random bytes that depend on the seed and the names of class and file."""
+        name = f"{self.image.parent.name}/{self.image.name}"
+        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
 
 
 class Settings(NamedTuple):
-    """What all textures have in common.
-
-    Attributes:
-      size: height and width of the textures.
-      patch: side of the squares that they are made of.
-      seed: of the place of the second square, and of the quilting.
-      workers: threads, or programs that run at a time.
-    """
+    """What all textures have in common, as the flags of the command say."""
 
     size: int
     patch: int
@@ -120,22 +105,16 @@ def by_quilting(
     failures: list[str] = []
     bar = tqdm.tqdm(total=len(jobs), desc="quilting", unit="texture", delay=1)
     with bar, ThreadPoolExecutor(settings.workers) as pool:
-        try:
-            coming = pool.map(read, chunks[0])
-            for chunk, after in zip(chunks, [*chunks[1:], ()], strict=True):
-                found = dict(zip(chunk, coming, strict=True))
-                failures += [text for text in found.values() if isinstance(text, str)]
-                good = {j: s for j, s in found.items() if not isinstance(s, str)}
-                textures = quilt_all(
-                    parallel.put(batch_of(good, settings, count), mesh)
-                )
-                coming = pool.map(read, after)
-                rows = parallel.fetch(textures)[: len(good)]
-                list(pool.map(save, rows, [job.target for job in good]))
-                bar.update(len(chunk))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        coming = pool.map(read, chunks[0])
+        for chunk, after in zip(chunks, [*chunks[1:], ()], strict=True):
+            found = dict(zip(chunk, coming, strict=True))
+            failures += [text for text in found.values() if isinstance(text, str)]
+            good = {j: s for j, s in found.items() if not isinstance(s, str)}
+            textures = quilt_all(parallel.put(batch_of(good, settings, count), mesh))
+            coming = pool.map(read, after)
+            rows = parallel.fetch(textures)[: len(good)]
+            list(pool.map(save, rows, [job.target for job in good]))
+            bar.update(len(chunk))
     return failures
 
 
@@ -172,8 +151,8 @@ def quilt(
 def by_program(program: str, settings: Settings, jobs: Sequence[Job]) -> list[str]:
     """Makes textures with texture-synthesis, called as the authors call it."""
     one = functools.partial(synthesise, program, settings)
-    title = Path(program).name
-    return in_threads(one, jobs, threads=settings.workers, title=title, unit="texture")
+    options = {"desc": Path(program).name, "unit": "texture", "delay": 1}
+    return thread_map(one, jobs, max_workers=settings.workers, **options)
 
 
 def synthesise(program: str, settings: Settings, job: Job) -> str:

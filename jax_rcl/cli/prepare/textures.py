@@ -12,9 +12,10 @@ from pathlib import Path
 from jax_rcl.augment.quilting import Quilting
 from jax_rcl.cli.prepare.synthesis import Job, Settings, by_program, by_quilting
 from jax_rcl.cli.prepare.work import folders_in, whole
-from jax_rcl.cli.shared import exit_status, make_parser
+from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import class_folders, images_in
+from jax_rcl.train.plan import refusals
 
 QUILTING = "quilting"
 """Name of the tool that is part of jax_rcl; any other is a program."""
@@ -36,57 +37,22 @@ that there is nothing to do.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives the exit status.
-
-    1 also says that some textures could not be made; they are named.
-    """
-    arguments = read_arguments(argv)
-    return exit_status(lambda: prepare(arguments))
-
-
-def read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = make_parser("prepare textures", DESCRIPTION)
-    parser.add_argument(
-        "--images", required=True, metavar="DIR", help="folder of the photographs"
-    )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="folder of the textures"
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=224,
-        help="side of the textures in pixels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--patch",
-        type=int,
-        default=96,
-        help="side of the squares that they are made of (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tool",
-        default=QUILTING,
-        help=f"{QUILTING}, on the device, or the path of the program "
-        f"texture-synthesis (default: {QUILTING})",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="threads that read and write, or programs at a time (default: one a CPU "
-        "core)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the draws (default: %(default)s)"
-    )
-    return parser.parse_args(argv)
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    parser.flag("images", "folder of the photographs", required=True, metavar="DIR")
+    parser.flag("out", "folder of the textures", required=True, metavar="DIR")
+    parser.flag("size", "side of the textures in pixels", type=positive, default=224)
+    about = "side of the squares that they are made of"
+    parser.flag("patch", about, type=positive, default=96)
+    about = f"{QUILTING}, on the device, or the path of the program texture-synthesis"
+    parser.flag("tool", about, default=QUILTING)
+    about = "threads that read and write, or programs at a time"
+    parser.flag("workers", about, type=positive, default=os.cpu_count() or 1)
+    parser.flag("seed", "of the draws", type=int, default=0)
 
 
 def prepare(arguments: argparse.Namespace) -> int:
-    """Makes the textures that are missing; gives the exit status."""
+    """Makes the textures that are missing; gives 1 if some could not be made."""
     images, out = (Path(p).expanduser() for p in (arguments.images, arguments.out))
     settings = Settings(
         arguments.size, arguments.patch, arguments.seed, arguments.workers
@@ -102,25 +68,15 @@ def prepare(arguments: argparse.Namespace) -> int:
     done = f"{made:,} made, {kept:,} were there" if new else "nothing to do"
     print(f"{out}: textures of {len(jobs):,} photographs; {done}.", flush=True)
     if failures:
-        print_failures(failures)
+        head = f"textures that could not be made: {len(failures):,}"
+        more = len(failures) - NAMED
+        tail = [f"and {more:,} more"] if more > 0 else []
+        print("\n  ".join([head, *failures[:NAMED], *tail]), file=sys.stderr)
     return 1 if failures else 0
-
-
-def print_failures(failures: Sequence[str]) -> None:
-    """Names the photographs without a texture, and why."""
-    lines = [f"textures that could not be made: {len(failures):,}", *failures[:NAMED]]
-    if len(failures) > NAMED:
-        lines.append(f"and {len(failures) - NAMED:,} more")
-    print("\n  ".join(lines), file=sys.stderr, flush=True)
 
 
 def synthesis(tool: str, settings: Settings) -> Callable[[Sequence[Job]], list[str]]:
     """The function that makes textures of jobs and gives the reasons of failures."""
-    for name in ("size", "patch", "workers"):
-        if getattr(settings, name) < 1:
-            raise ConfigError(
-                f"--{name} is {getattr(settings, name)}; write 1 or more."
-            )
     if tool == QUILTING:
         try:
             quilting = Quilting(size=settings.size, patch=settings.patch)
@@ -137,18 +93,9 @@ def synthesis(tool: str, settings: Settings) -> Callable[[Sequence[Job]], list[s
 
 
 def check_settings(out: Path, tool: str, settings: Settings) -> None:
-    """Notes how the textures of a folder are made.
-
-    Raises:
-      ConfigError: those that are there were made with other settings.
-    """
-    file, tool = out / SETTINGS, Path(tool).name
-    wanted = {
-        "tool": tool,
-        "size": settings.size,
-        "patch": settings.patch,
-        "seed": settings.seed,
-    }
+    """Notes how the textures of a folder are made, or refuses other settings."""
+    file, wanted = out / SETTINGS, {"tool": Path(tool).name, **settings._asdict()}
+    del wanted["workers"]
     try:
         found = json.loads(file.read_text()) if file.exists() else wanted
     except ValueError as error:
@@ -173,12 +120,7 @@ def check_settings(out: Path, tool: str, settings: Settings) -> None:
 
 
 def jobs_of(images: Path, out: Path) -> list[Job]:
-    """A job for every image, by folder and name.
-
-    Raises:
-      ConfigError: there are no images, two would share a texture, or textures would
-        land among the photographs.
-    """
+    """A job for every image, by folder and name."""
     if out.resolve().is_relative_to(images.resolve()):
         raise ConfigError(
             f"--out {out} lies inside --images {images}; choose a folder elsewhere."
@@ -199,17 +141,14 @@ def jobs_of(images: Path, out: Path) -> list[Job]:
 
 
 def class_folders_below(images: Path) -> list[Path]:
-    """The class folders, or those of train and of val, relative to `images`.
-
-    Raises:
-      ConfigError: there are none.
-    """
-    try:
+    """The class folders, or those of train and of val, relative to `images`."""
+    with refusals("--images"):
         found = class_folders(images, "--images")
         parts = [name for name in ("train", "val") if name in found]
         if not any(folders_in(images / part) for part in parts):
             return [Path(name) for name in found]
         named = {part: class_folders(images / part, "--images") for part in parts}
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from error
     return [Path(part, name) for part, names in named.items() for name in names]
+
+
+main = Command("prepare textures", DESCRIPTION, add_flags, prepare)

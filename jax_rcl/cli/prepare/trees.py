@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jax_rcl.cli.prepare.work import in_threads, whole
+from tqdm.contrib.concurrent import thread_map
+
+from jax_rcl.cli.prepare.work import whole
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import images_in
 from jax_rcl.data.records import THREADS
 
 
 class Part(NamedTuple):
-    """Class folders that lie side by side, such as those of a split.
-
-    Attributes:
-      name: such as `train` or `noise/shot_noise/3`, also the path below `out`.
-      source: the folder that holds the class folders now.
-    """
+    """Class folders side by side in `source`, and their path below another folder."""
 
     name: str
     source: Path
@@ -37,17 +34,9 @@ def link_classes(
     new = [link for link, source in wanted.items() if not is_link(link, source)]
     for link in new:
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(target_of(link, wanted[link]), target_is_directory=True)
+        target = os.path.relpath(wanted[link].resolve(), link.parent.resolve())
+        link.symlink_to(target, target_is_directory=True)
     return len(new), len(wanted) - len(new)
-
-
-def target_of(link: Path, source: Path) -> str:
-    """The path that a link holds: relative to its folder, where that is possible."""
-    source = source.resolve()
-    try:
-        return os.path.relpath(source, link.parent.resolve())
-    except ValueError:  # another drive
-        return str(source)
 
 
 def is_link(link: Path, source: Path) -> bool:
@@ -67,11 +56,12 @@ def copy_classes(
     parts: Sequence[Part], out: Path, classes: Sequence[str]
 ) -> tuple[int, int]:
     """Copies image files; gives how many were copied and how many were there."""
+    for folder in (out / part.name / name for part in parts for name in classes):
+        check_folder(folder)
     wanted = {
         out / part.name / name / Path(path).name: Path(path)
         for part in parts
         for name in classes
-        if not is_foreign(out / part.name / name)
         for path in images_in(part.source / name)
     }
     new = [file for file, source in wanted.items() if not is_copy(file, source)]
@@ -82,23 +72,19 @@ def copy_classes(
         with whole(file) as partial:
             shutil.copyfile(wanted[file], partial)
 
-    in_threads(copy, new, threads=THREADS, title="copying")
+    options = {"desc": "copying", "unit": "file", "delay": 1}
+    thread_map(copy, new, max_workers=THREADS, **options)
     return len(new), len(wanted) - len(new)
 
 
-def is_foreign(folder: Path) -> bool:
-    """False for a folder that may be copied into.
-
-    Raises:
-      ConfigError: it is a link, and copies would land in what it points to, or a file.
-    """
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError for a link, into whose target copies would go, or a file."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         what = f"a link to {os.readlink(folder)}" if folder.is_symlink() else "a file"
         raise ConfigError(
             f"{folder} is {what}, where a folder of copies should be. Delete it, "
             f"choose another --out, or write --mode=link."
         )
-    return False
 
 
 def is_copy(file: Path, source: Path) -> bool:

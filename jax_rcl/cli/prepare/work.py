@@ -1,16 +1,9 @@
-"""Files that are written whole or not at all, and work in threads."""
+"""Files that are written whole or not at all, and names of folders."""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
-
-import tqdm
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def folders_in(folder: Path) -> frozenset[str]:
@@ -33,32 +26,3 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def in_threads(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    threads: int,
-    title: str,
-    unit: str = "file",
-) -> list[Result]:
-    """The function of every item, in order, under a progress bar.
-
-    What the function raises ends the work and is raised here.
-    """
-    with (
-        tqdm.tqdm(total=len(items), desc=title, unit=unit, delay=1) as bar,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-
-        def counted(item: Item) -> Result:
-            result = function(item)
-            bar.update()
-            return result
-
-        try:
-            return list(pool.map(counted, items))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

@@ -1,5 +1,5 @@
 """Data sets in the layout in which they were published."""
 
-import lazy_loader
+from jax_rcl import moved
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = moved.attach(__name__, __file__)

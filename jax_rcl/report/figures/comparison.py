@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -20,15 +19,7 @@ _LEGEND = 24  # and a line of four names above all diagrams.
 
 
 def draw_table(columns: Sequence[Column], lines: Sequence[Line]) -> Figure:
-    """One diagram per column: a dot for each seed, a bar from mean - to + deviation.
-
-    Raises:
-      ValueError: without a column or a line.
-    """
-    if not columns or not lines:
-        raise ValueError(
-            f"a picture needs a column and a line; got {len(columns)} and {len(lines)}."
-        )
+    """One diagram per column: a dot for each seed, a bar from mean - to + deviation."""
     across = min(2, len(columns))
     down = -(-len(columns) // across)
     figure = drawing.figure(drawing.WIDTH, down * (70 + 30 * len(lines)))
@@ -55,17 +46,9 @@ def draw_runs(rows: Mapping[str, Rows], curves: Mapping[str, Curves]) -> Figure:
 
     Columns of rows and lines of curves are methods; one has the same colour everywhere.
     Large dots are means, small ones single runs, bars reach from mean - to + deviation.
-    A dashed line is the share without any level, such as that of clean images.
-
-    Args:
-      rows: by title, tables of shares in percent.
-      curves: by title.
-
-    Raises:
-      ValueError: without a diagram.
+    A dashed line is the share without any level, such as that of clean images. Both
+    mappings, of which one may be empty, are by title; rows hold shares in percent.
     """
-    if not rows and not curves:
-        raise ValueError("a picture needs at least one diagram; got none.")
     named = [[column.title for column in columns] for columns, _ in rows.values()]
     named += [finding.line_names for finding in curves.values()]
     names = list(dict.fromkeys(name for each in named for name in each))
@@ -153,25 +136,14 @@ def _curves(axes: Axes, finding: Curves, colours: Mapping[str, str]) -> dict[str
     handles: dict[str, Any] = {}
     for row, name in enumerate(finding.line_names):
         mean, deviation = 100 * finding.means[row], 100 * finding.deviations[row]
+        order = np.argsort(places, kind="stable")
+        known = order[np.isfinite(mean[order])]  # from the lowest level
+        bar = np.nan_to_num(deviation[known])
         style = {"color": colours[name], "marker": "o", "markersize": 4}
-        known = _in_order(places, mean)
-        handles[name] = axes.errorbar(
-            places[known],
-            mean[known],
-            yerr=np.nan_to_num(deviation[known]),
-            linewidth=1.6,
-            capsize=2.5,
-            **style,
-        )
+        style |= {"linewidth": 1.6, "capsize": 2.5}
+        drawn = axes.errorbar(places[known], mean[known], yerr=bar, **style)
+        handles[name] = drawn
         if np.isfinite(finding.references[row]):
             height = 100 * float(finding.references[row])
             axes.axhline(height, color=colours[name], linestyle="--", linewidth=1)
     return handles
-
-
-def _in_order(
-    places: Float[np.ndarray, " l"], values: Float[np.ndarray, " l"]
-) -> np.ndarray:
-    """Which of the levels have a value, from the lowest."""
-    order = np.argsort(places, kind="stable")
-    return order[np.isfinite(values[order])]

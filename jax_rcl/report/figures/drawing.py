@@ -9,11 +9,10 @@ import io
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 TEXT = "#747a82"
@@ -49,7 +48,7 @@ def figure(
     layout: Literal["constrained"] | None = "constrained",
 ) -> Figure:
     """An empty figure of so many page pixels, without a background."""
-    size = (width / _DPI, height / _DPI)
+    size = (round(width) / _DPI, round(height) / _DPI)
     blank = Figure(figsize=size, dpi=_DPI, facecolor="none", layout=layout)
     FigureCanvasAgg(blank)
     return blank
@@ -74,9 +73,9 @@ def style(
         spine.set_color(LINE)
 
 
-def colour_bar(axes: Axes, scale: ScalarMappable, label: str) -> None:
+def colour_bar(axes: Axes, norm: Normalize, colours: Colormap, label: str) -> None:
     """A slim bar beside the axes that says what colours stand for."""
-    figure = axes.get_figure()
+    figure, scale = axes.get_figure(), ScalarMappable(norm, colours)
     assert isinstance(figure, Figure)
     bar = figure.colorbar(scale, ax=axes, shrink=0.5, aspect=30, pad=0.01)
     bar.set_label(label, color=TEXT, fontsize=9)
@@ -97,23 +96,9 @@ def class_name(label: int, class_names: Sequence[str]) -> str:
 
 
 def to_png(picture: Figure, *, scale: int | float = 2) -> bytes:
-    """The figure as a PNG without a background.
-
-    Args:
-      picture: from this package, or any matplotlib figure.
-      scale: pixels of the file per pixel of the page; 2 is sharp on most screens.
-    """
+    """The figure as a PNG without a background, `scale` times as large as the page."""
     buffer = io.BytesIO()
     # No Software entry: the bytes would change with the version of matplotlib.
     options = {"metadata": {"Software": None}, "facecolor": "none"}
     picture.savefig(buffer, format="png", dpi=_DPI * scale, **options)
     return buffer.getvalue()
-
-
-def pixels(picture: Figure, *, scale: int | float = 1) -> UInt8[np.ndarray, "h w 3"]:
-    """The figure on white paper as an array, for `Log.write_images`."""
-    buffer = io.BytesIO()
-    picture.savefig(buffer, format="rgba", dpi=_DPI * scale, facecolor="white")
-    width, height = (round(side * _DPI * scale) for side in picture.get_size_inches())
-    rgba = np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, width, 4)
-    return rgba[..., :3].copy()

@@ -1,11 +1,12 @@
 """Pictures of how classes and their subclasses lie in feature space."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Integer
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgba
 from matplotlib.figure import Figure
 
@@ -59,20 +60,17 @@ def cosines(finding: MeanCosines) -> Figure:
         names = [plain(name) for name in finding.subclass_names]
         axes.set_xticks(range(s), names, rotation=90, fontsize=size)
         axes.set_yticks(range(s), names, fontsize=size)
-        right = axes.secondary_yaxis("right")
-        right.spines["right"].set_visible(False)
+        _name_right(axes, *zip(*centres, strict=True))
     else:
         axes.set_xticks([])
-        right = axes.yaxis.axes
-    right.set_yticks(*zip(*centres, strict=True), fontsize=9)
-    right.tick_params(colors=TEXT, length=0)
+        axes.set_yticks(*zip(*centres, strict=True), fontsize=9)
     if s <= _COUNTED:
         for i, j in np.ndindex(s, s):
             value = finding.matrix[i, j]
             colour = "white" if abs(value) > 0.6 else TEXT
             text = f"{value:.2f}".replace("-", "−")
             axes.text(j, i, text, ha="center", va="center", size=7.5, color=colour)
-    drawing.colour_bar(axes, ScalarMappable(norm, fade), "cosine")
+    drawing.colour_bar(axes, norm, fade, "cosine")
     return figure
 
 
@@ -83,27 +81,9 @@ def plane(finding: ClassPlane) -> Figure:
     them up to thirty, else those of classes up to forty.
     """
     k, s = len(finding.class_means), len(finding.subclass_means)
-    # One scale for both axes, or collapsed classes would look spread.
-    every = [finding.points, finding.subclass_means, finding.class_means]
-    low, high = np.concatenate(every).min(axis=0), np.concatenate(every).max(axis=0)
-    span = np.maximum(1.08 * (high - low), 1e-3)
-    inside = drawing.WIDTH - 2 * _MARGIN
-    height = float(np.clip(inside * span[1] / span[0], 280, 520))
-    half = max(span[0] / inside, span[1] / height) * np.array([inside, height]) / 2
-    figure = drawing.figure(drawing.WIDTH, height + 20, layout=None)
-    size = np.array([drawing.WIDTH, height + 20])
-    axes = figure.add_axes((*(_MARGIN, 10) / size, *(inside, height) / size))
-    (left, bottom), (right, top) = (low + high) / 2 - half, (low + high) / 2 + half
-    axes.set(xlim=(left, right), ylim=(bottom, top))
-    drawing.style(axes, lines=False)
-    axes.set(xticks=[], yticks=[])
+    figure, axes = _map([finding.points, finding.subclass_means, finding.class_means])
     colours = _colours(k)
-    # In a fixed random order, so that no class lies on top of another.
-    order = np.random.default_rng(0).permutation(len(finding.points))
-    points, labels = finding.points[order], finding.labels[order]
-    size = float(np.clip(20_000 / max(len(points), 1), 4, 24))
-    face = np.array(colours)[labels]
-    axes.scatter(*points.T, c=face, s=size, alpha=0.35, linewidths=0)
+    _dots(axes, finding.points, np.array(colours)[finding.labels], alpha=0.35)
     edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 1, "zorder": 3}
     small = 70 if s <= _NAMED else 34
     face = np.array(colours)[finding.parents]
@@ -121,6 +101,57 @@ def plane(finding: ClassPlane) -> Figure:
     else:
         _class_bar(axes, k)
     return figure
+
+
+def embedding(
+    points: Float[np.ndarray, "m 2"],
+    labels: Integer[np.ndarray, " m"],
+    class_names: Sequence[str] = (),
+) -> Figure:
+    """Examples as points, coloured by class; neighbours are alike to the encoder.
+
+    Up to forty classes are named in the margins, at the end of a line to their median.
+    """
+    if not len(points):
+        raise ValueError("embedding draws at least one point; got none.")
+    classes, rank = np.unique(labels, return_inverse=True)
+    colours = _colours(len(classes))
+    figure, axes = _map([points])
+    # Of twenty classes, the second ten have the colours of the first.
+    second = (rank >= len(PALETTE)) & (len(classes) <= _LISTED)
+    for marker, part in (("o", ~second), ("^", second)):
+        face = np.array(colours)[rank[part]]
+        _dots(axes, points[part], face, alpha=0.65, marker=marker)
+    if len(classes) > _NAMED:
+        _class_bar(axes, int(classes[-1]) + 1)
+        return figure
+    medians = np.stack([np.median(points[labels == k], axis=0) for k in classes])
+    names = [class_name(int(k), class_names) for k in classes]
+    name_beside(axes, medians, names, colours, [False] * len(names))
+    return figure
+
+
+def _map(every: Sequence[Float[np.ndarray, "_ 2"]]) -> tuple[Figure, Axes]:
+    """Axes at one scale, or collapsed classes would look spread, beside two margins."""
+    low, high = np.concatenate(every).min(axis=0), np.concatenate(every).max(axis=0)
+    span = np.maximum(1.08 * (high - low), 1e-3)
+    inside = drawing.WIDTH - 2 * _MARGIN
+    height = round(np.clip(inside * span[1] / span[0], 280, 520))
+    half = max(span[0] / inside, span[1] / height) * np.array([inside, height]) / 2
+    figure = drawing.figure(drawing.WIDTH, height + 20, layout=None)
+    size = np.array([drawing.WIDTH, height + 20])
+    axes = figure.add_axes((*(_MARGIN, 10) / size, *(inside, height) / size))
+    (left, bottom), (right, top) = (low + high) / 2 - half, (low + high) / 2 + half
+    drawing.style(axes, lines=False)
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+    return figure, axes
+
+
+def _dots(axes: Axes, points: np.ndarray, face: np.ndarray, **style: Any) -> None:
+    """In a fixed random order, so that no class lies on top of another."""
+    order = np.random.default_rng(0).permutation(len(points))
+    size = float(np.clip(20_000 / max(len(points), 1), 4, 24))
+    axes.scatter(*points[order].T, c=face[order], s=size, linewidths=0, **style)
 
 
 def spectra(finding: Spectra) -> Figure:
@@ -210,11 +241,8 @@ def spreads(finding: Spreads) -> Figure:
         edges = np.flatnonzero(np.diff(finding.parents)) + 0.5
         for edge in edges:
             axes.axhline(edge, color=LINE, linewidth=0.8)
-        right = axes.secondary_yaxis("right")
-        right.spines["right"].set_visible(False)
         centres = [rows[finding.parents == place].mean() for place in range(k)]
-        right.set_yticks(centres, classes, fontsize=9)
-        right.tick_params(colors=TEXT, length=0)
+        _name_right(axes, centres, classes)
     else:
         axes.set_yticks(range(k), classes, fontsize=size)
     axes.set_ylim(count - 0.4, -0.6)
@@ -230,6 +258,14 @@ def _colours(k: int) -> list[str]:
     return [to_hex(colormaps["viridis"](place / (k - 1))) for place in range(k)]
 
 
+def _name_right(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+    """Names of classes on the right, where subclasses are named on the left."""
+    right = axes.secondary_yaxis("right")
+    right.spines["right"].set_visible(False)
+    right.set_yticks(places, names, fontsize=9)
+    right.tick_params(colors=TEXT, length=0)
+
+
 def _class_bar(axes: Axes, k: int) -> None:
-    scale = ScalarMappable(Normalize(0, k - 1), colormaps["viridis"])
-    drawing.colour_bar(axes, scale, "number of the class")
+    norm, colours = Normalize(0, k - 1), colormaps["viridis"]
+    drawing.colour_bar(axes, norm, colours, "number of the class")

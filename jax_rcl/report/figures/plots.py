@@ -1,8 +1,6 @@
 """Pictures of what went into a network and of what came out."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -11,7 +9,6 @@ from matplotlib.colors import (
     LinearSegmentedColormap,
     Normalize,
     PowerNorm,
-    to_rgb,
     to_rgba,
 )
 from matplotlib.figure import Figure
@@ -31,7 +28,8 @@ from jax_rcl.artifacts import (
 from jax_rcl.report.figures import drawing, geometry
 from jax_rcl.report.figures.comparison import draw_runs
 from jax_rcl.report.figures.drawing import LINE, PALETTE, TEXT, class_name, plain
-from jax_rcl.report.figures.sheets import GAP, HEAD, pictures, tile_of
+from jax_rcl.report.figures.geometry import embedding
+from jax_rcl.report.figures.sheets import pictures
 from jax_rcl.report.tables import format_number
 
 _COUNTED = 20  # Classes up to which a confusion matrix holds counts,
@@ -43,12 +41,11 @@ def draw(finding: Finding) -> tuple[str, Figure]:
     """The picture of what an evaluator found, and a caption that explains it."""
     match finding:
         case Confusion():
-            text = "rows are true classes, columns predicted ones; colour is the row's"
-            figure = confusion(finding.matrix, finding.class_names)
-            return f"{text} share", figure
+            text = "rows are true classes, columns predicted; colour is the row's share"
+            return text, confusion(finding.matrix, finding.class_names)
         case Embedding():
-            figure = embedding(finding.points, finding.labels, finding.class_names)
-            return finding.method, figure
+            names = finding.class_names
+            return finding.method, embedding(finding.points, finding.labels, names)
         case MeanCosines():
             text = "cosines of subclass means with each other; classes are framed"
             return text, geometry.cosines(finding)
@@ -77,52 +74,21 @@ def views(
     class_names: Sequence[str] = (),
     titles: Sequence[str] = (),
 ) -> Figure:
-    """A contact sheet: one row per example, one column per view.
+    """A contact sheet: one column per example, one row per view.
 
-    Rows go on in a second block to the right where that fills the sheet better. Small
-    images are enlarged by a whole factor without smoothing, so that a pixel stays one.
-
-    Args:
-      views: images in [0, 1], gray (c of 1) or colour (c of 3).
-      labels: class of each example, written beside its row.
-      class_names: names of the classes.
-      titles: of the columns; "view 1", "view 2", … by default.
-
-    Raises:
-      ValueError: without examples, or for another number of channels.
+    Images are in [0, 1], gray or in colour. The class is written above each column, and
+    one of `titles` before each row, by default "view 1", "view 2", ….
     """
-    n, v, h, w, c = views.shape
+    n, v, *_, c = views.shape
     if not n * v or c not in (1, 3):
         raise ValueError(
             f"views has shape {views.shape}; write [n, v, h, w, c] with at least one "
             f"image and c of 1 or 3."
         )
-    names = [] if labels is None else [class_name(int(k), class_names) for k in labels]
     titles = titles or [f"view {j + 1}" for j in range(v)]
-    margin = 6.2 * max(map(len, names), default=0) + (10 if names else 0)
-    tile, smoothing = tile_of(h, w)
-    cell = tile + GAP
-    block = margin + v * cell[0] + 5 * GAP
-    rows = _rows(n, block, cell[1])
-    size = (-(-n // rows) * block - 5 * GAP, HEAD + rows * cell[1])
-
-    sheet = drawing.figure(*size, layout=None)
-    axes = sheet.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    colour = np.clip(np.broadcast_to(views, (n, v, h, w, 3)), 0, 1)
-    text: dict[str, Any] = {"color": TEXT, "va": "center"}
-    for i, j in np.ndindex(n, v):
-        left = i // rows * block + margin + j * cell[0]
-        top = HEAD + i % rows * cell[1]
-        extent = (left, left + tile[0], top + tile[1], top)
-        axes.imshow(colour[i, j], extent=extent, interpolation=smoothing)
-        if names and j == 0:
-            axes.text(left - 8, top + tile[1] / 2, names[i], ha="right", size=9, **text)
-        if i % rows == 0:
-            place = (left + tile[0] / 2, HEAD / 2)
-            axes.text(*place, titles[j], ha="center", size=8, **text)
-    axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="auto")
-    return sheet
+    rows = views.swapaxes(0, 1).astype(np.float32)
+    sheet = Pictures(rows, tuple(titles), labels, tuple(class_names), method="")
+    return pictures(sheet)
 
 
 def confusion(
@@ -134,10 +100,6 @@ def confusion(
     shares lifted so that rare errors show. Up to twenty classes, cells hold counts and
     the margin the recall of each class; beyond forty, names are too small to read, and
     the most frequent confusions are listed instead.
-
-    Args:
-      matrix: `matrix[i, j]` examples of class i were predicted to be of class j.
-      class_names: names of the classes.
     """
     k = len(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -196,64 +158,12 @@ def grid(finding: Grid) -> Figure:
     return figure
 
 
-def embedding(
-    points: Float[np.ndarray, "m 2"],
-    labels: Integer[np.ndarray, " m"],
-    class_names: Sequence[str] = (),
-) -> Figure:
-    """Examples as points, coloured by class; neighbours are alike to the encoder.
-
-    Up to twenty classes are named where their medians lie (the second ten as
-    triangles); of more, the colour only orders the classes by number.
-
-    Raises:
-      ValueError: without points.
-    """
-    if not len(points):
-        raise ValueError("embedding draws at least one point; got none.")
-    classes = np.unique(labels)
-    figure = drawing.figure(drawing.WIDTH, 540)
-    axes = figure.add_subplot()
-    drawing.style(axes, lines=False)
-    axes.set(xticks=[], yticks=[])
-    # In a fixed random order, so that no class lies on top of another.
-    order = np.random.default_rng(0).permutation(len(points))
-    points, labels = points[order], labels[order]
-    dots = {"s": float(np.clip(30_000 / len(points), 5, 30)), "linewidths": 0}
-    if len(classes) > 2 * len(PALETTE):
-        drawn = axes.scatter(*points.T, c=labels, cmap="viridis", alpha=0.7, **dots)
-        drawing.colour_bar(axes, drawn, "number of the class")
-        return figure
-    rank = np.searchsorted(classes, labels)
-    colours = np.array([to_rgb(colour) for colour in PALETTE])
-    for marker, part in (("o", rank < 10), ("^", rank >= 10)):
-        face = colours[rank[part] % 10]
-        axes.scatter(*points[part].T, c=face, marker=marker, alpha=0.65, **dots)
-    axes.margins(0.04)
-    medians = np.stack([np.median(points[labels == k], axis=0) for k in classes])
-    _name_at(axes, medians, [class_name(int(k), class_names) for k in classes])
-    return figure
-
-
 def _frame_cells(axes: Axes, rows: int, columns: int) -> None:
     """Lines between the cells of a matrix."""
     axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
     axes.grid(True, which="minor", color=LINE, linewidth=0.8)
     axes.tick_params(which="minor", length=0)
-
-
-def _rows(n: int, block: float, cell: float) -> int:
-    """Rows of the sheet: no wider than the page, near 16:9, the last block filled."""
-
-    def misfit(rows: int) -> tuple[bool, float]:
-        blocks = -(-n // rows)
-        width, height = blocks * block, rows * cell
-        empty = (blocks * rows - n) / n
-        shape = abs(math.log(width / height * 9 / 16))
-        return bool(width > drawing.WIDTH), float(shape + empty)
-
-    return min(range(1, n + 1), key=misfit)
 
 
 def _counts(axes: Axes, matrix: np.ndarray, share: np.ndarray) -> None:
@@ -290,38 +200,3 @@ def _worst(axes: Axes, share: np.ndarray, names: Sequence[str]) -> None:
         va="top",
     )
     text.set(size=8.5, color=TEXT, linespacing=1.7)
-
-
-def _name_at(axes: Axes, places: np.ndarray, names: Sequence[str]) -> None:
-    """Labels in the classes' colours, moved up or down until none hides another."""
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    figure.draw_without_rendering()  # Fixes the axes, hence pixels per unit.
-    pixels = axes.transData.transform(places)
-    sizes = np.array([(6.2 * len(name) + 14, 21.0) for name in names])
-    moved = axes.transData.inverted().transform(_apart(pixels, sizes))
-    for index, (place, text) in enumerate(zip(moved, names, strict=True)):
-        colour = PALETTE[index % len(PALETTE)]
-        axes.plot(*np.stack([places[index], place]).T, color=colour, linewidth=0.8)
-        bright = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) > 0.55
-        box = {"boxstyle": "round,pad=0.3", "facecolor": colour, "edgecolor": "none"}
-        style = {"ha": "center", "va": "center", "size": 8.5, "bbox": box}
-        axes.text(
-            place[0], place[1], text, color="black" if bright else "white", **style
-        )
-
-
-def _apart(centres: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Boxes of `sizes` [k, 2] at `centres` [k, 2], pushed apart vertically."""
-    centres = centres.astype(float)
-    need = (sizes[:, None] + sizes[None]) / 2
-    above = np.sign(np.arange(len(centres))[:, None] - np.arange(len(centres)))
-    for _ in range(300):
-        gap = centres[:, None] - centres[None]
-        overlap = need - np.abs(gap)
-        hit = (overlap > 0).all(axis=-1) & (above != 0)
-        if not hit.any():
-            break
-        way = np.where(gap[..., 1] == 0, above, np.sign(gap[..., 1]))
-        centres[:, 1] += 0.3 * np.where(hit, way * (overlap[..., 1] + 1), 0).sum(axis=1)
-    return centres

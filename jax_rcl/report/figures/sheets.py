@@ -1,6 +1,6 @@
 """Sheets of images in rows and columns."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,27 +10,28 @@ from jax_rcl.report.figures import drawing
 from jax_rcl.report.figures.drawing import TEXT, class_name, plain
 
 _TILE = 80  # Pixels of the page that a small image is enlarged to, about,
-_LARGEST = 96  # and that a large one is shown at.
-
-GAP = 4
-"""Pixels of the page between images,"""
-
-HEAD = 20
-"""and above them, for names."""
+_LARGEST = 96  # and that a large one is shown at;
+_GAP = 4  # between images,
+_HEAD = 20  # and above them, for names.
 
 
 def pictures(finding: Pictures) -> Figure:
     """Rows of images that belong together, the class above each column.
 
-    Columns that do not fit beside each other go on below.
+    Columns that do not fit beside each other go on below. Small images are enlarged by
+    a whole factor without smoothing, so that a pixel stays one.
     """
     r, m, h, w, _ = finding.images.shape
-    tile, smoothing = tile_of(h, w)
-    cell = tile + GAP
-    margin = 6.8 * max(map(len, finding.row_names)) + 14
+    longest = max(h, w)
+    factor = max(1, round(_TILE / longest))
+    shown = factor * min(1.0, _LARGEST / longest)  # Pixels of the page per pixel.
+    smoothing = "nearest" if longest <= _LARGEST else "antialiased"
+    tile = np.array([w * shown, h * shown])
+    cell = tile + _GAP
+    margin = round(6.8 * max(map(len, finding.row_names))) + 14
     most = max(1, int((drawing.WIDTH - margin) // cell[0]))
     columns = -(-m // -(-m // most))  # As many in the last row, if that can be.
-    block = HEAD + r * cell[1] + 2 * GAP
+    block = _HEAD + r * cell[1] + 2 * _GAP
     size = (margin + columns * cell[0], -(-m // columns) * block)
 
     sheet = drawing.figure(*size, layout=None)
@@ -40,7 +41,7 @@ def pictures(finding: Pictures) -> Figure:
     text: dict[str, Any] = {"color": TEXT, "va": "center"}
     for i, j in np.ndindex(r, m):
         left = margin + j % columns * cell[0]
-        top = HEAD + j // columns * block + i * cell[1]
+        top = _HEAD + j // columns * block + i * cell[1]
         extent = (left, left + tile[0], top + tile[1], top)
         axes.imshow(np.clip(colour[i, j], 0, 1), extent=extent, interpolation=smoothing)
         if j % columns == 0:
@@ -49,16 +50,7 @@ def pictures(finding: Pictures) -> Figure:
         if i == 0 and finding.labels is not None:
             name = class_name(int(finding.labels[j]), finding.class_names)
             name = plain(name, max(2, int(cell[0] / 6.6)))
-            place = (left + tile[0] / 2, top - HEAD / 2)
+            place = (left + tile[0] / 2, top - _HEAD / 2)
             axes.text(*place, name, ha="center", size=7.5, **text)
     axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="auto")
     return sheet
-
-
-def tile_of(h: int, w: int) -> tuple[np.ndarray, Literal["nearest", "antialiased"]]:
-    """Width and height that an image is shown at, and how it is enlarged or reduced."""
-    longest = max(h, w)
-    factor = max(1, round(_TILE / longest))
-    shown = factor * min(1.0, _LARGEST / longest)  # Pixels of the page per pixel.
-    smoothing = "nearest" if longest <= _LARGEST else "antialiased"
-    return np.array([w * shown, h * shown]), smoothing

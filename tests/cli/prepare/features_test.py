@@ -10,7 +10,6 @@ import pytest
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.augment.geometry import CenterCrop
-from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints
 from jax_rcl.cli.prepare.features import main, preprocess_of
 from jax_rcl.config.nodes import node
 from jax_rcl.data.prior import WithPrior
@@ -20,7 +19,7 @@ from jax_rcl.data.stream import load
 from jax_rcl.data.wrappers import Channels, Subset
 from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.train.features import WithFeatures
-from jax_rcl.train.run import Run, claim
+from tests import runs
 
 TINY = Path(__file__).parents[2] / "tiny.py"
 SOURCE = Synthetic(classes=4, size=8, count=32)
@@ -54,21 +53,7 @@ def alone():
 
 
 def begun(workdir, **fields):
-    """The workdir of a run of two steps, whose variables were drawn, not trained."""
-    config = configs.load(f"{TINY}:count=32,epochs=1")
-    with config.unlocked():
-        for name, value in fields.items():
-            config[name] = value
-    run = Run.prepare(config, workdir)
-    claim(run)
-    random = np.random.default_rng(0)
-    drawn = jax.tree.map(
-        lambda x: random.random(x.shape).astype(x.dtype), run.plan.variables
-    )
-    arrays = {"params": drawn.params, "memory": drawn.memory}
-    with Checkpoints(workdir / STATES, keep=1) as checkpoints:
-        checkpoints.save(2, {VARIABLES: arrays}, {"frozen": {}, "total_steps": 2})
-    return workdir
+    return runs.begun(configs.load(f"{TINY}:count=32,epochs=1"), workdir, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +177,6 @@ def test_a_file_is_not_written_over_unless_it_is_asked_for(workdir, out, capsys)
     [
         (["--layer=feature"], "gives no layer 'feature'; there are: "),
         (["--which=best"], "no best checkpoint: its config has no `best`"),
-        (["--batch_size=0"], "batch_size 0 must be at least 1"),
         (["--split=test"], "the source at source has no field `split`"),
         (["--part=sources"], "--part=sources: there is no 'sources'"),
         (["--part=optimizer"], "is Sgd, not a source"),
@@ -203,6 +187,14 @@ def test_what_cannot_be_done_is_said(workdir, out, capsys, flags, output):
     assert run(workdir, out, *flags) == 2
     assert output in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "some"])
+def test_a_count_that_is_none_is_blamed_on_its_flag(workdir, out, capsys, count):
+    with pytest.raises(SystemExit, match="2"):
+        run(workdir, out, f"--batch_size={count}")
+    message = capsys.readouterr().err
+    assert f"argument --batch_size: {count} must be a whole number from 1" in message
 
 
 def test_a_folder_without_a_run_and_other_files_are_refused(tmp_path, out, capsys):

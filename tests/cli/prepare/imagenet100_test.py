@@ -1,11 +1,12 @@
 """The command that makes ImageNet-100 and ImageNet-100-C: links, copies, refusals."""
 
+import errno
 import os
 
 import pytest
 
 from jax_rcl.cli.prepare import trees
-from jax_rcl.cli.prepare.imagenet100 import GROUPS, SEVERITIES, main
+from jax_rcl.cli.prepare.imagenet100 import main
 from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.published.imagenet import IMAGENET_100, IMAGENET_100B
 
@@ -41,7 +42,7 @@ def corrupted(tmp_path):
     """One image of each class, of two corruptions, one in a folder of its group."""
     root = tmp_path / "imagenet-c"
     for place in ("noise/shot_noise", "fog"):
-        for severity in SEVERITIES:
+        for severity in "12345":
             for wnid in IMAGENET_100:
                 folder = root / place / severity / wnid
                 folder.mkdir(parents=True)
@@ -111,7 +112,7 @@ def test_copying_continues_where_it_was_interrupted(
         copyfile(source, target)
         if source.name.startswith(IMAGENET_100[50]):
             target.write_bytes(b"")
-            raise OSError("no space left on device")
+            raise OSError(errno.ENOSPC, "no space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(trees.shutil, "copyfile", half)
@@ -224,11 +225,6 @@ def test_imagenet_c_has_all_severities_or_is_refused(corrupted, tmp_path, capsys
     assert "lacks 1 of 10 severities: weather/fog/3" in capsys.readouterr().err
     assert run(tmp_path / "3", tmp_path / "out", source="corrupted") == 2
     assert "is not a folder of ImageNet-C" in capsys.readouterr().err
-
-
-def test_imagenet_c_has_fifteen_standard_corruptions_and_four_extra_ones():
-    names = [name for group in GROUPS.values() for name in group]
-    assert len(set(names)) == 19 and len(GROUPS["extra"]) == 4
 
 
 def test_there_is_one_source(imagenet, tmp_path, capsys):

@@ -250,14 +250,19 @@ def test_two_photographs_do_not_share_a_texture(photos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "output"),
     [
-        (["--size=0"], "--size is 0; write 1 or more"),
-        (["--workers=0"], "--workers is 0; write 1 or more"),
-        (["--patch=1"], "--size, --patch: Quilting"),
+        (["--size=0"], "argument --size: 0 must be a whole number from 1"),
+        (["--workers=0"], "argument --workers: 0 must be a whole number from 1"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(photos, tmp_path, capsys, flags, output):
-    assert run(photos, tmp_path / "out", *flags) == 2
+def test_counts_that_cannot_be_are_refused(photos, tmp_path, capsys, flags, output):
+    with pytest.raises(SystemExit, match="2"):
+        run(photos, tmp_path / "out", *flags)
     assert output in capsys.readouterr().err
+
+
+def test_settings_that_cannot_work_are_refused(photos, tmp_path, capsys):
+    assert run(photos, tmp_path / "out", "--patch=1") == 2
+    assert "--size, --patch: Quilting" in capsys.readouterr().err
 
 
 def test_folders_that_do_not_fit_are_refused(photos, tmp_path, capsys):

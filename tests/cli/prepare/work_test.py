@@ -1,10 +1,10 @@
-"""Files are whole or not there, threads keep the order, errors end a command."""
+"""Files are whole or not there, errors end a command."""
 
-import threading
+import errno
 
 import pytest
 
-from jax_rcl.cli.prepare.work import folders_in, in_threads, whole
+from jax_rcl.cli.prepare.work import folders_in, whole
 from jax_rcl.cli.shared import exit_status
 from jax_rcl.config.types import ConfigError
 
@@ -34,34 +34,13 @@ def test_what_a_killed_call_left_is_overwritten(tmp_path):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
-def test_threads_give_results_in_order():
-    def double(item: int) -> int:
-        return 2 * item
-
-    found = in_threads(double, range(50), threads=4, title="doubling")
-    assert found == [2 * i for i in range(50)]
-
-
-def test_an_error_ends_the_work_of_all_threads():
-    done, gate = [], threading.Event()
-
-    def work(item: int) -> None:
-        if item == 0:
-            gate.set()
-            raise OSError("disk full")
-        gate.wait(10)
-        done.append(item)
-
-    with pytest.raises(OSError, match="disk full"):
-        in_threads(work, range(10_000), threads=2, title="working")
-    assert len(done) < 10_000
-
-
 @pytest.mark.parametrize(
     ("error", "status", "output"),
     [
         (ConfigError("write this"), 2, "ConfigError: write this"),
-        (PermissionError("not yours"), 1, "PermissionError: not yours"),
+        (OSError(errno.ENOSPC, "full"), 1, "OSError: [Errno 28] full (in exit_status"),
+        (PermissionError("not yours"), 1, "PermissionError: not yours (in exit_status"),
+        (FileExistsError(17, "there", "x"), 1, "[Errno 17] there: 'x' (in exit_status"),
         (KeyboardInterrupt(), 130, "the same command continues"),
     ],
 )
@@ -73,11 +52,14 @@ def test_what_stops_a_command_is_said_in_a_line(error, status, output, capsys):
     assert output in capsys.readouterr().err
 
 
-def test_mistakes_in_the_program_are_not_hidden():
+@pytest.mark.parametrize(
+    "error", [KeyError("forgotten"), FileNotFoundError(2, "none", "x"), OSError("odd")]
+)
+def test_mistakes_in_the_program_are_not_hidden(error):
     def work() -> int:
-        raise KeyError("forgotten")
+        raise error
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error)):
         exit_status(work)
 
 

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pytest
 from matplotlib.collections import LineCollection
 
 from jax_rcl.artifacts import Curves
@@ -70,11 +69,6 @@ def test_what_was_never_run_and_what_is_not_finite_can_be_drawn():
     assert to_png(draw_table([FINE, SPREAD, FINE], [strange]), scale=1)
 
 
-def test_an_empty_picture_is_refused():
-    with pytest.raises(ValueError, match="a column and a line; got 1 and 0"):
-        draw_table([FINE], [])
-
-
 def test_lines_go_from_the_lowest_level_and_leave_out_what_is_unknown():
     (axes,) = draw_runs({}, {"mask": MASK}).axes
     student, teacher = (x for x in axes.lines if x.get_marker() == "o")
@@ -113,8 +107,3 @@ def test_it_is_drawn_for_the_page():
     caption, figure = plots.draw(MASK)
     assert caption == "as told"
     assert to_png(figure).startswith(b"\x89PNG")
-
-
-def test_a_picture_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one diagram"):
-        draw_runs({}, {})

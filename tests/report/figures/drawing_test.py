@@ -2,8 +2,6 @@
 
 import struct
 
-import numpy as np
-
 from jax_rcl.report.figures import drawing
 
 
@@ -16,15 +14,6 @@ def test_a_png_has_twice_the_pixels_of_the_page():
 def test_the_same_figure_gives_the_same_bytes():
     one, two = (drawing.to_png(drawing.figure(50, 40)) for _ in range(2))
     assert one == two
-
-
-def test_pixels_show_the_figure_on_white():
-    figure = drawing.figure(60, 40, layout=None)
-    figure.add_axes((0, 0, 0.5, 1), facecolor="black").set(xticks=[], yticks=[])
-    array = drawing.pixels(figure)
-    assert array.shape == (40, 60, 3) and array.dtype == np.uint8
-    assert (array[5:-5, 40:] == 255).all()
-    assert (array[5:-5, 5:25] == 0).all()
 
 
 def test_labels_are_shortened_and_keep_their_dollars():
