@@ -189,8 +189,9 @@ def _embedded(
     file: str, texts: tuple[str, ...], templates: int, **settings: Any
 ) -> Float32[np.ndarray, "k d"]:
     """Unit means of the unit vectors of each `templates` texts, read-only."""
-    vectors = normalize(text_features(file, texts, **settings))
-    means = normalize(vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1))
+    vectors = np.asarray(normalize(text_features(file, texts, **settings)))
+    means = vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1)
+    means = np.asarray(normalize(means))
     means.flags.writeable = False
     return means
 

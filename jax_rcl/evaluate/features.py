@@ -47,7 +47,7 @@ class LayerEvaluator:
 
     def features(
         self, encode: Encode, source: Source, *, layer: str = "", **more: Any
-    ) -> tuple[Float32[np.ndarray, "m f"], Num[np.ndarray, "m *t"]]:
+    ) -> tuple[Float32[np.ndarray, "m f"], Num[np.ndarray, "m ..."]]:
         """What the layer gives for every image of a source, and the answers."""
         return features(
             encode,
@@ -82,7 +82,7 @@ def features(
     distortion: Operation | None = None,
     seed: int = 0,
     answer: Literal["label", "targets"] = "label",
-) -> tuple[Float32[np.ndarray, "m f"], Num[np.ndarray, "m *t"]]:
+) -> tuple[Float32[np.ndarray, "m f"], Num[np.ndarray, "m ..."]]:
     """Features and labels of every image of a source, in its order.
 
     Every call of `encode` gets `batch_size` images: the last batch is padded, and the

@@ -50,7 +50,7 @@ def embedding(
     total = len(features)
     rows = np.random.default_rng(seed).permutation(total)[:most]
     rows.sort()
-    unit = normalize(features[rows])
+    unit = np.asarray(normalize(features[rows]))
     centre, axes, _ = principal_axes(unit, _COMPONENTS)
     components = (unit - centre).astype(np.float64) @ axes
     points, method = components[:, :2], "principal components"

@@ -101,7 +101,7 @@ def strata(
 
 def unit(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Rows of length 1 in float64; zero rows stay zero."""
-    return normalize(features.astype(np.float64))
+    return np.asarray(normalize(features.astype(np.float64)))
 
 
 def draw_rows(
@@ -288,8 +288,8 @@ def clusters(of: Strata, *, seed: int) -> dict[str, float]:
         count = int(truth.max()) + 1
         if count < 2:
             continue
-        found = k_means(of.z[rows], count, starts=_STARTS, seed=seed).labels_
-        scores.append(agreement(found, truth))
+        found = k_means(of.z[rows], count, starts=_STARTS, seed=seed)
+        scores.append(agreement(np.asarray(found.labels_), truth))
         weights.append(len(rows))
     return {
         f"cluster_{name}": float(np.average([x[name] for x in scores], weights=weights))

@@ -112,10 +112,9 @@ class GroupRecovery(LayerEvaluator):
         whose cluster has none of its images.
         """
         truth, found, names = self._recovered(encode)
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            truth, found, labels=np.arange(len(names)), zero_division=0
-        )
-        by_name = {"f1": f1, "precision": precision, "recall": recall}
+        how: dict[str, Any] = {"labels": np.arange(len(names)), "zero_division": 0}
+        scores: Any = precision_recall_fscore_support(truth, found, **how)
+        by_name = {"f1": scores[2], "precision": scores[0], "recall": scores[1]}
         means = {name: float(np.mean(values)) for name, values in by_name.items()}
         return means | {
             f"{name}/{group}": float(value)

@@ -106,7 +106,7 @@ class Robustness:
           cells of corruption and severity, each of the same weight; where all fifteen
           standard corruptions of ImageNet-C are there, over these alone. The mean over
           severities is `<set>/<corruption>/top1`, that over the same corruptions
-          `<set>/severity<k>/top1`, that over a family of `corruptions.table.FAMILIES` of
+          `<set>/severity<k>/top1`, that over a family of corruptions (`FAMILIES`) of
           which two or more are there `<set>/<family>/top1`, and that over all, where it
           is another one, `<set>/all/top1`. Beyond five classes there is a `top5` beside
           each `top1`, except by severity. Where some classes have no image, as 81 of
