@@ -191,10 +191,9 @@ class Geometry(LayerEvaluator):
             numbers[f"permutation_gap_{name}"] = gap
         if self.reconstruction is not None:
             how = self.reconstruction, self.preprocess, self.batch_size
-            _, images, made = reconstruct_rows(encode, self.source, rows, *how)
-            errors = [
-                ((x - images) ** 2).mean(dtype=float) for x in (made[moved], made)
-            ]
+            arrays = reconstruct_rows(encode, self.source, rows, *how)
+            _, images, made = (x.astype(np.float64) for x in arrays)
+            errors = [((x - images) ** 2).mean() for x in (made[moved], made)]
             numbers["permutation_gap_reconstruction"] = float(errors[0] - errors[1])
         return numbers
 
