@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Float32, Int32
+from sklearn.preprocessing import normalize
 
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
 from jax_rcl.data.published.imagenet import IMAGENET_100, IMAGENET_100_NAMES
-from jax_rcl.evaluate.zero_shot import ClassEmbeddings, unit_rows
+from jax_rcl.evaluate.zero_shot import ClassEmbeddings
 from jax_rcl.networks.clip_block import Activation
 from jax_rcl.networks.clip_text import ClipText
 from jax_rcl.weights import clip
@@ -47,11 +48,10 @@ class FromText:
     A class is the mean over the templates of the tower's vectors, each of unit length,
     and that mean in unit length (Radford et al. 2021, https://arxiv.org/abs/2103.00020,
     section 3.1.4). Computed once in a process for the same classes. Needs the extra
-    `zeroshot`; `prepare.class_embeddings` writes them to a file that does not.
+    `zeroshot`; `jax-rcl prepare class_embeddings` writes them to a file that does not.
 
     Attributes:
-      file: CLIP's weights with both towers, in any format and any of the names that
-        `weights.files` and `weights.clip` read.
+      file: CLIP's weights with both towers, in any form that `weights.clip` reads.
       templates: texts in which {} stands for the name. The default is that of Ravula et
         al. 2021, who put no article before the name.
       names: what each class is called, by the source's name for it, or in the order of
@@ -61,9 +61,6 @@ class FromText:
         others `gelu`.
       checksum: "known" compares files of the names under which OpenAI published them
         with their digests; "any" does not.
-
-    Raises:
-      ValueError: without a template, or for one without {}.
     """
 
     file: str
@@ -76,37 +73,26 @@ class FromText:
     checksum: Checksum = "known"
 
     def __post_init__(self) -> None:
-        """Checks the templates."""
-        bad = [each for each in self.templates if "{}" not in each]
-        if bad or not self.templates:
+        if not self.templates or any("{}" not in text for text in self.templates):
             raise ValueError(
                 f"FromText.templates {self.templates} must be one text or more, each "
                 f"with {{}} where the name goes, such as 'A photo of {{}}'."
             )
 
     def __str__(self) -> str:
-        """The file and its templates, in a few words."""
         first, more = self.templates[0], len(self.templates) - 1
         others = f" and {more} more templates" if more else ""
         return f"{self.file} for {first!r}{others}"
 
     def __call__(self, class_names: tuple[str, ...]) -> Float32[np.ndarray, "k d"]:
-        """One row of unit length for each of the classes.
-
-        Raises:
-          ImportError: without the extra `zeroshot`, or `torch` where the file needs it.
-          FileNotFoundError: if there is no such file.
-          ValueError: if the weights are not CLIP's or have no text tower, if a class
-            has no name, or for a text of too many tokens.
-        """
+        """One row of unit length for each of the classes."""
         texts = tuple(
             template.replace("{}", name)
             for name in called(class_names, self.names)
             for template in self.templates
         )
-        return _embedded(
-            self.file, texts, len(self.templates), self.activation, self.checksum
-        )
+        settings = {"activation": self.activation, "checksum": self.checksum}
+        return _embedded(self.file, texts, len(self.templates), **settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +102,6 @@ class FillClasses:
     The run then needs neither text tower nor file to be evaluated.
 
     Attributes:
-      classes: where they are from.
       names: what the source calls its classes, in the order of its labels.
       place: which variable they fill, [k, d].
     """
@@ -126,11 +111,7 @@ class FillClasses:
     place: str = "frozen/classes"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is at `place`.
-
-        Raises:
-          ValueError: if nothing is there, or of another number or width.
-        """
+        """Replaces what is at `place`, which must have their number and width."""
         wanted = flat(variables).get(self.place)
         if wanted is None:
             raise ValueError(
@@ -152,11 +133,7 @@ def called(
     class_names: tuple[str, ...],
     names: Mapping[str, str] | tuple[str, ...] | None = None,
 ) -> tuple[str, ...]:
-    """What each class is called in a text; `names` as for `FromText`.
-
-    Raises:
-      ValueError: naming a class that has no name, or if there are not as many.
-    """
+    """What each class is called in a text; `names` as for `FromText`."""
     if isinstance(names, tuple):
         if len(names) != len(class_names):
             raise ValueError(
@@ -165,11 +142,8 @@ def called(
             )
         return names
     if names is None:
-        names = {
-            name: KNOWN.get(name, name.replace("_", " "))
-            for name in class_names
-            if name in KNOWN or not re.fullmatch(r"n\d{8}", name)
-        }
+        plain = [x for x in class_names if not re.fullmatch(r"n\d{8}", x)]
+        names = {name: name.replace("_", " ") for name in plain} | KNOWN
     nameless = [name for name in class_names if name not in names]
     if nameless:
         raise ValueError(
@@ -186,15 +160,18 @@ def tokens(texts: Sequence[str], *, context: int = CONTEXT) -> Int32[np.ndarray,
     Byte-pair codes of lower-cased text, as CLIP was trained (Radford et al. 2021,
     section 2.4); HTML's names of characters are replaced first.
 
-    Args:
-      texts: any; white space counts for nothing.
-      context: length of the rows.
-
-    Raises:
-      ImportError: without the extra `zeroshot`.
-      ValueError: naming the first text that has more than `context` tokens.
+    Needs the extra `zeroshot`. A text of more than `context` tokens is an error; white
+    space counts for nothing.
     """
-    tokenizer = _tokenizer()
+    try:
+        library = importlib.import_module("instant_clip_tokenizer")
+    except ImportError as error:
+        raise ImportError(
+            "tokens of text need CLIP's vocabulary: pip install 'jax_rcl[zeroshot]'; "
+            "or make a file of class embeddings where that is installed, by `jax-rcl "
+            "prepare class_embeddings`, and use FromFile."
+        ) from error
+    tokenizer = library.Tokenizer()
     rows = np.zeros((len(texts), context), np.int32)
     for row, text in zip(rows, texts, strict=True):
         found = [START, *tokenizer.encode(html.unescape(html.unescape(text))), END]
@@ -207,31 +184,14 @@ def tokens(texts: Sequence[str], *, context: int = CONTEXT) -> Int32[np.ndarray,
     return rows
 
 
-def _tokenizer() -> Any:
-    try:
-        library = importlib.import_module("instant_clip_tokenizer")
-    except ImportError as error:
-        raise ImportError(
-            "tokens of text need CLIP's vocabulary: pip install 'jax_rcl[zeroshot]'; "
-            "or make a file of class embeddings where that is installed, by `jax-rcl "
-            "prepare class_embeddings`, and use FromFile."
-        ) from error
-    return library.Tokenizer()
-
-
 @functools.lru_cache(maxsize=8)
 def _embedded(
-    file: str,
-    texts: tuple[str, ...],
-    templates: int,
-    activation: Activation,
-    checksum: Checksum,
+    file: str, texts: tuple[str, ...], templates: int, **settings: Any
 ) -> Float32[np.ndarray, "k d"]:
     """Unit means of the unit vectors of each `templates` texts, read-only."""
-    vectors = unit_rows(
-        text_features(file, texts, activation=activation, checksum=checksum)
-    )
-    means = unit_rows(vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1))
+    vectors = np.asarray(normalize(text_features(file, texts, **settings)))
+    means = vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1)
+    means = np.asarray(normalize(means))
     means.flags.writeable = False
     return means
 
@@ -243,10 +203,7 @@ def text_features(
     activation: Activation = "quick gelu",
     checksum: Checksum = "known",
 ) -> Float32[np.ndarray, "n d"]:
-    """Features of one or more texts by CLIP's text tower; not normalised.
-
-    The other arguments and the errors are those of `FromText`.
-    """
+    """Features of one or more texts by CLIP's text tower; not normalised."""
     state = clip.read(Path(file).expanduser(), checksum)
     fields = clip.architecture(state).text
     if fields is None:
@@ -265,20 +222,12 @@ def text_features(
         functools.partial(tower.init, train=False), jax.random.key(0), ids[:1]
     )
     variables = clip.to_variables(state, {"text": shapes})["text"]
-    variables = jax.tree.map(jnp.asarray, variables)
-    size = min(TEXTS, len(ids))
-    features = []
-    for first in range(0, len(ids), size):
-        rows = ids[first : first + size]
-        filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
-        features.append(
-            np.asarray(_apply(tower, variables, jnp.asarray(filled)))[: len(rows)]
-        )
-    return np.concatenate(features)
 
+    @jax.jit
+    def embed(variables: Any, ids: jax.Array) -> Any:
+        def one(row: jax.Array) -> Any:
+            return tower.apply(variables, row[None], train=False)[0]
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(
-    tower: ClipText, variables: Any, ids: Int32[jax.Array, "n t"]
-) -> Float32[jax.Array, "n d"]:
-    return tower.apply(variables, ids, train=False)  # pyright: ignore[reportReturnType]
+        return lax.map(one, ids, batch_size=min(TEXTS, len(ids)))
+
+    return np.asarray(embed(variables, ids))

@@ -5,15 +5,17 @@ else with test images and scores for a layer of the encoder.
 """
 
 import dataclasses
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import tqdm
 from jaxtyping import Bool, Float, Float32, Int32
 
+from jax_rcl import parallel
 from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.features import LayerEvaluator, features
+from jax_rcl.evaluate.features import LayerEvaluator, check_finite, features
 from jax_rcl.evaluate.findings import confusion, embedding
 from jax_rcl.ranges import AtLeast, Within
 
@@ -49,16 +51,6 @@ class Classifier(Protocol):
         """Raises ValueError for what cannot work, before anything is trained."""
         ...
 
-    def scores(
-        self, encode: Encode, source: Source
-    ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
-        """A score for every class of every image of a source, and the labels.
-
-        The images are prepared and distorted as those of the test set, and their
-        classes are the same.
-        """
-        ...
-
     def scored(
         self, encode: Encode, values: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
@@ -91,14 +83,72 @@ class Restorer(Protocol):
 
 
 Draws = Annotated[int, Within(0, 2**31, open="high", hint="as it is a seed")]
-"""The seed of a distortion; it makes two seeds of 32 bits, see `seed_of`."""
+"""The seed of a distortion; it makes two of 32 bits, of training and test images."""
 
 Mapped = Annotated[int, AtLeast(0, "where 0 shows none")]
 """Images on a map of test features, at most; two thousand take 20 seconds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistortableClassifier(LayerEvaluator):
+class LayerClassifier(LayerEvaluator):
+    """What the classifiers of this package have in common; see `Classifier`."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def test(self) -> Source: ...
+
+        @property
+        def protocol(self) -> str: ...
+
+        def check(self) -> None: ...
+
+    @property
+    def embedded(self) -> str:
+        """The layer that the map of the test images shows."""
+        return self.layer
+
+    def scored(
+        self, encode: Encode, values: Float[np.ndarray, "n f"]
+    ) -> Float[np.ndarray, "n k"]:
+        """See `Classifier`."""
+        raise NotImplementedError
+
+    def scores(
+        self, encode: Encode, source: Source
+    ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
+        """A score for every class of every image of a source, and the labels.
+
+        The images are prepared and distorted as those of the test set, and their
+        classes are the same.
+        """
+        values, labels = self.features(encode, source)
+        return self.scored(encode, values), labels
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two."""
+        return metrics.classification(*self.scores(encode, self.test))
+
+    def show(
+        self, encode: Encode, mapped: int = 0, seed: int = 0
+    ) -> dict[str, Finding]:
+        """Which classes are taken for which, and a map of at most so many test images.
+
+        After `run` with the same `encode`, which is not called again.
+        """
+        scores, labels = self.scores(encode, self.test)
+        predicted, names = scores.argmax(axis=1), self.test.class_names
+        found: dict[str, Finding] = {"confusion": confusion(labels, predicted, names)}
+        if mapped:
+            values, _ = self.features(encode, self.test, layer=self.embedded)
+            found["embedding"] = embedding(
+                values, labels, names, seed=seed, most=mapped
+            )
+        return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistortableClassifier(LayerClassifier):
     """What classifiers have in common whose images may be distorted.
 
     Training and test images are distorted, each once; they draw differently. Numbers
@@ -127,19 +177,24 @@ class DistortableClassifier(LayerEvaluator):
         encode: Encode,
         source: Source,
         *,
-        layer: str | None = None,
+        layer: str = "",
         part: Literal["train", "test"] = "test",
     ) -> tuple[Float32[np.ndarray, "m f"], Int32[np.ndarray, " m"]]:
         """A layer for every image, distorted as those of a part are, and the labels."""
-        return features(
-            encode,
-            source,
-            layer=layer or self.layer,
-            preprocess=self.preprocess,
-            batch_size=self.batch_size,
-            distortion=self.distortion,
-            seed=seed_of(part, self.draws),
-        )
+        seed = 2 * self.draws + (part == "test")
+        drawn = {"distortion": self.distortion, "seed": seed}
+        return super().features(encode, source, layer=layer, **drawn)
+
+    def run(self, encode: Encode) -> dict[str, float]:
+        """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two.
+
+        With a distortion `clean/<number>` is of the same images without it.
+        """
+        numbers = super().run(encode)
+        if self.distortion is None:
+            return numbers
+        clean = metrics.classification(*undistorted(self, encode, self.test))
+        return numbers | {f"clean/{name}": value for name, value in clean.items()}
 
 
 def undistorted(
@@ -156,46 +211,16 @@ def undistorted(
     return classifier.scored(encode, values), labels
 
 
-def accuracies(
-    classifier: Classifier, encode: Encode, distortion: Operation | None
-) -> dict[str, float]:
-    """Numbers of `metrics.classification` for the test images of a classifier.
-
-    Args:
-      classifier: whose.
-      encode: what it reads.
-      distortion: of its test images; where there is one, `clean/<number>` is of the
-        same images and the same classifier without it.
-    """
-    numbers = metrics.classification(*classifier.scores(encode, classifier.test))
-    if distortion is None:
-        return numbers
-    clean = metrics.classification(*undistorted(classifier, encode, classifier.test))
-    return numbers | {f"clean/{name}": value for name, value in clean.items()}
+def score(
+    classifier: Classifier, encode: Encode, images: Any, count: int, of: str
+) -> Float[np.ndarray, "_ k"]:
+    """Scores of the first `count` of some images, which a message calls `of`."""
+    values = np.asarray(encode(images)[classifier.layer], np.float32)[:count]
+    check_finite(values, classifier.layer, of)
+    return classifier.scored(encode, values)
 
 
-def seed_of(part: Literal["train", "test"], draws: int) -> int:
-    """The seed by which images of a part are distorted, a different one for each."""
-    return 2 * draws + (part == "test")
-
-
-def show(
-    classifier: Classifier,
-    encode: Encode,
-    features: Float[np.ndarray, "n f"] | None = None,
-    *,
-    mapped: int = 0,
-    seed: int = 0,
-) -> dict[str, Finding]:
-    """Which classes are taken for which, and a map of the test features.
-
-    The map shows at most `mapped` images; there is none with 0, or without features.
-    """
-    scores, labels = classifier.scores(encode, classifier.test)
-    names = classifier.test.class_names
-    found: dict[str, Finding] = {
-        "confusion": confusion(labels, scores.argmax(axis=1), names)
-    }
-    if features is not None and mapped:
-        found["embedding"] = embedding(features, labels, names, seed=seed, most=mapped)
-    return found
+def progress(total: int, name: str) -> tqdm.tqdm:
+    """A bar for so many images, shown by the process that prints."""
+    options = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
+    return tqdm.tqdm(total=total, desc=name, **options)

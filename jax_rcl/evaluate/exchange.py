@@ -1,17 +1,17 @@
 """Exchanges embeddings within classes, and measures what that changes."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, Int64, Integer
+from jaxtyping import Array, Float, Int32, Int64, Integer
 
 from jax_rcl.augment import compose
-from jax_rcl.core import Encode, Operation, Source
-from jax_rcl.evaluate.reconstructions import raw_images, reconstruct
+from jax_rcl.core import Operation, Source
+from jax_rcl.evaluate.reconstructions import batches_of
 
 
 @runtime_checkable
@@ -61,30 +61,6 @@ def term_gap(
     return loss(moved) - loss(np.arange(len(labels)))
 
 
-def reconstruction_gap(
-    encode: Encode,
-    layer: str,
-    batches: Iterable[tuple[Float32[np.ndarray, "b h w c"], Int64[np.ndarray, " r"]]],
-    moved: Int64[np.ndarray, " n"],
-) -> float:
-    """Mean squared error to images decoded from permuted ones, less that to their own.
-
-    Args:
-      encode: gives decoded images under the name `layer`.
-      layer: see `reconstructions.reconstruct`.
-      batches: of `reconstructions.batches_of`, n images in all.
-      moved: which image each is decoded from.
-    """
-    pairs = [
-        [x[: len(rows)] for x in reconstruct(encode, images, layer)]
-        for images, rows in batches
-    ]
-    images, made = (
-        np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True)
-    )
-    return float(((made[moved] - images) ** 2).mean() - ((made - images) ** 2).mean())
-
-
 def two_views(
     source: Source,
     rows: Int64[np.ndarray, " n"],
@@ -93,18 +69,13 @@ def two_views(
     *,
     seed: int,
 ) -> Iterator[tuple[Float[Array, "b v h w c"], int]]:
-    """Two random views of some images, random by seed and place in the source.
+    """Two views of each image, random by seed and place in the source; how many count.
 
-    Yields:
-      Views [batch_size, 2, h, w, c] in [0, 1], the last batch filled up, and how many
-      of them count.
+    The last batch is filled up.
     """
     key = jax.random.key(seed)
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
-        filled = np.pad(chosen, (0, batch_size - len(chosen)), mode="edge")
-        images = raw_images(source, filled)
-        yield _views(operation, key, filled.astype(np.int32), images), len(chosen)
+    for images, filled, count in batches_of(source, rows, batch_size):
+        yield _views(operation, key, filled.astype(np.int32), images), count
 
 
 @functools.partial(jax.jit, static_argnums=0)

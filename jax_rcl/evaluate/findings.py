@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 from sklearn.manifold import TSNE
 from sklearn.metrics import confusion_matrix
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from jax_rcl.artifacts import Confusion, Embedding
@@ -42,23 +43,16 @@ def embedding(
     contrastive losses shape. The map starts from the first two principal components, so
     it keeps the large arrangement where it can and is the same for the same seed.
 
-    Args:
-      features: one row per image.
-      labels: their classes.
-      class_names: what the labels stand for.
-      seed: decides the rows drawn and t-SNE's random numbers.
-      most: rows that are shown; of more, so many are drawn.
-
-    Returns:
-      The map. With fewer than `FEWEST_POINTS` rows, or when all features are equal, its
-      points are the first two principal components instead.
+    `seed` decides the rows drawn, at most `most`, and t-SNE's random numbers. With
+    fewer than `FEWEST_POINTS` rows, or when all features are equal, the points are the
+    first two principal components instead.
     """
     total = len(features)
     rows = np.random.default_rng(seed).permutation(total)[:most]
     rows.sort()
-    lengths = np.linalg.norm(features[rows], axis=1, keepdims=True)
-    unit = features[rows] / np.maximum(lengths, np.finfo(np.float32).tiny)
-    components = _principal_components(unit, _COMPONENTS)
+    unit = np.asarray(normalize(features[rows]))
+    centre, axes, _ = principal_axes(unit, _COMPONENTS)
+    components = (unit - centre).astype(np.float64) @ axes
     points, method = components[:, :2], "principal components"
     spread = points[:, 0].std()
     if len(rows) >= FEWEST_POINTS and spread > 1e-6:
@@ -74,14 +68,18 @@ def embedding(
     return Embedding(points.astype(np.float32), labels[rows], class_names, method)
 
 
-def _principal_components(
+def principal_axes(
     x: Float[np.ndarray, "m f"], count: int
-) -> Float[np.ndarray, "m c"]:
-    """Centred rows along at most `count` main axes; never fewer than two columns."""
-    centred = (x - x.mean(axis=0)).astype(np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
+) -> tuple[Float[np.ndarray, " f"], Float[np.ndarray, "f c"], float]:
+    """The mean, at most `count` main axes, and the share of the variance along them.
+
+    Axes are columns, never fewer than two: of a single feature the second is zero.
+    """
+    centre = x.mean(axis=0)
+    centred = (x - centre).astype(np.float64)
+    values, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1][:, :count]
     # An axis is known up to its sign; the largest entry positive makes it one.
-    largest = np.abs(axes).argmax(axis=0)
-    components = centred @ (axes * np.sign(axes[largest, np.arange(axes.shape[1])]))
-    return np.pad(components, ((0, 0), (0, max(0, 2 - components.shape[1]))))
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    share = values[-count:].sum() / values.sum() if values.sum() > 0 else 1.0
+    return centre, np.pad(axes, ((0, 0), (0, max(0, 2 - axes.shape[1])))), float(share)

@@ -13,9 +13,9 @@ from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.evaluate import exchange, geometry_numbers
 from jax_rcl.evaluate.exchange import Term
 from jax_rcl.evaluate.features import LayerEvaluator, once, shared_classes
-from jax_rcl.evaluate.findings import MOST_POINTS
+from jax_rcl.evaluate.findings import MOST_POINTS, principal_axes
 from jax_rcl.evaluate.geometry_numbers import Strata, strata, unit
-from jax_rcl.evaluate.reconstructions import batches_of
+from jax_rcl.evaluate.reconstructions import reconstruct_rows
 from jax_rcl.ranges import Count, ranged
 
 
@@ -25,35 +25,28 @@ class Geometry(LayerEvaluator):
     """Collapse, spread, simplex, subclasses: where a coarse training put its images.
 
     The source has fine labels; `coarse` says which class each of them, a subclass,
-    belongs to. With z the features divided by their length, μ_c and μ_s the means of a
-    class and of a subclass, the numbers are those of `geometry_numbers` (formulas and
-    values at collapse are there), under the names of the Thanos report:
+    belongs to. The numbers are those of `geometry_numbers`, where formulas and values
+    at collapse are, of the features in unit length, by the questions of Thanos:
 
-      Q1   within_class_cosine, between_class_cosine     1 within collapsed classes
-      Q2   within_class_spread, mean ‖z - μ_c‖²          0
-      Q3   class_uniformity                              0
+      Q1   within_class_cosine, between_class_cosine
+      Q2   within_class_spread
+      Q3   class_uniformity
       Q5   simplex_deviation, simplex_deviation_max, class_radius_variation
-                                        0 for a simplex; of three classes or more
-      Q6   within_over_total, collapse_ratio             0
-      Q7   subclass_share of the spread                  not defined, left out
-      Q8   subclass_distance_within, subclass_distance_between,
-           size_spread_correlation                       0 within classes
+      Q6   within_over_total, collapse_ratio
+      Q7   subclass_share
+      Q8   subclass_distance_within, subclass_distance_between, size_spread_correlation
       Q9   nearest_subclass_accuracy, cluster_purity, cluster_nmi, cluster_ari
-                                                         chance; largest share, 0, 0
-      Q12  effective_rank, largest_singular_value        1, 0
+      Q12  effective_rank, largest_singular_value
 
     and of `sample` images drawn by `seed`:
 
       Q4   alignment, mean ‖z' - z''‖² of two random views of an image (with `views`)
       Q10  permutation_gap_<term>: what the mean of a loss gains when the pairs of
-           embeddings are exchanged among the images of each class: 0 up to rounding
-           for a loss that cannot tell subclasses, such as every contrastive one of
-           coarse labels. permutation_gap_reconstruction: what the squared error of
-           pixels in [0, 1] gains when each image is compared with what the decoder
-           makes of another one of its class: above 0 where images can be told apart,
-           0 when classes collapse.
-
-    The exchange is one random cycle through the drawn images of each class.
+           embeddings are exchanged by one random cycle through the images of each
+           class: 0 up to rounding for a loss that cannot tell subclasses, such as every
+           contrastive one of coarse labels. permutation_gap_reconstruction: what the
+           squared error of pixels in [0, 1] gains when each image is compared with what
+           the decoder makes of another one of its class: 0 when classes collapse.
 
     Attributes:
       source: images with fine labels.
@@ -82,7 +75,6 @@ class Geometry(LayerEvaluator):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the map; what needs the data is in `check`."""
         k = len(self.coarse_names)
         for fine, coarse in enumerate(self.coarse):
             if not 0 <= coarse < k:
@@ -93,12 +85,10 @@ class Geometry(LayerEvaluator):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
         return frozenset({self.layer, self.reconstruction or self.layer})
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         means = (
             "the other images" if self.train is None else f"{len(self.train)} others"
         )
@@ -108,13 +98,7 @@ class Geometry(LayerEvaluator):
         )
 
     def check(self) -> None:
-        """Compares the map with the source, and calls the terms on shapes.
-
-        Raises:
-          ValueError: if the map has not one entry for each fine class, if train and
-            source are equal or name different classes, or for a term that gives neither
-            a scalar nor a value for each row.
-        """
+        """Compares the map with the source, and calls the terms on shapes."""
         names = self.source.class_names
         if len(names) != len(self.coarse):
             missing = ", ".join(map(repr, names[len(self.coarse) :][:10]))
@@ -137,11 +121,7 @@ class Geometry(LayerEvaluator):
                 )
 
     def run(self, encode: Encode) -> dict[str, float]:
-        """The numbers above that are defined.
-
-        Raises:
-          ValueError: what `check` raises, and if the features do not fit.
-        """
+        """The numbers above that are defined."""
         self.check()
         of = self._strata(encode, self.source)
         train = None if self.train is None else self._strata(encode, self.train)
@@ -158,10 +138,7 @@ class Geometry(LayerEvaluator):
         }
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
-        """Cosines of subclass means, a plane of embeddings, spectra and spreads.
-
-        After `run` with the same `encode`, which is not called again.
-        """
+        """Cosines of subclass means, a plane of embeddings, spectra and spreads."""
         of = self._strata(encode, self.source)
         fine, coarse = self.source.class_names, self.coarse_names
         subclass_names = tuple(fine[label] for label in of.subclasses)
@@ -213,13 +190,11 @@ class Geometry(LayerEvaluator):
             gap = exchange.term_gap(term, first, second, labels, moved)
             numbers[f"permutation_gap_{name}"] = gap
         if self.reconstruction is not None:
-            images = batches_of(
-                self.source, rows, self.batch_size, preprocess=self.preprocess
-            )
-            gap = exchange.reconstruction_gap(
-                encode, self.reconstruction, images, moved
-            )
-            numbers["permutation_gap_reconstruction"] = gap
+            how = self.reconstruction, self.preprocess, self.batch_size
+            arrays = reconstruct_rows(encode, self.source, rows, *how)
+            _, images, made = (x.astype(np.float64) for x in arrays)
+            errors = [((x - images) ** 2).mean() for x in (made[moved], made)]
+            numbers["permutation_gap_reconstruction"] = float(errors[0] - errors[1])
         return numbers
 
 
@@ -231,25 +206,13 @@ def class_plane(
     seed: int,
 ) -> ClassPlane:
     """The two main axes of all embeddings; at most `MOST_POINTS` of them are shown."""
-    centre = of.z.mean(axis=0)
-    centred = of.z - centre
-    values, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1][:, :2]
-    # An axis is known up to its sign; the largest entry positive makes it one.
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    centre, axes, share = principal_axes(of.z, 2)
     rows = np.sort(np.random.default_rng(seed).permutation(len(of.z))[:MOST_POINTS])
-
-    def places(x: np.ndarray) -> np.ndarray:
-        found = (x - centre) @ axes
-        return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
-
-    total = values.sum()
-    share = values[-2:].sum() / total if total > 0 else 1.0
     return ClassPlane(
-        points=places(of.z[rows]),
+        points=(of.z[rows] - centre) @ axes,
         labels=of.class_of[rows],
-        class_means=places(of.class_means),
-        subclass_means=places(of.subclass_means),
+        class_means=(of.class_means - centre) @ axes,
+        subclass_means=(of.subclass_means - centre) @ axes,
         parents=of.parents,
         class_names=class_names,
         subclass_names=subclass_names,

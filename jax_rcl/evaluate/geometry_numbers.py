@@ -7,12 +7,17 @@ finite where classes have collapsed. A number that is not defined is omitted.
 
 import dataclasses
 import warnings
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64, Integer
+from scipy.spatial.distance import pdist
+from scipy.stats import entropy
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 MOST_OF_CLASS = 2000
@@ -30,13 +35,13 @@ class Strata:
 
     Attributes:
       z: unit vectors [n, d]; zero vectors stay zero.
-      subclasses: fine labels that occur [s]; those of one class stand together.
-      classes: coarse labels that occur [k], rising.
-      parents: for each subclass [s] the place of its class in `classes`.
-      subclass_of: for each image [n] the place of its subclass in `subclasses`.
-      class_of: for each image [n] the place of its class in `classes`.
-      subclass_means: μ_s [s, d].
-      class_means: μ_c [k, d].
+      subclasses: fine labels that occur; those of one class stand together.
+      classes: coarse labels that occur, rising.
+      parents: for each subclass the place of its class in `classes`.
+      subclass_of: for each image the place of its subclass in `subclasses`.
+      class_of: for each image the place of its class in `classes`.
+      subclass_means: μ_s.
+      class_means: μ_c.
     """
 
     z: Float[np.ndarray, "n d"]
@@ -50,13 +55,11 @@ class Strata:
 
     @property
     def subclass_sizes(self) -> Int64[np.ndarray, " s"]:
-        """Images of each subclass."""
-        return np.bincount(self.subclass_of, minlength=len(self.subclasses))
+        return np.bincount(self.subclass_of)
 
     @property
     def class_sizes(self) -> Int64[np.ndarray, " k"]:
-        """Images of each class."""
-        return np.bincount(self.class_of, minlength=len(self.classes))
+        return np.bincount(self.class_of)
 
     @property
     def subclass_spreads(self) -> Float[np.ndarray, " s"]:
@@ -98,9 +101,7 @@ def strata(
 
 def unit(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Rows of length 1 in float64; zero rows stay zero."""
-    wide = features.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return np.asarray(normalize(features.astype(np.float64)))
 
 
 def draw_rows(
@@ -213,9 +214,7 @@ def distances(of: Strata) -> dict[str, float]:
     of the two.
     """
     first, second = np.triu_indices(len(of.subclasses), 1)
-    gram = of.subclass_means @ of.subclass_means.T
-    squares = np.diag(gram)[:, None] + np.diag(gram) - 2 * gram
-    apart = np.sqrt(np.maximum(squares[first, second], 0))
+    apart = pdist(of.subclass_means)  # in the same order
     same = of.parents[first] == of.parents[second]
     numbers = {}
     if same.any():
@@ -289,21 +288,12 @@ def clusters(of: Strata, *, seed: int) -> dict[str, float]:
         count = int(truth.max()) + 1
         if count < 2:
             continue
-        model = KMeans(count, n_init=_STARTS, random_state=seed)  # pyright: ignore[reportArgumentType] read as str, from its default
-        # One thread: sums in a fixed order, and no waiting for cores that others use.
-        with threadpool_limits(1), warnings.catch_warnings():
-            # Fewer distinct points than clusters is what collapse looks like.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            found = model.fit_predict(of.z[rows])
-        scores.append(agreement(found, truth))
+        found = k_means(of.z[rows], count, starts=_STARTS, seed=seed)
+        scores.append(agreement(np.asarray(found.labels_), truth))
         weights.append(len(rows))
-    if not scores:
-        return {}
-    means = np.average(
-        [list(each.values()) for each in scores], axis=0, weights=weights
-    )
     return {
-        f"cluster_{name}": float(x) for name, x in zip(scores[0], means, strict=True)
+        f"cluster_{name}": float(np.average([x[name] for x in scores], weights=weights))
+        for name in (scores[0] if scores else ())
     }
 
 
@@ -311,13 +301,24 @@ def agreement(
     found: Integer[np.ndarray, " n"], truth: Integer[np.ndarray, " n"]
 ) -> dict[str, float]:
     """`purity`, `nmi` and `ari` of clusters; see `clusters`."""
-    table = np.zeros((found.max() + 1, truth.max() + 1))
-    np.add.at(table, (found, truth), 1)
+    most_frequent = np.asarray(contingency_matrix(truth, found)).max(axis=0)
     return {
-        "purity": float(table.max(axis=1).sum() / len(found)),
+        "purity": float(most_frequent.sum() / len(found)),
         "nmi": float(normalized_mutual_info_score(truth, found)),
         "ari": float(adjusted_rand_score(truth, found)),
     }
+
+
+def k_means(
+    x: Float[np.ndarray, "n d"], count: int, *, starts: int, seed: int
+) -> KMeans:
+    """The tightest of several clusterings; some are empty where few rows differ."""
+    settings: dict[str, Any] = {"n_init": starts, "random_state": seed}
+    # One thread: sums in a fixed order, and no waiting for cores that others use.
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Fewer distinct points than clusters is what collapse looks like.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(count, **settings).fit(x)
 
 
 def spectra(of: Strata) -> tuple[Float[np.ndarray, "_"], ...]:
@@ -344,10 +345,7 @@ def effective_rank(values: Float[np.ndarray, "_"]) -> float:
     squares p_j is a share of the variance.
     """
     squares = values**2
-    if squares.sum() <= NOTHING:
-        return 1.0
-    shares = squares[squares > 0] / squares.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return float(np.exp(entropy(squares))) if squares.sum() > NOTHING else 1.0
 
 
 def ranks(of: Strata) -> dict[str, float]:

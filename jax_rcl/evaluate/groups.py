@@ -8,7 +8,7 @@ from jaxtyping import Int32
 from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Source, When
 from jax_rcl.data.records import group_names_of, groups_of
-from jax_rcl.evaluate.features import features
+from jax_rcl.evaluate.features import check_same
 from jax_rcl.evaluate.findings import embedding
 from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.linear.probe import LinearProbe
@@ -31,17 +31,14 @@ class GroupAccuracy:
 
     @property
     def when(self) -> When:
-        """When it is measured."""
         return self.classifier.when
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
         return self.classifier.needs
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         names = group_names_of(self.classifier.test)
         weights = ""
         if self.train is not None:
@@ -49,23 +46,14 @@ class GroupAccuracy:
         return f"{self.classifier.protocol}, in {len(names)} groups{weights}"
 
     def check(self) -> None:
-        """Compares the groups of the sources, besides what the classifier checks.
-
-        Raises:
-          ValueError: if the classifier cannot work, a source has no groups or one that
-            it does not name, or the groups of train are not those of the test set.
-        """
+        """Compares the groups of the sources, besides what the classifier checks."""
         self.classifier.check()
         test = self.classifier.test
         found = group_ids(test)
         if self.train is None:
             return
         names = group_names_of(test)
-        if group_names_of(self.train) != names:
-            raise ValueError(
-                f"train has the groups {group_names_of(self.train)} and test {names}; "
-                f"a group must mean the same in both."
-            )
+        check_same("groups", group_names_of(self.train), names, of=("train", "test"))
         missing = sorted({*group_ids(self.train).tolist()} - {*found.tolist()})
         if missing:
             raise ValueError(
@@ -86,11 +74,13 @@ class GroupAccuracy:
           https://arxiv.org/abs/1911.08731).
         """
         self.check()
-        average = self.classifier.run(encode)["top1"]
-        right, groups = self._right(encode), group_ids(self.classifier.test)
-        names = group_names_of(self.classifier.test)
-        present = sorted(set(groups.tolist()))
-        accuracies = {g: float(right[groups == g].mean()) for g in present}
+        average, test = self.classifier.run(encode)["top1"], self.classifier.test
+        scores, labels = self.classifier.scores(encode, test)
+        right, groups = scores.argmax(axis=1) == labels, group_ids(test)
+        names = group_names_of(test)
+        accuracies = {
+            int(g): float(right[groups == g].mean()) for g in np.unique(groups)
+        }
         worst = min(accuracies.values())
         numbers = {
             "top1": average,
@@ -101,38 +91,21 @@ class GroupAccuracy:
             sizes = np.bincount(group_ids(self.train), minlength=len(names)).tolist()
             total = sum(sizes[g] * accuracy for g, accuracy in accuracies.items())
             numbers["adjusted_top1"] = total / len(self.train)
-        return {
-            **numbers,
-            **{f"top1/{names[g]}": value for g, value in accuracies.items()},
-        }
+        return numbers | {f"top1/{names[g]}": x for g, x in accuracies.items()}
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """A map of the test images with their groups, where the classifier has one."""
         classifier = self.classifier
         if not classifier.mapped:
             return {}
-        embedded, _ = features(
-            encode,
-            classifier.test,
-            layer=classifier.embedded,
-            preprocess=classifier.preprocess,
-            batch_size=classifier.batch_size,
-        )
-        groups, names = group_ids(classifier.test), group_names_of(classifier.test)
+        test = classifier.test
+        embedded, _ = classifier.features(encode, test, layer=classifier.embedded)
+        groups, names = group_ids(test), group_names_of(test)
         return {"groups": embedding(embedded, groups, names, most=classifier.mapped)}
-
-    def _right(self, encode: Encode) -> np.ndarray:
-        """Whether each test image is classified correctly [n]."""
-        scores, labels = self.classifier.scores(encode, self.classifier.test)
-        return scores.argmax(axis=1) == labels
 
 
 def group_ids(source: Source) -> Int32[np.ndarray, " m"]:
-    """The group of every record, each one that the source names.
-
-    Raises:
-      ValueError: if it names no groups, or has one that it does not name.
-    """
+    """The group of every record, each one that the source names."""
     names = group_names_of(source)
     if not names:
         raise ValueError(

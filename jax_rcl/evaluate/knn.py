@@ -25,7 +25,6 @@ class Neighbours(LayerEvaluator):
 
     Attributes:
       train: the images that vote.
-      test: the images that are classified.
       k: how many vote; 200 for large sets in Wu et al. 2018.
       temperature: small values let the nearest decide; see `votes`.
     """
@@ -39,7 +38,6 @@ class Neighbours(LayerEvaluator):
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         return (
             f"vote of the k={self.k} nearest of {len(self.train)} training images for "
             f"{len(self.test)} test images of {len(self.test.class_names)} classes, "
@@ -47,12 +45,7 @@ class Neighbours(LayerEvaluator):
         )
 
     def check(self) -> None:
-        """Compares the sources with each other and with k; `run` does so first.
-
-        Raises:
-          ValueError: if train and test are equal or their classes differ, or if there
-            are fewer than k training images.
-        """
+        """Compares the sources with each other and with k; `run` does so first."""
         shared_classes(self.train, self.test)
         if self.k > len(self.train):
             raise ValueError(
@@ -66,9 +59,7 @@ class Neighbours(LayerEvaluator):
         train, train_labels = self.features(encode, self.train)
         test, test_labels = self.features(encode, self.test)
         shares = votes(
-            train,
-            train_labels,
-            test,
+            *map(jnp.asarray, (train, train_labels, test)),
             neighbours=self.k,
             temperature=self.temperature,
             classes=len(self.train.class_names),
@@ -76,17 +67,18 @@ class Neighbours(LayerEvaluator):
         return metrics.classification(np.asarray(shares), test_labels)
 
 
+@functools.partial(jax.jit, static_argnames=("neighbours", "classes", "block"))
 def votes(
-    features: Float[np.ndarray, "m f"],
-    labels: Integer[np.ndarray, " m"],
-    queries: Float[np.ndarray, "n f"],
+    features: Float[Array, "m f"],
+    labels: Integer[Array, " m"],
+    queries: Float[Array, "n f"],
     *,
     neighbours: int,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     classes: int,
     block: int | None = None,
 ) -> Float[Array, "n k"]:
-    """Share of each class in the vote of each query's nearest neighbours.
+    """Share of each class in the vote of each query's nearest neighbours; sums to 1.
 
     A neighbour of cosine similarity s votes for its label with weight exp(s /
     temperature), Wu et al. 2018 (https://arxiv.org/abs/1805.01978), section 3.4. Exact:
@@ -100,12 +92,6 @@ def votes(
       temperature: in the exponent; positive.
       classes: how many there are.
       block: queries compared at once; None for as many as 256 MiB allow.
-
-    Returns:
-      Shares that sum to 1; classes without a neighbour have 0.
-
-    Raises:
-      ValueError: with more neighbours than features.
     """
     if neighbours > len(features):
         raise ValueError(
@@ -114,28 +100,6 @@ def votes(
     if block is None:
         row = max(len(features), neighbours * classes)
         block = max(1, min(len(queries), _ELEMENTS // row))
-    return _votes(
-        features,
-        labels,
-        queries,
-        jnp.float32(temperature),
-        neighbours=neighbours,
-        classes=classes,
-        block=block,
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("neighbours", "classes", "block"))
-def _votes(
-    features: Float[Array, "m f"],
-    labels: Integer[Array, " m"],
-    queries: Float[Array, "n f"],
-    temperature: Float[Array, ""],
-    *,
-    neighbours: int,
-    classes: int,
-    block: int,
-) -> Float[Array, "n k"]:
     units = _unit(features)
 
     def of_one(query: Float[Array, " f"]) -> Float[Array, " k"]:

@@ -12,17 +12,8 @@ def classification(
 ) -> dict[str, float]:
     """Every number that these scores allow, by the names that all evaluators use.
 
-    Args:
-      scores: one per class, the higher the likelier.
-      labels: true classes in [0, k).
-
-    Returns:
-      Fractions in [0, 1]: `top1`; `top5` with more than five classes; `balanced`;
-      `auroc` with exactly two classes.
-
-    Raises:
-      ValueError: without rows, with a label outside [0, k), or, for two classes, when
-        the labels show only one of them.
+    Of scores, the higher the likelier, and labels in [0, k): `balanced` and `shares`,
+    fractions in [0, 1].
     """
     classes = scores.shape[1]
     if not len(labels) or labels.min() < 0 or labels.max() >= classes:
@@ -30,15 +21,29 @@ def classification(
             f"scores for {classes} classes need one label or more, in "
             f"[0, {classes - 1}]; got {len(labels)}: {np.unique(labels)[:10]}."
         )
-    numbers = {
-        "top1": top_accuracy(scores, labels, count=1),
-        "balanced": balanced_accuracy(scores.argmax(axis=1), labels),
-    }
+    found = shares(outcome(scores, labels), labels, classes)
+    balanced = balanced_accuracy(scores.argmax(axis=1), labels)
+    return {"top1": found.pop("top1"), "balanced": balanced, **found}
+
+
+def outcome(
+    scores: Float[np.ndarray, "n k"], labels: Integer[np.ndarray, " n"]
+) -> Float[np.ndarray, "n 2"]:
+    """What `shares` needs: the rank of each image's class, and class 1 less class 0."""
+    return np.stack([ranks(scores, labels), scores[:, -1] - scores[:, 0]], 1)
+
+
+def shares(
+    outcomes: Float[np.ndarray, "m 2"], labels: Integer[np.ndarray, " m"], classes: int
+) -> dict[str, float]:
+    """`top1`; `top5` with more than five classes; `auroc` with exactly two."""
+    places, above = outcomes.T
+    found = {"top1": float((places < 1).mean())}
     if classes > 5:
-        numbers["top5"] = top_accuracy(scores, labels, count=5)
+        found["top5"] = float((places < 5).mean())
     if classes == 2:
-        numbers["auroc"] = auroc(scores[:, 1] - scores[:, 0], labels)
-    return numbers
+        found["auroc"] = auroc(above, labels)
+    return found
 
 
 def ranks(
@@ -55,20 +60,6 @@ def ranks(
     return ((scores > own) | ((scores == own) & before)).sum(axis=1)
 
 
-def top_accuracy(
-    scores: Float[np.ndarray, "n k"], labels: Integer[np.ndarray, " n"], *, count: int
-) -> float:
-    """Fraction of rows whose true class is among the `count` highest scores."""
-    return float((ranks(scores, labels) < count).mean())
-
-
-def accuracy(
-    predicted: Integer[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]
-) -> float:
-    """Fraction of rows whose class is found."""
-    return float((predicted == labels).mean())
-
-
 def balanced_accuracy(
     predicted: Integer[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]
 ) -> float:
@@ -78,11 +69,7 @@ def balanced_accuracy(
 
 
 def auroc(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]) -> float:
-    """Chance that a row of class 1 scores above one of class 0; equal counts half.
-
-    Raises:
-      ValueError: when only one of the two classes occurs, where it is not defined.
-    """
+    """Chance that a row of class 1 scores above one of class 0; equal counts half."""
     present = np.unique(labels)
     if not np.array_equal(present, [0, 1]):
         raise ValueError(
@@ -98,10 +85,7 @@ def match_clusters(
     """The group that the cluster of each row stands for.
 
     One to one, so that as many rows as possible are of the group that their cluster
-    stands for (optimal assignment, Kuhn 1955).
-
-    Raises:
-      ValueError: if there are more clusters than groups.
+    stands for (optimal assignment, Kuhn 1955). There may not be more clusters.
     """
     present = np.unique(groups)
     found, own = np.unique(clusters, return_inverse=True)

@@ -10,7 +10,7 @@ from jax_rcl import parallel
 from jax_rcl.artifacts import Finding, Pictures
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import records, stream
-from jax_rcl.evaluate.features import LayerEvaluator
+from jax_rcl.evaluate.features import LayerEvaluator, check_finite, check_not_empty
 from jax_rcl.evaluate.shifts.distorted import prepare_images
 from jax_rcl.ranges import Count
 
@@ -38,23 +38,16 @@ class Reconstructions(LayerEvaluator):
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         return (
             f"mean squared error of {self.layer!r} over all pixels of "
             f"{len(self.source)} images in [0, 1]"
         )
 
     def check(self) -> None:
-        """Raises ValueError if the source is empty."""
-        if not len(self.source):
-            raise ValueError(f"{self.source} is empty; there is nothing to evaluate.")
+        check_not_empty(self.source)
 
     def run(self, encode: Encode) -> dict[str, float]:
-        """`mse`.
-
-        Raises:
-          ValueError: if the layer does not hold one finite image of this size for each.
-        """
+        """`mse`."""
         self.check()
         total = 0.0
         for batch, mask in stream.eval_batches(self.source, self.batch_size):
@@ -71,15 +64,9 @@ class Reconstructions(LayerEvaluator):
             every = records.labels_of(self.source)
             rows = choose_evenly(every, self.count)
             labels = every[rows]
-        parts = list(
-            batches_of(self.source, rows, self.batch_size, preprocess=self.preprocess)
-        )
-        shown = [images[: len(chosen)] for images, chosen in parts]
-        made = [
-            reconstruct(encode, images, self.layer)[1][: len(chosen)]
-            for images, chosen in parts
-        ]
-        pair = np.broadcast_arrays(np.concatenate(shown), np.concatenate(made))
+        how = self.layer, self.preprocess, self.batch_size
+        shown, _, made = reconstruct_rows(encode, self.source, rows, *how)
+        pair = np.broadcast_arrays(shown, made)
         return {
             "reconstructions": Pictures(
                 images=np.clip(np.stack(pair), 0, 1).astype(np.float32),
@@ -97,14 +84,8 @@ def reconstruct(
 ) -> tuple[Float32[np.ndarray, "n h w e"], Float32[np.ndarray, "n h w e"]]:
     """Images as a decoder should reconstruct them, and as it does.
 
-    Args:
-      encode: gives images in [0, 1] under the name `layer` when asked for it.
-      images: in [0, 1].
-      layer: its images have the size of `images`, and as many channels or one; with one
-        `images` become gray, by the mean over channels.
-
-    Raises:
-      ValueError: for a layer of another shape, or one that is not finite.
+    All are in [0, 1]. The layer's images have the size of `images`, and as many
+    channels or one; with one `images` become gray, by the mean over channels.
     """
     made = np.asarray(parallel.fetch(encode(images, layers=(layer,)))[layer])
     target = images.mean(axis=3, keepdims=True) if made.shape[-1] == 1 else images
@@ -115,41 +96,40 @@ def reconstruct(
             f"its image, and its channels or one. Name the layer that holds images, or "
             f"resize with `preprocess`."
         )
-    if not np.isfinite(made).all():
-        raise ValueError(
-            f"layer {layer!r} holds values that are not finite; the decoder has "
-            f"diverged. Lower the learning rate."
-        )
+    check_finite(made, layer, "to decode")
     return target.astype(np.float32), made.astype(np.float32)
 
 
-def batches_of(
+def reconstruct_rows(
+    encode: Encode,
     source: Source,
     rows: Int64[np.ndarray, " m"],
-    batch_size: int,
-    *,
+    layer: str,
     preprocess: Operation | None,
-) -> Iterator[tuple[Float32[np.ndarray, "b h w c"], Int64[np.ndarray, " r"]]]:
-    """Some images of a source, in [0, 1], in batches of one size.
+    batch_size: int,
+) -> tuple[Float32[np.ndarray, "m ..."], ...]:
+    """Some images of a source, and what `reconstruct` gives of them."""
+    found = []
+    for raw, _, count in batches_of(source, rows, batch_size):
+        images = np.asarray(prepare_images(preprocess, raw))
+        arrays = images, *reconstruct(encode, images, layer)
+        found.append([x[:count] for x in arrays])
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
-    Yields:
-      Images [batch_size, h, w, c], the last batch filled up with its last image, and
-      the rows of those that count, which come first.
+
+def batches_of(
+    source: Source, rows: Int64[np.ndarray, " m"], batch_size: int
+) -> Iterator[tuple[UInt8[np.ndarray, "b h w c"], Int64[np.ndarray, " b"], int]]:
+    """Some images of a source as it gives them, their rows, and how many count.
+
+    The last batch is filled up with its last image.
     """
     for start in range(0, len(rows), batch_size):
         chosen = rows[start : start + batch_size]
         filled = np.pad(chosen, (0, batch_size - len(chosen)), mode="edge")
-        images = prepare_images(preprocess, raw_images(source, filled))
-        yield np.asarray(images), chosen
-
-
-def raw_images(
-    source: Source, rows: Int64[np.ndarray, " m"]
-) -> UInt8[np.ndarray, "m h w c"]:
-    """Images of these records as the source gives them."""
-    into = records.empty_rows({"image": source[0]["image"]}, len(rows))
-    records.fill(source, rows, into)
-    return into["image"]
+        into = records.empty_rows({"image": source[0]["image"]}, batch_size)
+        records.fill(source, filled, into)
+        yield into["image"], filled, len(chosen)
 
 
 def choose_evenly(

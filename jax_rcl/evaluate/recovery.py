@@ -1,22 +1,21 @@
 """Recovers unlabelled subgroups of classes by clustering embeddings."""
 
 import dataclasses
-import warnings
+import functools
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int32
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import precision_recall_fscore_support
 from threadpoolctl import threadpool_limits
 
 from jax_rcl.artifacts import Finding
-from jax_rcl.core import Encode, Operation, Source
+from jax_rcl.core import Encode, Source
 from jax_rcl.data.records import group_names_of, labels_of
 from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.features import LayerEvaluator, features, once
-from jax_rcl.evaluate.findings import confusion
-from jax_rcl.evaluate.geometry_numbers import draw_rows, unit
+from jax_rcl.evaluate.findings import confusion, principal_axes
+from jax_rcl.evaluate.geometry_numbers import draw_rows, k_means, unit
 from jax_rcl.evaluate.groups import group_ids
 from jax_rcl.ranges import Count, ranged
 
@@ -54,13 +53,7 @@ class Clustering:
     def clusters(
         self, x: Float[np.ndarray, "m f"], count: int
     ) -> Int32[np.ndarray, " m"]:
-        """The cluster of each row, in [0, count).
-
-        Some clusters are empty where there are fewer different rows than `count`.
-
-        Raises:
-          ValueError: if there are more clusters than rows to fit on.
-        """
+        """The cluster of each row, in [0, count)."""
         if count > min(len(x), self.most):
             raise ValueError(
                 f"{count} clusters cannot be found in {len(x)} images, of which "
@@ -69,16 +62,11 @@ class Clustering:
             )
         z = unit(x)
         (rows,) = draw_rows(np.zeros(len(z), int), self.most, seed=self.seed)
-        settings: dict[str, Any] = {"n_init": self.restarts, "random_state": self.seed}
-        # One thread: sums in a fixed order, and no waiting for cores that others use.
-        with threadpool_limits(1), warnings.catch_warnings():
-            # Said where a collapsed class has fewer different rows than clusters.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            if self.components is not None:
-                centred = z[rows] - z[rows].mean(axis=0)
-                _, axes = np.linalg.eigh(centred.T @ centred)
-                z = z @ axes[:, -self.components :]
-            fitted = KMeans(count, **settings).fit(z[rows])
+        if self.components is not None:
+            _, axes, _ = principal_axes(z[rows], self.components)
+            z = z @ axes
+        fitted = k_means(z[rows], count, starts=self.restarts, seed=self.seed)
+        with threadpool_limits(1):
             return np.asarray(fitted.predict(z), np.int32)
 
 
@@ -97,7 +85,6 @@ class GroupRecovery(LayerEvaluator):
     Attributes:
       source: images with labels and groups; the authors of the protocol take the
         training images, without augmentation.
-      clustering: how clusters are found.
     """
 
     source: Source
@@ -106,7 +93,6 @@ class GroupRecovery(LayerEvaluator):
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         return (
             f"{self.clustering.method}, {self.layer!r} of {len(self.source)} images, "
             f"within each of {len(self.source.class_names)} classes, matched to "
@@ -114,12 +100,7 @@ class GroupRecovery(LayerEvaluator):
         )
 
     def check(self) -> None:
-        """Reads labels and groups.
-
-        Raises:
-          ValueError: if the source has no groups or one that it does not name, a group
-            is in several classes, or no class has two.
-        """
+        """Reads labels and groups, which must divide the classes."""
         self._divided()
 
     def run(self, encode: Encode) -> dict[str, float]:
@@ -131,13 +112,9 @@ class GroupRecovery(LayerEvaluator):
         whose cluster has none of its images.
         """
         truth, found, names = self._recovered(encode)
-        counts = confusion(truth, found, names).matrix
-        hits, sizes, taken = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
-        by_name = {
-            "f1": 2 * hits / (sizes + taken),
-            "precision": hits / np.maximum(taken, 1),
-            "recall": hits / sizes,
-        }
+        how: dict[str, Any] = {"labels": np.arange(len(names)), "zero_division": 0}
+        scores: Any = precision_recall_fscore_support(truth, found, **how)
+        by_name = {"f1": scores[2], "precision": scores[0], "recall": scores[1]}
         means = {name: float(np.mean(values)) for name, values in by_name.items()}
         return means | {
             f"{name}/{group}": float(value)
@@ -154,19 +131,15 @@ class GroupRecovery(LayerEvaluator):
     ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """The group of each image, that of its cluster, and what these numbers mean."""
         labels, groups, counts = self._divided()
-        clusters = once(
-            encode,
-            self,
-            lambda: inferred_groups(
-                encode,
-                self.source,
-                clusters=tuple(counts.tolist()),
-                layer=self.layer,
-                clustering=self.clustering,
-                preprocess=self.preprocess,
-                batch_size=self.batch_size,
-            ),
+        infer = functools.partial(
+            *(inferred_groups, encode, self.source),
+            clusters=tuple(counts.tolist()),
+            clustering=self.clustering,
+            layer=self.layer,
+            preprocess=self.preprocess,
+            batch_size=self.batch_size,
         )
+        clusters = once(encode, self, infer)
         found = groups.copy()
         for label in np.flatnonzero(counts > 1):
             rows = labels == label
@@ -201,41 +174,31 @@ def inferred_groups(
     source: Source,
     *,
     clusters: tuple[int, ...],
-    layer: str = "features",
     clustering: Clustering = PLANE,
-    preprocess: Operation | None = None,
-    batch_size: int = 256,
+    **settings: Any,
 ) -> Int32[np.ndarray, " m"]:
     """Groups that an encoder sees within each class, for images without group labels.
 
     They may replace the true groups in training that protects the worst of them.
 
     Args:
-      encode: images [n, h, w, c] in [0, 1] to named features [n, f].
+      encode: see `features`, which takes the `settings`, too.
       source: records of `image` and `label`.
       clusters: how many groups each class is split into, by label; 0 only for classes
         without images.
-      layer: as for `features`.
       clustering: how clusters are found.
-      preprocess: as for `features`.
-      batch_size: as for `features`.
+      **settings: such as `layer`, `preprocess` and `batch_size`.
 
     Returns:
-      The group of each record, in the source's order: those of class 0 first, from 0
-      to clusters[0] - 1, then those of class 1, up to sum(clusters) - 1.
-
-    Raises:
-      ValueError: if there is not one number for each class, or a class has fewer images
-        than clusters, or images and no cluster.
+      The group of each record: those of class 0 go from 0 to clusters[0] - 1, then come
+      those of class 1, up to sum(clusters) - 1.
     """
     if len(clusters) != len(source.class_names):
         raise ValueError(
             f"clusters {clusters} must be one number for each of the "
             f"{len(source.class_names)} classes of {source}."
         )
-    x, labels = features(
-        encode, source, layer=layer, preprocess=preprocess, batch_size=batch_size
-    )
+    x, labels = features(encode, source, **settings)
     groups, first = np.zeros(len(labels), np.int32), 0
     for label, count in enumerate(clusters):
         rows = np.flatnonzero(labels == label)

@@ -20,16 +20,12 @@ class Every:
     Attributes:
       steps: period in updates; None if the period is given in epochs.
       epochs: period in passes over the training set; None if given in steps.
-
-    Raises:
-      ValueError: unless exactly one of the two is given.
     """
 
     steps: Period | None = None
     epochs: Period | None = None
 
     def __post_init__(self) -> None:
-        """Checks that there is one period."""
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(
                 f"Every has one period; got steps={self.steps} and "

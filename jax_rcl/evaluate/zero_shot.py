@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32
+from sklearn.preprocessing import normalize
 
 from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Source, When
 from jax_rcl.data.folders import in_short
-from jax_rcl.evaluate.classifier import DistortableClassifier, accuracies, show
-from jax_rcl.evaluate.features import once
+from jax_rcl.evaluate.classifier import DistortableClassifier
+from jax_rcl.evaluate.features import check_labelled, once
 from jax_rcl.evaluate.when import Every
 
 
@@ -21,17 +22,13 @@ class ClassEmbeddings(Protocol):
     """Vectors in the space of an encoder's features, one for each class; hashable."""
 
     def __call__(self, class_names: tuple[str, ...]) -> Float32[np.ndarray, "k d"]:
-        """One row for each of the classes, in their order; only directions count.
-
-        Raises:
-          ValueError: naming a class for which there is none.
-        """
+        """One row for each of the classes, in their order; only directions count."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """Class embeddings of a file, such as `prepare.class_embeddings` writes.
+    """Class embeddings of a file that `jax-rcl prepare class_embeddings` wrote.
 
     Attributes:
       file: `.npz` with `embedding`, floats [k, d], and `names`, text [k]: what the test
@@ -42,16 +39,10 @@ class FromFile:
     file: str
 
     def __str__(self) -> str:
-        """The path."""
         return self.file
 
     def __call__(self, class_names: tuple[str, ...]) -> Float32[np.ndarray, "k d"]:
-        """The rows of these classes, in their order.
-
-        Raises:
-          FileNotFoundError: if there is no such file.
-          ValueError: if the file is not as it should be, or lacks some of the classes.
-        """
+        """The rows of these classes; `FileNotFoundError` without the file."""
         path = Path(self.file).expanduser()
         embedding, names = _read(path)
         place = {name: row for row, name in enumerate(names)}
@@ -88,24 +79,14 @@ def _read(path: Path) -> tuple[Float32[np.ndarray, "k d"], list[str]]:
         raise ValueError(f"{path} is damaged or not an .npz file; make it again.")
     # numpy leaves a file that it cannot read open, so that the opening is done here.
     with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
-        absent = [key for key in ("embedding", "names") if key not in file]
-        if absent:
-            raise ValueError(
-                f"{path} has no array {absent[0]!r}, but "
-                f"{', '.join(map(repr, file.files))}; class embeddings are "
-                f"`embedding` [k, d] and `names` [k]."
-            )
-        embedding, names = file["embedding"], file["names"]
-    if (
-        embedding.ndim != 2
-        or embedding.dtype.kind != "f"
-        or names.dtype.kind != "U"
-        or names.shape != embedding.shape[:1]
-    ):
+        held = {key: file[key] for key in file.files}
+    embedding, names = (held.get(key, np.zeros(0)) for key in ("embedding", "names"))
+    kinds = embedding.dtype.kind + names.dtype.kind
+    if kinds != "fU" or embedding.ndim != 2 or names.shape != embedding.shape[:1]:
+        arrays = [f"`{key}` {x.dtype} {list(x.shape)}" for key, x in held.items()]
         raise ValueError(
-            f"{path} holds `embedding` {embedding.dtype} {list(embedding.shape)} and "
-            f"`names` {names.dtype} {list(names.shape)}; they must be floats [k, d] "
-            f"and text [k]."
+            f"{path} holds {' and '.join(arrays)}; class embeddings must be "
+            f"`embedding`, floats [k, d], and `names`, text [k]."
         )
     return embedding.astype(np.float32), names.tolist()
 
@@ -120,7 +101,6 @@ class ZeroShot(DistortableClassifier):
     multiplies by a positive scale, which changes no order.
 
     Attributes:
-      test: the images that are classified.
       classes: an embedding for each class of the test set, as wide as the layer.
     """
 
@@ -131,7 +111,6 @@ class ZeroShot(DistortableClassifier):
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         return (
             f"highest cosine of {self.layer!r} with the class embeddings of "
             f"{self.classes} for {len(self.test)} test images of "
@@ -139,56 +118,25 @@ class ZeroShot(DistortableClassifier):
         )
 
     def check(self) -> None:
-        """Looks for an embedding of every class; `run` checks that the width fits.
-
-        Raises:
-          FileNotFoundError: if there is no file of them.
-          ValueError: if the test set has no classes, or one of them no embedding.
-        """
-        if len(self.test.class_names) < 2:
-            raise ValueError(f"{self.test} names no classes; use a labelled source.")
+        """Looks for an embedding of every class; `run` checks that the width fits."""
+        check_labelled(self.test)
         self.classes(self.test.class_names)
-
-    def run(self, encode: Encode) -> dict[str, float]:
-        """`top1`, `balanced`, `top5` beyond five classes, `auroc` for two.
-
-        Raises:
-          ValueError: if the features have another width than the embeddings.
-        """
-        return accuracies(self, encode, self.distortion)
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """Which classes are taken for which."""
-        return show(self, encode)
-
-    def scores(
-        self, encode: Encode, source: Source
-    ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
-        """See `Classifier`."""
-        values, labels = self.features(encode, source)
-        return self.scored(encode, values), labels
+        return self.show(encode)
 
     def scored(
         self, encode: Encode, values: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
-        """Cosines, in [-1, 1].
-
-        Raises:
-          ValueError: if the features have another width than the embeddings.
-        """
+        """Cosines, in [-1, 1]; features and embeddings must have one width."""
         names = self.test.class_names
         key = ("class embeddings", self.classes, names)
-        classes = once(encode, key, lambda: unit_rows(self.classes(names)))
+        classes = once(encode, key, lambda: normalize(self.classes(names)))
         if values.shape[1] != classes.shape[1]:
             raise ValueError(
                 f"layer {self.layer!r} gives {values.shape[1]} numbers for each image, "
                 f"but the class embeddings of {self.classes} have {classes.shape[1]}; "
                 f"both must come from the same model."
             )
-        return unit_rows(values) @ classes.T
-
-
-def unit_rows(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Rows of length 1; zero rows stay zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return normalize(values) @ classes.T

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,9 +38,7 @@ class DeepDecoder:
     https://arxiv.org/abs/2110.07439) inpaints before it classifies.
 
     All images have the same seed: a result depends on the image, its mask and the seed,
-    not on the other images or their order. Images are fitted `batch_size` at a time,
-    the last batch filled up with repetitions, so that there is one program for each
-    shape of an image.
+    not on the other images or their order.
 
     Attributes:
       steps: of Adam; 5,000 at 224 pixels take a CPU more than an hour for an image.
@@ -58,6 +56,8 @@ class DeepDecoder:
     # Deviation: the release masks an image by one mask and fits it by another, so that
     # half of the black pixels count as known; here both are the same.
 
+    reads: ClassVar[Literal["images and mask"]] = "images and mask"
+
     steps: Count = 5000
     learning_rate: Positive = 0.0025
     width: int = 256
@@ -68,17 +68,10 @@ class DeepDecoder:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the numbers of the network."""
         self.network((1, 1, 1))
 
     @property
-    def reads(self) -> Literal["images and mask"]:
-        """See `Restorer`."""
-        return "images and mask"
-
-    @property
     def protocol(self) -> str:
-        """One line that says what was done."""
         kept = " where unknown" if self.known_pixels == "kept" else ""
         return (
             f"inpainted{kept} by Deep Decoder (width {self.width}, {self.steps:,} "
@@ -87,7 +80,7 @@ class DeepDecoder:
         )
 
     def network(self, shape: tuple[int, int, int]) -> Generator:
-        """The network for images of this shape, [h, w, c]."""
+        """The network for images of a shape [h, w, c]."""
         height, width, channels = shape
         return Generator((height, width), channels, self.width, self.doublings)
 
@@ -95,10 +88,9 @@ class DeepDecoder:
         self, shape: tuple[int, int, int]
     ) -> tuple[Tree, Float32[Array, "i j f"]]:
         """The first parameters for images of this shape, and z."""
-        network = self.network(shape)
-        params_key, input_key, _ = self._keys()
-        z = jax.random.uniform(input_key, network.input_shape, maxval=0.1)
-        return network.init(params_key, z)["params"], z
+        network, keys = self.network(shape), self._keys()
+        z = jax.random.uniform(keys[1], network.input_shape, maxval=0.1)
+        return network.init(keys[0], z)["params"], z
 
     def noise_at(self, step: int | Int32[Array, ""]) -> Float[Array, ""]:
         """σ of a step, counted from 0: noise · 0.7^(1 + ⌊step / 500⌋).
@@ -118,15 +110,12 @@ class DeepDecoder:
     def fit(
         self, image: Float32[Array, "h w c"], known: Bool[Array, "h w 1"]
     ) -> tuple[Float32[Array, "h w c"], Float32[Array, " steps"]]:
-        """Fits one image; a pure function of arrays, for `jit` and `vmap`.
+        """What the kept network makes of z, in (0, 1), and the loss before each update.
 
-        Returns:
-          What the kept network makes of z, in (0, 1), and the loss of every step before
-          its update.
+        A pure function of arrays, for `jit` and `vmap`.
         """
-        height, width, channels = image.shape
-        network = self.network((height, width, channels))
-        first, z = self.start((height, width, channels))
+        shape = image.shape[0], image.shape[1], image.shape[2]
+        network, (first, z) = self.network(shape), self.start(shape)
         optimizer, mask = optax.adam(self.learning_rate), known.astype(jnp.float32)
 
         def generate(params: Tree, x: jax.Array) -> Any:
@@ -157,15 +146,8 @@ class DeepDecoder:
     ) -> Float32[np.ndarray, "n h w c"]:
         """Inpaints every image by itself.
 
-        Args:
-          images: in [0, 1]; what unknown pixels hold does not matter.
-          known: True where a pixel is to be trusted, the mask that made the images.
-
-        Returns:
-          Images of the same shape, in (0, 1) where they are the network's.
-
-        Raises:
-          ValueError: without `known`.
+        What unknown pixels hold does not matter; `known` is True where a pixel is to be
+        trusted, the mask that made the images.
         """
         if known is None:
             raise ValueError(
@@ -186,10 +168,9 @@ class DeepDecoder:
             return np.where(known, images, restored)
         return restored
 
-    def _keys(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _keys(self) -> jax.Array:
         """Keys of the first parameters, of z and of the noise."""
-        params, z, noise = jax.random.split(jax.random.key(self.seed), 3)
-        return params, z, noise
+        return jax.random.split(jax.random.key(self.seed), 3)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -5,15 +5,12 @@ import importlib
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from jax_rcl.ranges import Count, NotNegative, Positive, ranged
-
-THREADS = os.cpu_count() or 1
-"""Images that are denoised at a time; scikit-image releases the interpreter lock."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +35,9 @@ class NonLocalMeans:
       patch_size: side of the patches that are compared, in pixels; odd.
       patch_distance: how far away, in pixels, patches are looked for.
       h: how unlike patches may be; larger is smoother. It is not scaled by sigma.
-
-    Raises:
-      ValueError: for a patch size that is not odd.
     """
+
+    reads: ClassVar[Literal["images"]] = "images"
 
     sigma: NotNegative | None = None
     patch_size: Count = 7
@@ -49,7 +45,6 @@ class NonLocalMeans:
     h: Positive = 0.1
 
     def __post_init__(self) -> None:
-        """Checks the patch; whether scikit-image is installed, the first call does."""
         if self.patch_size % 2 == 0:
             raise ValueError(
                 f"NonLocalMeans.patch_size {self.patch_size} must be odd: a patch has "
@@ -57,13 +52,7 @@ class NonLocalMeans:
             )
 
     @property
-    def reads(self) -> Literal["images"]:
-        """See `Restorer`."""
-        return "images"
-
-    @property
     def protocol(self) -> str:
-        """One line that says what was done."""
         sigma = "estimated" if self.sigma is None else f"{self.sigma:g}"
         return (
             f"denoised by non-local means (patch {self.patch_size}, distance "
@@ -75,20 +64,16 @@ class NonLocalMeans:
         images: Float[np.ndarray, "n h w c"],
         known: Bool[np.ndarray, "n h w 1"] | None = None,
     ) -> Float[np.ndarray, "n h w c"]:
-        """Denoises every image by itself.
-
-        Args:
-          images: noisy, around [0, 1], with any number of channels.
-          known: not used.
-
-        Returns:
-          Images of the same shape and type.
-
-        Raises:
-          ImportError: without the extra `restore`.
-        """
+        """Denoises every image by itself, of any number of channels."""
         del known  # Every pixel is noisy, and every pixel is there.
-        restoration = _restoration()
+        try:
+            importlib.import_module("pywt")  # which estimates sigma
+            restoration = importlib.import_module("skimage.restoration")
+        except ImportError as error:
+            raise ImportError(
+                "NonLocalMeans needs scikit-image and PyWavelets: pip install "
+                "'jax_rcl[restore]'."
+            ) from error
         sigmas = [
             _estimate_sigma(restoration, image) if self.sigma is None else self.sigma
             for image in images
@@ -106,7 +91,8 @@ class NonLocalMeans:
             )
             return restored.reshape(image.shape)  # Gray images lose their channel.
 
-        with ThreadPoolExecutor(THREADS) as pool:
+        # scikit-image releases the interpreter lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             denoised = list(pool.map(one, images, sigmas))
         return np.stack(denoised) if denoised else images.copy()
 
@@ -118,14 +104,3 @@ def _estimate_sigma(restoration: Any, image: Float[np.ndarray, "h w c"]) -> floa
         warnings.simplefilter("ignore", RuntimeWarning)
         sigmas = restoration.estimate_sigma(image, channel_axis=-1)
     return float(np.mean(np.nan_to_num(sigmas)))
-
-
-def _restoration() -> Any:
-    try:
-        importlib.import_module("pywt")  # which estimates sigma
-        return importlib.import_module("skimage.restoration")
-    except ImportError as error:
-        raise ImportError(
-            "NonLocalMeans needs scikit-image and PyWavelets: pip install "
-            "'jax_rcl[restore]'."
-        ) from error

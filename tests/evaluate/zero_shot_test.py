@@ -206,8 +206,8 @@ def test_missing_names_are_listed(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"embedding": ROWS}, "has no array 'names', but 'embedding'"),
-        ({"embedding": ROWS, "names": np.arange(3)}, r"`names` int64 \[3\]; they must"),
+        ({"embedding": ROWS}, r"holds `embedding` float32 \[3, 4\]; class"),
+        ({"embedding": ROWS, "names": np.arange(3)}, r"`names` int64 \[3\]; class"),
         ({"embedding": ROWS[0], "names": np.array(NAMES)}, r"float32 \[4\] and"),
         ({"embedding": ROWS[:2], "names": np.array(NAMES)}, r"float32 \[2, 4\] and"),
         ({"embedding": ROWS, "names": np.array(["ant", "bee", "bee"])}, "two .*'bee'"),

@@ -80,6 +80,6 @@ def test_a_sweep_compiles_its_distortion_and_the_encoder_once(encoder, caplog):
         found = sweep.run(encode)
     messages = [x.getMessage() for x in caplog.records]
     programs = [x.split()[1] for x in messages if x.startswith("Compiling ")]
-    assert programs.count("jit(_at_level)") == 1
+    assert programs.count("jit(_distorted)") == 1
     assert programs.count("jit(encode_layers)") == 1  # the encoder's
     assert len(found) == 1 + 3 * 3

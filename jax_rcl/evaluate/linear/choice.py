@@ -1,18 +1,11 @@
 """How the strength of the regularisation of a linear classifier is chosen.
 
 Every candidate is fitted on some of the training images, and scored on those that are
-held out:
-
-  `CrossValidated`, `PerTarget`   stratified folds (`split_folds`), balanced accuracy,
-                                  of equals the first candidate
-  `LinearProbe`                   one share of each class (`hold_out_share`), accuracy,
-                                  of equals the strongest candidate
-
-Then the best one is fitted on all training images.
+held out: folds (`split_folds`) or one share of each class (`hold_out_share`). Then the
+best one is fitted on all training images.
 """
 
 import logging
-import warnings
 from collections.abc import Callable
 
 import jax
@@ -23,11 +16,6 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from sklearn.model_selection import StratifiedKFold
 
 from jax_rcl.evaluate.linear.logistic import Solutions
-
-Score = Callable[[Integer[np.ndarray, " n"], Integer[np.ndarray, " n"]], float]
-"""What predicted classes are worth, given the true ones."""
-
-logger = logging.getLogger(__name__)
 
 
 def check_two_classes(labels: Integer[np.ndarray, " n"]) -> None:
@@ -47,11 +35,7 @@ def split_folds(
 
     The folds are those of scikit-learn's StratifiedKFold without shuffling, which is
     what its GridSearchCV takes for a classifier. A class with fewer rows than folds is
-    missing in some of them, which a warning says.
-
-    Raises:
-      ValueError: if the rows show fewer than two classes, or no class has one for each
-        fold.
+    missing in some of them, of which it warns.
     """
     check_two_classes(labels[rows])
     held = np.zeros((folds, len(labels)), bool)
@@ -63,30 +47,17 @@ def split_folds(
             f"no class has an image for each of the {folds} folds; the largest has "
             f"{counts.max()}. Use fewer folds, or a single candidate."
         )
-    rare = int((counts < folds).sum())
-    if rare:
-        logger.warning(
-            "%d of %d classes have fewer images than the %d folds, the smallest %d; "
-            "some folds score candidates without them.",
-            *(rare, len(counts), folds, counts.min()),
-        )
     places = np.flatnonzero(rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # which says the same
-        splits = StratifiedKFold(folds).split(labels[rows], labels[rows])
-        for fold, (_, test) in enumerate(splits):
-            held[fold, places[test]] = True
+    splits = StratifiedKFold(folds).split(labels[rows], labels[rows])
+    for fold, (_, test) in enumerate(splits):
+        held[fold, places[test]] = True
     return held
 
 
 def hold_out_share(
     labels: Integer[np.ndarray, " m"], *, share: float, seed: int
 ) -> Bool[np.ndarray, " m"]:
-    """Marks a share of each class: at least one row, never the only one of a class.
-
-    Raises:
-      ValueError: if each row is the only one of its class.
-    """
+    """Marks a share of each class: at least one row, never the only one of a class."""
     random = np.random.default_rng(seed)
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -105,7 +76,7 @@ def validate(
     labels: Integer[np.ndarray, " m"],
     held: Bool[np.ndarray, "n m"],
     found: Solutions,
-    score: Score,
+    score: Callable[[np.ndarray, np.ndarray], float],
 ) -> Float[np.ndarray, "n s"]:
     """The score of every candidate on the rows that each fold holds out.
 
@@ -136,45 +107,31 @@ def _predict(
     return lax.map(lambda part: lax.map(predict_one, part), (weights, bias))
 
 
-def warn_at_edge(
+def warn_of_choice(
     name: str,
     candidates: tuple[float, ...],
     means: Float[np.ndarray, " s"],
     best: int,
+    converged: Bool[np.ndarray, " s"],
 ) -> None:
-    """Warns when a candidate beyond the grid may be better than all that are in it."""
-    rising = sorted(range(len(candidates)), key=lambda place: candidates[place])
-    place = rising.index(best)
-    inner = {0: 1, len(rising) - 1: len(rising) - 2}.get(place)
-    if inner is None or len(rising) == 1 or candidates[best] == 0:
-        return
-    if means[best] > means[rising[inner]]:
+    """Warns where a wider range, or more time, may give a better classifier.
+
+    `name` is the setting with the candidates; `converged` holds for candidates of which
+    every fit had converged when it ended.
+    """
+    order, logger = np.argsort(candidates), logging.getLogger(__name__)
+    inner = {order[-1]: order[-2:][0], order[0]: order[:2][-1]}.get(best, best)
+    if candidates[best] != 0 and means[best] > means[inner]:
         logger.warning(
             "the best of %s, %g, is at the edge of %s; a wider range may give a better "
             "classifier.",
             *(name, candidates[best], candidates),
         )
-
-
-def warn_if_slow(
-    name: str,
-    candidates: tuple[float, ...],
-    converged: Bool[np.ndarray, " s"],
-    *,
-    best: float,
-    final: bool,
-) -> None:
-    """Warns of candidates that were scored before their fits had converged.
-
-    `converged` says it of every fit of each candidate, `final` of that on everything
-    with the one that was chosen, `best`.
-    """
-    slow = [c for c, done in zip(candidates, converged, strict=True) if not done]
-    if slow:
+    if not converged.all():
         more = {"weight_decays": "sgd.epochs"}.get(name, "max_iterations")
         logger.warning(
-            "fits with %s %s had not converged when they ended; the final one, with "
-            "%g, %s. A larger %s gives them more time.",
-            *(name, ", ".join(f"{candidate:g}" for candidate in slow), best),
-            *("had" if final else "had not either", more),
+            "fits with %s %s had not converged when they ended; %g was chosen. A "
+            "larger %s gives them more time.",
+            *(name, ", ".join(f"{x:g}" for x in np.array(candidates)[~converged])),
+            *(candidates[best], more),
         )

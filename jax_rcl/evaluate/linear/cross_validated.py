@@ -3,21 +3,20 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float
 
 from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Source
 from jax_rcl.data.records import labels_of
-from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.classifier import Mapped, show
-from jax_rcl.evaluate.features import LayerEvaluator, once, shared_classes
+from jax_rcl.evaluate.classifier import LayerClassifier, Mapped
+from jax_rcl.evaluate.features import once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS
 from jax_rcl.evaluate.linear.choice import split_folds
 from jax_rcl.evaluate.linear.grid import LinearClassifier, LinearGrid
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossValidated(LinearGrid, LayerEvaluator):
+class CrossValidated(LinearGrid, LayerClassifier):
     """Accuracy of a linear classifier on features as they are, chosen in folds.
 
     The protocol of Dufumier et al. 2023 (https://arxiv.org/abs/2206.01646), as in the
@@ -35,11 +34,6 @@ class CrossValidated(LinearGrid, LayerEvaluator):
     the folds are made, and with recent versions of scikit-learn makes those of SGD
     without regard to the classes; here both families have the same stratified folds, in
     the order of the source.
-
-    Attributes:
-      train: the images fitted on.
-      test: the images that are classified.
-      mapped: images on the map of the test features, at most; 0 for no map.
     """
 
     train: Source
@@ -48,25 +42,14 @@ class CrossValidated(LinearGrid, LayerEvaluator):
     mapped: Mapped = MOST_POINTS
 
     @property
-    def embedded(self) -> str:
-        """The layer that the map of the test images shows."""
-        return self.layer
-
-    @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         return (
             f"{self.describe(self.layer, len(self.train))}, {len(self.test)} test "
             f"images of {len(self.test.class_names)} classes"
         )
 
     def check(self) -> None:
-        """Compares the sources with each other, and makes the folds.
-
-        Raises:
-          ValueError: if train and test are equal, their classes differ, or no class has
-            an image for each fold.
-        """
+        """Compares the sources with each other, and makes the folds."""
         shared_classes(self.train, self.test)
         if len(self.candidates(len(self.train))) > 1:
             labels = labels_of(self.train)
@@ -79,45 +62,30 @@ class CrossValidated(LinearGrid, LayerEvaluator):
           Besides these: `chosen`, the C or the weight decay; `validation`, its mean
           balanced accuracy in the folds, where there was a choice; `converged`, 1.0 if
           the fit of the classifier that was tested was done, else 0.0.
-
-        Raises:
-          ValueError: if the sources do not fit, fewer than two classes have images, no
-            class has an image for each fold, or SGD diverged.
         """
         chosen = self.fit(encode).numbers()
-        return metrics.classification(*self.scores(encode, self.test)) | chosen
-
-    def scores(
-        self, encode: Encode, source: Source
-    ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
-        """See `Classifier`."""
-        values, labels = self.features(encode, source)
-        return self.scored(encode, values), labels
+        return super().run(encode) | chosen
 
     def scored(
         self, encode: Encode, values: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
-        """See `Classifier`."""
         return self.fit(encode).scores(values)
 
     def fit(self, encode: Encode) -> LinearClassifier:
         """The classifier; chosen once for each `encode`."""
         # Not `check`, which would split the folds again at every call.
         shared_classes(self.train, self.test)
-        return once(encode, self, lambda: self._fit(*self.features(encode, self.train)))
+
+        def fit() -> LinearClassifier:
+            x, labels = self.features(encode, self.train)
+            task = labels, np.ones(len(labels), bool)
+            return self.fit_tasks(x, [task], classes=len(self.train.class_names))[0]
+
+        return once(encode, self, fit)
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
-        """Which classes are taken for which, the choice, a map of the test features.
-
-        After `run` with the same `encode`, which is not called again.
-        """
-        chosen, (test, _) = self.fit(encode), self.features(encode, self.test)
-        found = show(self, encode, test, mapped=self.mapped, seed=self.seed)
-        if len(chosen.validation):
-            found["validation"] = chosen.table()
-        return found
-
-    def _fit(self, x: np.ndarray, labels: np.ndarray) -> LinearClassifier:
-        task = labels, np.ones(len(labels), bool)
-        (chosen,) = self.fit_tasks(x, [task], classes=len(self.train.class_names))
-        return chosen
+        """Which classes are taken for which, the choice, a map of the test features."""
+        chosen, found = self.fit(encode), self.show(encode, self.mapped, self.seed)
+        return found | (
+            {"validation": chosen.table()} if len(chosen.validation) else {}
+        )

@@ -4,20 +4,16 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 
 from jax_rcl.artifacts import Grid
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.linear.choice import (
-    split_folds,
-    validate,
-    warn_at_edge,
-    warn_if_slow,
-)
+from jax_rcl.evaluate.features import check_different
+from jax_rcl.evaluate.linear.choice import split_folds, validate, warn_of_choice
 from jax_rcl.evaluate.linear.logistic import PrincipalAxes, logistic_grid
 from jax_rcl.evaluate.linear.plain_sgd import PlainSgd, sgd_grid
 from jax_rcl.ranges import Above, AtLeast, Count, ranged
@@ -116,15 +112,9 @@ class LinearGrid:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the candidates."""
         name = type(self).__name__
         check_rising(f"{name}.strengths", self.strengths, STRENGTHS)
-        decays = self.weight_decays
-        if not decays or len({*decays}) < len(decays):
-            raise ValueError(
-                f"{name}.weight_decays {decays} must be different and not empty; the "
-                f"default is {WEIGHT_DECAYS}."
-            )
+        check_different(f"{name}.weight_decays", self.weight_decays)
 
     def is_sgd(self, images: int) -> bool:
         """Whether so many training images are for SGD."""
@@ -165,58 +155,43 @@ class LinearGrid:
         tasks share it, and the features on the device.
 
         A task is labels in [0, classes) of all rows, and the rows that count.
-
-        Raises:
-          ValueError: if the rows of a task show fewer than two classes, no class has a
-            row for each fold, or SGD diverged for all weight decays.
         """
-        rows = jax.device_put(x)
-        rotated = None if self.is_sgd(len(x)) else PrincipalAxes.of(x)
-        return [self._fit_task(rows, rotated, *task, classes) for task in tasks]
-
-    def _fit_task(
-        self,
-        x: Float[Array, "m f"],
-        rotated: PrincipalAxes | None,
-        labels: Integer[np.ndarray, " m"],
-        rows: Bool[np.ndarray, " m"],
-        classes: int,
-    ) -> LinearClassifier:
-        candidates = self.candidates(len(x))
-        held = split_folds(labels, rows, self.folds if len(candidates) > 1 else 0)
-        parts = np.concatenate([rows & ~held, rows[None]])
-        if rotated is None:
-            name, limits = "weight_decays", {"settings": self.sgd, "seed": self.seed}
-            solve = functools.partial(sgd_grid, x, weight_decays=candidates, **limits)
+        rows, candidates = jax.device_put(x), self.candidates(len(x))
+        if self.is_sgd(len(x)):
+            name, solve = "weight_decays", functools.partial(sgd_grid, rows)
+            settings: dict[str, Any] = {"settings": self.sgd, "seed": self.seed}
         else:
-            name, limits = "strengths", {"max_iterations": self.max_iterations}
-            solve = functools.partial(
-                *(logistic_grid, rotated),
-                strengths=candidates,
-                tolerance=self.tolerance,
-                **limits,
+            axes = PrincipalAxes.of(x)
+            name, solve = "strengths", functools.partial(logistic_grid, axes)
+            settings = {
+                "tolerance": self.tolerance,
+                "max_iterations": self.max_iterations,
+            }
+        settings |= {name: candidates, "classes": classes}
+
+        def fit(labels: np.ndarray, counted: np.ndarray) -> LinearClassifier:
+            folds = self.folds if len(candidates) > 1 else 0
+            held = split_folds(labels, counted, folds)
+            parts = np.concatenate([counted & ~held, counted[None]])
+            found = solve(labels, parts, **settings)
+            validation = validate(rows, labels, held, found, metrics.balanced_accuracy)
+            finite = np.isfinite(found.weights[-1]).all(axis=(1, 2))
+            if not finite.any():
+                raise ValueError(
+                    f"SGD diverged for every weight decay of {candidates}: the "
+                    f"features are large for a learning rate of "
+                    f"{self.sgd.learning_rate:g}. Lower sgd.learning_rate."
+                )
+            means = validation.mean(axis=0) if folds else np.zeros(len(candidates))
+            best = int(np.where(finite, means, -1.0).argmax())
+            done = np.asarray(found.converged.all(axis=0))
+            warn_of_choice(name, candidates, means, best, done)
+            return LinearClassifier(
+                *(found.weights[-1, best], found.bias[-1, best], candidates[best]),
+                *(bool(found.converged[-1, best]), candidates, validation),
             )
-        found = solve(labels, parts, classes=classes)
-        validation = validate(x, labels, held, found, metrics.balanced_accuracy)
-        finite = np.isfinite(found.weights[-1]).all(axis=(1, 2))
-        if not finite.any():
-            raise ValueError(
-                f"SGD diverged for every weight decay of {candidates}: the features "
-                f"are large for a learning rate of {self.sgd.learning_rate:g}. Lower "
-                f"sgd.learning_rate."
-            )
-        means = np.zeros(len(candidates))
-        if len(validation):
-            means = validation.mean(axis=0)
-        best = int(np.where(finite, means, -1.0).argmax())
-        candidate, converged = candidates[best], bool(found.converged[-1, best])
-        warn_at_edge(name, candidates, means, best)
-        done = np.asarray(found.converged.all(axis=0))
-        warn_if_slow(name, candidates, done, best=candidate, final=converged)
-        return LinearClassifier(
-            *(found.weights[-1, best], found.bias[-1, best]),
-            *(candidate, converged, candidates, validation),
-        )
+
+        return [fit(*task) for task in tasks]
 
 
 def check_rising(

@@ -8,7 +8,13 @@ from jaxtyping import Bool, Float, Int32
 
 from jax_rcl.core import Encode, Source
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.features import LayerEvaluator, features_and_targets, once
+from jax_rcl.evaluate.features import (
+    LayerEvaluator,
+    check_apart,
+    check_different,
+    check_same,
+    once,
+)
 from jax_rcl.evaluate.linear.grid import LinearClassifier, LinearGrid
 from jax_rcl.ranges import ranged
 
@@ -39,7 +45,6 @@ class PerTarget(LinearGrid, LayerEvaluator):
     Attributes:
       train: the images fitted on; a source with `target_names` whose records hold
         `targets`, 1, 0, or NaN where the answer is missing.
-      test: the images that are classified.
       targets: names of those that are evaluated; empty for all.
     """
 
@@ -48,10 +53,9 @@ class PerTarget(LinearGrid, LayerEvaluator):
     targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks the names; what needs the data is in `check`."""
         super().__post_init__()
-        if len({*self.targets}) < len(self.targets):
-            raise ValueError(f"PerTarget.targets {self.targets} must be different.")
+        if self.targets:
+            check_different("PerTarget.targets", self.targets)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,7 +64,6 @@ class PerTarget(LinearGrid, LayerEvaluator):
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         return (
             f"{self.describe(self.layer, len(self.train))}, {len(self.test)} "
             f"test images, for each of {len(self.names)} targets on the images where "
@@ -68,28 +71,15 @@ class PerTarget(LinearGrid, LayerEvaluator):
         )
 
     def check(self) -> None:
-        """Compares the sources with each other and with `targets`; `run` does so first.
-
-        Raises:
-          ValueError: if train and test are equal, have no targets or not the same, or
-            there is no target of a name in `targets`.
-        """
+        """Compares the sources with each other and with `targets`, before `run`."""
         own = target_names_of(self.train)
-        if self.train == self.test:
-            raise ValueError(
-                f"train and test are the same source, {self.train}. Give another split "
-                f"as test."
-            )
+        check_apart(self.train, self.test)
         if not own:
             raise ValueError(
                 f"{self.train} names no targets; use a source whose records hold "
                 f"'targets' and whose `target_names` say what each means."
             )
-        if own != target_names_of(self.test):
-            raise ValueError(
-                f"train has the targets {own} and test {target_names_of(self.test)}; a "
-                f"target must mean the same in both."
-            )
+        check_same("targets", own, target_names_of(self.test), of=("train", "test"))
         missing = [name for name in self.targets if name not in own]
         if missing:
             raise ValueError(
@@ -105,10 +95,7 @@ class PerTarget(LinearGrid, LayerEvaluator):
           lower case with underscores; `auroc`, `balanced` and `top1`, the unweighted
           means over the targets; `targets`, how many these are; `converged`, the share
           of them whose fit was done. A target is omitted, with a warning, if the
-          training or the test images show only one answer.
-
-        Raises:
-          ValueError: if the sources do not fit, or all targets are omitted.
+          training or the test images show only one answer; all may not be.
         """
         fitted = self.fit(encode)
         x, targets = self._columns(encode, self.test)
@@ -117,15 +104,15 @@ class PerTarget(LinearGrid, LayerEvaluator):
             labels, rows = _task(targets[:, self.names.index(name)])
             scores = chosen.scores(x[rows])
             own[name] = metrics.classification(scores, labels[rows])
-        numbers = {
-            number: float(np.mean([each[number] for each in own.values()]))
-            for number in NUMBERS
+        columns = {
+            number: [each[number] for each in own.values()] for number in NUMBERS
         }
+        columns["converged"] = [chosen.converged for chosen in fitted.values()]
+        numbers = {number: float(np.mean(each)) for number, each in columns.items()}
         numbers["targets"] = float(len(own))
-        done = [chosen.converged for chosen in fitted.values()]
-        numbers["converged"] = float(np.mean(done))
         for name, each in own.items():
-            numbers |= {f"{plain(name)}/{number}": each[number] for number in NUMBERS}
+            plain = "_".join(name.lower().split())
+            numbers |= {f"{plain}/{number}": each[number] for number in NUMBERS}
         return numbers
 
     def fit(self, encode: Encode) -> dict[str, LinearClassifier]:
@@ -136,11 +123,8 @@ class PerTarget(LinearGrid, LayerEvaluator):
     def _fit(self, encode: Encode) -> dict[str, LinearClassifier]:
         x, train = self._columns(encode, self.train)
         _, test = self._columns(encode, self.test)
-        kept = [
-            place
-            for place in range(len(self.names))
-            if _has_both(train[:, place]) and _has_both(test[:, place])
-        ]
+        both = [[(x == answer).any(axis=0) for answer in (0, 1)] for x in (train, test)]
+        kept = np.flatnonzero(np.all(both, axis=(0, 1))).tolist()
         left = [name for i, name in enumerate(self.names) if i not in kept]
         if not kept:
             raise ValueError(
@@ -161,13 +145,7 @@ class PerTarget(LinearGrid, LayerEvaluator):
         self, encode: Encode, source: Source
     ) -> tuple[Float[np.ndarray, "m f"], Float[np.ndarray, "m t"]]:
         """Features and the targets that are evaluated."""
-        x, targets = features_and_targets(
-            encode,
-            source,
-            layer=self.layer,
-            preprocess=self.preprocess,
-            batch_size=self.batch_size,
-        )
+        x, targets = self.features(encode, source, answer="targets")
         every = target_names_of(source)
         if targets.shape[1:] != (len(every),):
             raise ValueError(
@@ -180,15 +158,6 @@ class PerTarget(LinearGrid, LayerEvaluator):
 def target_names_of(source: Source) -> tuple[str, ...]:
     """What each target asks; empty where the source has none."""
     return getattr(source, "target_names", ())
-
-
-def plain(name: str) -> str:
-    """A name in lower case with underscores: `pleural_effusion`."""
-    return "_".join(name.lower().split())
-
-
-def _has_both(target: Float[np.ndarray, " m"]) -> bool:
-    return bool((target == 0).any() and (target == 1).any())
 
 
 def _task(

@@ -9,7 +9,7 @@ patience, and knows no smallest change.
 import dataclasses
 import functools
 import math
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def sgd_grid(
     *,
     classes: int,
     weight_decays: tuple[float, ...],
-    settings: PlainSgd | None = None,
+    settings: PlainSgd = PlainSgd(),
     seed: int = 0,
 ) -> Solutions:
     """Trains a classifier on every part of the rows with every weight decay.
@@ -76,7 +76,6 @@ def sgd_grid(
       The classifiers; converged where the losses became flat before the last epoch was
       over. Weights that are not finite are from a training that diverged.
     """
-    settings = settings or PlainSgd()
     keys = jax.random.split(jax.random.key(seed), len(parts))
     decays = np.array(weight_decays, np.float32)
     most = np.int32(math.ceil(parts.sum(axis=1).max() / settings.batch))
@@ -107,16 +106,16 @@ def epoch_order(
 
 
 class _Training(NamedTuple):
-    """Where the trainings of one part stand, one for each weight decay."""
+    """Where the training with one weight decay stands; of all of them [s, ...]."""
 
-    weights: tuple[Array, Array]  # [s, f, k] and [s, k]
+    weights: tuple[Array, Array]  # [f, k] and [k]
     velocity: tuple[Array, Array]
-    learning_rate: Array  # [s]
-    lowest: Array  # loss so far [s]
-    waited: Array  # epochs since then [s]
-    losses: Array  # the last ones [s, WINDOW]
-    going: Array  # whether it goes on [s]
-    flat: Array  # whether it ended because the losses were flat [s]
+    learning_rate: Array
+    lowest: Array  # loss so far
+    waited: Array  # epochs since then
+    losses: Array  # the last ones [WINDOW]
+    going: Array  # whether it goes on
+    flat: Array  # whether it ended because the losses were flat
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "classes"))
@@ -132,44 +131,47 @@ def _train_all(
     classes: int,
 ) -> tuple[Float[Array, "p s f k"], Float[Array, "p s k"], Bool[Array, "p s"]]:
     def train(rows: Array, key: Array) -> tuple[Array, Array, Array]:
-        one = initial_parameters(key, x.shape[1], classes)
-        many = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(decays), *a.shape)), one)
-        of_all = functools.partial(jnp.full, len(decays))
-        training = _Training(
-            *(many, jax.tree.map(jnp.zeros_like, many)),
-            *(of_all(settings.learning_rate), of_all(jnp.inf), of_all(0)),
-            *(jnp.zeros((len(decays), WINDOW)), of_all(True), of_all(False)),
+        weights = initial_parameters(key, x.shape[1], classes)
+        one = _Training(
+            *(weights, jax.tree.map(jnp.zeros_like, weights)),
+            *(jnp.float32(settings.learning_rate), jnp.float32(jnp.inf), jnp.int32(0)),
+            *(jnp.zeros(WINDOW), jnp.array(True), jnp.array(False)),
+        )
+        start = jax.tree.map(
+            lambda a: jnp.broadcast_to(a, (len(decays), *a.shape)), one
         )
 
         def unfinished(carry: tuple[Array, _Training]) -> Array:
             return (carry[0] < settings.epochs) & carry[1].going.any()
 
         def run_epoch(carry: tuple[Array, _Training]) -> tuple[Array, _Training]:
-            epoch, before = carry
-            order = epoch_order(key, epoch, rows)
-            batches = x, labels, order, rows.sum(), most
-            moved, loss = _train_epoch(before, batches, decays, settings)
-            after = _finish_epoch(moved, loss, epoch + 1)
-            # What has ended stays as it is.
-            kept = jax.tree.map(functools.partial(_where, before.going), after, before)
-            return epoch + 1, kept
+            epoch, training = carry
+            batches = x, labels, epoch_order(key, epoch, rows), rows.sum(), most
 
-        _, training = lax.while_loop(unfinished, run_epoch, (jnp.int32(0), training))
+            def run_one(before: _Training, decay: Array) -> _Training:
+                moved, loss = _train_epoch(before, batches, decay, settings)
+                after = _finish_epoch(moved, loss, epoch + 1)
+                # What has ended stays as it is.
+                return _choose(before.going, after, before)
+
+            return epoch + 1, jax.vmap(run_one)(training, decays)
+
+        _, training = lax.while_loop(unfinished, run_epoch, (jnp.int32(0), start))
         return *training.weights, training.flat
 
     return jax.vmap(train)(parts, keys)
 
 
-def _where(mask: Bool[Array, " s"], a: Array, b: Array) -> Array:
-    return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+def _choose(first: Bool[Array, ""], a: Any, b: Any) -> Any:
+    return jax.tree.map(functools.partial(jnp.where, first), a, b)
 
 
 def _train_epoch(
     training: _Training,
     batches: tuple[Array, Array, Array, Array, Array],
-    decays: Float[Array, " s"],
+    decay: Float[Array, ""],
     settings: PlainSgd,
-) -> tuple[_Training, Float[Array, " s"]]:
+) -> tuple[_Training, Float[Array, ""]]:
     """One pass, and the mean of its batches' losses."""
     x, labels, order, count, most = batches
     updates = -(-count // settings.batch)  # of this part; the others are idle
@@ -180,46 +182,38 @@ def _train_epoch(
         entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels[rows])
         return (entropy * mask).sum() / jnp.maximum(mask.sum(), 1.0)
 
-    value_and_grad = jax.vmap(jax.value_and_grad(loss), (0, None, None))
-
-    def update(step: Array, carry: tuple[_Training, Array]) -> tuple[_Training, Array]:
-        now, total = carry
+    def update(step: Array, carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+        weights, velocity, total = carry
         first = step * settings.batch
         rows = lax.dynamic_slice_in_dim(order, first, settings.batch)
         mask = (first + jnp.arange(settings.batch) < count).astype(jnp.float32)
-        value, gradient = value_and_grad(now.weights, rows, mask)
-
-        def accelerate(v: Array, g: Array, w: Array) -> Array:
-            shape = (-1, *[1] * (w.ndim - 1))
-            return settings.momentum * v + g + decays.reshape(shape) * w
-
-        velocity = jax.tree.map(accelerate, now.velocity, gradient, now.weights)
-        weights = jax.tree.map(
-            lambda w, v: w - now.learning_rate.reshape(-1, *[1] * (w.ndim - 1)) * v,
-            *(now.weights, velocity),
+        value, gradient = jax.value_and_grad(loss)(weights, rows, mask)
+        velocity = jax.tree.map(
+            lambda v, g, w: settings.momentum * v + g + decay * w,
+            *(velocity, gradient, weights),
         )
-        moved = now._replace(weights=weights, velocity=velocity)
-        keep = jnp.broadcast_to(step < updates, decays.shape)
-        now = jax.tree.map(functools.partial(_where, keep), moved, now)
-        return now, total + jnp.where(keep, value, 0.0)
+        weights = jax.tree.map(
+            lambda w, v: w - training.learning_rate * v, weights, velocity
+        )
+        return _choose(step < updates, (weights, velocity, total + value), carry)
 
-    start = training, jnp.zeros(len(decays))
-    training, total = lax.fori_loop(0, most, update, start)
-    return training, total / updates.astype(jnp.float32)
+    start = training.weights, training.velocity, jnp.zeros(())
+    weights, velocity, total = lax.fori_loop(0, most, update, start)
+    moved = training._replace(weights=weights, velocity=velocity)
+    return moved, total / updates.astype(jnp.float32)
 
 
 def _finish_epoch(
-    training: _Training, loss: Float[Array, " s"], done: Int[Array, ""]
+    training: _Training, loss: Float[Array, ""], done: Int[Array, ""]
 ) -> _Training:
-    """Lowers learning rates and ends trainings, after `done` epochs."""
+    """Lowers the learning rate or ends the training, after `done` epochs."""
     better = loss < training.lowest * (1 - BETTER)
     waited = jnp.where(better, 0, training.waited + 1)
     lower = FACTOR * training.learning_rate
     # PyTorch does not move by less than 1e-8.
     drop = (waited > PATIENCE) & (training.learning_rate - lower > 1e-8)
-    losses = jnp.concatenate([training.losses[:, 1:], loss[:, None]], axis=1)
-    spread = jnp.abs(losses - losses.mean(axis=1, keepdims=True)).max(axis=1)
-    flat = (done > FEWEST) & (spread < FLAT)
+    losses = jnp.append(training.losses[1:], loss)
+    flat = (done > FEWEST) & (jnp.abs(losses - losses.mean()).max() < FLAT)
     return training._replace(
         learning_rate=jnp.where(drop, lower, training.learning_rate),
         lowest=jnp.where(better, loss, training.lowest),

@@ -6,20 +6,19 @@ from typing import Annotated
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int32, Integer
+from jaxtyping import Float, Integer
+from sklearn.metrics import accuracy_score
 
 from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Source
-from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.classifier import DistortableClassifier, Mapped, accuracies, show
+from jax_rcl.evaluate.classifier import DistortableClassifier, Mapped
 from jax_rcl.evaluate.features import once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS
 from jax_rcl.evaluate.linear.choice import (
     check_two_classes,
     hold_out_share,
     validate,
-    warn_at_edge,
-    warn_if_slow,
+    warn_of_choice,
 )
 from jax_rcl.evaluate.linear.grid import LinearClassifier, check_rising
 from jax_rcl.evaluate.linear.logistic import logistic_probe
@@ -49,16 +48,13 @@ class LinearProbe(DistortableClassifier):
     again on the whole training set.
 
     Attributes:
-      train: the images fitted on.
-      test: the images that are classified.
       strengths: candidates, rising. With a single one nothing is held out.
       held_out: share of each class that decides between them.
-      seed: decides which images are held out, and the map.
+      seed: of the images that are held out, and of the map.
       tolerance: converged when no entry of the gradient is larger in absolute value,
         and one more step promises to lower the objective by a tenth of this share of it
         at most.
       max_iterations: evaluations of the objective by L-BFGS, for each strength.
-      mapped: images on the map of the test features, at most; 0 for no map.
     """
 
     train: Source
@@ -74,17 +70,10 @@ class LinearProbe(DistortableClassifier):
     mapped: Mapped = MOST_POINTS
 
     def __post_init__(self) -> None:
-        """Checks the strengths; what needs the data is in `check`."""
         check_rising("LinearProbe.strengths", self.strengths, STRENGTHS)
 
     @property
-    def embedded(self) -> str:
-        """The layer that the map of the test images shows."""
-        return self.layer
-
-    @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         choice = f"strength {self.strengths[0]:g}"
         if len(self.strengths) > 1:
             choice = (
@@ -99,11 +88,7 @@ class LinearProbe(DistortableClassifier):
         )
 
     def check(self) -> None:
-        """Compares the sources with each other; `run` does so first.
-
-        Raises:
-          ValueError: if train and test are equal or their classes differ.
-        """
+        """Compares the sources with each other; `run` does so first."""
         shared_classes(self.train, self.test)
 
     def run(self, encode: Encode) -> dict[str, float]:
@@ -111,30 +96,15 @@ class LinearProbe(DistortableClassifier):
 
         `strength` is the chosen one, `converged` 1.0 if the classifier that was tested
         reached the tolerance, else 0.0.
-
-        Raises:
-          ValueError: if the sources do not fit, or fewer than two classes have images.
         """
         fitted = self.fit(encode)
-        numbers = accuracies(self, encode, self.distortion)
-        converged = float(fitted.converged)
-        return {**numbers, "strength": fitted.candidate, "converged": converged}
-
-    def scores(
-        self, encode: Encode, source: Source
-    ) -> tuple[Float[np.ndarray, "m k"], Int32[np.ndarray, " m"]]:
-        """See `Classifier`."""
-        values, labels = self.features(encode, source)
-        return self.scored(encode, values), labels
+        chosen = {"strength": fitted.candidate, "converged": float(fitted.converged)}
+        return super().run(encode) | chosen
 
     def scored(
         self, encode: Encode, values: Float[np.ndarray, "n f"]
     ) -> Float[np.ndarray, "n k"]:
-        """See `Classifier`.
-
-        Raises:
-          ValueError: if these are not as many features as it was fitted on.
-        """
+        """See `Classifier`; there must be as many features as it was fitted on."""
         fitted = self.fit(encode)
         if values.shape[1] != len(fitted.weights):
             raise ValueError(
@@ -154,12 +124,8 @@ class LinearProbe(DistortableClassifier):
         )
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
-        """Which classes the probe takes for which, and a map of the test features.
-
-        After `run` with the same `encode`, which is not called again.
-        """
-        test, _ = self.features(encode, self.test)
-        return show(self, encode, test, mapped=self.mapped, seed=self.seed)
+        """Which classes the probe takes for which, and a map of the test features."""
+        return self.show(encode, self.mapped, self.seed)
 
     def _fit(
         self, x: Float[np.ndarray, "m f"], labels: Integer[np.ndarray, " m"]
@@ -167,7 +133,7 @@ class LinearProbe(DistortableClassifier):
         """Chooses the strength and fits on everything with it."""
         candidates, best = self.strengths, 0
         validation = np.zeros((0, len(candidates)))
-        converged = np.ones(len(candidates), bool)
+        means, converged = np.zeros(len(candidates)), np.ones(len(candidates), bool)
         solve = functools.partial(
             logistic_probe,
             classes=len(self.train.class_names),
@@ -179,21 +145,17 @@ class LinearProbe(DistortableClassifier):
             check_two_classes(labels[~held])
             z, _, _ = standardise(x, ~held)
             found = solve(z, labels, ~held, strengths=candidates)
-            validation = validate(
-                *(jax.device_put(z), labels, held[None], found), metrics.accuracy
-            )
-            best = int(np.flatnonzero(validation[0] == validation.max())[-1])
-            warn_at_edge("strengths", candidates, validation[0], best)
-            converged = found.converged[0]
+            z, converged = jax.device_put(z), found.converged[0]
+            validation = validate(z, labels, held[None], found, accuracy_score)
+            means = validation[0]
+            best = int(np.flatnonzero(means == means.max())[-1])
         everything = np.ones(len(x), bool)
         check_two_classes(labels)
         z, mean, scale = standardise(x, everything)
         final = solve(z, labels, everything, strengths=candidates[best : best + 1])
         done = bool(final.converged[0, 0])
         converged = converged & ((np.arange(len(candidates)) != best) | done)
-        warn_if_slow(
-            "strengths", candidates, converged, best=candidates[best], final=done
-        )
+        warn_of_choice("strengths", candidates, means, best, converged)
         return LinearClassifier(
             *(final.weights[0, 0], final.bias[0, 0], candidates[best], done),
             *(candidates, validation, mean, scale),

@@ -9,14 +9,15 @@ from typing import Annotated, Literal, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, UInt32
+from jaxtyping import Array, Float, Float32, Int, Int32, UInt32
 
 from jax_rcl import parallel
 from jax_rcl.augment.corruptions.table import SEVERITIES, STANDARD, Corruption
 from jax_rcl.core import Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.records import check_choice
-from jax_rcl.evaluate.shifts.distorted import prepare_images
+from jax_rcl.evaluate.features import check_different
+from jax_rcl.evaluate.shifts.distorted import Placed, image_keys, place
 from jax_rcl.ranges import Within, ranged
 
 Seed = Annotated[int, Within(0, 2**32, open="high")]
@@ -29,7 +30,7 @@ what follows them fills up the batch."""
 
 @runtime_checkable
 class Graded(Protocol):
-    """An operation that comes in severities, such as `augment.corruptions.Corruption`.
+    """An operation that comes in severities, such as `Corruption`.
 
     Attributes:
       name: of its numbers.
@@ -63,9 +64,6 @@ class Corrupted:
       stored: images on disk have "8 bits", so what a corruption gives is rounded to
         these as the clean images were; "exact" leaves it as it is. (The published
         ImageNet-C cuts off the fraction, and compresses each image once more, as JPEG.)
-
-    Raises:
-      ValueError: for corruptions or severities that are empty or repeated.
     """
 
     source: Source
@@ -75,7 +73,6 @@ class Corrupted:
     stored: Literal["8 bits", "exact"] = "8 bits"
 
     def __post_init__(self) -> None:
-        """Checks that names and severities differ."""
         check_different("Corrupted.corruptions", self.names)
         check_different("Corrupted.severities", self.severities)
         check_choice("Corrupted.stored", self.stored, ("8 bits", "exact"))
@@ -88,22 +85,18 @@ class Corrupted:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The corruptions."""
         return tuple(corruption.name for corruption in self.corruptions)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.source.class_names
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Where its images come from."""
         return (self.source,)
 
     @property
     def protocol(self) -> str:
-        """The corruptions and images, in a few words."""
         rounded = " rounded to 8 bits" if self.stored == "8 bits" else ""
         return (
             f"{describe_counts(self.names, self.severities)} computed on "
@@ -115,20 +108,16 @@ class Corrupted:
 
     def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
         """All images in all cells, prepared before they are corrupted."""
-        mesh = parallel.make_mesh()
-        for step, (rows, mask) in enumerate(
-            stream.eval_batches(self.source, batch_size)
-        ):
+        batches = stream.eval_batches(self.source, batch_size)
+        for step, (rows, mask) in enumerate(batches):
             labels = np.asarray(rows["label"][mask], np.int32)
-            places = np.arange(batch_size, dtype=np.int32) + step * batch_size
-            batch = parallel.spread({"image": rows["image"], "place": places}, mesh)
-            clean = prepare_images(preprocess, batch["image"])
+            batch = place(preprocess, rows["image"], step * batch_size)
             for i, corruption in enumerate(self.corruptions):
-                words = np.array([self.seed, zlib.crc32(corruption.name.encode())])
+                number = zlib.crc32(corruption.name.encode())
                 for j, severity in enumerate(self.severities):
-                    whole = words.astype(np.uint32), np.int32(severity)
+                    words = np.array([self.seed, number, severity]).astype(np.uint32)
                     made = _corrupt(
-                        corruption, self.stored, *whole, batch["place"], clean
+                        corruption, self.stored, words, np.int32(severity), batch
                     )
                     yield (i, j), parallel.fetch(made)[:batch_size], labels
 
@@ -146,25 +135,15 @@ def counted(names: Sequence[str]) -> list[int]:
 def _corrupt(
     corruption: Graded,
     stored: str,
-    words: UInt32[Array, " 2"],
-    severity: Int32[Array, ""],
-    places: Int32[Array, " n"],
-    images: Float[Array, "n h w c"],
+    words: UInt32[Array, " 3"],
+    severity: Int[Array, ""],
+    batch: Placed,
 ) -> Float[Array, "n ..."]:
-    key = jax.random.key(words[0])
-    for number in (words[1], severity):
-        key = jax.random.fold_in(key, number)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
-    made = jax.vmap(corruption, (0, 0, None))(keys, images, severity)
+    keys = image_keys(words, batch["place"])
+    made = jax.vmap(corruption, (0, 0, None))(keys, batch["image"], severity)
     if stored == "8 bits":
         made = jnp.round(255 * jnp.clip(made, 0, 1)) / 255
     return made
-
-
-def check_different(setting: str, values: Sequence[object]) -> None:
-    """Raises ValueError if there are none, or one is repeated."""
-    if not values or len({*values}) < len(values):
-        raise ValueError(f"{setting} must be different and not empty; got {values}.")
 
 
 def describe_counts(names: Sequence[str], severities: Sequence[int]) -> str:

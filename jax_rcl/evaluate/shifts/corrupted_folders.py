@@ -13,10 +13,9 @@ from jax_rcl.augment.corruptions.table import EXTRA, STANDARD
 from jax_rcl.core import Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.folders import ImageFolder
-from jax_rcl.evaluate.shifts.corrupted import Batch, check_different, describe_counts
+from jax_rcl.evaluate.features import check_different, check_same
+from jax_rcl.evaluate.shifts.corrupted import Batch, describe_counts
 from jax_rcl.evaluate.shifts.distorted import prepare_images
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +31,11 @@ class CorruptedFolders:
     Attributes:
       folder: with the corruptions.
       size: height and width of the images; published ones have 224 already.
-      classes: as for `ImageFolder`, such as `data.imagenet.IMAGENET_100`.
+      classes: as for `ImageFolder`, such as `IMAGENET_100`.
       missing: what to do about a class without a folder, as for `ImageFolder`.
       severities: which of them; each corruption must have them all.
       preprocess: deterministic operation on each image. None by default: corrupted
         images are published as crops, which are not resized again.
-
-    Raises:
-      ValueError: for severities that are empty or repeated.
     """
 
     folder: str
@@ -50,17 +46,11 @@ class CorruptedFolders:
     preprocess: Operation | None = None
 
     def __post_init__(self) -> None:
-        """Checks the numbers; what needs the folder is in `check`."""
         check_different("CorruptedFolders.severities", self.severities)
 
     @functools.cached_property
     def paths(self) -> dict[str, Path]:
-        """The folder of each corruption, standard ones first.
-
-        Raises:
-          FileNotFoundError: if there is no such folder.
-          ValueError: for a folder that is not a corruption, or one that occurs twice.
-        """
+        """The folder of each corruption, standard ones first."""
         root = Path(self.folder).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(f"CorruptedFolders.folder {root} is not a folder.")
@@ -96,22 +86,18 @@ class CorruptedFolders:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The corruptions."""
         return tuple(self.paths)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.cells[0, 0].class_names
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Where its images come from."""
         return cast(tuple[Source, ...], tuple(self.cells.values()))
 
     @property
     def protocol(self) -> str:
-        """The corruptions and images, in a few words."""
         prepared = f"by {self.preprocess}" if self.preprocess else "no further"
         return (
             f"{describe_counts(self.names, self.severities)} of {self.folder} at "
@@ -123,10 +109,6 @@ class CorruptedFolders:
 
         Warns where some of the standard corruptions are missing, as the mean is then
         not the published one.
-
-        Raises:
-          FileNotFoundError: without the folder.
-          ValueError: for a folder that is missing, empty, or unknown.
         """
         for path in self.paths.values():
             for severity in self.severities:
@@ -136,21 +118,16 @@ class CorruptedFolders:
                         "the severity from CorruptedFolders.severities."
                     )
         for source in self.cells.values():
-            if source.class_names != self.class_names:
-                raise ValueError(
-                    f"{source.folder} has other classes than "
-                    f"{self.cells[0, 0].folder}; name them by CorruptedFolders.classes."
-                )
+            names, of = source.class_names, (source.folder, self.cells[0, 0].folder)
+            check_same("classes", names, self.class_names, of=of)
             len(source)  # lists the images of every class
         lacking = [name for name in STANDARD if name not in self.names]
         if lacking and len(lacking) < len(STANDARD):
-            logger.warning(
+            known = len(STANDARD) - len(lacking)
+            logging.getLogger(__name__).warning(
                 "%s has %d of the %d standard corruptions, without %s; their mean "
                 "cannot be compared with published ones.",
-                self.folder,
-                len(STANDARD) - len(lacking),
-                len(STANDARD),
-                ", ".join(lacking),
+                *(self.folder, known, len(STANDARD), ", ".join(lacking)),
             )
 
     def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:

@@ -1,7 +1,7 @@
 """Test images that are prepared and distorted on the devices, and stay there."""
 
 import functools
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -52,8 +52,8 @@ def distort(distortion: Operation, seed: int, batch: Placed) -> Float[Array, "n 
 
     Hence not of the batch size, nor of the number of devices.
     """
-    words = np.array([seed], np.uint32)
-    return _distorted(distortion, parallel.make_mesh(), words, batch)
+    words, mesh = np.array([seed], np.uint32), parallel.make_mesh()
+    return _distorted(distortion, mesh, False, words, None, batch)[0]
 
 
 def at_level(
@@ -61,22 +61,16 @@ def at_level(
     words: UInt32[np.ndarray, " s"],
     level: Float32[np.ndarray, " p"],
     batch: Placed,
-) -> Float[Array, "n h w c"]:
+    *,
+    masked: bool = False,
+) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"] | None]:
     """Each image distorted at a level of `checked`; one program for all of these.
 
-    The words and the place of an image decide what it draws.
+    The words and the place of an image decide what it draws. If `masked`, with where
+    each image is still visible, of a `Masking`.
     """
-    return _at_level(distortion, parallel.make_mesh(), words, level, batch)
-
-
-def mask_at_level(
-    distortion: Masking,
-    words: UInt32[np.ndarray, " s"],
-    level: Float32[np.ndarray, " p"],
-    batch: Placed,
-) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"]]:
-    """What `at_level` gives for a mask, and where each image is still visible."""
-    return _mask_at_level(distortion, parallel.make_mesh(), words, level, batch)
+    mesh = parallel.make_mesh()
+    return _distorted(distortion, mesh, masked, words, level, batch)
 
 
 def first_of(
@@ -102,50 +96,28 @@ def _prepared(
     return parallel.over_shares(own, mesh, whole=0)(images)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _distorted(
-    distortion: Operation, mesh: Mesh, words: UInt32[Array, " s"], batch: Placed
-) -> Float[Array, "n h w c"]:
-    def share(words: Array, batch: Placed) -> Array:
-        return jax.vmap(distortion)(_keys(words, batch["place"]), batch["image"])
-
-    return parallel.over_shares(share, mesh)(words, batch)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _at_level(
-    distortion: Leveled,
+    distortion: Any,
     mesh: Mesh,
+    masked: bool,
     words: UInt32[Array, " s"],
-    level: Float[Array, " p"],
+    level: Float[Array, " p"] | None,
     batch: Placed,
-) -> Float[Array, "n h w c"]:
-    def share(words: Array, level: Array, batch: Placed) -> Array:
-        keys = _keys(words, batch["place"])
-        return jax.vmap(distortion.at, (0, 0, None))(keys, batch["image"], level)
+) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"] | None]:
+    def share(words: Array, level: Array | None, batch: Placed) -> Any:
+        def one(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+            if level is None:
+                return distortion(key, image), None
+            known = distortion.known(key, image, level) if masked else None
+            return distortion.at(key, image, level), known
+
+        return jax.vmap(one)(image_keys(words, batch["place"]), batch["image"])
 
     return parallel.over_shares(share, mesh, whole=2)(words, level, batch)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _mask_at_level(
-    distortion: Masking,
-    mesh: Mesh,
-    words: UInt32[Array, " s"],
-    level: Float[Array, " p"],
-    batch: Placed,
-) -> tuple[Float[Array, "n h w c"], Bool[Array, "n h w 1"]]:
-    def share(words: Array, level: Array, batch: Placed) -> tuple[Array, Array]:
-        def one(key: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-            made = distortion.at(key, image, level)
-            return made, distortion.known(key, image, level)
-
-        return jax.vmap(one)(_keys(words, batch["place"]), batch["image"])
-
-    return parallel.over_shares(share, mesh, whole=2)(words, level, batch)
-
-
-def _keys(words: UInt32[Array, " s"], places: Int32[Array, " n"]) -> Array:
+def image_keys(words: UInt32[Array, " s"], places: Int32[Array, " n"]) -> Array:
     """A random key for each image, of all words and its place."""
     key = jax.random.key(words[0])
     for word in words[1:]:

@@ -9,7 +9,6 @@ from jaxtyping import Float, Float32, Int32
 
 from jax_rcl.artifacts import Curves
 from jax_rcl.augment.distortions.levels import Level
-from jax_rcl.evaluate import metrics
 
 CLEAN = "clean"
 """The name of images that are not distorted."""
@@ -21,7 +20,6 @@ class Results:
 
     Attributes:
       clean: shares by their kind, such as `top1`.
-      levels: in their order.
       cells: by kind, the share at every level and repeat.
       shown: the first images as the encoder saw them: clean, then level by level.
       labels: the class of each of these.
@@ -35,7 +33,6 @@ class Results:
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """The levels, as they are called."""
         return tuple(map(level_name, self.levels))
 
     def numbers(self) -> dict[str, float]:
@@ -87,26 +84,3 @@ def places_of(levels: tuple[Level, ...]) -> Float[np.ndarray, " l"] | None:
     if any(isinstance(level, tuple) and len(level) > 1 for level in levels):
         return None
     return np.array([np.ravel(level)[0] for level in levels], np.float64)
-
-
-def outcome(
-    scores: Float[np.ndarray, "n k"], labels: Int32[np.ndarray, " n"]
-) -> Float[np.ndarray, "n 2"]:
-    """What `shares` needs: the rank of each image's class, and class 1 less class 0."""
-    return np.stack([metrics.ranks(scores, labels), scores[:, 1] - scores[:, 0]], 1)
-
-
-def shares(
-    outcomes: Float[np.ndarray, "m 2"], labels: Int32[np.ndarray, " m"], classes: int
-) -> dict[str, float]:
-    """`top1`; `top5` with more than five classes; `auroc` with exactly two.
-
-    As `metrics.classification` of the scores, of which `outcomes` keeps less.
-    """
-    ranks, above = outcomes.T
-    found = {"top1": float((ranks < 1).mean())}
-    if classes > 5:
-        found["top5"] = float((ranks < 5).mean())
-    if classes == 2:
-        found["auroc"] = metrics.auroc(above, labels)
-    return found

@@ -6,8 +6,7 @@ import zlib
 
 import jax
 import numpy as np
-import tqdm
-from jaxtyping import Bool, Float, Float32, Int32
+from jaxtyping import Float
 
 from jax_rcl import parallel
 from jax_rcl.artifacts import Finding, Pictures
@@ -15,32 +14,23 @@ from jax_rcl.augment.compose import prepare
 from jax_rcl.augment.distortions.levels import Level, Leveled
 from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.data import stream
-from jax_rcl.evaluate.classifier import Classifier, Restorer
-from jax_rcl.evaluate.features import check_labels, once
+from jax_rcl.evaluate import metrics
+from jax_rcl.evaluate.classifier import Classifier, Restorer, progress, score
+from jax_rcl.evaluate.features import (
+    check_different,
+    check_labels,
+    check_not_empty,
+    check_same,
+    once,
+)
+from jax_rcl.evaluate.shifts import distorted
 from jax_rcl.evaluate.shifts.corrupted import Seed
-from jax_rcl.evaluate.shifts.distorted import (
-    Masking,
-    Placed,
-    at_level,
-    first_of,
-    mask_at_level,
-    place,
-)
-from jax_rcl.evaluate.shifts.level_numbers import (
-    CLEAN,
-    Results,
-    level_name,
-    outcome,
-    shares,
-)
+from jax_rcl.evaluate.shifts.level_numbers import CLEAN, Results, level_name
 from jax_rcl.evaluate.when import AtEnd
 from jax_rcl.ranges import Count, ranged
 
 SHOWN = 8
 """How many images the sheet shows at every level."""
-
-EncoderInput = Float[jax.Array, "n h w c"] | Float[np.ndarray, "n h w c"]
-"""On the devices, or from a restorer on the host."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +59,6 @@ class LevelSweep:
         are named as those of the test set, though not each needs to have an image.
       restorer: what is done to distorted images before they are classified, or None;
         clean images are classified as they are.
-      when: when it is measured.
-
-    Raises:
-      ValueError: for a level that is out of its range or repeated, or a restorer that
-        reads a mask where the distortion has none.
     """
 
     classifier: Classifier
@@ -86,17 +71,10 @@ class LevelSweep:
     when: When = dataclasses.field(default=AtEnd())
 
     def __post_init__(self) -> None:
-        """Checks the levels; what needs the data is in `check`."""
-        names = [level_name(level) for level in self.levels]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice or not names:
-            problem = f"{twice[0]} is repeated" if twice else "there are none"
-            raise ValueError(
-                f"LevelSweep.levels {self.levels} must be different: {problem}."
-            )
+        check_different("LevelSweep.levels", [*map(level_name, self.levels)])
         for level in self.levels:
             self.distortion.checked(level)
-        if self._reads_mask and not isinstance(self.distortion, Masking):
+        if self._reads_mask and not isinstance(self.distortion, distorted.Masking):
             raise ValueError(
                 f"LevelSweep.restorer {self.restorer} reads a mask, and "
                 f"{self.distortion} has none; sweep over a distortion with `known`, "
@@ -110,12 +88,10 @@ class LevelSweep:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
         return frozenset({self.classifier.layer})
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         drawn = f"drawn {self.repeats} times" if self.repeats > 1 else "drawn once"
         if not self._random:
             drawn = "which draws nothing"
@@ -128,22 +104,11 @@ class LevelSweep:
         )
 
     def check(self) -> None:
-        """Compares the images with what the classifier knows and the levels need.
-
-        Raises:
-          ValueError: if the classifier cannot work, there is no image, the images are
-            of other classes, or an image is too small for a level.
-        """
+        """Compares the images with what the classifier knows and the levels need."""
         self.classifier.check()
         own, names = self._images.class_names, self.classifier.test.class_names
-        if own != names:
-            raise ValueError(
-                f"{self._images} names {len(own)} classes and the test set of the "
-                f"classifier {len(names)}, or the same in another order; a label must "
-                f"mean the same in both."
-            )
-        if not len(self._images):
-            raise ValueError(f"{self._images} is empty; there is nothing to evaluate.")
+        check_same("classes", own, names, of=(self._images, "the test set"))
+        check_not_empty(self._images)
         image = np.asarray(self._images[0]["image"])
         shown = jax.eval_shape(functools.partial(prepare, self.preprocess), image[None])
         for level in self.levels:
@@ -158,19 +123,15 @@ class LevelSweep:
           `<level>/top1_stderr`, that divided by sqrt(repeats); a single repeat has
           neither. `top5` likewise beyond five classes, `auroc` for two. A level is
           named by its numbers, such as `0.9` or `21x5`.
-
-        Raises:
-          ValueError: if an image has no label that the source names, or what the
-            encoder gives is not finite.
         """
-        return self._results(encode).numbers()
+        return once(encode, self, lambda: self._measure(encode)).numbers()
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
-        """Accuracy over the level, and a few images at every level.
-
-        After `run` with the same `encode`, which is not called again.
-        """
-        found, name = self._results(encode), self.distortion.name
+        """Accuracy over the level, and a few images at every level."""
+        found, name = (
+            once(encode, self, lambda: self._measure(encode)),
+            self.distortion.name,
+        )
         few, total = len(found.labels), len(self._images)
         restored = ", restored" if self.restorer else ""
         over = f"; bars: deviation over {self.repeats} repeats" * (self.repeats > 1)
@@ -201,10 +162,6 @@ class LevelSweep:
     def _reads_mask(self) -> bool:
         return self.restorer is not None and self.restorer.reads == "images and mask"
 
-    def _results(self, encode: Encode) -> Results:
-        """All results; measured once for each `encode`."""
-        return once(encode, self, lambda: self._measure(encode))
-
     def _measure(self, encode: Encode) -> Results:
         self.check()
         classifier, images = self.classifier, self._images
@@ -212,28 +169,44 @@ class LevelSweep:
         cells = [(CLEAN, 0), *((level, k) for level in self.levels for k in drawn)]
         outcomes: list[list[np.ndarray]] = [[] for _ in cells]
         every, shown = [], []
-        options = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
-        with tqdm.tqdm(
-            total=len(images) * len(cells), desc=self.distortion.name, **options
-        ) as bar:
+        with progress(len(images) * len(cells), self.distortion.name) as bar:
             batches = stream.eval_batches(images, classifier.batch_size)
             for step, (rows, mask) in enumerate(batches):
-                labels = _labels_of(images, rows, mask)
+                if "label" not in rows:
+                    raise ValueError(
+                        f"{images} has no 'label'; give a labelled source."
+                    )
+                labels = rows["label"][mask].astype(np.int32)
+                check_labels(labels, images)
                 every.append(labels)
                 first = step * classifier.batch_size
-                batch = place(classifier.preprocess, rows["image"], first)
+                batch = distorted.place(classifier.preprocess, rows["image"], first)
                 for (level, repeat), parts in zip(cells, outcomes, strict=True):
                     shown_batch = self._distort(level, repeat, batch, len(labels))
                     if step == repeat == 0:
-                        shown.append(first_of(shown_batch, min(SHOWN, len(labels))))
-                    scores = self._scores(encode, level, shown_batch, len(labels))
-                    parts.append(outcome(scores, labels))
+                        shown.append(
+                            distorted.first_of(shown_batch, min(SHOWN, len(labels)))
+                        )
+                    of = f"under {self.distortion.name} at {level}"
+                    given = shown_batch, len(labels), of
+                    scores = score(classifier, encode, *given)
+                    parts.append(metrics.outcome(scores, labels))
                     bar.update(len(labels))
-        return self._count(outcomes, np.concatenate(every), np.stack(shown))
+        labels, sheet = np.concatenate(every), np.stack(shown)
+        k = len(images.class_names)
+        clean, *others = (
+            metrics.shares(np.concatenate(x), labels, k) for x in outcomes
+        )
+        shape = len(self.levels), self.repeats
+        each = {
+            k: np.array([x[k] for x in others]).reshape(shape[0], -1) for k in clean
+        }
+        cells = {kind: np.broadcast_to(x, shape) for kind, x in each.items()}
+        return Results(clean, self.levels, cells, sheet, labels[: sheet.shape[1]])
 
     def _distort(
-        self, level: Level | str, repeat: int, batch: Placed, count: int
-    ) -> EncoderInput:
+        self, level: Level | str, repeat: int, batch: distorted.Placed, count: int
+    ) -> Float[jax.Array, "n h w c"] | Float[np.ndarray, "n h w c"]:
         """Input of the encoder for a batch whose first `count` images matter."""
         if isinstance(level, str):
             return batch["image"]
@@ -241,54 +214,11 @@ class LevelSweep:
         # Of the level itself, so that other levels may come and go.
         number = zlib.crc32(taken.tobytes())
         words = np.array([self.seed, repeat, number], np.uint32)
-        known = None
-        if self._reads_mask and isinstance(self.distortion, Masking):
-            made = mask_at_level(self.distortion, words, taken, batch)
-            images, known = parallel.fetch(made)
-            known = known[:count]
-        else:
-            images = at_level(self.distortion, words, taken, batch)
+        masked = self._reads_mask
+        made = distorted.at_level(self.distortion, words, taken, batch, masked=masked)
         if self.restorer is None:
-            return images
-        images = parallel.fetch(images)
-        restored = self.restorer(images[:count], known)
+            return made[0]
+        images, known = parallel.fetch(made)
+        restored = self.restorer(images[:count], known[:count] if masked else None)
         # Filled up again: the encoder is compiled for one number of images.
         return np.concatenate([restored.astype(np.float32), images[count:]])
-
-    def _scores(
-        self, encode: Encode, level: Level | str, images: EncoderInput, count: int
-    ) -> Float[np.ndarray, "_ k"]:
-        layer = self.classifier.layer
-        values = np.asarray(encode(images)[layer], np.float32)[:count]
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"layer {layer!r} is not finite for images under "
-                f"{self.distortion.name} at {level}; the encoder has diverged."
-            )
-        return self.classifier.scored(encode, values)
-
-    def _count(
-        self,
-        outcomes: list[list[Float[np.ndarray, "_ 2"]]],
-        labels: Int32[np.ndarray, " m"],
-        shown: Float32[np.ndarray, "r _ h w c"],
-    ) -> Results:
-        """Shares of the clean images, and of each level and repeat."""
-        k = len(self._images.class_names)
-        clean, *others = (shares(np.concatenate(x), labels, k) for x in outcomes)
-        cells = {}
-        for kind in clean:
-            drawn = np.array([x[kind] for x in others]).reshape(len(self.levels), -1)
-            cells[kind] = np.broadcast_to(drawn, (len(self.levels), self.repeats))
-        return Results(clean, self.levels, cells, shown, labels[: shown.shape[1]])
-
-
-def _labels_of(
-    source: Source, rows: stream.Rows, mask: Bool[np.ndarray, " b"]
-) -> Int32[np.ndarray, " n"]:
-    """The labels of a batch, each one that the source names."""
-    if "label" not in rows:
-        raise ValueError(f"{source} has no 'label'. Evaluate on a source with labels.")
-    labels = rows["label"][mask].astype(np.int32)
-    check_labels(labels, source)
-    return labels

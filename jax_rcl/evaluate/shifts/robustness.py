@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-import tqdm
 from jaxtyping import Bool, Float, Int
 
-from jax_rcl import parallel
 from jax_rcl.artifacts import Finding, Grid
 from jax_rcl.augment.corruptions.table import FAMILIES
 from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.data.records import labels_of
 from jax_rcl.evaluate import metrics
-from jax_rcl.evaluate.classifier import Classifier, undistorted
+from jax_rcl.evaluate.classifier import Classifier, progress, score, undistorted
 from jax_rcl.evaluate.features import once
 from jax_rcl.evaluate.shifts.corrupted import Corrupted, Graded, counted
 from jax_rcl.evaluate.shifts.corrupted_folders import CorruptedFolders
@@ -36,8 +34,9 @@ class Robustness:
     The classifier learns nothing of the shift: it is the head that was trained, or the
     linear probe of training images, which is fitted once and shared with a
     `LinearProbe` that is equal to it. Where it has a distortion, that is of its own
-    test images and of what it is fitted on, not of the sets here. Ge et al. 2021 (https://arxiv.org/abs/2110.14189)
-    report such numbers for ImageNet-C, -Sketch, -Stylized and -R on a hundred classes.
+    test images and of what it is fitted on, not of the sets here. Ge et al. 2021
+    (https://arxiv.org/abs/2110.14189) report such numbers for ImageNet-C, -Sketch,
+    -Stylized and -R on a hundred classes.
 
     Attributes:
       classifier: `HeadAccuracy` of the trained head, a `LinearProbe`, or the like; says
@@ -46,10 +45,6 @@ class Robustness:
         of `Corrupted` before they are corrupted; `CorruptedFolders` says for itself.
         The classes of every set are named as those of the test set, in the same order,
         though not every class needs to have an image.
-      when: when it is measured.
-
-    Raises:
-      ValueError: without a set, or for a name that cannot begin a number's.
     """
 
     classifier: Classifier
@@ -57,7 +52,6 @@ class Robustness:
     when: When = dataclasses.field(default=AtEnd())
 
     def __post_init__(self) -> None:
-        """Checks the names; what needs the data is in `check`."""
         if not self.sets:
             raise ValueError("Robustness.sets must hold at least one set.")
         for name in self.sets:
@@ -74,12 +68,10 @@ class Robustness:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of the layers that it reads."""
         return frozenset({self.classifier.layer})
 
     @property
     def protocol(self) -> str:
-        """One line that says what the numbers mean."""
         sets = [
             f"{name}: {part.protocol}"
             if isinstance(part, Corrupted | CorruptedFolders)
@@ -89,12 +81,7 @@ class Robustness:
         return "; ".join([self.classifier.protocol, *sets])
 
     def check(self) -> None:
-        """Compares the classes of all sets; reads names of folders, but no image.
-
-        Raises:
-          ValueError: if the classifier cannot work, a folder lacks something, or a set
-            has other classes than the test set.
-        """
+        """Compares the classes of all sets; reads names of folders, but no image."""
         self.classifier.check()
         names = self.classifier.test.class_names
         for name, part in self.sets.items():
@@ -102,7 +89,14 @@ class Robustness:
                 part.check()
             own = part.class_names
             if own != names:
-                raise ValueError(_other_classes(name, part, own, names))
+                strange = [each for each in own if each not in names]
+                first = f", such as {strange[0]!r}, which it lacks" if strange else ""
+                raise ValueError(
+                    f"the set {name!r} names {len(own)} classes{first}, and the test "
+                    f"set {len(names)}; a label must mean the same in both. Give "
+                    f"the folder those of the test set, such as classes=IMAGENET_100, "
+                    f"and missing='skip' where some have no folder."
+                )
 
     def run(self, encode: Encode) -> dict[str, float]:
         """Accuracies, as shares of the images; `check` comes first.
@@ -112,7 +106,7 @@ class Robustness:
           cells of corruption and severity, each of the same weight; where all fifteen
           standard corruptions of ImageNet-C are there, over these alone. The mean over
           severities is `<set>/<corruption>/top1`, that over the same corruptions
-          `<set>/severity<k>/top1`, that over a family of `corruptions.FAMILIES` of
+          `<set>/severity<k>/top1`, that over a family of corruptions (`FAMILIES`) of
           which two or more are there `<set>/<family>/top1`, and that over all, where it
           is another one, `<set>/all/top1`. Beyond five classes there is a `top5` beside
           each `top1`, except by severity. Where some classes have no image, as 81 of
@@ -131,7 +125,7 @@ class Robustness:
                 among_present = float(shares[1, rows].mean())
             else:
                 scores, labels = undistorted(self.classifier, encode, part)
-                present = _present(labels, scores.shape[1])
+                present = np.bincount(labels, minlength=scores.shape[1]) > 0
                 right = _right(scores, labels, present) / len(labels)
                 numbers[f"{name}/top1"], among_present, top5 = map(float, right)
                 if len(present) > FEW:
@@ -141,10 +135,7 @@ class Robustness:
         return numbers
 
     def findings(self, encode: Encode) -> dict[str, Finding]:
-        """The accuracy for every corruption and severity of each corrupted set.
-
-        After `run` with the same `encode`, which is not called again.
-        """
+        """The accuracy for every corruption and severity of each corrupted set."""
         found: dict[str, Finding] = {}
         for name, part in self.sets.items():
             if isinstance(part, Corrupted | CorruptedFolders):
@@ -171,34 +162,20 @@ class Robustness:
     ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
         classifier = self.classifier
         every = np.concatenate([labels_of(source) for source in part.sources])
-        present = _present(every, len(part.class_names))
+        present = np.bincount(every, minlength=len(part.class_names)) > 0
         right = np.zeros((3, len(part.names), len(part.severities)))
         seen = np.zeros(right.shape[1:])
         # A source that is corrupted here is seen once for each cell.
         total = len(every) * (seen.size // len(part.sources))
-        options = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
-        with tqdm.tqdm(total=total, desc=name, **options) as bar:
-            for cell, images, labels in part.batches(
-                *(classifier.preprocess, classifier.batch_size)
-            ):
-                values = np.asarray(encode(images)[classifier.layer], np.float32)
-                values = values[: len(labels)]
-                if not np.isfinite(values).all():
-                    where = f"{part.names[cell[0]]} {part.severities[cell[1]]}"
-                    raise ValueError(
-                        f"layer {classifier.layer!r} is not finite for images of "
-                        f"{name!r}, {where}; the encoder has diverged."
-                    )
-                scores = classifier.scored(encode, values)
+        how = classifier.preprocess, classifier.batch_size
+        with progress(total, name) as bar:
+            for cell, images, labels in part.batches(*how):
+                of = f"of {name!r}, {part.names[cell[0]]} {part.severities[cell[1]]}"
+                scores = score(classifier, encode, images, len(labels), of)
                 right[:, *cell] += _right(scores, labels, present)
                 seen[cell] += len(labels)
                 bar.update(len(labels))
         return right / seen, present
-
-
-def _present(labels: Int[np.ndarray, " m"], classes: int) -> Bool[np.ndarray, " k"]:
-    """Which of the classes have an image."""
-    return np.bincount(labels, minlength=classes) > 0
 
 
 def _right(
@@ -233,27 +210,3 @@ def _of_cells(
         for severity, of_column in zip(part.severities, rows.T, strict=True):
             numbers[f"{name}/severity{severity}/top1"] = of_column.mean()
     return {key: float(value) for key, value in numbers.items()}
-
-
-def _other_classes(
-    name: str,
-    part: Source | Corrupted | CorruptedFolders,
-    own: tuple[str, ...],
-    names: tuple[str, ...],
-) -> str:
-    """An error text for classes that are not those of the test set."""
-    source = part.source if isinstance(part, Corrupted) else part
-    kind = type(source).__name__ if hasattr(source, "classes") else "ImageFolder"
-    unknown = [each for each in own if each not in names]
-    if unknown:
-        return (
-            f'"{unknown[0]}" is a class of the set {name!r}, but not of the test set; '
-            f"restrict the folder with {kind}.classes=IMAGENET_100, or what the "
-            "classes of the test set are."
-        )
-    return (
-        f"the set {name!r} names {len(own)} classes and the test set {len(names)}, or "
-        f"the same in another order; a label must mean the same in both: write "
-        f"{kind}.classes=IMAGENET_100, or what the classes of the test set are, and "
-        "missing='skip' where some have no folder."
-    )

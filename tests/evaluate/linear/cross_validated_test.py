@@ -53,7 +53,8 @@ def test_a_class_of_which_there_are_two_images_is_learned(in_memory, blobs, enco
     rows = (whole.labels != 2) | ~rare
     few = in_memory(whole.images[rows], whole.labels[rows], whole.class_names)
     assert (few.labels == 2).sum() == 2
-    assert CrossValidated(few, test, **SHORT).run(encode)["balanced"] == 1
+    with pytest.warns(UserWarning, match="only 2 members"):
+        assert CrossValidated(few, test, **SHORT).run(encode)["balanced"] == 1
 
 
 def test_a_class_that_nobody_shows_is_never_found(in_memory, blobs, encode):

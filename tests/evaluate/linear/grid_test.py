@@ -126,7 +126,7 @@ def test_fits_that_were_not_done_are_a_warning(caplog):
         )
     assert not chosen.converged
     assert "fits with strengths 0.1, 1 had not converged when they ended" in caplog.text
-    assert "had not either" in caplog.text
+    assert "0.1 was chosen. A larger max_iterations" in caplog.text
 
 
 def test_sgd_that_diverges_is_an_error():

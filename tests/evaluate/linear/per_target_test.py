@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jax_rcl.core import Evaluator
-from jax_rcl.evaluate.features import features, features_and_targets
+from jax_rcl.evaluate.features import features
 from jax_rcl.evaluate.linear.cross_validated import CrossValidated
 from jax_rcl.evaluate.linear.per_target import PerTarget
 
@@ -112,7 +112,9 @@ def test_a_target_with_one_answer_is_left_out(train, test_set, encode, caplog, p
 
 def test_sources_must_have_the_same_targets(train, test_set, in_memory, blobs):
     renamed = dataclasses.replace(test_set, target_names=("a", "b", "c"))
-    with pytest.raises(ValueError, match=r"\('a', 'b', 'c'\); a target must mean"):
+    with pytest.raises(
+        ValueError, match=r"test 'a', 'b', 'c'; each must mean the same"
+    ):
         PerTarget(train, renamed).check()
     with pytest.raises(ValueError, match="same source"):
         PerTarget(train, train).check()
@@ -121,14 +123,14 @@ def test_sources_must_have_the_same_targets(train, test_set, in_memory, blobs):
 
 
 def test_targets_are_yes_no_or_missing(train, encode):
-    values, targets = features_and_targets(encode, train, batch_size=8)
+    values, targets = features(encode, train, batch_size=8, answer="targets")
     assert values.shape == (60, 2)
     np.testing.assert_array_equal(targets, train.targets)
     with pytest.raises(ValueError, match=r"no 'label'; its records hold 'targets'"):
         features(encode, train, batch_size=8)
     odd = dataclasses.replace(train, targets=train.targets - 1)
     with pytest.raises(ValueError, match="targets such as -1"):
-        features_and_targets(encode, odd, batch_size=8)
+        features(encode, odd, batch_size=8, answer="targets")
     wide = dataclasses.replace(train, target_names=("a", "b"))
     other = dataclasses.replace(source(40, 2), target_names=("a", "b"))
     with pytest.raises(ValueError, match=r"names 2 targets, but its records hold \(3"):
@@ -137,7 +139,7 @@ def test_targets_are_yes_no_or_missing(train, encode):
 
 def test_a_source_with_labels_alone_has_no_targets(blobs, encode):
     with pytest.raises(ValueError, match=r"no 'targets'; .*source with targets"):
-        features_and_targets(encode, blobs(8), batch_size=8)
+        features(encode, blobs(8), batch_size=8, answer="targets")
 
 
 def test_says_what_it_measures(train, test_set):

@@ -240,10 +240,10 @@ def test_there_is_one_program_for_all_levels_repeats_and_batches(said):
     images, labels = np.arange(24) % 3, np.arange(24) % 3
     head = HeadAccuracy(said(images, labels), mapped=0, batch_size=8)
     encoder = jax.jit(lambda images: traced("encode", images))
-    levels = tuple(k / 16 for k in range(10))
-    found = LevelSweep(head, Noise("once"), levels, repeats=10).run(encoder)
+    levels = tuple(k / 16 for k in range(4))
+    found = LevelSweep(head, Noise("once"), levels, repeats=3).run(encoder)
     assert TRACED == {"once": 1, "encode": 1}
-    assert len(found) == 1 + 3 * 10
+    assert len(found) == 1 + 3 * 4
 
 
 def traced(name, images):
@@ -294,7 +294,9 @@ def test_another_source_may_be_swept_whose_classes_are_the_same(head, said):
     renamed = dataclasses.replace(
         sweep, source=said([2], labels=[2], names=NAMES[::-1])
     )
-    with pytest.raises(ValueError, match="names 3 classes and the test set of the cl"):
+    with pytest.raises(
+        ValueError, match="'n01' and the test set 'n01', 'n02', 'n03'; each"
+    ):
         renamed.run(Head())
 
 
@@ -433,8 +435,8 @@ def test_a_mask_that_there_is_not_cannot_be_read(head):
     ("wrong", "message"),
     [
         ({"levels": (0.5, 1.5)}, r"level 1.5 of noise must lie in \[0, 1\]"),
-        ({"levels": (0.5, 0.50)}, "different: 0.5 is repeated"),
-        ({"levels": ()}, "different: there are none"),
+        ({"levels": (0.5, 0.50)}, r"different .* got \['0.5', '0.5'\]"),
+        ({"levels": ()}, r"different and not empty; got \[\]"),
         ({"seed": 2**32}, r"LevelSweep.seed 4294967296 must be in"),
     ],
 )
@@ -459,7 +461,7 @@ def test_a_diverged_encoder_is_told_with_the_level(head):
         return {"logits": np.full((len(images), 3), np.nan if bright else 0.0)}
 
     sweep = LevelSweep(head, Brighten(), (1.0, 200.0), repeats=1)
-    with pytest.raises(ValueError, match="not finite for images under brightness at 2"):
+    with pytest.raises(ValueError, match="4 of 4 images under brightness at 2"):
         sweep.run(encode)
 
 

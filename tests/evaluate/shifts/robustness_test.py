@@ -348,7 +348,7 @@ def test_features_that_are_not_finite_name_the_cell(robust, test):
         return {"logits": np.full((len(images), 3), np.nan if bright else 0.0)}
 
     part = corrupted(test, Brighten("fog", 60), severities=(1, 4))
-    with pytest.raises(ValueError, match="not finite for images of 'c', fog 4"):
+    with pytest.raises(ValueError, match="not finite for 4 of 4 images of 'c', fog 4"):
         robust(c=part).run(encode)
 
 
@@ -485,7 +485,7 @@ def test_other_classes_in_one_of_the_cells_are_named(robust, folders):
     root = folders("fog/1", {name: [0] for name in NAMES})
     folders("fog/2", {name: [0] for name in NAMES[:2]})
     part = CorruptedFolders(str(root), 4, severities=(1, 2))
-    with pytest.raises(ValueError, match=r"fog/2 has other classes than .*fog/1"):
+    with pytest.raises(ValueError, match=r"fog/2 has the classes .* and .*fog/1 "):
         robust(c=part).check()
 
 
@@ -500,14 +500,14 @@ def test_a_class_that_the_test_set_has_not_is_named_with_what_to_write(
         ImageFolder(str(root / "sketch"), 4),
         Corrupted(ImageFolder(str(root / "sketch"), 4), (Noise(),)),
     ):
-        with pytest.raises(ValueError) as told:
+        with pytest.raises(
+            ValueError,
+            match=r"'sketch' names 4 classes, such as 'n01443537', which it lacks, and "
+            r"the test set 3; .* such as classes=IMAGENET_100, and missing='skip'",
+        ):
             robust(sketch=part).check()
-        assert str(told.value).startswith(
-            "\"n01443537\" is a class of the set 'sketch', but not of the test set; "
-            "restrict the folder with ImageFolder.classes=IMAGENET_100"
-        )
     few = said(in_memory, [0], [0], NAMES[:2])
-    with pytest.raises(ValueError, match=r"names 2 classes and the test set 3"):
+    with pytest.raises(ValueError, match=r"names 2 classes, and the test set 3"):
         robust(few=few).check()
     robust(
         sketch=ImageFolder(str(root / "sketch"), 4, classes=NAMES),
