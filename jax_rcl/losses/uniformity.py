@@ -15,7 +15,9 @@ from jax_rcl.losses.pairwise import (
     unit,
     widen,
 )
-from jax_rcl.ranges import Above, Positive, check
+from jax_rcl.ranges import Above, check
+
+Ridge = Annotated[float, Above(0, "such as 0.01, or None for 1/√n")]
 
 
 def centroids(embeddings: Float[Array, "b v d"]) -> Float[Array, "b d"]:
@@ -69,7 +71,7 @@ def kernel_centroids(
     """
     n = len(centroids)
     ridge = 1 / math.sqrt(n) if ridge is None else ridge
-    check(ridge, Annotated[float, Above(0, "or None for 1/√n")], "ridge")
+    check(ridge, Ridge, "ridge")
     centroids = widen(centroids)
     kernel = jax.lax.stop_gradient(widen(kernel)).astype(centroids.dtype)
     regular = kernel + ridge * jnp.eye(n, dtype=kernel.dtype)
@@ -116,7 +118,7 @@ def log_potentials(
     n = len(columns)
     if n < 2:
         raise ValueError(f"uniformity compares centroids; got {n}, it takes two.")
-    check(scale, Positive, "scale")
+    check(scale, Annotated[float, Above(0, "such as 2.0")], "scale")
 
     def fold(total: LogSum, part: tuple[Array, Array], present: Array) -> LogSum:
         others: Bool[Array, "b m"] = present[None, :] & (
