@@ -27,9 +27,8 @@ class RandomResizedCrop:
     Szegedy et al. 2015, section 6 (https://arxiv.org/abs/1409.4842), drawn as
     torchvision does: up to 10 times an area and a logarithm of the aspect ratio, both
     uniform, and the rounded box is taken if it fits, at a uniformly random place. If
-    none fits, the largest central box whose aspect ratio is within bounds.
-
-    Antialiasing and interpolation are those of `resized_crop`.
+    none fits, the largest central box whose aspect ratio is within bounds. It is
+    resized by `resized_crop`.
 
     Attributes:
       size: height and width of the result.
@@ -49,10 +48,9 @@ class RandomResizedCrop:
     interpolation: Interpolation = "bilinear"
 
     def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
-        box = self.box(key, image.shape[0], image.shape[1])
         return resized_crop(
             image,
-            *box,
+            *self.box(key, *image.shape[:2]),
             size=self.size,
             antialias=self.antialias,
             interpolation=self.interpolation,
@@ -101,16 +99,13 @@ class RandomCrop:
     Attributes:
       size: height and width of the result.
       padding: black pixels added on every side before.
-
-    Raises:
-      ValueError: when called, if the padded image is smaller than the square.
     """
 
     size: Count
     padding: Annotated[int, AtLeast(0)] = 0
 
     def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
-        top, left = self.place(key, image.shape[0], image.shape[1])
+        top, left = self.place(key, *image.shape[:2])
         margin = (self.padding, self.padding)
         padded = jnp.pad(image, (margin, margin, (0, 0)))
         shape = (self.size, self.size, image.shape[2])

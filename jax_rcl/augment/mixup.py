@@ -44,10 +44,6 @@ class Mixed:
         each example. "soft": adds `target` [b, k], λ for the own class and 1 - λ for
         the partner's; the label becomes the partner's where λ < 0.5.
       classes: k, for soft labels only.
-
-    Raises:
-      ValueError: if labels and classes do not fit each other; when called, if a device
-        has an odd number of examples.
     """
 
     inner: Augment
@@ -167,9 +163,6 @@ class PatchMixup:
       size: side of a patch in pixels; divides both sides of the image.
       probability: with which a patch is mixed, independently of the others.
       alpha: λ ~ Beta(alpha, alpha), drawn for each patch that is mixed.
-
-    Raises:
-      ValueError: when called, if the patches do not cover the image.
     """
 
     size: Count

@@ -52,9 +52,6 @@ def patch_mosaic(
       lefts: first column of it, from 0 to w - side.
       orientations: how it is turned, from 0 to 7: 4 (transposed first) + 2 (then upside
         down) + 1 (then mirrored, left and right exchanged). None: all as they are.
-
-    Returns:
-      The mosaic, in the size of the image.
     """
     h, w, c = image.shape
     rows, columns = jnp.arange(h), jnp.arange(w)
@@ -85,9 +82,7 @@ class PatchMosaic:
     """An image's own patches in disorder: local statistics stay, shapes are lost.
 
     Ge et al. 2021, patch-based negatives. The side is drawn for each image, the place
-    of the patch for each cell, so that patches may overlap and repeat. Patches are
-    copied: whether pixels are normalised before, as in the paper's release, or after
-    makes no difference.
+    of the patch for each cell, so that patches may overlap and repeat.
 
     Attributes:
       side: bounds of a patch's side in pixels, both included and all equally likely;
@@ -98,9 +93,6 @@ class PatchMosaic:
       symmetries: of each patch, independently. "none", as in the paper; "flips":
         mirrored and upside down, each with probability 1/2; "flips and turns": one of
         the eight symmetries of the square, all equally likely.
-
-    Raises:
-      ValueError: when called, if the largest patch does not fit into the image.
     """
 
     side: Annotated[tuple[int, int], Rising(AtLeast(1), "numbers of pixels", (16, 72))]
@@ -108,18 +100,14 @@ class PatchMosaic:
     symmetries: Literal["none", "flips", "flips and turns"] = "none"
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return patch_mosaic(image, *self.draw(key, image.shape[0], image.shape[1]))
+        return patch_mosaic(image, *self.draw(key, *image.shape[:2]))
 
     def draw(
         self, key: jax.Array, height: int, width: int
     ) -> tuple[
         Int[Array, ""], Int[Array, "i j"], Int[Array, "i j"], Int[Array, "i j"] | None
     ]:
-        """Draws side, tops, lefts and orientations for an image of this shape.
-
-        There are as many cells as the smallest patches need; larger ones use those in
-        the upper left.
-        """
+        """Draws side, tops, lefts and orientations for an image of this shape."""
         omitted = 1 if self.offsets == "released" else 0
         largest = min(height, width) - omitted
         if self.side[1] > largest:
@@ -131,6 +119,7 @@ class PatchMosaic:
             )
         side_key, top_key, left_key, orientation_key = jax.random.split(key, 4)
         low, high = self.side
+        # As many cells as the smallest patches need; larger ones use the upper left.
         grid = cells(height, low), cells(width, low)
         side = jax.random.randint(side_key, (), low, high + 1)
         room = 1 - omitted - side
@@ -154,9 +143,6 @@ class Negatives:
       views: adds `views` [b, v, h, w, c].
       operation: makes one negative of the query; keeps its shape.
       count: m, negatives for each query.
-
-    Raises:
-      ValueError: when called, if the operation changes the shape.
     """
 
     views: Views
@@ -196,11 +182,6 @@ class TextureNegatives:
       views: adds `views` [b, v, h, w, c].
       texture: makes the texture of the raw image, such as `Quilting(224)`; None takes
         it from the batch, where `data.textures.WithTexture` puts it.
-
-    Raises:
-      ValueError: when called, if there is no `texture` in the batch and no operation
-        that makes one, or if the views' operation gives textures another shape than
-        images.
     """
 
     views: Views

@@ -81,10 +81,6 @@ class Quilting:
       overlap: how far a block lies over its neighbours; None: a quarter of `block`.
       candidates: random blocks among which each block is chosen.
       tolerance: how much worse than the best a block may fit and still be taken.
-
-    Raises:
-      ValueError: if patch, block and overlap do not fit each other; when called, if the
-        image is smaller than `patch`, or an overlap too large to sum up in 32 bits.
     """
 
     size: Count

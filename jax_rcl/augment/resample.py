@@ -6,6 +6,7 @@ parameters, so that boxes and widths may differ from image to image in one compi
 program; the products run on matrix units and nothing is gathered.
 """
 
+import functools
 from typing import Literal
 
 import jax.numpy as jnp
@@ -26,9 +27,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 def separable(
-    rows: Float[Array, "i h"],
-    columns: Float[Array, "j w"],
-    image: Image,
+    rows: Float[Array, "i h"], columns: Float[Array, "j w"], image: Image
 ) -> Float[Array, "i j c"]:
     """Weighted sums over both axes: Σ_hw rows[i, h] · columns[j, w] · image[h, w].
 
@@ -101,9 +100,6 @@ def resized_crop(
     counts where the box shrinks, as in PIL, else only the four nearest to each output
     pixel. Bicubic is sharper; it goes beyond the values of the image near edges, and
     the result is limited to [0, 1].
-
-    Raises:
-      ValueError: for bicubic without antialiasing.
     """
     if interpolation == "bicubic" and not antialias:
         raise ValueError(
@@ -111,17 +107,10 @@ def resized_crop(
             "antialias=True."
         )
     h, w, _ = image.shape
-    rows, columns = (
-        resize_weights(
-            start,
-            length,
-            source=source,
-            size=size,
-            antialias=antialias,
-            interpolation=interpolation,
-        )
-        for start, length, source in ((top, height, h), (left, width, w))
+    weights = functools.partial(
+        resize_weights, size=size, antialias=antialias, interpolation=interpolation
     )
+    rows, columns = weights(top, height, source=h), weights(left, width, source=w)
     result = separable(rows, columns, image)
     return jnp.clip(result, 0.0, 1.0) if interpolation == "bicubic" else result
 

@@ -37,8 +37,7 @@ def instance_logits(
         to the denominator for every negative, and is refused.
 
     Returns:
-      Logits in float32 or wider, the positive first; each in [-1/τ, 1/τ], those of
-      own negatives in [-α/τ, α/τ].
+      Logits in float32 or wider, the positive first.
     """
     check(temperature, Temperature, "temperature")
     check(alpha, Positive, "alpha")

@@ -41,9 +41,16 @@ def unit(
     A vector shorter than `epsilon` is divided by `epsilon`, so that the zero vector
     stays zero and value and gradient (at most 1 / epsilon) are finite everywhere.
     """
+    return widen(x) * inverse_length(x, epsilon)
+
+
+def inverse_length(
+    x: Float[Array, "*shape d"], epsilon: float = 1e-6
+) -> Float[Array, "*shape 1"]:
+    """The factor 1 / max(‖x‖, epsilon) by which `unit` scales a vector."""
     x = widen(x)
     square = jnp.sum(x * x, axis=-1, keepdims=True)
-    return x * lax.rsqrt(jnp.maximum(square, epsilon**2))
+    return lax.rsqrt(jnp.maximum(square, epsilon**2))
 
 
 def similarities(
@@ -127,8 +134,7 @@ def fold_columns(
 
     Args:
       fold: `(carry, part, present) -> carry`, where `part` is like `columns` with m
-        entries and `present` [m] is False for the padding of the last block. Arrays it
-        uses from outside, such as the rows, get gradients.
+        entries and `present` [m] is False for the padding of the last block.
       initial: the carry before the first column. Inside a `shard_map` it must vary over
         devices as the result does: make it from the rows (`LogSum.empty(rows)`,
         `jnp.zeros_like(rows[:, 0])`), not from constants.

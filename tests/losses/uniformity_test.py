@@ -424,7 +424,9 @@ def test_centroids_far_apart_repel_although_their_potentials_underflow():
 def test_numbers_that_mean_nothing_are_refused():
     two = jnp.eye(2)
     for number in (0.0, -0.01, math.nan, math.inf):
-        with pytest.raises(ValueError, match=f"ridge {number} must be above 0 and f.*, or N"):
+        with pytest.raises(
+            ValueError, match=f"ridge {number} must be above 0 and f.*, or N"
+        ):
             kernel_centroids(two, two, ridge=number)
         with pytest.raises(ValueError, match=f"scale {number} must be above 0 and f"):
             potentials(two, number)

@@ -221,5 +221,5 @@ def test_by_strength_0_nothing_is_hidden_and_half_hides_half():
 
 @pytest.mark.parametrize("level", [-0.1, 1.1, (0.5, 0.5), float("nan")])
 def test_a_strength_out_of_its_range_is_refused(level):
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"must be a share .*, in \[0, 1\]"):
         ByStrength(MASK).checked(level)
