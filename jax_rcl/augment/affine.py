@@ -1,9 +1,8 @@
 """Affine maps of the plane, random in sign or angle: rotation, shear, translation.
 
-Conventions are PIL's, so that policies written for it mean the same here: places are
-measured in pixels from the upper left corner, pixel centres lie at half integers, and a
-matrix takes places of the result to places of the image. What comes from outside the
-image is filled.
+Conventions are PIL's: places are measured in pixels from the upper left corner, pixel
+centres lie at half integers, and a matrix takes places of the result to places of the
+image. What comes from outside the image is filled.
 """
 
 import dataclasses

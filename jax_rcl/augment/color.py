@@ -62,8 +62,7 @@ def adjust_saturation(image: Image, factor: Number) -> Image:
 def adjust_hue(image: Image, shift: Number) -> Image:
     """Turns the colour circle by `shift` of a whole turn, in [-0.5, 0.5].
 
-    Lightest and darkest channel of a pixel, hence value and saturation, stay. On the
-    circle cut in six, with hue H in [0, 6), value V and chroma C (lightest minus
+    On the circle cut in six, with hue H in [0, 6), value V and chroma C (lightest minus
     darkest), red is V - C · clip(min(k, 4 - k), 0, 1) at k = (5 + H) mod 6, green at
     3 + H, blue at 1 + H: the conversion from HSV without cases.
     """
@@ -75,14 +74,12 @@ def adjust_hue(image: Image, shift: Number) -> Image:
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     # Gray pixels have no hue; any will do, since their chroma is 0.
     scale = 1.0 / jnp.where(chroma > 0.0, chroma, 1.0)
-    hue = jnp.where(
-        value == red,
-        (green - blue) * scale,
-        jnp.where(
-            value == green, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale
-        ),
+    # Compared with each other, not with the lightest, which may be rounded differently.
+    from_green = jnp.where(
+        green >= blue, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale
     )
-    hue = hue + 6.0 * shift
+    red_first = (red >= green) & (red >= blue)
+    hue = jnp.where(red_first, (green - blue) * scale, from_green) + 6.0 * shift
 
     def channel(offset: float) -> Float[Array, "h w"]:
         k = jnp.mod(offset + hue, 6.0)

@@ -53,10 +53,9 @@ def prepare(
 class Views:
     """Several random views of each image: adds `views` [b, v, h, w, c].
 
-    Attributes:
-      operation: makes one view; called with a key of its own for each.
-      count: v, views per image.
-      curriculum: how strong the distortions in the operation are as training goes on.
+    The operation makes one view, and is called with a key of its own for each of the
+    `count` views; a curriculum says how strong distortions in it are as training goes
+    on.
     """
 
     operation: Operation
@@ -76,7 +75,7 @@ class Views:
         )
 
     def keys(self, key: jax.Array) -> Key[Array, " v"]:
-        """What the operation is called with for each view of the image of this key."""
+        """What the operation is called with for each view of an image."""
         return jax.random.split(key, self.count)
 
 
@@ -185,15 +184,12 @@ class OneOf(Composed):
     def __post_init__(self) -> None:
         if not self.operations:
             raise ValueError("OneOf.operations () must hold at least one operation.")
-        if self.weights is None:
-            return
-        if len(self.weights) != len(self.operations):
+        weights, count = self.weights, len(self.operations)
+        if weights is not None and (len(weights) != count or sum(weights) == 0):
             raise ValueError(
-                f"OneOf.weights {self.weights} must be one for each of the "
-                f"{len(self.operations)} operations, or None."
+                f"OneOf.weights {weights} must be one for each of the {count} "
+                f"operations, and must not all be 0; None draws them equally often."
             )
-        if sum(self.weights) == 0:
-            raise ValueError(f"OneOf.weights {self.weights} must not all be 0.")
 
     def at_strength(
         self, key: jax.Array, image: Image, strength: Strength | None

@@ -58,8 +58,7 @@ def _require_pixels_to_mirror(kernel_size: int, size: tuple[int, ...]) -> None:
 def apply_kernel(image: Image, kernel: Float[np.ndarray, "s s"]) -> Image:
     """Weighs the neighbourhood of each pixel by a kernel, as `PIL.Image.filter`.
 
-    The kernel has an odd number of weights per axis. Pixels so near the edge that it
-    leaves the image stay as they are.
+    Pixels so near the edge that the kernel leaves the image stay as they are.
     """
     h, w, _ = image.shape
     reach = len(kernel) // 2

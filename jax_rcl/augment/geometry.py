@@ -91,14 +91,10 @@ class RandomResizedCrop:
 @dataclasses.dataclass(frozen=True)
 @ranged
 class RandomCrop:
-    """A square at a random place of the image surrounded by black.
+    """A square at a random place of the image, `padding` black pixels around it.
 
     The augmentation of supervised training on CIFAR: `RandomCrop(32, padding=4)`,
     He et al. 2016, section 4.2 (https://arxiv.org/abs/1512.03385).
-
-    Attributes:
-      size: height and width of the result.
-      padding: black pixels added on every side before.
     """
 
     size: Count
@@ -184,9 +180,7 @@ class Resize:
 class ResizeShorter:
     """Resizes the shorter side to `size` and keeps the proportions.
 
-    The longer side is rounded down, as in torchvision's `Resize(size)`. Together with
-    `CenterCrop` the usual preparation of a test image: `Chain((ResizeShorter(256),
-    CenterCrop(224)))`.
+    The longer side is rounded down, as in torchvision's `Resize(size)`.
     """
 
     size: Count

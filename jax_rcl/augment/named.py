@@ -14,8 +14,7 @@ operations of their own:
   belong to `networks.heads.Normalized`. Reshape2D, which flattens: networks cut patches
   themselves. Identity: `Chain(())`.
 
-`prob=p` of any of them is `Maybe(operation, p)`. Flipping with probability 0.5 before a
-crop and once more after it, as these lists do, is the same as flipping once.
+`prob=p` of any of them is `Maybe(operation, p)`.
 """
 
 import dataclasses

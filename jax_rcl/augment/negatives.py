@@ -24,10 +24,7 @@ MIRRORED, UPSIDE_DOWN, TRANSPOSED = 1, 2, 4
 
 
 def cells(length: int, side: int) -> int:
-    """Cells of a mosaic along an axis: one more than fit, floor(length / side) + 1.
-
-    On 224 pixels 15 of side 16, 8 of 32, 5 of 56 and 4 of 72.
-    """
+    """Cells of a mosaic along an axis, one more than fit: 15 of side 16 on 224."""
     return length // side + 1
 
 
@@ -136,13 +133,9 @@ class PatchMosaic:
 class Negatives:
     """Views, and negatives made of the first: adds `views` and `negatives`.
 
-    `negatives` [b, m, h, w, c] are made of `views[:, 0]`, the query, with separate
-    draws; the views are the same as without negatives.
-
-    Attributes:
-      views: adds `views` [b, v, h, w, c].
-      operation: makes one negative of the query; keeps its shape.
-      count: m, negatives for each query.
+    `negatives` [b, m, h, w, c], `count` for each image, are made of `views[:, 0]`, the
+    query, with separate draws, by an operation that keeps its shape; the views are the
+    same as without negatives.
     """
 
     views: Views
@@ -150,7 +143,6 @@ class Negatives:
     count: Annotated[int, AtLeast(1, "for none, write the Views alone")] = 1
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
-        """The batch, its views and negatives; inside `parallel.data_parallel`."""
         batch = self.views(clock, batch)
         queries = batch["views"][:, 0]
         keys = parallel.example_keys(clock.key, len(queries))
@@ -175,8 +167,7 @@ class TextureNegatives:
 
     Ge et al. 2021, texture-based negatives: `negatives` [b, 1, h, w, c] is the texture
     of the example, augmented with the key of view 0, the query: a crop of the same
-    scale and aspect, the same colours, the same flip. Only where texture and image
-    differ in size, the same draw puts the crop in another place.
+    scale and aspect, the same colours, the same flip.
 
     Attributes:
       views: adds `views` [b, v, h, w, c].
@@ -188,7 +179,6 @@ class TextureNegatives:
     texture: Operation | None = None
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
-        """The batch, its views and negatives; inside `parallel.data_parallel`."""
         augmented = self.views(clock, batch)
         keys = parallel.example_keys(clock.key, len(batch["image"]))
         negatives = jax.vmap(self.of_one)(keys, self.textures(keys, batch))

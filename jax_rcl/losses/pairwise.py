@@ -38,8 +38,7 @@ def unit(
 ) -> Float[Array, "*shape d"]:
     """Vectors of length one, x / max(‖x‖, epsilon) over the last axis.
 
-    A vector shorter than `epsilon` is divided by `epsilon`, so that the zero vector
-    stays zero and value and gradient (at most 1 / epsilon) are finite everywhere.
+    The zero vector stays zero, and the gradient, at most 1 / epsilon, is finite.
     """
     return widen(x) * inverse_length(x, epsilon)
 
@@ -67,8 +66,8 @@ def squared_distances(
 ) -> Float[Array, "b n"]:
     """‖row - column‖² of every row and every column, at least 0.
 
-    Expanded into ‖row‖² + ‖column‖² - 2 row·column: memory b·n, not b·n·d. The rounding
-    error is that of the squared lengths, also where the distance is much smaller.
+    Memory is b·n, not b·n·d; the rounding error is that of the squared lengths, also
+    where the distance is much smaller.
     """
     rows, columns = widen(rows), widen(columns)
     lengths = jnp.sum(rows**2, axis=1)[:, None] + jnp.sum(columns**2, axis=1)[None, :]
@@ -76,10 +75,9 @@ def squared_distances(
 
 
 def view_ids(example_ids: Int[Array, " b"], views: int) -> Int[Array, " r"]:
-    """Ids of the views of examples, r = b·views, example by example.
+    """Ids of the views of examples: view w of example i gets i·views + w.
 
-    View w of example i gets i·views + w: distinct for distinct examples, and in the
-    order of `embeddings.reshape(-1, d)` for embeddings [b, views, d].
+    They are in the order of `embeddings.reshape(-1, d)`, for embeddings [b, views, d].
     """
     return (example_ids[:, None] * views + jnp.arange(views)[None, :]).reshape(-1)
 

@@ -69,12 +69,10 @@ def gaussian_blur(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Im
 def disk(radius: Number, sigma: Number) -> Float[Array, "s s"]:
     """A disk of weights whose rim is smoothed by a Gaussian of width σ.
 
-    All pixels up to `radius` weigh the same, with sum 1, and are then blurred: up to a
-    radius of 8 with 3 pixels per axis in a square of 17, above with 5 in one of 21,
-    mirrored at the edges of that square. Where the disk touches them the sum then is
+    All pixels up to `radius`, at most 10, weigh the same, with sum 1, and are blurred:
+    up to a radius of 8 with 3 pixels per axis in a square of 17, above with 5 in one of
+    21, mirrored at the edges of that square. Where the disk touches them the sum is
     more than 1, at radii 8 and 10 by one percent, as it is in the public sets.
-
-    The radius is at most 10; the weights are those of 21 x 21 pixels.
     """
 
     def within(reach: int, kernel_size: int) -> Float[Array, "s s"]:
@@ -118,13 +116,11 @@ def displace(
     at (i, j) gets the present value of that at (i + offsets[0, i, j], j + offsets[1, i,
     j]), where reach < i ≤ h - reach and reach < j ≤ w - reach; others stay.
 
-    The result is that of this loop, computed in parallel. A pixel gets either the
-    original value of another one or whatever that one got before, so each points to one
-    place; the chains of pointers lead only towards the end of the image and are halved
-    until all have been followed.
-
     Offsets are rows and columns, from -reach to reach - 1.
     """
+    # The loop in parallel: a pixel gets either the original value of another one or
+    # whatever that one got before, so each points to one place; the chains of pointers
+    # lead only towards the end of the image and are halved until all are followed.
     h, w, c = image.shape
     row, column = jnp.arange(h)[:, None], jnp.arange(w)[None, :]
     moves = (row > reach) & (row <= h - reach)
@@ -146,8 +142,7 @@ def glass_blur(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image
     """Disturbs pixels locally between two Gaussian blurs.
 
     Deviation: the paper swaps pixels, but the script that made the public sets
-    overwrites one of the two before it reads it, so that its colours are copied. This
-    is what `displace` does: robustness is compared on what those sets hold.
+    overwrites one of the two before it reads it, so that its colours are copied.
 
     Level: the width σ of the blurs, how far a pixel may move, and how many times.
     """

@@ -53,8 +53,7 @@ def pixel_weights(
 
     Large pixel number i is the mean of the pixels whose centres lie in (i, i + 1] times
     source / count, and is repeated for all pixels whose centres lie in [i, i + 1) times
-    the same: PIL's `resize` with `BOX` and back with `NEAREST` or `BOX`. Centres and
-    bounds are compared as whole numbers, hence exactly.
+    the same: PIL's `resize` with `BOX` and back with `NEAREST` or `BOX`.
     """
     pixel = jnp.arange(source, dtype=jnp.int32)
     large = (2 * pixel + 1) * count // (2 * source)
@@ -115,7 +114,7 @@ def move_corners(
 ) -> Float[Array, "2 3"]:
     """The affine map from (x, y) in the result to (x, y) in the image.
 
-    It takes three corners of a square in the middle, each moved by up to `shift` per
+    It takes three corners of a square in the middle, moved by up to `shift` per
     coordinate, to where they were.
     """
     centre = jnp.asarray([width // 2, height // 2], jnp.float32)
@@ -137,8 +136,7 @@ def mirrored_weights(sigma: Number, *, source: int) -> Float[Array, "source sour
 
     A pixel at distance u weighs exp(-u² / 2σ²) up to ⌊3σ + 1/2⌋, normalised to sum 1.
     Outside, the axis is its mirror image, end pixels repeated, and then itself again,
-    as often as the Gaussian is wide. The width σ is from 0, the identity, to 170.8
-    pixels; the matrix is symmetric, and its rows are nonnegative and sum to 1.
+    as often as the Gaussian is wide. σ is from 0, the identity, to 170.8 pixels.
     """
     period = 2 * source
     turns = -(-(REACH + 1) // period)

@@ -44,11 +44,9 @@ def levels(image: Image) -> Image:
 
 
 def nearest(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The nearest whole number, the upper one of two.
-
-    Sums of a few hundred terms miss a half by less than the small number added here,
-    and fixed-point arithmetic would have met it.
-    """
+    """The nearest whole number, the upper one of two."""
+    # Sums of a few hundred terms miss a half by less than this small number, and
+    # fixed-point arithmetic would have met it.
     return jnp.floor(x + (0.5 + 1e-4))
 
 

@@ -21,27 +21,21 @@ from jaxtyping import Array, Float
 from jax_rcl.augment.corruptions import blurs, digital, noises, weather
 from jax_rcl.augment.resample import Image, Whole
 
-STANDARD = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-"""The corruptions that a model is judged by, in the order of the paper's tables."""
+_ALL = noises.LEVELS | blurs.LEVELS | weather.LEVELS | digital.LEVELS
+
+FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {x.__name__: x for x in _ALL}
+"""Name to `function(key, image, level)`, with the parameters of one severity [p]."""
+
+LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
+    function.__name__: levels for function, levels in _ALL.items()
+}
+"""Name to the side that it is calibrated for to five rows of parameters."""
 
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """Those that may be used to choose hyperparameters."""
+
+STANDARD = tuple(name for name in FUNCTIONS if name not in EXTRA)
+"""The corruptions that a model is judged by, in the order of the paper's tables."""
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "noise": STANDARD[:3],
@@ -53,16 +47,6 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 """Kinds of corruptions, as the folders of ImageNet-C are sorted."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
-
-_ALL = noises.LEVELS | blurs.LEVELS | weather.LEVELS | digital.LEVELS
-
-FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {x.__name__: x for x in _ALL}
-"""Name to `function(key, image, level)`, with the parameters of one severity [p]."""
-
-LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
-    function.__name__: levels for function, levels in _ALL.items()
-}
-"""Name to the side that it is calibrated for to five rows of parameters."""
 
 
 @dataclasses.dataclass(frozen=True)

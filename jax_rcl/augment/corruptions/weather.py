@@ -60,8 +60,7 @@ def fog(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """Adds a cloud, and darkens the whole so that the lightest value stays possible.
 
     (x + amount · `plasma`) m / (m + amount), with m the lightest value of the image.
-    The cloud's side is the smallest power of two that covers the image. Level: amount,
-    and decay of the cloud.
+    Level: amount, and decay of the cloud.
     """
     h, w, _ = image.shape
     side = 2 ** (max(h, w) - 1).bit_length()

@@ -1,8 +1,7 @@
 """How strong a distortion is: levels as data, and strength that rises over training.
 
 A level is what a distortion is swept over: the share of masked pixels, the deviation of
-noise. One compiled program serves all levels, so `checked` asks beforehand whether a
-level makes sense.
+noise. One compiled program serves all levels.
 """
 
 import dataclasses
@@ -59,13 +58,10 @@ class Leveled(Scaled, Protocol):
         ...
 
     def checked(self, level: Level, size: tuple[int, ...] | None = None) -> np.ndarray:
-        """The level as `at` takes it.
+        """The level as `at` takes it; ValueError if it makes no sense.
 
-        It need not lie between the bounds that levels are drawn from.
-
-        Raises:
-          ValueError: if it makes no sense; with the height and width of the images,
-            also if it is too large for them.
+        It need not lie between the bounds that levels are drawn from. With the height
+        and width of the images, it must not be too large for them.
         """
         ...
 
@@ -80,6 +76,7 @@ class Distortion(Leveled):
       bounds: of any level, whatever the bounds that levels are drawn from.
     """
 
+    name: str
     measure: str
     bounds: Within
 

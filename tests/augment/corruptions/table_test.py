@@ -24,6 +24,11 @@ def test_there_are_15_corruptions_and_4_extra_ones():
     assert len(STANDARD) == 15 and len(EXTRA) == 4
     assert sorted(FUNCTIONS) == sorted({*STANDARD, *EXTRA})
     assert sorted(LEVELS) == sorted(FUNCTIONS)
+    assert STANDARD == (
+        "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur",
+        "motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast",
+        "elastic_transform", "pixelate", "jpeg_compression",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LEVELS)
