@@ -37,7 +37,7 @@ def supcon(
 
     The mean over positives is outside or inside the logarithm: equations 2 and 3 of
     Khosla et al. 2020 (https://arxiv.org/abs/2004.11362), who recommend "out". "in" is
-    never the larger of the two (Jensen). The mean over rows is left to the caller.
+    never the larger of the two (Jensen).
 
     Args:
       rows: unit vectors (`pairwise.unit`) of this device's views.

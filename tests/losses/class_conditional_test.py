@@ -444,9 +444,9 @@ slow = pytest.mark.slow  # those without it find the same faults
     [
         (5, {}),
         (5, CLIPPED | TWICE),
-        (16, {}),
         pytest.param(1, {}, marks=slow),
         pytest.param(12, {}, marks=slow),
+        pytest.param(16, {}, marks=slow),
         pytest.param(5, REPEL, marks=slow),
     ],
     ids=str,
@@ -533,12 +533,13 @@ def test_nothing_overflows(dtype, similarity, settings):
 
 
 def test_blocks_and_single_rows_stay_finite_too():
-    z = jnp.asarray(sphere(11, 4, 3), jnp.bfloat16).at[1].set(0)
+    z = sphere(11, 4, 3).astype(jnp.bfloat16)
+    z[1] = 0
     for labels in ([0, 0, 1, 2], [0] * 4, range(4)):
         for part in program(block=3, temperature=0.01)(z, z, np.asarray(labels)):
             assert np.isfinite(np.asarray(part, np.float32)).all()
     alone, *_ = program(temperature=0.01)(z[:1], z[:1], np.zeros(1, int))
-    assert (alone == 0).all()
+    assert (np.asarray(alone) == 0).all()
 
 
 @pytest.mark.parametrize(
