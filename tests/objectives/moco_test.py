@@ -226,7 +226,7 @@ def test_no_gradient_reaches_the_slow_networks():
         ({"alpha": 2.0}, r"MoCo.alpha 2.0 scales negatives, but there are none; write"),
         (
             {"alpha": 0.0, "negatives": 1},
-            "MoCo.alpha 0.0 must be above 0 and finite, or write",
+            "MoCo.alpha 0.0 must be above 0 and finite, or None, or write negatives=0",
         ),
     ],
 )
