@@ -7,13 +7,15 @@
         momentum: Annotated[float, Within(0, 1, open="high")] = 0.9
 
 `Sgd(0.1, momentum=1.0)` then raises "Sgd.momentum 1.0 must be in [0, 1)", and so does
-the config node of the class, at the line where it is written.
+the config node of the class, at the line where it is written. Numbers of NumPy are
+checked like Python's.
 """
 
 import dataclasses
 import functools
 import inspect
 import math
+import numbers
 import types
 import typing
 from typing import Annotated, Any, Literal, TypeVar
@@ -43,7 +45,7 @@ class Within:
         below = (
             value < self.high if self.open in ("high", "both") else value <= self.high
         )
-        return math.isfinite(value) and above and below
+        return bool(math.isfinite(value) and above and below)
 
     def __str__(self) -> str:
         """The constraint as it follows "must be"."""
@@ -86,7 +88,7 @@ class Rising:
 
     def holds(self, value: Any) -> bool:
         """Whether both lie in the range, in order."""
-        return all(map(self.bounds.holds, value)) and value[0] <= value[1]
+        return all(map(self.bounds.holds, value)) and bool(value[0] <= value[1])
 
     @property
     def hint(self) -> str:
@@ -128,7 +130,8 @@ def ranged(cls: Class) -> Class:
             after(self)
 
     checked.__doc__ = "Checks the ranges of the fields, and what else has to hold."
-    setattr(cls, "__post_init__", checked)  # noqa: B010, pyright knows no such attribute
+    made: Any = cls
+    made.__post_init__ = checked
     return cls
 
 
@@ -148,9 +151,17 @@ def check(value: Any, hint: Any, where: str) -> None:
       where: begins the message, such as `Sgd.momentum`.
     """
     broken = _broken(value, hint)
-    if broken is not None:
-        hint_text = f", {broken.hint}" if broken.hint else ""
-        raise ValueError(f"{where} {value} must be {broken}{hint_text}.")
+    if broken is None:
+        return
+    constraint, kind = broken
+    bounds = constraint.bounds if isinstance(constraint, Rising) else constraint
+    unbounded = bounds.high == math.inf and "float" in str(kind)
+    words = [f"{constraint} and finite" if unbounded else str(constraint)]
+    if types.NoneType in typing.get_args(hint) and "None" not in constraint.hint:
+        words.append("or None")
+    if constraint.hint:
+        words.append(constraint.hint)
+    raise ValueError(f"{where} {value} must be {', '.join(words)}.")
 
 
 def bare(hint: Any) -> Any:
@@ -174,14 +185,14 @@ def _annotated(cls: type) -> dict[str, Any]:
     return {n: h for n, h in found.items() if n in names and "Annotated[" in repr(h)}
 
 
-def _broken(value: Any, hint: Any) -> Within | Rising | None:
-    """The constraint that a value does not meet; None if it meets all."""
+def _broken(value: Any, hint: Any) -> tuple[Within | Rising, Any] | None:
+    """The constraint that a value does not meet, and of what; None if it meets all."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         for constraint in inner[1:]:
             known = isinstance(constraint, Within | Rising)
             if known and _fits(value, inner[0]) and not constraint.holds(value):
-                return constraint
+                return constraint, inner[0]
         return _broken(value, inner[0])
     if origin in (typing.Union, types.UnionType):
         arms = [arm for arm in inner if _fits(value, bare(arm))]
@@ -189,10 +200,8 @@ def _broken(value: Any, hint: Any) -> Within | Rising | None:
         return None if not broken or None in broken else broken[0]
     if origin is tuple and isinstance(value, tuple | list):
         each = [inner[0]] * len(value) if inner[1:] == (...,) else inner
-        for item, item_hint in zip(value, each, strict=False):
-            broken = _broken(item, item_hint)
-            if broken is not None:
-                return broken
+        broken = (_broken(*pair) for pair in zip(value, each, strict=False))
+        return next(filter(None, broken), None)
     return None
 
 
@@ -204,7 +213,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, arm) for arm in typing.get_args(hint))
     if origin in (int, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
     if origin is tuple:
         return isinstance(value, tuple | list)
     return isinstance(origin, type) and isinstance(value, origin)

@@ -8,13 +8,26 @@ from pathlib import Path
 from typing import Annotated
 
 import flax.linen as nn
+import jax
+import numpy as np
 import pytest
 
 import jax_rcl
 from jax_rcl import ranges
 from jax_rcl.config.nodes import node, override
 from jax_rcl.config.types import ConfigError
-from jax_rcl.ranges import Above, AtLeast, Count, Rising, Share, Within, ranged
+from jax_rcl.ranges import (
+    Above,
+    AtLeast,
+    Count,
+    NotNegative,
+    Positive,
+    Rising,
+    Share,
+    Within,
+    check,
+    ranged,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +40,10 @@ class Example:
     pair: Annotated[
         tuple[float, float], Rising(Within(0, 1, "low"), "shares", (0.1, 1.0))
     ] = (0.1, 0.2)
+    widths: Annotated[tuple[float, float], Rising(Above(0), "widths")] = (1, 2)
     maybe: Annotated[int, AtLeast(2)] | None = None
+    limit: NotNegative | None = None
+    width: Annotated[int, AtLeast(1, "or None for all")] | None = None
     sides: tuple[Count, ...] = ()
     name: str = ""
 
@@ -50,8 +66,8 @@ ranged(Layer)
         ("count", 0, "Example.count 0 must be at least 1."),
         ("share", 1.5, "Example.share 1.5 must be in [0, 1]."),
         ("share", math.nan, "Example.share nan must be in [0, 1]."),
-        ("rate", 0.0, "Example.rate 0.0 must be above 0, try 0.1."),
-        ("rate", math.inf, "Example.rate inf must be above 0, try 0.1."),
+        ("rate", 0.0, "Example.rate 0.0 must be above 0 and finite, try 0.1."),
+        ("rate", math.inf, "Example.rate inf must be above 0 and finite, try 0.1."),
         ("momentum", 1.0, "Example.momentum 1.0 must be in [0, 1)."),
         (
             "pair",
@@ -59,7 +75,14 @@ ranged(Layer)
             "Example.pair (0.3, 0.2) must be two shares, 0 < low <= high <= 1, such as "
             "(0.1, 1.0).",
         ),
-        ("maybe", 1, "Example.maybe 1 must be at least 2."),
+        (
+            "widths",
+            (0.1, math.inf),
+            "Example.widths (0.1, inf) must be two widths, 0 < low <= high and finite.",
+        ),
+        ("maybe", 1, "Example.maybe 1 must be at least 2, or None."),
+        ("limit", -1.0, "Example.limit -1.0 must be at least 0 and finite, or None."),
+        ("width", 0, "Example.width 0 must be at least 1, or None for all."),
         ("sides", (1, 0), "Example.sides (1, 0) must be at least 1."),
     ],
 )
@@ -70,6 +93,40 @@ def test_a_value_out_of_range_is_refused_by_constructor_and_node(field, value, w
     with pytest.raises(ConfigError) as written:
         node(Example, **{field: value})
     assert str(written.value) == words
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("count", np.int64(0)),
+        ("count", np.uint8(0)),
+        ("share", np.float32(1.5)),
+        ("share", np.float64(math.nan)),
+        ("rate", np.float16(0)),
+        ("maybe", np.int32(1)),
+        ("pair", (np.float32(0.3), np.float32(0.2))),
+        ("sides", (1, np.int64(0))),
+    ],
+)
+def test_numbers_of_numpy_are_checked_like_python_s(field, value):
+    with pytest.raises(ValueError, match=f"^Example.{field} .* must be "):
+        Example(**{field: value})
+    with pytest.raises(ConfigError, match=f"^Example.{field} "):
+        node(Example, **{field: value})
+
+
+def test_numbers_of_numpy_in_range_are_taken():
+    made = Example(np.int64(3), np.float32(0.5), maybe=np.int32(2))
+    assert (made.count, made.share, made.maybe) == (3, 0.5, 2)
+
+
+def test_a_number_that_is_traced_is_not_checked():
+    @jax.jit
+    def double(rate):
+        check(rate, Positive, "rate")
+        return 2 * rate
+
+    assert double(-1.0) == -2
 
 
 def test_an_override_is_refused_in_the_words_of_its_path():
@@ -89,7 +146,7 @@ def test_a_type_is_named_without_its_ranges():
 
 
 def test_what_is_in_range_is_made():
-    made = Example(3, 0.0, 1e-9, 0.0, (1.0, 1.0), 2, (1, 5))
+    made = Example(3, 0.0, 1e-9, 0.0, (1.0, 1.0), maybe=2, sides=(1, 5))
     assert made.sides == (1, 5) and Example(maybe=None).maybe is None
 
 

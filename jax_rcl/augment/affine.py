@@ -1,9 +1,8 @@
 """Affine maps of the plane, random in sign or angle: rotation, shear, translation.
 
-Conventions are PIL's, so that policies written for it mean the same here: places are
-measured in pixels from the upper left corner, pixel centres lie at half integers, and a
-matrix takes places of the result to places of the image. What comes from outside the
-image is filled.
+Conventions are PIL's: places are measured in pixels from the upper left corner, pixel
+centres lie at half integers, and a matrix takes places of the result to places of the
+image. What comes from outside the image is filled.
 """
 
 import dataclasses
@@ -89,33 +88,18 @@ def either_sign(key: jax.Array, magnitude: float) -> Float[Array, ""]:
     return jnp.where(jax.random.bernoulli(key), magnitude, -magnitude)
 
 
+Magnitude = Annotated[float, AtLeast(0, "its sign is drawn")]
+
+
 @dataclasses.dataclass(frozen=True)
 @ranged
 class Rotate:
     """Turns by so many degrees about the middle, either way equally often.
 
-    Interpolation and fill are those of `affine`.
+    Interpolation and fill, here and below, are those of `affine`.
     """
 
-    degrees: Annotated[float, AtLeast(0, "its sign is drawn")]
-    interpolation: Interpolation = "nearest"
-    fill: Share = 0.0
-
-    def __call__(self, key: jax.Array, image: Image) -> Image:
-        h, w, _ = image.shape
-        matrix = rotation(either_sign(key, self.degrees), h, w)
-        return affine(image, matrix, interpolation=self.interpolation, fill=self.fill)
-
-
-@dataclasses.dataclass(frozen=True)
-@ranged
-class RandomRotation:
-    """Turns about the middle by an angle uniform in ±degrees, as torchvision's.
-
-    Interpolation and fill are those of `affine`.
-    """
-
-    degrees: Annotated[float, AtLeast(0, "its sign is drawn")]
+    degrees: Magnitude
     interpolation: Interpolation = "nearest"
     fill: Share = 0.0
 
@@ -126,18 +110,23 @@ class RandomRotation:
 
     def angle(self, key: jax.Array) -> Float[Array, ""]:
         """Draws how far to turn, in degrees."""
+        return either_sign(key, self.degrees)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRotation(Rotate):
+    """Turns about the middle by an angle uniform in ±degrees, as torchvision's."""
+
+    def angle(self, key: jax.Array) -> Float[Array, ""]:
         return jax.random.uniform(key, (), minval=-self.degrees, maxval=self.degrees)
 
 
 @dataclasses.dataclass(frozen=True)
 @ranged
 class Shear:
-    """Slants along one axis by a slope, either way equally often; see `shear`.
+    """Slants along one axis by a slope, either way equally often; see `shear`."""
 
-    The axis "x" moves rows, "y" columns; interpolation and fill are those of `affine`.
-    """
-
-    slope: Annotated[float, AtLeast(0, "its sign is drawn")]
+    slope: Magnitude
     axis: Literal["x", "y"] = "x"
     interpolation: Interpolation = "nearest"
     fill: Share = 0.0
@@ -152,11 +141,10 @@ class Shear:
 class Translate:
     """Moves along one axis by so many pixels, either way equally often.
 
-    A fraction of a pixel shows only with bilinear interpolation. Interpolation and fill
-    are those of `affine`.
+    A fraction of a pixel shows only with bilinear interpolation.
     """
 
-    pixels: Annotated[float, AtLeast(0, "its sign is drawn")]
+    pixels: Magnitude
     axis: Literal["x", "y"] = "x"
     interpolation: Interpolation = "nearest"
     fill: Share = 0.0

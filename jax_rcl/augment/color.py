@@ -27,11 +27,7 @@ _ORDERS = np.array(list(itertools.permutations(range(4))), np.int32)
 
 
 def gray(image: Image) -> Float[Array, "h w 1"]:
-    """The gray value of each pixel, Σ LUMA · (red, green, blue).
-
-    Raises:
-      ValueError: if the image has neither one nor three channels.
-    """
+    """The gray value of each pixel, Σ LUMA · (red, green, blue)."""
     if image.shape[2] == 1:
         return image
     _require_three_channels(image)
@@ -66,8 +62,7 @@ def adjust_saturation(image: Image, factor: Number) -> Image:
 def adjust_hue(image: Image, shift: Number) -> Image:
     """Turns the colour circle by `shift` of a whole turn, in [-0.5, 0.5].
 
-    Lightest and darkest channel of a pixel, hence value and saturation, stay. On the
-    circle cut in six, with hue H in [0, 6), value V and chroma C (lightest minus
+    On the circle cut in six, with hue H in [0, 6), value V and chroma C (lightest minus
     darkest), red is V - C · clip(min(k, 4 - k), 0, 1) at k = (5 + H) mod 6, green at
     3 + H, blue at 1 + H: the conversion from HSV without cases.
     """
@@ -79,14 +74,12 @@ def adjust_hue(image: Image, shift: Number) -> Image:
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     # Gray pixels have no hue; any will do, since their chroma is 0.
     scale = 1.0 / jnp.where(chroma > 0.0, chroma, 1.0)
-    hue = jnp.where(
-        value == red,
-        (green - blue) * scale,
-        jnp.where(
-            value == green, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale
-        ),
+    # Compared with each other, not with the lightest, which may be rounded differently.
+    from_green = jnp.where(
+        green >= blue, 2.0 + (blue - red) * scale, 4.0 + (red - green) * scale
     )
-    hue = hue + 6.0 * shift
+    red_first = (red >= green) & (red >= blue)
+    hue = jnp.where(red_first, (green - blue) * scale, from_green) + 6.0 * shift
 
     def channel(offset: float) -> Float[Array, "h w"]:
         k = jnp.mod(offset + hue, 6.0)
@@ -103,12 +96,7 @@ class ColorJitter:
     As in torchvision: each of the first three by a factor uniform in
     [max(0, 1 - s), 1 + s], the hue by a shift uniform in [-hue, hue], all 24 orders
     equally likely, limited to [0, 1] after each. What has strength 0 costs nothing.
-
-    Attributes:
-      brightness: strength s of the brightness.
-      contrast: strength s of the contrast.
-      saturation: strength s of the saturation.
-      hue: largest shift, as a fraction of a whole turn.
+    Shifts of the hue are fractions of a whole turn.
     """
 
     brightness: NotNegative = 0.0
@@ -120,11 +108,9 @@ class ColorJitter:
         return self.apply(image, *self.draw(key))
 
     def draw(self, key: jax.Array) -> tuple[Float[Array, " 4"], Int[Array, " 4"]]:
-        """Draws what `apply` takes.
+        """Draws three factors and the shift of the hue, and when each of them happens.
 
-        Returns:
-          The factors of brightness, contrast and saturation and the shift of the hue;
-          and for each of the four when it happens, 0 first and 3 last.
+        First is 0 and last is 3.
         """
         factor_key, place_key = jax.random.split(key)
         strengths = (self.brightness, self.contrast, self.saturation)
@@ -135,15 +121,9 @@ class ColorJitter:
         return factors, jnp.asarray(_ORDERS)[jax.random.randint(place_key, (), 0, 24)]
 
     def apply(
-        self,
-        image: Image,
-        factors: Float[Array, " 4"],
-        places: Int[Array, " 4"],
+        self, image: Image, factors: Float[Array, " 4"], places: Int[Array, " 4"]
     ) -> Image:
-        """Makes the changes that `draw` returns, in its order; both are data.
-
-        What has strength 0 in this dataclass is omitted, whatever its factor.
-        """
+        """Makes the changes that `draw` returns, but for those of strength 0."""
         strengths = dataclasses.astuple(self)
         possible = range(4) if image.shape[2] > 1 else (BRIGHTNESS, CONTRAST)
         active = [i for i in possible if strengths[i] > 0]
@@ -195,9 +175,7 @@ class Grayscale:
 class Solarize:
     """Inverts what is at least as light as `threshold`: x -> 1 - x."""
 
-    threshold: Annotated[
-        float, Within(0, 1, hint="the range of the images: 128 of 256 is 0.5")
-    ] = 0.5
+    threshold: Annotated[float, Within(0, 1, hint="where 128 of 256 is 0.5")] = 0.5
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
         return jnp.where(image >= self.threshold, 1.0 - image, image)

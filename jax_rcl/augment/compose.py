@@ -7,6 +7,7 @@ batch does not depend on the number of devices. What mixes examples is in `mixup
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,11 +23,7 @@ from jax_rcl.ranges import Count, NotNegative, Share, ranged
 
 
 def unit_range(images: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Images as float32 in [0, 1]: uint8 is divided by 255, floats are there already.
-
-    Raises:
-      TypeError: if the images are integers of another kind, whose range is unknown.
-    """
+    """Images as float32 in [0, 1]: uint8 divided by 255, or floats in [0, 1]."""
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255.0
     if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -42,10 +39,8 @@ def prepare(
 ) -> Float[Array, "n ..."]:
     """Images of a test set as the network sees them: [0, 1], then `operation` on each.
 
-    Args:
-      operation: a deterministic operation, such as `Chain((ResizeShorter(256),
-        CenterCrop(224)))`; every image gets the same key. None only casts.
-      images: uint8, or floats in [0, 1].
+    Every image gets the same key: the operation is a deterministic one, such as
+    `Chain((ResizeShorter(256), CenterCrop(224)))`. None only casts.
     """
     scaled = unit_range(jnp.asarray(images))
     if operation is None:
@@ -58,11 +53,9 @@ def prepare(
 class Views:
     """Several random views of each image: adds `views` [b, v, h, w, c].
 
-    Attributes:
-      operation: makes one view; called with a key of its own for each.
-      count: v, views per image.
-      curriculum: how strong the distortions in the operation are as training goes on;
-        None: as they are.
+    The operation makes one view, and is called with a key of its own for each of the
+    `count` views; a curriculum says how strong distortions in it are as training goes
+    on.
     """
 
     operation: Operation
@@ -74,10 +67,7 @@ class Views:
         return {**batch, "views": _for_each_example(self, clock, batch)}
 
     def of_one(
-        self,
-        key: jax.Array,
-        image: Image,
-        strength: Strength | None = None,
+        self, key: jax.Array, image: Image, strength: Strength | None = None
     ) -> Float[Array, "v ..."]:
         """All views of one image, distortions in them of this strength."""
         return jax.vmap(lambda key: at_strength(self.operation, key, image, strength))(
@@ -85,7 +75,7 @@ class Views:
         )
 
     def keys(self, key: jax.Array) -> Key[Array, " v"]:
-        """What the operation is called with for each view of the image of this key."""
+        """What the operation is called with for each view of an image."""
         return jax.random.split(key, self.count)
 
 
@@ -96,7 +86,7 @@ class Pair:
     Attributes:
       shared: makes the clean image, [b, h, w, c].
       distortion: makes the distorted image out of the clean one.
-      curriculum: how strong the distortion is as training goes on; None: as it is.
+      curriculum: how strong the distortion is as training goes on.
     """
 
     shared: Operation
@@ -109,10 +99,7 @@ class Pair:
         return {**batch, "clean": clean, "distorted": distorted}
 
     def of_one(
-        self,
-        key: jax.Array,
-        image: Image,
-        strength: Strength | None = None,
+        self, key: jax.Array, image: Image, strength: Strength | None = None
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """One image, clean and distorted."""
         shared_key, distortion_key = jax.random.split(key)
@@ -132,15 +119,10 @@ def _for_each_example(augment: Views | Pair, clock: Clock, batch: Batch) -> Any:
 class Composed:
     """Operations made of others: the strength of distortions is handed to them."""
 
-    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "..."]:
-        """The image after the operations, distortions in them as they are."""
-        return self.at_strength(key, image, None)
+    at_strength: Callable[..., jax.Array]
 
-    def at_strength(
-        self, key: jax.Array, image: Image, strength: Strength | None
-    ) -> Float[Array, "..."]:
-        """The image after the operations, levels of distortions times `strength`."""
-        raise NotImplementedError
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "..."]:
+        return self.at_strength(key, image, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +146,7 @@ class Chain(Composed):
 class Maybe(Composed):
     """An operation with this probability, else nothing.
 
-    Both outcomes are computed: a batch holds images of either kind.
-
-    Raises:
-      ValueError: when called, if the operation changes the shape.
+    Both outcomes are computed, hence of one shape: a batch holds images of either kind.
     """
 
     operation: Operation
@@ -197,9 +176,6 @@ class OneOf(Composed):
     Attributes:
       operations: their results must have the same shape.
       weights: how often each is drawn, up to a common factor; None: equally often.
-
-    Raises:
-      ValueError: if there are no operations, weights do not fit them, or shapes differ.
     """
 
     operations: tuple[Operation, ...]
@@ -208,21 +184,19 @@ class OneOf(Composed):
     def __post_init__(self) -> None:
         if not self.operations:
             raise ValueError("OneOf.operations () must hold at least one operation.")
-        if self.weights is None:
-            return
-        if len(self.weights) != len(self.operations):
+        weights, count = self.weights, len(self.operations)
+        if weights is not None and (len(weights) != count or sum(weights) == 0):
             raise ValueError(
-                f"OneOf.weights {self.weights} must be one for each of the "
-                f"{len(self.operations)} operations, or None."
+                f"OneOf.weights {weights} must be one for each of the {count} "
+                f"operations, and must not all be 0; None draws them equally often."
             )
-        if sum(self.weights) == 0:
-            raise ValueError(f"OneOf.weights {self.weights} must not all be 0.")
 
     def at_strength(
         self, key: jax.Array, image: Image, strength: Strength | None
     ) -> Float[Array, "..."]:
         choice_key, operation_key = jax.random.split(key)
-        choice = self.choice(choice_key)
+        weights = self.weights or (1.0,) * len(self.operations)
+        choice = jax.random.categorical(choice_key, jnp.log(jnp.array(weights)))
         results = [
             at_strength(operation, operation_key, image, strength)
             for operation in self.operations
@@ -237,8 +211,3 @@ class OneOf(Composed):
         for place, result in enumerate(results[1:], start=1):
             chosen = jnp.where(choice == place, result, chosen)
         return chosen
-
-    def choice(self, key: jax.Array) -> Array:
-        """Draws the place of an operation in `operations`, an int32 scalar."""
-        weights = self.weights or (1.0,) * len(self.operations)
-        return jax.random.categorical(key, jnp.log(jnp.array(weights)))

@@ -34,14 +34,9 @@ SHARP = 0.01
 def gaussian_blur(image: Image, sigma: Number, *, kernel_size: Whole) -> Image:
     """Convolves with a Gaussian of width σ, cut off at a square of kernel_size pixels.
 
-    Weights exp(-u² / 2σ²) at u = -(kernel_size // 2) ... kernel_size // 2, normalised
-    to sum 1; beyond its edges the image is mirrored, the edge not repeated. As a
-    product with one banded matrix per axis, σ and kernel_size may be data, different
-    for each image; a kernel_size that is data is cut off where a side has no more
-    pixels to mirror.
-
-    Raises:
-      ValueError: if a side has no more than kernel_size // 2 pixels to mirror.
+    The weights along each axis are `resample.gaussian_weights`. σ and kernel_size may
+    be data, different for each image; a kernel_size that is data is cut off where a
+    side has no more pixels to mirror.
     """
     h, w, _ = image.shape
     if isinstance(kernel_size, int):
@@ -63,8 +58,7 @@ def _require_pixels_to_mirror(kernel_size: int, size: tuple[int, ...]) -> None:
 def apply_kernel(image: Image, kernel: Float[np.ndarray, "s s"]) -> Image:
     """Weighs the neighbourhood of each pixel by a kernel, as `PIL.Image.filter`.
 
-    The kernel has an odd number of weights per axis. Pixels so near the edge that it
-    leaves the image stay as they are.
+    Pixels so near the edge that the kernel leaves the image stay as they are.
     """
     h, w, _ = image.shape
     reach = len(kernel) // 2
@@ -86,16 +80,12 @@ class GaussianBlur(Distortion):
     """Blurs with a Gaussian whose width is drawn uniformly for each image.
 
     As a distortion it has the level (kernel_size, σ); σ alone stands for the kernel of
-    the field. Strength acts on σ.
+    the field. Strength acts on σ. Kernels of all sizes are one program.
 
     Attributes:
       kernel_size: pixels per axis that are weighed, odd; SimCLR takes a tenth of the
         image's side. Widths above a fourth of it are visibly cut off.
-      sigma: bounds of the width σ in pixels; equal for a fixed one.
-
-    Raises:
-      ValueError: if the kernel's size is even; when called, if an image is too small
-        for the kernel.
+      sigma: bounds of the width σ in pixels.
     """
 
     kernel_size: Count
@@ -118,17 +108,11 @@ class GaussianBlur(Distortion):
         return low + jax.random.uniform(key) * (high - low)
 
     def level(self, key: jax.Array) -> Float[Array, " 2"]:
-        """Draws (kernel_size, σ), of which only σ is random."""
         return jnp.stack([jnp.float32(self.kernel_size), self.width(key)])
 
     def checked(
         self, level: Level, size: tuple[int, ...] | None = None
     ) -> Float32[np.ndarray, " 2"]:
-        """(kernel_size, σ) or σ as data, always two numbers.
-
-        Raises ValueError unless the kernel's size is odd and σ above 0; with a size,
-        also if images of it have too few pixels to mirror.
-        """
         values = level if isinstance(level, tuple) else (level,)
         kernel_size, sigma = (self.kernel_size, *values)[-2:] if values else (0, 0)
         odd = kernel_size > 0 and kernel_size % 2 == 1
@@ -143,16 +127,11 @@ class GaussianBlur(Distortion):
         return np.array([kernel_size, sigma], np.float32)
 
     def at(self, key: jax.Array, image: Image, level: Values) -> Image:
-        """The image, blurred at this level, of two numbers or σ alone.
-
-        The key is not used. Kernels of all sizes are one program.
-        """
         level = as_level(self, level, image)
         whole = level[0].astype(jnp.int32) if len(level) == 2 else self.kernel_size
         return gaussian_blur(image, jnp.maximum(level[-1], SHARP), kernel_size=whole)
 
     def at_strength(self, key: jax.Array, image: Image, strength: Strength) -> Image:
-        """The image, blurred with a random width times `strength`."""
         # Only σ shrinks; it is all that is drawn, so the key is not split.
         sigma = jnp.maximum(strength * self.width(key), SHARP)
         return gaussian_blur(image, sigma, kernel_size=self.kernel_size)

@@ -27,9 +27,8 @@ class RandomResizedCrop:
     Szegedy et al. 2015, section 6 (https://arxiv.org/abs/1409.4842), drawn as
     torchvision does: up to 10 times an area and a logarithm of the aspect ratio, both
     uniform, and the rounded box is taken if it fits, at a uniformly random place. If
-    none fits, the largest central box whose aspect ratio is within bounds.
-
-    Antialiasing and interpolation are those of `resized_crop`.
+    none fits, the largest central box whose aspect ratio is within bounds. It is
+    resized by `resized_crop`.
 
     Attributes:
       size: height and width of the result.
@@ -49,10 +48,9 @@ class RandomResizedCrop:
     interpolation: Interpolation = "bilinear"
 
     def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
-        box = self.box(key, image.shape[0], image.shape[1])
         return resized_crop(
             image,
-            *box,
+            *self.box(key, *image.shape[:2]),
             size=self.size,
             antialias=self.antialias,
             interpolation=self.interpolation,
@@ -93,24 +91,17 @@ class RandomResizedCrop:
 @dataclasses.dataclass(frozen=True)
 @ranged
 class RandomCrop:
-    """A square at a random place of the image surrounded by black.
+    """A square at a random place of the image, `padding` black pixels around it.
 
     The augmentation of supervised training on CIFAR: `RandomCrop(32, padding=4)`,
     He et al. 2016, section 4.2 (https://arxiv.org/abs/1512.03385).
-
-    Attributes:
-      size: height and width of the result.
-      padding: black pixels added on every side before.
-
-    Raises:
-      ValueError: when called, if the padded image is smaller than the square.
     """
 
     size: Count
     padding: Annotated[int, AtLeast(0)] = 0
 
     def __call__(self, key: jax.Array, image: Image) -> Float[Array, "s s c"]:
-        top, left = self.place(key, image.shape[0], image.shape[1])
+        top, left = self.place(key, *image.shape[:2])
         margin = (self.padding, self.padding)
         padded = jnp.pad(image, (margin, margin, (0, 0)))
         shape = (self.size, self.size, image.shape[2])
@@ -189,9 +180,7 @@ class Resize:
 class ResizeShorter:
     """Resizes the shorter side to `size` and keeps the proportions.
 
-    The longer side is rounded down, as in torchvision's `Resize(size)`. Together with
-    `CenterCrop` the usual preparation of a test image: `Chain((ResizeShorter(256),
-    CenterCrop(224)))`.
+    The longer side is rounded down, as in torchvision's `Resize(size)`.
     """
 
     size: Count

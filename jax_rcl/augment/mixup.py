@@ -1,8 +1,7 @@
 """Mixtures of two examples of a batch: mixup, cutmix, mixup of patches.
 
-Examples 2i and 2i + 1 of the global batch are partners. The order of the data is
-random already, so a partner is a uniformly random other example; and partners lie on
-one device, so nothing is communicated.
+Examples 2i and 2i + 1 of the global batch are partners: the order of the data is random
+already, and as partners lie on one device, nothing is communicated.
 """
 
 import dataclasses
@@ -39,15 +38,11 @@ class Mixed:
       inner: adds `views` [b, v, h, w, c] to a batch that has `label` [b].
       mixture: draws the weights: `Mixup`, `CutMix` or `PatchMixup`.
       same_class: with this probability, a pair is mixed only if both have the same
-        label; 0 mixes all pairs, 1 only those of one class.
+        label.
       labels: "drawn": the label becomes the partner's with probability 1 - λ, drawn for
         each example. "soft": adds `target` [b, k], λ for the own class and 1 - λ for
         the partner's; the label becomes the partner's where λ < 0.5.
       classes: k, for soft labels only.
-
-    Raises:
-      ValueError: if labels and classes do not fit each other; when called, if a device
-        has an odd number of examples.
     """
 
     inner: Augment
@@ -161,15 +156,9 @@ class CutMix:
 @dataclasses.dataclass(frozen=True)
 @ranged
 class PatchMixup:
-    """Mixup of some patches of a grid; the other patches stay.
+    """Mixup of some patches of a grid, each with a λ of its own; the others stay.
 
-    Attributes:
-      size: side of a patch in pixels; divides both sides of the image.
-      probability: with which a patch is mixed, independently of the others.
-      alpha: λ ~ Beta(alpha, alpha), drawn for each patch that is mixed.
-
-    Raises:
-      ValueError: when called, if the patches do not cover the image.
+    The side of a patch in pixels, `size`, divides both sides of the image.
     """
 
     size: Count

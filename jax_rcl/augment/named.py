@@ -14,8 +14,7 @@ operations of their own:
   belong to `networks.heads.Normalized`. Reshape2D, which flattens: networks cut patches
   themselves. Identity: `Chain(())`.
 
-`prob=p` of any of them is `Maybe(operation, p)`. Flipping with probability 0.5 before a
-crop and once more after it, as these lists do, is the same as flipping once.
+`prob=p` of any of them is `Maybe(operation, p)`.
 """
 
 import dataclasses
@@ -67,20 +66,39 @@ Name = Literal[
     "VerticalFlip",
 ]
 
-RANGES: dict[str, tuple[int, int] | tuple[float, float]] = {
-    "Brightness": (0.1, 1.9),  # factor
-    "Color": (0.1, 1.9),  # factor of the saturation
-    "Contrast": (0.1, 1.9),  # factor
-    "Cutout": (0, 20),  # side in whole pixels
-    "Posterize": (0, 4),  # whole bits
-    "Rotate": (0.0, 30.0),  # degrees
-    "Sharpness": (0.1, 1.9),  # factor
-    "ShearX": (0.0, 0.3),  # slope
-    "ShearY": (0.0, 0.3),
-    "Solarize": (0.0, 256.0),  # threshold on the levels 0 ... 255
-    "TranslateX": (0.0, 10.0),  # pixels
-    "TranslateY": (0.0, 10.0),
+
+def _solarize(threshold: float) -> Operation:
+    """Inverts the levels 0 ... 255 from `threshold` on; 256 leaves the image."""
+    first = math.ceil(threshold)
+    # Halfway to the level below, so that no rounding of the images matters.
+    return Solarize(max(first - 0.5, 0.0) / 255) if first < 256 else Chain(())
+
+
+_FIXED: dict[str, Operation] = {
+    "AutoContrast": AutoContrast(),
+    "Blur": Blur(),
+    "Equalize": Equalize(),
+    "Grayscale": Grayscale(),
+    "HorizontalFlip": Flip(1.0),
+    "Invert": Invert(),
+    "Smooth": Smooth(),
+    "VerticalFlip": VerticalFlip(1.0),
 }
+_SCALED: dict[str, tuple[Callable[[Any], Operation], float, float]] = {
+    "Brightness": (Brightness, 0.1, 1.9),  # factor
+    "Color": (Saturation, 0.1, 1.9),  # factor of the saturation
+    "Contrast": (Contrast, 0.1, 1.9),  # factor
+    "Cutout": (lambda side: Cutout((side, side)), 0, 20),  # side in whole pixels
+    "Posterize": (Posterize, 0, 4),  # whole bits
+    "Rotate": (Rotate, 0.0, 30.0),  # degrees
+    "Sharpness": (Sharpness, 0.1, 1.9),  # factor
+    "ShearX": (lambda slope: Shear(slope, "x"), 0.0, 0.3),
+    "ShearY": (lambda slope: Shear(slope, "y"), 0.0, 0.3),
+    "Solarize": (_solarize, 0.0, 256.0),  # threshold on the levels 0 ... 255
+    "TranslateX": (lambda pixels: Translate(pixels, "x"), 0.0, 10.0),
+    "TranslateY": (lambda pixels: Translate(pixels, "y"), 0.0, 10.0),
+}
+RANGES = {name: (low, high) for name, (_, low, high) in _SCALED.items()}
 """Magnitude at level 0 and at level 1.
 
 Level 0 is not always the weakest: it is nearly black, flat, gray or smooth for the four
@@ -101,11 +119,8 @@ class Named:
     """The operation of this name, at a level of the range of its magnitude.
 
     Directions of Rotate, ShearX, ShearY, TranslateX and TranslateY are drawn for each
-    image, and so is the place of Cutout.
-
-    Attributes:
-      name: of the operation; flips always flip.
-      level: between the ends of `RANGES[name]`; must be 0 without a magnitude.
+    image, and so is the place of Cutout; flips always flip. The level lies between the
+    ends of `RANGES[name]`; it is 0 for what has no magnitude.
     """
 
     name: Name
@@ -124,38 +139,5 @@ class Named:
     def operation(self) -> Operation:
         """The operation itself."""
         if self.name in RANGES:
-            return _SCALED[self.name](magnitude(self.name, self.level))
+            return _SCALED[self.name][0](magnitude(self.name, self.level))
         return _FIXED[self.name]
-
-
-def _solarize(threshold: float) -> Operation:
-    """Inverts the levels 0 ... 255 from `threshold` on; 256 leaves the image."""
-    first = math.ceil(threshold)
-    # Halfway to the level below, so that no rounding of the images matters.
-    return Solarize(max(first - 0.5, 0.0) / 255) if first < 256 else Chain(())
-
-
-_FIXED: dict[str, Operation] = {
-    "AutoContrast": AutoContrast(),
-    "Blur": Blur(),
-    "Equalize": Equalize(),
-    "Grayscale": Grayscale(),
-    "HorizontalFlip": Flip(1.0),
-    "Invert": Invert(),
-    "Smooth": Smooth(),
-    "VerticalFlip": VerticalFlip(1.0),
-}
-_SCALED: dict[str, Callable[[Any], Operation]] = {
-    "Brightness": Brightness,
-    "Color": Saturation,
-    "Contrast": Contrast,
-    "Cutout": lambda side: Cutout((side, side)),
-    "Posterize": Posterize,
-    "Rotate": Rotate,
-    "Sharpness": Sharpness,
-    "ShearX": lambda slope: Shear(slope, "x"),
-    "ShearY": lambda slope: Shear(slope, "y"),
-    "Solarize": _solarize,
-    "TranslateX": lambda pixels: Translate(pixels, "x"),
-    "TranslateY": lambda pixels: Translate(pixels, "y"),
-}

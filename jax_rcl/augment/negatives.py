@@ -24,10 +24,7 @@ MIRRORED, UPSIDE_DOWN, TRANSPOSED = 1, 2, 4
 
 
 def cells(length: int, side: int) -> int:
-    """Cells of a mosaic along an axis: one more than fit, floor(length / side) + 1.
-
-    On 224 pixels 15 of side 16, 8 of 32, 5 of 56 and 4 of 72.
-    """
+    """Cells of a mosaic along an axis, one more than fit: 15 of side 16 on 224."""
     return length // side + 1
 
 
@@ -52,9 +49,6 @@ def patch_mosaic(
       lefts: first column of it, from 0 to w - side.
       orientations: how it is turned, from 0 to 7: 4 (transposed first) + 2 (then upside
         down) + 1 (then mirrored, left and right exchanged). None: all as they are.
-
-    Returns:
-      The mosaic, in the size of the image.
     """
     h, w, c = image.shape
     rows, columns = jnp.arange(h), jnp.arange(w)
@@ -85,9 +79,7 @@ class PatchMosaic:
     """An image's own patches in disorder: local statistics stay, shapes are lost.
 
     Ge et al. 2021, patch-based negatives. The side is drawn for each image, the place
-    of the patch for each cell, so that patches may overlap and repeat. Patches are
-    copied: whether pixels are normalised before, as in the paper's release, or after
-    makes no difference.
+    of the patch for each cell, so that patches may overlap and repeat.
 
     Attributes:
       side: bounds of a patch's side in pixels, both included and all equally likely;
@@ -98,9 +90,6 @@ class PatchMosaic:
       symmetries: of each patch, independently. "none", as in the paper; "flips":
         mirrored and upside down, each with probability 1/2; "flips and turns": one of
         the eight symmetries of the square, all equally likely.
-
-    Raises:
-      ValueError: when called, if the largest patch does not fit into the image.
     """
 
     side: Annotated[tuple[int, int], Rising(AtLeast(1), "numbers of pixels", (16, 72))]
@@ -108,18 +97,14 @@ class PatchMosaic:
     symmetries: Literal["none", "flips", "flips and turns"] = "none"
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
-        return patch_mosaic(image, *self.draw(key, image.shape[0], image.shape[1]))
+        return patch_mosaic(image, *self.draw(key, *image.shape[:2]))
 
     def draw(
         self, key: jax.Array, height: int, width: int
     ) -> tuple[
         Int[Array, ""], Int[Array, "i j"], Int[Array, "i j"], Int[Array, "i j"] | None
     ]:
-        """Draws side, tops, lefts and orientations for an image of this shape.
-
-        There are as many cells as the smallest patches need; larger ones use those in
-        the upper left.
-        """
+        """Draws side, tops, lefts and orientations for an image of this shape."""
         omitted = 1 if self.offsets == "released" else 0
         largest = min(height, width) - omitted
         if self.side[1] > largest:
@@ -131,6 +116,7 @@ class PatchMosaic:
             )
         side_key, top_key, left_key, orientation_key = jax.random.split(key, 4)
         low, high = self.side
+        # As many cells as the smallest patches need; larger ones use the upper left.
         grid = cells(height, low), cells(width, low)
         side = jax.random.randint(side_key, (), low, high + 1)
         room = 1 - omitted - side
@@ -147,16 +133,9 @@ class PatchMosaic:
 class Negatives:
     """Views, and negatives made of the first: adds `views` and `negatives`.
 
-    `negatives` [b, m, h, w, c] are made of `views[:, 0]`, the query, with separate
-    draws; the views are the same as without negatives.
-
-    Attributes:
-      views: adds `views` [b, v, h, w, c].
-      operation: makes one negative of the query; keeps its shape.
-      count: m, negatives for each query.
-
-    Raises:
-      ValueError: when called, if the operation changes the shape.
+    `negatives` [b, m, h, w, c], `count` for each image, are made of `views[:, 0]`, the
+    query, with separate draws, by an operation that keeps its shape; the views are the
+    same as without negatives.
     """
 
     views: Views
@@ -164,7 +143,6 @@ class Negatives:
     count: Annotated[int, AtLeast(1, "for none, write the Views alone")] = 1
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
-        """The batch, its views and negatives; inside `parallel.data_parallel`."""
         batch = self.views(clock, batch)
         queries = batch["views"][:, 0]
         keys = parallel.example_keys(clock.key, len(queries))
@@ -189,25 +167,18 @@ class TextureNegatives:
 
     Ge et al. 2021, texture-based negatives: `negatives` [b, 1, h, w, c] is the texture
     of the example, augmented with the key of view 0, the query: a crop of the same
-    scale and aspect, the same colours, the same flip. Only where texture and image
-    differ in size, the same draw puts the crop in another place.
+    scale and aspect, the same colours, the same flip.
 
     Attributes:
       views: adds `views` [b, v, h, w, c].
       texture: makes the texture of the raw image, such as `Quilting(224)`; None takes
         it from the batch, where `data.textures.WithTexture` puts it.
-
-    Raises:
-      ValueError: when called, if there is no `texture` in the batch and no operation
-        that makes one, or if the views' operation gives textures another shape than
-        images.
     """
 
     views: Views
     texture: Operation | None = None
 
     def __call__(self, clock: Clock, batch: Batch) -> Batch:
-        """The batch, its views and negatives; inside `parallel.data_parallel`."""
         augmented = self.views(clock, batch)
         keys = parallel.example_keys(clock.key, len(batch["image"]))
         negatives = jax.vmap(self.of_one)(keys, self.textures(keys, batch))

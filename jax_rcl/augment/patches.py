@@ -14,11 +14,7 @@ from jax_rcl.ranges import AtLeast, Count, Rising, Share, ranged
 
 
 def cut_out(
-    image: Image,
-    top: Whole,
-    left: Whole,
-    side: Whole,
-    color: Float[Array, " c"],
+    image: Image, top: Whole, left: Whole, side: Whole, color: Float[Array, " c"]
 ) -> Image:
     """Paints a square in one colour; any part of it outside the image is lost."""
     h, w, _ = image.shape
@@ -37,13 +33,9 @@ class Cutout:
     uniformly random pixel of the image, so that part of the square may lie outside.
 
     Attributes:
-      side: bounds of the square's side in pixels, both included and all equally likely;
-        equal for a fixed side.
+      side: bounds of the side in pixels, both included, all equally likely.
       fill: red, green and blue; gray images get their mean. The default is the mean
         colour of CIFAR-10.
-
-    Raises:
-      ValueError: when called, if the image has neither one nor three channels.
     """
 
     side: Annotated[tuple[int, int], Rising(AtLeast(0), "numbers of pixels", (0, 20))]
@@ -71,11 +63,7 @@ class Cutout:
 
 
 def grid_of(height: int, width: int, size: int) -> tuple[int, int]:
-    """Rows and columns of the grid of patches of `size` by `size` pixels.
-
-    Raises:
-      ValueError: if they do not cover the image exactly.
-    """
+    """Rows and columns of the grid of patches of `size` by `size` pixels."""
     if height % size or width % size:
         raise ValueError(
             f"patches of {size} x {size} pixels do not cover an image of {height} x "
@@ -92,16 +80,8 @@ class Patches:
     The image is a grid of squares; each, independently of the others, is changed with
     this probability, as if it were an image. `Patches(Invert(), 4)` inverts 3 of 10
     patches, `Patches(Cutout((8, 8)), 4)` paints them over: a square of twice the side
-    covers its patch wherever its centre is.
-
-    Attributes:
-      operation: keeps the shape.
-      size: side of a patch in pixels; divides both sides of the image.
-      probability: with which a patch is changed.
-
-    Raises:
-      ValueError: when called, if the patches do not cover the image or the operation
-        changes the shape.
+    covers its patch wherever its centre is. The operation keeps the shape, and `size`,
+    the side of a patch in pixels, divides both sides of the image.
     """
 
     operation: Operation

@@ -23,21 +23,15 @@ def minimum_cut(costs: Int[Array, "i j"]) -> Int[Array, " i"]:
     """The cheapest way down through a table, one column for each row.
 
     The path moves by at most one column from row to row, and the sum of what it crosses
-    is minimal (Efros and Freeman 2001, section 2.1): downwards, E[i, j] = costs[i, j]
-    + min(E[i - 1, j - 1], E[i - 1, j], E[i - 1, j + 1]), then back up along the minima.
-    Where several columns are equally good, it takes the one to the left. Sums of the
-    costs, which are not negative, must fit into 32 bits.
+    is minimal (Efros and Freeman 2001, section 2.1). Of equally good columns it takes
+    the left one. Sums of the costs, which are not negative, must fit into 32 bits.
     """
 
-    def down(
-        above: Int[Array, " j"], row: Int[Array, " j"]
-    ) -> tuple[Int[Array, " j"], Int[Array, " j"]]:
+    def down(above: Array, row: Array) -> tuple[Array, Array]:
         total = row + neighbours(above).min(axis=0)
         return total, total
 
-    def up(
-        below: Int[Array, ""], total: Int[Array, " j"]
-    ) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    def up(below: Array, total: Array) -> tuple[Array, Array]:
         column = below - 1 + jnp.argmin(neighbours(total)[:, below]).astype(jnp.int32)
         return column, column
 
@@ -69,10 +63,9 @@ class Quilting:
 
     The examples are two squares of the image, one in its middle and one at a random
     place, as in Ge et al. 2021 (https://arxiv.org/abs/2110.14189). Their textures were
-    made beforehand by EmbarkStudios' texture-synthesis, another algorithm
-    (multiresolution stochastic texture synthesis): pixel by pixel and from coarse to
-    fine, each time copying the pixel whose neighbours agree best with those already
-    resolved. Blocks are copied here, so that structure of their size stays whole.
+    made beforehand by another algorithm, multiresolution stochastic texture synthesis
+    by EmbarkStudios, which copies single pixels. Blocks are copied here, so that
+    structure of their size stays whole.
 
     Attributes:
       size: height and width of the result.
@@ -81,10 +74,6 @@ class Quilting:
       overlap: how far a block lies over its neighbours; None: a quarter of `block`.
       candidates: random blocks among which each block is chosen.
       tolerance: how much worse than the best a block may fit and still be taken.
-
-    Raises:
-      ValueError: if patch, block and overlap do not fit each other; when called, if the
-        image is smaller than `patch`, or an overlap too large to sum up in 32 bits.
     """
 
     size: Count
@@ -96,15 +85,11 @@ class Quilting:
 
     def __post_init__(self) -> None:
         block, overlap = self.sides()
-        if not 2 <= block <= self.patch:
+        if not 1 <= overlap < block <= self.patch:
             raise ValueError(
-                f"Quilting.block {block} must be from 2 pixels to those of the patch, "
-                f"{self.patch}; a third of it is usual."
-            )
-        if not 1 <= overlap < block:
-            raise ValueError(
-                f"Quilting.overlap {overlap} must be from 1 pixel to one less than "
-                f"those of the block, {block}; a quarter of it is usual."
+                f"Quilting.overlap {overlap}, block {block} and patch {self.patch} "
+                f"must be 1 <= overlap < block <= patch; usual are a quarter of the "
+                f"block and a third of the patch."
             )
 
     def sides(self) -> tuple[int, int]:
@@ -142,11 +127,9 @@ class Quilting:
         )(corners)
 
     def quilt(self, key: jax.Array, levels: Int[Array, "2 p p c"]) -> Int[Array, "s s"]:
-        """The pixels of the examples that make up the result, counted row by row.
-
-        Blocks are compared in whole numbers, so that the order of a sum, which may
-        differ between an image alone and in a batch, does not change what is chosen.
-        """
+        """The pixels of the examples that make up the result, counted row by row."""
+        # Blocks are compared in whole numbers, so that the order of a sum, which may
+        # differ between an image alone and in a batch, does not change what is chosen.
         block, overlap = self.sides()
         step = block - overlap
         across = max(-(-(self.size - overlap) // step), 1)
@@ -188,8 +171,7 @@ class Quilting:
     ) -> Int[Array, ""]:
         """First pixel of a random block that fits what it covers.
 
-        `covered` are those of the pixels that are where the block will be laid; `laid`
-        says whether there are blocks above, and to the left.
+        `laid` says whether there are blocks above, and to the left.
         """
         block, overlap = self.sides()
         place = np.arange(block)

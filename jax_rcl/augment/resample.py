@@ -1,11 +1,11 @@
 """Crop, resize and blur as products with matrices made from data.
 
-All three are `rows @ image @ columnsᵀ`: each output pixel is a weighted sum of a few
-input pixels, separately in height and width. The weights are computed from the
-parameters, so that boxes and widths may differ from image to image in one compiled
-program; the products run on matrix units and nothing is gathered.
+All three are `rows @ image @ columnsᵀ`, with weights computed from the parameters, so
+that boxes and widths may differ from image to image in one compiled program; the
+products run on matrix units and nothing is gathered.
 """
 
+import functools
 from typing import Literal
 
 import jax.numpy as jnp
@@ -26,9 +26,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 def separable(
-    rows: Float[Array, "i h"],
-    columns: Float[Array, "j w"],
-    image: Image,
+    rows: Float[Array, "i h"], columns: Float[Array, "j w"], image: Image
 ) -> Float[Array, "i j c"]:
     """Weighted sums over both axes: Σ_hw rows[i, h] · columns[j, w] · image[h, w].
 
@@ -96,14 +94,10 @@ def resized_crop(
 ) -> Float[Array, "size size c"]:
     """Cuts a box out of an image and resizes it to a square.
 
-    The same as cropping and then resizing: pixels outside the box have no influence.
-    The box is data: one compiled program serves all boxes. With `antialias` every pixel
-    counts where the box shrinks, as in PIL, else only the four nearest to each output
-    pixel. Bicubic is sharper; it goes beyond the values of the image near edges, and
-    the result is limited to [0, 1].
-
-    Raises:
-      ValueError: for bicubic without antialiasing.
+    The same as cropping and then resizing, but the box is data. With `antialias` every
+    pixel counts where the box shrinks, as in PIL, else only the four nearest to each
+    output pixel. Bicubic is sharper; it goes beyond the values of the image near edges,
+    and the result is limited to [0, 1].
     """
     if interpolation == "bicubic" and not antialias:
         raise ValueError(
@@ -111,17 +105,10 @@ def resized_crop(
             "antialias=True."
         )
     h, w, _ = image.shape
-    rows, columns = (
-        resize_weights(
-            start,
-            length,
-            source=source,
-            size=size,
-            antialias=antialias,
-            interpolation=interpolation,
-        )
-        for start, length, source in ((top, height, h), (left, width, w))
+    weights = functools.partial(
+        resize_weights, size=size, antialias=antialias, interpolation=interpolation
     )
+    rows, columns = weights(top, height, source=h), weights(left, width, source=w)
     result = separable(rows, columns, image)
     return jnp.clip(result, 0.0, 1.0) if interpolation == "bicubic" else result
 
@@ -145,11 +132,8 @@ def gaussian_weights(
     sum 1. Beyond the ends the axis continues as its mirror image, the end pixels not
     repeated: pixel q is also found at -q and at 2 (source - 1) - q.
 
-    Args:
-      sigma: above 0.
-      source: pixels of the axis, more than kernel_size // 2.
-      kernel_size: odd; one that is data is cut off where the axis has no more pixels to
-        mirror.
+    The kernel_size is odd, and `source`, the pixels of the axis, more than half of it;
+    one that is data is cut off where the axis has no more pixels to mirror.
     """
     last = source - 1
     radius, reach = kernel_size // 2, last

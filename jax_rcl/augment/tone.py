@@ -31,9 +31,8 @@ class AutoContrast:
     """Stretches each channel to the whole range, as `PIL.ImageOps.autocontrast`.
 
     With a the darkest and b the lightest of the channel's levels, level l becomes
-    ⌊255 (l - a) / (b - a)⌋; a channel of one level stays. By levels, so that
-    the rounding errors of a resize in a flat image are not stretched. PIL divides
-    first, so that some of its levels are lower by one.
+    ⌊255 (l - a) / (b - a)⌋; a channel of one level stays. PIL divides first, so that
+    some of its levels are lower by one.
     """
 
     def __call__(self, key: jax.Array, image: Image) -> Image:

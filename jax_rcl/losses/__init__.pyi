@@ -8,8 +8,6 @@ from . import pairwise as pairwise
 from . import reconstruction as reconstruction
 from . import uniformity as uniformity
 from .class_conditional import attract_terms as attract_terms
-from .class_conditional import check_weights as check_weights
-from .class_conditional import inverse_length as inverse_length
 from .class_conditional import over_view_pairs as over_view_pairs
 from .class_conditional import spread as spread
 from .classification import binary_cross_entropy as binary_cross_entropy
@@ -29,6 +27,7 @@ from .kernels import Cosine as Cosine
 from .kernels import Rbf as Rbf
 from .kernels import lower_median as lower_median
 from .pairwise import fold_columns as fold_columns
+from .pairwise import inverse_length as inverse_length
 from .pairwise import similarities as similarities
 from .pairwise import squared_distances as squared_distances
 from .pairwise import unit as unit

@@ -6,7 +6,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_rcl.losses.pairwise import (
@@ -14,9 +13,9 @@ from jax_rcl.losses.pairwise import (
     Scalar,
     Temperature,
     fold_columns,
+    inverse_length,
     similarities,
     unit,
-    widen,
 )
 from jax_rcl.ranges import NotNegative, check
 
@@ -77,7 +76,15 @@ def spread(
       without negatives if w is 0, `repel` is 0 for a class of one example. When all
       logits are equal, `attract` is log(1 + |N|) if w is 0, and `repel` is log |P|.
     """
-    check_weights(temperature, attraction, spread, positives_in_denominator)
+    check(temperature, Temperature, "temperature")
+    check(attraction, NotNegative, "attraction")
+    check(spread, NotNegative, "spread")
+    check(positives_in_denominator, NotNegative, "positives_in_denominator")
+    if attraction == spread == 0:
+        raise ValueError(
+            "attraction and spread are both 0, so that there is no loss; give one of "
+            "them a weight, such as 1."
+        )
     nothing = LogSum.empty(rows)
     zero = nothing.total
     # All at once, both passes share one matrix; in blocks, each computes it again.
@@ -167,9 +174,6 @@ def over_view_pairs(
       similarity: what an inner product inside `pair_loss` is. "cosine" of the
         embeddings; "dot", their inner product; "released", their inner product over the
         lengths of the *column's* example in both views.
-
-    Returns:
-      The mean loss of each example.
     """
     views = rows.shape[1]
     if views < 2:
@@ -198,30 +202,3 @@ def over_view_pairs(
     rows_of_pairs = jnp.stack([rows[:, i] for i, _ in pairs])
     columns_of_pairs = jnp.stack([compared_with(i, j) for i, j in pairs])
     return jax.vmap(pair_loss)(rows_of_pairs, columns_of_pairs).mean(axis=0)
-
-
-def inverse_length(
-    x: Float[Array, "n d"], epsilon: float = 1e-6
-) -> Float[Array, "n 1"]:
-    """The factor 1 / max(‖x‖, epsilon) by which `pairwise.unit` scales a vector."""
-    x = widen(x)
-    square = jnp.sum(x * x, axis=-1, keepdims=True)
-    return lax.rsqrt(jnp.maximum(square, epsilon**2))
-
-
-def check_weights(
-    temperature: Scalar,
-    attraction: float,
-    spread: float,
-    positives_in_denominator: float = 0.0,
-) -> None:
-    """Raises ValueError for numbers that `spread` cannot work with."""
-    check(temperature, Temperature, "temperature")
-    check(attraction, NotNegative, "attraction")
-    check(spread, NotNegative, "spread")
-    check(positives_in_denominator, NotNegative, "positives_in_denominator")
-    if attraction == spread == 0:
-        raise ValueError(
-            "attraction and spread are both 0, so that there is no loss; give one of "
-            "them a weight, such as 1."
-        )

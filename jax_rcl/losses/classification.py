@@ -17,15 +17,7 @@ def smoothed_cross_entropy(
 
     Label smoothing as in Szegedy et al. 2016, section 7
     (https://arxiv.org/abs/1512.00567): the share is spread over all k classes, the true
-    one included.
-
-    Args:
-      logits: unnormalised log probabilities.
-      labels: true classes in [0, k).
-      smoothing: the share of probability that is spread evenly.
-
-    Returns:
-      The loss of each row, in float32 or wider: log k when all logits are equal.
+    one included. In float32 or wider, here and below.
     """
     check(smoothing, Share, "smoothing")
     logits = widen(logits)
@@ -44,14 +36,8 @@ def soft_cross_entropy(
 
         -Σ_k w_k t_k log softmax(logits)_k
 
-    Args:
-      logits: unnormalised log probabilities.
-      targets: t, at least 0; rows that sum to 1, such as labels after mixup.
-      class_weights: w, at least 0; None weighs all classes 1.
-
-    Returns:
-      The loss of each row, in float32 or wider: log k when all logits are equal and all
-      weights 1.
+    Rows of `targets` t sum to 1, such as labels after mixup; `class_weights` w are at
+    least 0, None for 1.
     """
     logits = widen(logits)
     targets = targets.astype(logits.dtype)
@@ -67,12 +53,7 @@ def binary_cross_entropy(
 
         -1/k Σ_k ( t_k log σ(logit_k) + (1 - t_k) log(1 - σ(logit_k)) )
 
-    Args:
-      logits: log odds of yes.
-      targets: probabilities t of yes, in [0, 1].
-
-    Returns:
-      The loss of each row, in float32 or wider: log 2 when all logits are 0.
+    `targets` t are probabilities of yes, in [0, 1].
     """
     logits = widen(logits)
     targets = targets.astype(logits.dtype)

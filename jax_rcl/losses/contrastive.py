@@ -37,12 +37,13 @@ def supcon(
 
     The mean over positives is outside or inside the logarithm: equations 2 and 3 of
     Khosla et al. 2020 (https://arxiv.org/abs/2004.11362), who recommend "out". "in" is
-    never the larger of the two (Jensen). The mean over rows is left to the caller.
+    never the larger of the two (Jensen).
 
     Args:
       rows: unit vectors (`pairwise.unit`) of this device's views.
       columns: unit vectors of all views, the rows among them; on one device, `rows`.
-      row_ids: who a row is. A column of the same id is the row itself.
+      row_ids: who a row is, such as `pairwise.view_ids`. A column of the same id is
+        the row itself.
       column_ids: who a column is; an id occurs once.
       row_labels: the class of a row.
       column_labels: the class of a column.
@@ -104,19 +105,8 @@ def nt_xent(
     (https://arxiv.org/abs/2002.05709). With more than two views, the mean over j. It is
     `supcon` "out" with every example as its own class.
 
-    Args:
-      rows: unit vectors (`pairwise.unit`) of this device's views.
-      columns: unit vectors of all views, the rows among them; on one device, `rows`.
-      row_ids: who a row is, such as `pairwise.view_ids`.
-      column_ids: who a column is; an id occurs once.
-      row_examples: the example that a row is a view of.
-      column_examples: the example that a column is a view of.
-      temperature: divides the cosines.
-      block: columns per block, for memory O(b·block); None for all at once.
-
-    Returns:
-      The loss of each row, in float32 or wider: log(n - 1) when all vectors are equal;
-      0, with gradient 0, for an example of a single view.
+    Arguments are those of `supcon`, with `row_examples` and `column_examples`, the
+    examples of which rows and columns are views, for the labels.
     """
     return supcon(
         rows,

@@ -37,8 +37,7 @@ def instance_logits(
         to the denominator for every negative, and is refused.
 
     Returns:
-      Logits in float32 or wider, the positive first; each in [-1/τ, 1/τ], those of
-      own negatives in [-α/τ, α/τ].
+      Logits in float32 or wider, the positive first.
     """
     check(temperature, Temperature, "temperature")
     check(alpha, Positive, "alpha")
@@ -50,11 +49,7 @@ def instance_logits(
 
 
 def infonce(logits: Float[Array, "b l"]) -> Float[Array, " b"]:
-    """Cross entropy of finding the first: log Σ_j exp(l_ij) - l_i0, at least 0.
-
-    With `instance_logits`, equation 1 of He et al. 2020 and, with own negatives, the
-    loss of Ge et al. 2021; log(l) when all logits are equal.
-    """
+    """Cross entropy of finding the first: log Σ_j exp(l_ij) - l_i0, at least 0."""
     return jax.nn.logsumexp(logits, axis=1) - logits[:, 0]
 
 

@@ -37,7 +37,6 @@ class Rbf:
     unit: Literal["one", "median"] = "one"
 
     def __call__(self, priors: Float[Array, "n p"]) -> Float[Array, "n n"]:
-        """The kernel matrix, in [0, 1] with ones on the diagonal."""
         # Distances do not change with the origin, but their rounding error does.
         priors = widen(priors)
         priors = priors - jnp.mean(priors, axis=0, keepdims=True)
@@ -54,13 +53,9 @@ class Rbf:
 
 @dataclasses.dataclass(frozen=True)
 class Cosine:
-    """Cosine kernel, p_i · p_j / (‖p_i‖ ‖p_j‖), in [-1, 1]; 0 for a prior of zeros.
-
-    Its rank is at most the length of a prior.
-    """
+    """Cosine kernel, p_i · p_j / (‖p_i‖ ‖p_j‖), in [-1, 1]; 0 for a prior of zeros."""
 
     def __call__(self, priors: Float[Array, "n p"]) -> Float[Array, "n n"]:
-        """The kernel matrix."""
         # Divided by the largest number first, so that `unit` does not shrink a prior
         # that is small but not zero.
         priors = widen(priors)
@@ -74,10 +69,10 @@ def lower_median(
 ) -> Float[Array, ""]:
     """Median of those `values`, at least 0, that are `present`; 1 if none is.
 
-    Of an even number, the lower of the two in the middle. Found by halving the interval
-    that contains it until no number lies between its ends: some 30 passes over the
-    values, ten times faster than sorting them on a CPU.
+    Of an even number, the lower of the two in the middle.
     """
+    # Halves the interval that contains it until no number lies between its ends: some
+    # 30 passes over the values, ten times faster than sorting them on a CPU.
     count = jnp.sum(present)
 
     def halve(bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

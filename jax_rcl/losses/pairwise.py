@@ -38,12 +38,18 @@ def unit(
 ) -> Float[Array, "*shape d"]:
     """Vectors of length one, x / max(‖x‖, epsilon) over the last axis.
 
-    A vector shorter than `epsilon` is divided by `epsilon`, so that the zero vector
-    stays zero and value and gradient (at most 1 / epsilon) are finite everywhere.
+    The zero vector stays zero, and the gradient, at most 1 / epsilon, is finite.
     """
+    return widen(x) * inverse_length(x, epsilon)
+
+
+def inverse_length(
+    x: Float[Array, "*shape d"], epsilon: float = 1e-6
+) -> Float[Array, "*shape 1"]:
+    """The factor 1 / max(‖x‖, epsilon) by which `unit` scales a vector."""
     x = widen(x)
     square = jnp.sum(x * x, axis=-1, keepdims=True)
-    return x * lax.rsqrt(jnp.maximum(square, epsilon**2))
+    return lax.rsqrt(jnp.maximum(square, epsilon**2))
 
 
 def similarities(
@@ -60,8 +66,8 @@ def squared_distances(
 ) -> Float[Array, "b n"]:
     """‖row - column‖² of every row and every column, at least 0.
 
-    Expanded into ‖row‖² + ‖column‖² - 2 row·column: memory b·n, not b·n·d. The rounding
-    error is that of the squared lengths, also where the distance is much smaller.
+    Memory is b·n, not b·n·d; the rounding error is that of the squared lengths, also
+    where the distance is much smaller.
     """
     rows, columns = widen(rows), widen(columns)
     lengths = jnp.sum(rows**2, axis=1)[:, None] + jnp.sum(columns**2, axis=1)[None, :]
@@ -69,10 +75,9 @@ def squared_distances(
 
 
 def view_ids(example_ids: Int[Array, " b"], views: int) -> Int[Array, " r"]:
-    """Ids of the views of examples, r = b·views, example by example.
+    """Ids of the views of examples: view w of example i gets i·views + w.
 
-    View w of example i gets i·views + w: distinct for distinct examples, and in the
-    order of `embeddings.reshape(-1, d)` for embeddings [b, views, d].
+    They are in the order of `embeddings.reshape(-1, d)`, for embeddings [b, views, d].
     """
     return (example_ids[:, None] * views + jnp.arange(views)[None, :]).reshape(-1)
 
@@ -127,8 +132,7 @@ def fold_columns(
 
     Args:
       fold: `(carry, part, present) -> carry`, where `part` is like `columns` with m
-        entries and `present` [m] is False for the padding of the last block. Arrays it
-        uses from outside, such as the rows, get gradients.
+        entries and `present` [m] is False for the padding of the last block.
       initial: the carry before the first column. Inside a `shard_map` it must vary over
         devices as the result does: make it from the rows (`LogSum.empty(rows)`,
         `jnp.zeros_like(rows[:, 0])`), not from constants.

@@ -15,7 +15,9 @@ from jax_rcl.losses.pairwise import (
     unit,
     widen,
 )
-from jax_rcl.ranges import Above, Positive, check
+from jax_rcl.ranges import Above, check
+
+Ridge = Annotated[float, Above(0, "such as 0.01, or None for 1/√n")]
 
 
 def centroids(embeddings: Float[Array, "b v d"]) -> Float[Array, "b d"]:
@@ -51,12 +53,10 @@ def kernel_centroids(
     Solved as c - λ (K + λI)⁻¹ c by one Cholesky factorisation, n³/3 + 2n²d operations
     on every device. The kernel is a constant: no gradient reaches it.
 
-    In float32 with λ = 0.01 and n = 4096 the condition number of K + λI reaches 4e5
-    where all priors are much alike. Smoothed centroids then differ from those of
-    float64 by up to 4% of their length, the loss by 2e-5 and its gradient by 0.2%; with
-    an inverse of K + λI they would differ by up to three times their length
-    (`python -m benchmarks.uniformity --numerics`). With a λ below `least_ridge`,
-    rounding may leave K + λI not positive definite, first where K has a low rank.
+    Where priors are much alike, λ = 0.01 and n = 4096, float32 costs up to 4% of the
+    length of a centroid, 2e-5 of the loss and 0.2% of its gradient, where an inverse
+    would cost three lengths (`python -m benchmarks.uniformity --numerics`). With a λ
+    below `least_ridge`, rounding may leave K + λI not positive definite.
 
     Args:
       kernel: K, symmetric and positive semi-definite; its lower triangle is read.
@@ -64,12 +64,11 @@ def kernel_centroids(
       ridge: λ; the smaller, the more a centroid keeps of itself. None takes 1/√n.
 
     Returns:
-      The smoothed centroids, not of unit length; NaN if K + λI is not positive
-      definite.
+      The smoothed centroids; NaN if K + λI is not positive definite.
     """
     n = len(centroids)
     ridge = 1 / math.sqrt(n) if ridge is None else ridge
-    check(ridge, Annotated[float, Above(0, "or None for 1/√n")], "ridge")
+    check(ridge, Ridge, "ridge")
     centroids = widen(centroids)
     kernel = jax.lax.stop_gradient(widen(kernel)).astype(centroids.dtype)
     regular = kernel + ridge * jnp.eye(n, dtype=kernel.dtype)
@@ -81,10 +80,8 @@ def kernel_centroids(
 def least_ridge(n: int, largest_entry: float) -> float:
     """The least λ for which float32 solves K + λI of any kernel: 1e-6 n max |K|.
 
-    Rounding entries of K the same way moves an eigenvalue by up to n max |K| / 2²⁴, and
-    what fails there on one processor passes on another. The largest λ that was seen to
-    fail is five times as much, 3e-7 n max |K|, of kernels of rank 1 to 3 with n from 64
-    to 4096 and the routines for three families of processors.
+    The largest λ that was seen to fail is 3e-7 n max |K|, of kernels of rank 1 to 3
+    with n from 64 to 4096 and the routines for three families of processors.
     """
     return 1e-6 * n * largest_entry
 
@@ -109,14 +106,11 @@ def log_potentials(
       column_ids: who a column is; an id occurs once.
       scale: t, inverse squared width of the potential; 2 in the release.
       block: columns per block, for memory O(b·block); None for all at once.
-
-    Returns:
-      A number for each row, at most 0, in float32 or wider.
     """
     n = len(columns)
     if n < 2:
         raise ValueError(f"uniformity compares centroids; got {n}, it takes two.")
-    check(scale, Positive, "scale")
+    check(scale, Annotated[float, Above(0, "such as 2.0")], "scale")
 
     def fold(total: LogSum, part: tuple[Array, Array], present: Array) -> LogSum:
         others: Bool[Array, "b m"] = present[None, :] & (
@@ -138,11 +132,7 @@ def decoupled_uniformity(log_potentials: Float[Array, " n"]) -> Float[Array, ""]
     centroids its version with a prior. There is no alignment term: a centroid is the
     mean of unit vectors, so its length already rewards agreement of the views.
 
-    Args:
-      log_potentials: of all examples, from the function of that name.
-
-    Returns:
-      A scalar between -2·scale·n/(n-1) and 0, which it reaches when all centroids
-      coincide; -2·scale when they are orthogonal unit vectors.
+    It lies between -2·scale·n/(n-1) and 0, which it reaches when all centroids
+    coincide; it is -2·scale when they are orthogonal unit vectors.
     """
     return jax.nn.logsumexp(log_potentials) - math.log(len(log_potentials))

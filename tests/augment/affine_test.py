@@ -150,7 +150,10 @@ def test_fill_and_interpolation_are_those_of_the_fields():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Rotate(-1.0), "Rotate.degrees -1.0 must be at least 0, its sign is"),
+        (
+            lambda: Rotate(-1.0),
+            "Rotate.degrees -1.0 must be at least 0 and finite, its sign is",
+        ),
         (lambda: Shear(0.1, fill=-1.0), r"Shear.fill -1.0 must be in \[0, 1\]"),
     ],
 )

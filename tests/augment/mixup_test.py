@@ -224,7 +224,10 @@ def test_mixtures_compare_and_hash_by_value():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Mixup(0.0), "Mixup.alpha 0.0 must be above 0, 1 is uniform"),
+        (
+            lambda: Mixup(0.0),
+            "Mixup.alpha 0.0 must be above 0 and finite, 1 is uniform",
+        ),
         (lambda: PatchMixup(5)(KEY, 8, 10), "5 x 5 .* 8 x 10"),
         (lambda: Mixed(PLAIN, Mixup(), labels="soft"), 'classes None .*labels="soft"'),
         (lambda: Mixed(PLAIN, Mixup(), classes=3), 'classes 3 .*got labels="drawn"'),

@@ -228,9 +228,18 @@ def test_textures_are_made_of_the_image_on_the_device():
     np.testing.assert_allclose(result["negatives"][:, 0], negated, rtol=0, atol=1e-6)
 
 
+def both_kinds(clock, batch):
+    return {
+        "mosaics": added(MOSAICS, clock, batch),
+        "noisy textures": NOISY_TEXTURES(clock, batch)["negatives"],
+    }
+
+
 def test_nothing_depends_on_the_number_of_devices():
-    one, eight = augmented(everything, 1), augmented(everything, 8)
-    jax.tree.map(np.testing.assert_array_equal, one, eight)
+    one, eight = augmented(everything, 1), augmented(both_kinds, 8)
+    jax.tree.map(
+        np.testing.assert_array_equal, {name: one[name] for name in eight}, eight
+    )
 
 
 def test_all_draws_are_independent():

@@ -223,11 +223,11 @@ def test_differences_must_fit_into_32_bits():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"block": 97}, "Quilting.block 97 .* patch, 96"),
-        ({"block": 1}, "Quilting.block 1 must be from 2"),
-        ({"overlap": 32}, "Quilting.overlap 32 .* block, 32"),
-        ({"overlap": 0}, "Quilting.overlap 0 must be from 1"),
-        ({"tolerance": -0.1}, "Quilting.tolerance -0.1 must be at least 0, 0 takes"),
+        ({"block": 97}, "block 97 and patch 96 must be .* block <= patch"),
+        ({"block": 1}, "block 1 and patch 96 must be 1 <= overlap < block"),
+        ({"overlap": 32}, "Quilting.overlap 32, block 32 .* overlap < block"),
+        ({"overlap": 0}, "Quilting.overlap 0, block 32 .*quarter of the"),
+        ({"tolerance": -0.1}, "Quilting.tolerance -0.1 must be at least 0 and finite"),
     ],
 )
 def test_constructors_name_field_value_and_constraint(fields, message):

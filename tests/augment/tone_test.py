@@ -170,6 +170,6 @@ def test_a_gray_image_in_three_channels():
 
 def test_a_factor_out_of_range_is_refused():
     with pytest.raises(
-        ValueError, match=r"Contrast.factor -0.1 must be at least 0, 1 changes"
+        ValueError, match=r"Contrast.factor -0.1 must be at least 0 and finite, 1"
     ):
         Contrast(-0.1)

@@ -42,10 +42,8 @@ def sphere(seed, *shape):
     return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "rtol"),
-    [(name, np.float64, 1e-10) for name in RELEASED] + [("moco_s0", np.float32, 1e-5)],
-)
+@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-10), (np.float32, 1e-5)])
 def test_value_and_gradient_are_the_release_s(name, dtype, rtol):
     with jax.enable_x64(dtype == np.float64):
         given, settings = of(name, dtype)
@@ -79,8 +77,9 @@ def test_the_worked_example_of_the_method():
             [2.703629, -0.296232, -1.551186, -1.10461, 0.080343, -4.545624, 8.592232],
         ]
         np.testing.assert_allclose(logits, expected, atol=1e-6)
-        assert np.isclose(infonce(logits).mean(), 5.91791387, atol=1e-8)
-        assert np.isclose(infonce(logits[:, :5]).mean(), 0.42800349, atol=1e-8)
+        every, without = (jax.jit(infonce)(x) for x in (logits, logits[:, :5]))
+        assert np.isclose(np.mean(every), 5.91791387, atol=1e-8)
+        assert np.isclose(np.mean(without), 0.42800349, atol=1e-8)
 
 
 def test_own_negatives_are_seen_by_their_own_query_alone():
@@ -104,12 +103,13 @@ def test_without_negatives_it_is_the_cross_entropy_of_moco():
     expected = np.concatenate([np.sum(q * k, 1, keepdims=True), q @ queue.T], 1) / 0.2
     np.testing.assert_allclose(logits, expected, rtol=1e-5)
     e = np.exp(expected)
-    loss = infonce(jnp.asarray(logits))
+    loss = jax.jit(infonce)(logits)
     np.testing.assert_allclose(loss, -np.log(e[:, 0] / e.sum(1)), rtol=1e-5)
 
 
 def test_equal_logits_give_the_logarithm_of_their_number():
-    np.testing.assert_allclose(infonce(jnp.zeros((2, 9))), np.log(9), rtol=1e-6)
+    value = jax.jit(infonce)(jnp.zeros((2, 9)))
+    np.testing.assert_allclose(value, np.log(9), rtol=1e-6)
 
 
 def test_it_is_never_below_zero_and_finite_where_a_temperature_is_low():

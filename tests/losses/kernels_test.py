@@ -189,5 +189,7 @@ def test_kernels_run_where_priors_vary_over_devices():
 
 
 def test_a_bandwidth_is_positive():
-    with pytest.raises(ValueError, match=r"Rbf\.sigma nan must be above 0, in doubt"):
+    with pytest.raises(
+        ValueError, match=r"Rbf\.sigma nan must be above 0 and finite, in doubt"
+    ):
         Rbf(float("nan"))

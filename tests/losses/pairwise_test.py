@@ -25,7 +25,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 def test_unit_vectors_have_length_one_and_keep_their_direction():
     x = normal(0, 3, 4, 5) * np.float32(100)
-    u = np.asarray(pairwise.unit(jnp.asarray(x)))
+    u = np.asarray(jax.jit(pairwise.unit)(x))
     np.testing.assert_allclose(np.linalg.norm(u, axis=-1), 1, rtol=1e-6)
     np.testing.assert_allclose(u * np.linalg.norm(x, axis=-1)[..., None], x, rtol=1e-5)
 
@@ -46,32 +46,34 @@ def test_the_gradient_of_unit_at_zero_is_one_over_epsilon():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_everything_is_computed_in_float32_or_wider(dtype):
-    x = jnp.asarray(normal(1, 4, 3), dtype)
-    for result in (
-        pairwise.widen(x),
-        pairwise.unit(x),
-        pairwise.similarities(x, x),
-        pairwise.squared_distances(x, x),
-        pairwise.LogSum.empty(x).total,
-    ):
+    def results(x):
+        return (
+            pairwise.widen(x),
+            pairwise.unit(x),
+            pairwise.similarities(x, x),
+            pairwise.squared_distances(x, x),
+            pairwise.LogSum.empty(x).total,
+        )
+
+    for result in jax.eval_shape(results, jax.ShapeDtypeStruct((4, 3), dtype)):
         assert result.dtype == jnp.float32
     with jax.enable_x64(True):
-        wide = jnp.asarray(np.asarray(x, np.float64))
-        assert pairwise.unit(wide).dtype == jnp.float64
-        assert pairwise.LogSum.empty(wide).total.dtype == jnp.float64
+        wide = jax.ShapeDtypeStruct((4, 3), jnp.float64)
+        for result in jax.eval_shape(results, wide):
+            assert result.dtype == jnp.float64
 
 
 def test_squared_distances_are_those_of_every_pair():
     rows, columns = normal(2, 4, 3), normal(3, 6, 3)
     expected = [[np.sum((r - c) ** 2) for c in columns] for r in rows]
-    got = pairwise.squared_distances(jnp.asarray(rows), jnp.asarray(columns))
+    got = jax.jit(pairwise.squared_distances)(rows, columns)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_squared_distances_are_never_negative():
     # Without the lower bound, rounding would make some of the zeros negative.
-    x = jnp.asarray(normal(4, 50, 7) * np.float32(100))
-    assert float(pairwise.squared_distances(x, x).min()) >= 0
+    x = normal(4, 50, 7) * np.float32(100)
+    assert jax.jit(pairwise.squared_distances)(x, x).min() >= 0
 
 
 def test_squared_distances_have_the_gradient_of_their_formula():
@@ -111,7 +113,8 @@ def test_a_log_sum_is_that_of_what_is_present():
 def test_a_log_sum_neither_overflows_nor_vanishes(size):
     logits = jnp.full((1, 3), size)
     present = jnp.asarray([[True, True, False]])
-    value, gradient = jax.value_and_grad(lambda x: log_sum(x, present)[0])(logits)
+    program = jax.jit(jax.value_and_grad(lambda x: log_sum(x, present)[0]))
+    value, gradient = program(logits)
     np.testing.assert_allclose(value, size + np.log(2), rtol=1e-7)
     np.testing.assert_allclose(gradient, [[0.5, 0.5, 0.0]], rtol=1e-6)
 
@@ -124,7 +127,7 @@ def test_a_row_without_entries_gives_minus_infinity_and_no_gradient():
         sums = log_sum(x, present)
         return jnp.where(present.any(1), sums, 0).sum(), sums
 
-    (_, sums), gradient = jax.value_and_grad(chosen, has_aux=True)(logits)
+    (_, sums), gradient = jax.jit(jax.value_and_grad(chosen, has_aux=True))(logits)
     assert sums[1] == -np.inf
     np.testing.assert_allclose(sums[2], 3.0)
     assert np.isfinite(gradient).all()
@@ -133,7 +136,7 @@ def test_a_row_without_entries_gives_minus_infinity_and_no_gradient():
     def unused(total):
         return jnp.where(total > 0, pairwise.LogSum(total, total).log(), 0).sum()
 
-    assert jax.grad(unused)(jnp.zeros(1)).tolist() == [0.0]
+    assert jax.jit(jax.grad(unused))(jnp.zeros(1)).tolist() == [0.0]
 
 
 def potential(rows, columns, block):
@@ -203,5 +206,5 @@ def test_a_fold_runs_where_rows_vary_over_devices(block):
         return parallel.mean(potential(rows, parallel.gather(rows), block))
 
     got = jax.jit(parallel.data_parallel(spread, mesh, whole=0))(x)
-    expected = potential(jnp.asarray(x), jnp.asarray(x), None).mean()
+    expected = np.mean(jax.jit(lambda x: potential(x, x, None))(x))
     np.testing.assert_allclose(got, expected, rtol=1e-5)

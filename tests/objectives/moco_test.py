@@ -224,7 +224,10 @@ def test_no_gradient_reaches_the_slow_networks():
     ("settings", "message"),
     [
         ({"alpha": 2.0}, r"MoCo.alpha 2.0 scales negatives, but there are none; write"),
-        ({"alpha": 0.0, "negatives": 1}, "MoCo.alpha 0.0 must be above 0, or write"),
+        (
+            {"alpha": 0.0, "negatives": 1},
+            "MoCo.alpha 0.0 must be above 0 and finite, or None, or write negatives=0",
+        ),
     ],
 )
 def test_a_factor_that_scales_nothing_is_refused(settings, message):

@@ -6,10 +6,10 @@ from . import noises as noises
 from . import spatter as spatter
 from . import table as table
 from . import weather as weather
-from .blurs import FUNCTIONS as FUNCTIONS
-from .blurs import LEVELS as LEVELS
 from .table import EXTRA as EXTRA
 from .table import FAMILIES as FAMILIES
+from .table import FUNCTIONS as FUNCTIONS
+from .table import LEVELS as LEVELS
 from .table import SEVERITIES as SEVERITIES
 from .table import STANDARD as STANDARD
 from .table import Corruption as Corruption

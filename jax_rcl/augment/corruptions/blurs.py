@@ -1,11 +1,8 @@
 """Blurs of ImageNet-C and CIFAR-10-C: defocus, glass, motion, zoom, Gaussian.
 
-The strengths are those of the scripts that made the two sets; see `corruptions`. They
-are data: every kernel is padded with zeros to the size of the largest, or is a loop of
-as many steps as the data says. A batch of one severity shares both.
+Strengths are data: every kernel is padded with zeros to the size of the largest, or is
+a loop of as many steps as the data says. A batch of one severity shares both.
 """
-
-from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jax_rcl.augment.resample import Image, Number, gaussian_weights, separable
+from jax_rcl.augment.resample import (
+    Image,
+    Number,
+    Whole,
+    gaussian_weights,
+    separable,
+)
 
 REACH = 24
 """Pixels to either side at which a Gaussian of the largest width, 6, is cut off."""
@@ -29,9 +32,8 @@ def extended_weights(sigma: Number, *, source: int) -> Float[Array, "source sour
     """Weights that blur an axis with a Gaussian, its end pixels repeated outside.
 
     A pixel at distance u weighs exp(-u² / 2σ²) up to ⌊4σ + 1/2⌋, normalised to sum 1,
-    as in `scipy.ndimage.gaussian_filter(mode="nearest")`.
-
-    The width σ is above 0 and at most 6 pixels. Rows are nonnegative and sum to 1.
+    as in `scipy.ndimage.gaussian_filter(mode="nearest")`. The width σ is above 0 and at
+    most 6 pixels.
     """
     limit = jnp.floor(4 * jnp.asarray(sigma, jnp.float32) + 0.5)
 
@@ -48,7 +50,7 @@ def extended_weights(sigma: Number, *, source: int) -> Float[Array, "source sour
 
 
 def smooth(image: Image, sigma: Number) -> Image:
-    """Blurs with a Gaussian of width σ by `extended_weights`."""
+    """Blurs by `extended_weights`."""
     h, w, _ = image.shape
     rows, columns = (extended_weights(sigma, source=side) for side in (h, w))
     return separable(rows, columns, image)
@@ -60,19 +62,17 @@ def blur(image: Image, sigma: Number) -> Image:
 
 
 def gaussian_blur(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
-    """Blurs with a Gaussian; level: its width σ in pixels. The key is not used."""
+    """Blurs with a Gaussian; level: its width σ in pixels."""
     return blur(image, level[0])
 
 
 def disk(radius: Number, sigma: Number) -> Float[Array, "s s"]:
     """A disk of weights whose rim is smoothed by a Gaussian of width σ.
 
-    All pixels up to `radius` weigh the same, with sum 1, and are then blurred: up to a
-    radius of 8 with 3 pixels per axis in a square of 17, above with 5 in one of 21,
-    mirrored at the edges of that square. Where the disk touches them the sum then is
+    All pixels up to `radius`, at most 10, weigh the same, with sum 1, and are blurred:
+    up to a radius of 8 with 3 pixels per axis in a square of 17, above with 5 in one of
+    21, mirrored at the edges of that square. Where the disk touches them the sum is
     more than 1, at radii 8 and 10 by one percent, as it is in the public sets.
-
-    The radius is at most 10; the weights are those of 21 x 21 pixels.
     """
 
     def within(reach: int, kernel_size: int) -> Float[Array, "s s"]:
@@ -103,10 +103,7 @@ def correlate(image: Image, kernel: Float[Array, "s s"]) -> Image:
 
 
 def defocus_blur(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
-    """Blurs with a `disk`; level: its radius and the width of its rim, in pixels.
-
-    The key is not used.
-    """
+    """Blurs with a `disk`; level: its radius and the width of its rim, in pixels."""
     return jnp.clip(correlate(image, disk(level[0], level[1])), 0, 1)
 
 
@@ -119,13 +116,11 @@ def displace(
     at (i, j) gets the present value of that at (i + offsets[0, i, j], j + offsets[1, i,
     j]), where reach < i ≤ h - reach and reach < j ≤ w - reach; others stay.
 
-    The result is that of this loop, computed in parallel. A pixel gets either the
-    original value of another one or whatever that one got before, so each points to one
-    place; the chains of pointers lead only towards the end of the image and are halved
-    until all have been followed.
-
     Offsets are rows and columns, from -reach to reach - 1.
     """
+    # The loop in parallel: a pixel gets either the original value of another one or
+    # whatever that one got before, so each points to one place; the chains of pointers
+    # lead only towards the end of the image and are halved until all are followed.
     h, w, c = image.shape
     row, column = jnp.arange(h)[:, None], jnp.arange(w)[None, :]
     moves = (row > reach) & (row <= h - reach)
@@ -147,8 +142,7 @@ def glass_blur(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image
     """Disturbs pixels locally between two Gaussian blurs.
 
     Deviation: the paper swaps pixels, but the script that made the public sets
-    overwrites one of the two before it reads it, so that its colours are copied. This
-    is what `displace` does: robustness is compared on what those sets hold.
+    overwrites one of the two before it reads it, so that its colours are copied.
 
     Level: the width σ of the blurs, how far a pixel may move, and how many times.
     """
@@ -164,12 +158,7 @@ def glass_blur(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image
     return blur(disturbed, level[0])
 
 
-def blur_along(
-    image: Image,
-    angle: Number,
-    radius: Number,
-    sigma: Number,
-) -> Image:
+def blur_along(image: Image, angle: Number, radius: Number, sigma: Number) -> Image:
     """Blurs along a path that starts at each pixel, as ImageMagick's motion blur.
 
     Of the 2 radius + 1 pixels on the path, number i lies ⌈i sin(angle) - 1/2⌉ rows
@@ -210,9 +199,10 @@ def magnifications(source: int) -> Int[np.ndarray, "3 26 2"]:
     """How many middle pixels of an axis are magnified to how many, as `zoom_blur` does.
 
     For steps of 1, 2 and 3 percent and the 1st to 26th magnification:
-    ⌈source / factor⌉, and that times the factor, rounded. Computed on the host in
-    float64, with the rounding errors of `numpy.arange`, which may change whole numbers.
+    ⌈source / factor⌉, and that times the factor, rounded.
     """
+    # On the host in float64, with the rounding errors of `numpy.arange`, which may
+    # change whole numbers.
     step = (1 + np.arange(1, 4)[:, None] / 100) - 1
     factor = 1 + np.arange(26) * step
     kept = np.ceil(source / factor)
@@ -220,9 +210,9 @@ def magnifications(source: int) -> Int[np.ndarray, "3 26 2"]:
 
 
 def zoom_weights(
-    kept: Int[Array, ""] | int, count: Int[Array, ""] | int, *, source: int
+    kept: Whole, count: Whole, *, source: int, first: Whole
 ) -> Float[Array, "source source"]:
-    """Weights that magnify the `kept` pixels in the middle of an axis to `count`.
+    """Weights that magnify `kept` pixels of an axis, from the `first` on, to `count`.
 
     They interpolate linearly at points that divide the way from the first to the last
     one evenly; the first `source` of these points are kept. As `scipy.ndimage.zoom` of
@@ -231,7 +221,7 @@ def zoom_weights(
     # Whole numbers and a fraction: exact, however long the axis is.
     place, part = jnp.arange(source), jnp.maximum(count - 1, 1)
     whole, rest = jnp.divmod(place * (kept - 1), part)
-    at = whole + (source - kept) // 2
+    at = whole + first
     fraction = rest.astype(jnp.float32) / part.astype(jnp.float32)
     distance = (place[None, :] - at[:, None]).astype(jnp.float32)
     return jnp.maximum(1 - jnp.abs(distance - fraction[:, None]), 0.0)
@@ -241,45 +231,40 @@ def zoom_blur(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """The mean of the image and of magnified ones.
 
     Level: by how many percent, 1 to 3, each magnification exceeds the one before, and
-    how many there are, at most 26, the first of which is by 1. The key is not used.
+    how many there are, at most 26, the first of which is by 1.
     """
     h, w, _ = image.shape
     step, times = (jnp.round(x).astype(jnp.int32) for x in (level[0], level[1]))
-    vertical = jnp.asarray(magnifications(h))[step - 1]
-    horizontal = jnp.asarray(magnifications(w))[step - 1]
+
+    def weights(i: Int[Array, ""], side: int) -> Float[Array, "{side} {side}"]:
+        kept, count = jnp.asarray(magnifications(side))[step - 1, i]
+        return zoom_weights(kept, count, source=side, first=(side - kept) // 2)
 
     def add(i: Int[Array, ""], total: Image) -> Image:
-        rows = zoom_weights(vertical[i, 0], vertical[i, 1], source=h)
-        columns = zoom_weights(horizontal[i, 0], horizontal[i, 1], source=w)
-        return total + separable(rows, columns, image)
+        return total + separable(weights(i, h), weights(i, w), image)
 
     total = lax.fori_loop(0, times, add, image)
     return jnp.clip(total / (times + 1).astype(image.dtype), 0, 1)
 
 
-FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
-    function.__name__: function
-    for function in (defocus_blur, glass_blur, motion_blur, zoom_blur, gaussian_blur)
-}
-
-LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
-    "defocus_blur": {
+LEVELS = {
+    defocus_blur: {
         224: ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
         32: ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
     },
-    "glass_blur": {
+    glass_blur: {
         224: ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
         32: ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
     },
-    "motion_blur": {
+    motion_blur: {
         224: ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
         32: ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
     },
-    "zoom_blur": {
+    zoom_blur: {
         224: ((1, 12), (1, 16), (2, 11), (2, 13), (3, 11)),
         32: ((1, 7), (1, 12), (1, 16), (1, 21), (1, 26)),
     },
-    "gaussian_blur": {
+    gaussian_blur: {
         224: ((1,), (2,), (3,), (4,), (6,)),
         32: ((0.4,), (0.6,), (0.7,), (0.8,), (1,)),
     },

@@ -1,11 +1,9 @@
 """Digital corruptions: contrast, elastic transform, pixels, JPEG, saturation.
 
-The strengths are those of the scripts that made ImageNet-C and CIFAR-10-C; see
-`corruptions`. They are data: sizes and widths become weights of matrices whose shapes
-only the image decides.
+Strengths are data: sizes and widths become weights of matrices whose shapes only the
+image decides.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
@@ -21,13 +19,13 @@ REACH = 512
 
 
 def contrast(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
-    """Pulls each channel towards its mean; level: the factor. The key is not used."""
+    """Pulls each channel towards its mean; level: the factor."""
     means = image.mean(axis=(0, 1), keepdims=True)
     return jnp.clip((image - means) * level[0] + means, 0, 1)
 
 
 def saturate(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
-    """Scales and shifts the saturation of the colours; the key is not used.
+    """Scales and shifts the saturation of the colours.
 
     The saturation S is 1 - darkest / lightest channel; it becomes S' = factor · S +
     shift, limited to [0, 1]. Hue and lightest channel V stay: x -> V - (V - x) S' / S.
@@ -55,8 +53,7 @@ def pixel_weights(
 
     Large pixel number i is the mean of the pixels whose centres lie in (i, i + 1] times
     source / count, and is repeated for all pixels whose centres lie in [i, i + 1) times
-    the same: PIL's `resize` with `BOX` and back with `NEAREST` or `BOX`. Centres and
-    bounds are compared as whole numbers, hence exactly.
+    the same: PIL's `resize` with `BOX` and back with `NEAREST` or `BOX`.
     """
     pixel = jnp.arange(source, dtype=jnp.int32)
     large = (2 * pixel + 1) * count // (2 * source)
@@ -70,7 +67,7 @@ def pixelate(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image:
     """Makes large pixels; level: how many, as a fraction of the image's.
 
     Means are taken along rows, rounded to 8 bits, and then along columns and rounded,
-    as PIL does. The key is not used.
+    as PIL does.
     """
     h, w, _ = image.shape
 
@@ -95,7 +92,7 @@ def elastic_transform(key: jax.Array, image: Image, level: Float[Array, " 3"]) -
     strength, σ and shift, in pixels.
     """
     h, w, _ = image.shape
-    strength, sigma, shift = level[0], level[1], level[2]
+    strength, sigma, shift = level
     corner_key, field_key = jax.random.split(key)
     x, y = jnp.arange(w, dtype=jnp.float32), jnp.arange(h, dtype=jnp.float32)
     matrix = move_corners(corner_key, h, w, shift)
@@ -117,7 +114,7 @@ def move_corners(
 ) -> Float[Array, "2 3"]:
     """The affine map from (x, y) in the result to (x, y) in the image.
 
-    It takes three corners of a square in the middle, each moved by up to `shift` per
+    It takes three corners of a square in the middle, moved by up to `shift` per
     coordinate, to where they were.
     """
     centre = jnp.asarray([width // 2, height // 2], jnp.float32)
@@ -139,8 +136,7 @@ def mirrored_weights(sigma: Number, *, source: int) -> Float[Array, "source sour
 
     A pixel at distance u weighs exp(-u² / 2σ²) up to ⌊3σ + 1/2⌋, normalised to sum 1.
     Outside, the axis is its mirror image, end pixels repeated, and then itself again,
-    as often as the Gaussian is wide. The width σ is from 0, the identity, to 170.8
-    pixels; the matrix is symmetric, and its rows are nonnegative and sum to 1.
+    as often as the Gaussian is wide. σ is from 0, the identity, to 170.8 pixels.
     """
     period = 2 * source
     turns = -(-(REACH + 1) // period)
@@ -181,20 +177,12 @@ def interpolate(
     return (1 - down) * upper + down * lower
 
 
-FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
-    "contrast": contrast,
-    "elastic_transform": elastic_transform,
-    "pixelate": pixelate,
-    "jpeg_compression": jpeg_compression,
-    "saturate": saturate,
-}
-
-LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
-    "contrast": {
+LEVELS = {
+    contrast: {
         224: ((0.4,), (0.3,), (0.2,), (0.1,), (0.05,)),
         32: ((0.75,), (0.5,), (0.4,), (0.3,), (0.15,)),
     },
-    "elastic_transform": {
+    elastic_transform: {
         224: (
             (488.0, 170.8, 24.4),
             (488.0, 19.52, 48.8),
@@ -210,15 +198,15 @@ LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
             (3.2, 0.96, 0.96),
         ),
     },
-    "pixelate": {
+    pixelate: {
         224: ((0.6,), (0.5,), (0.4,), (0.3,), (0.25,)),
         32: ((0.95,), (0.9,), (0.85,), (0.75,), (0.65,)),
     },
-    "jpeg_compression": {
+    jpeg_compression: {
         224: ((25.0,), (18.0,), (15.0,), (10.0,), (7.0,)),
         32: ((80.0,), (65.0,), (58.0,), (50.0,), (40.0,)),
     },
-    "saturate": {
+    saturate: {
         224: ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2)),
         32: ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)),
     },

@@ -73,8 +73,6 @@ PATCH = 0.03
 def frost(key: jax.Array, image: Image, level: Float[Array, " 3"]) -> Image:
     """Adds a random picture of frost to a darkened image.
 
-    Deviation: the published corruption takes crops of photographs; see the module.
-
     Level: weight of the image, weight of the frost, and whether the frost is seen at
     full resolution (0) or at a fifth of it (1).
     """
@@ -116,8 +114,7 @@ def needles(
 
     White noise is filtered by `spectra`, once for each direction of needles; at each
     pixel the angle of a slowly varying random vector selects one of them. Waves longer
-    than the picture shift all of its pixels alike. `kind` is a row of `PICTURES`;
-    `coarse` is 0 at full resolution and 1 at a fifth of it.
+    than the picture shift all of its pixels alike. `kind` is a row of `PICTURES`.
     """
     side = 2 ** max(max(height, width) - 1, 1).bit_length()
     slow, filters, variances = spectra(side, coarse)

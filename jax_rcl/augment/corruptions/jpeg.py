@@ -44,11 +44,9 @@ def levels(image: Image) -> Image:
 
 
 def nearest(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The nearest whole number, the upper one of two.
-
-    Sums of a few hundred terms miss a half by less than the small number added here,
-    and fixed-point arithmetic would have met it.
-    """
+    """The nearest whole number, the upper one of two."""
+    # Sums of a few hundred terms miss a half by less than this small number, and
+    # fixed-point arithmetic would have met it.
     return jnp.floor(x + (0.5 + 1e-4))
 
 
@@ -60,7 +58,7 @@ def jpeg_compression(key: jax.Array, image: Image, level: Float[Array, " 1"]) ->
     axis, blocks of 8 x 8 pixels, cosine transform, coefficients rounded to multiples of
     the steps of ITU-T T.81, annex K, scaled by the quality, and back with the colour
     differences interpolated linearly. Entropy coding is lossless and omitted. Gray
-    images have only the luminance. The key is not used.
+    images have only the luminance.
     """
     if image.shape[2] not in (1, 3):
         raise ValueError(

@@ -1,11 +1,8 @@
 """Noise of ImageNet-C and CIFAR-10-C: Gaussian, shot, impulse, speckle.
 
 Every value of each channel is disturbed independently of all others and then limited to
-[0, 1]. The strengths are those of the scripts that made the
-two sets; see `corruptions`.
+[0, 1].
 """
-
-from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -79,25 +76,20 @@ def speckle_noise(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Im
     return jnp.clip(image * (1 + noise), 0, 1)
 
 
-FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
-    function.__name__: function
-    for function in (gaussian_noise, shot_noise, impulse_noise, speckle_noise)
-}
-
-LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
-    "gaussian_noise": {
+LEVELS = {
+    gaussian_noise: {
         224: ((0.08,), (0.12,), (0.18,), (0.26,), (0.38,)),
         32: ((0.04,), (0.06,), (0.08,), (0.09,), (0.1,)),
     },
-    "shot_noise": {
+    shot_noise: {
         224: ((60,), (25,), (12,), (5,), (3,)),
         32: ((500,), (250,), (100,), (75,), (50,)),
     },
-    "impulse_noise": {
+    impulse_noise: {
         224: ((0.03,), (0.06,), (0.09,), (0.17,), (0.27,)),
         32: ((0.01,), (0.02,), (0.03,), (0.05,), (0.07,)),
     },
-    "speckle_noise": {
+    speckle_noise: {
         224: ((0.15,), (0.2,), (0.35,), (0.45,), (0.6,)),
         32: ((0.06,), (0.1,), (0.12,), (0.16,), (0.2,)),
     },

@@ -19,7 +19,6 @@ MUD = (63 / 255, 42 / 255, 20 / 255)
 FARTHEST = 20
 """Pixels from a rim of a drop beyond which distance no longer matters."""
 
-
 LIGHT = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float64)
 """Kernel of the light: slopes that rise towards the lower right are bright."""
 
@@ -66,8 +65,7 @@ def relief(liquid: Float[Array, "h w"]) -> Float[Array, "h w"]:
 
     Steps are those of the public sets, on whole numbers as there: the distance to the
     nearest of the `rims`, up to 20 pixels; its mean over 3 x 3; its histogram made
-    even; light from one corner by a small kernel; the mean over 3 x 3. Beyond the edges
-    pixels are mirrored, the edge not repeated.
+    even; light from one corner by a small kernel; the mean over 3 x 3.
 
     Deviation: the published distance is one of knight's moves, up to 2 % off; ours is
     Euclid's.
@@ -123,10 +121,7 @@ def rims(image: Float[Array, "h w"]) -> Bool[Array, "h w"]:
 
 
 def lower_envelope(cost: Float[Array, "h w"]) -> Float[Array, "h w"]:
-    """Lowest of cost[i + k, j] + k², |k| ≤ 20.
-
-    Applied down and then across, this gives squared Euclidean distances.
-    """
+    """Lowest of cost[i + k, j] + k², |k| ≤ 20; along both axes, squared distances."""
     h, w = cost.shape
     margin = ((FARTHEST, FARTHEST), (0, 0))
     padded = jnp.pad(cost, margin, constant_values=4.0 * FARTHEST**2)

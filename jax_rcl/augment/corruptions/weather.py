@@ -1,10 +1,4 @@
-"""Weather and dirt as corruptions: snow, frost, fog, brightness, spatter.
-
-The strengths are those of the scripts that made ImageNet-C and CIFAR-10-C; see
-`corruptions`. Frost and spatter have modules of their own.
-"""
-
-from collections.abc import Callable, Mapping
+"""Weather and dirt as corruptions: snow, frost, fog, brightness, spatter."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jax_rcl.augment.color import gray
-from jax_rcl.augment.corruptions.blurs import blur_along
+from jax_rcl.augment.corruptions.blurs import blur_along, zoom_weights
 from jax_rcl.augment.corruptions.frost import frost
 from jax_rcl.augment.corruptions.spatter import spatter
 from jax_rcl.augment.resample import Image, separable
@@ -22,7 +16,7 @@ def brightness(key: jax.Array, image: Image, level: Float[Array, " 1"]) -> Image
     """Raises the lightest channel of each pixel, hue and saturation kept.
 
     The others keep their ratio to it: x -> x V' / V with V' = min(V + shift, 1), where
-    the shift is the level. The key is not used.
+    the shift is the level.
     """
     value = image.max(axis=2, keepdims=True)
     lifted = jnp.clip(value + level[0], 0, 1)
@@ -66,8 +60,7 @@ def fog(key: jax.Array, image: Image, level: Float[Array, " 2"]) -> Image:
     """Adds a cloud, and darkens the whole so that the lightest value stays possible.
 
     (x + amount · `plasma`) m / (m + amount), with m the lightest value of the image.
-    The cloud's side is the smallest power of two that covers the image. Level: amount,
-    and decay of the cloud.
+    Level: amount, and decay of the cloud.
     """
     h, w, _ = image.shape
     side = 2 ** (max(h, w) - 1).bit_length()
@@ -81,16 +74,13 @@ def magnified_weights(
 ) -> Float[Array, "source source"]:
     """Weights that magnify the first pixels of an axis so that they fill it.
 
-    ⌈source / factor⌉ pixels are interpolated linearly at points that divide the way
-    from the first to the last one evenly, as many as the factor makes, to the nearest
-    whole number; the first `source` of them are kept.
+    ⌈source / factor⌉ pixels become as many as the factor makes of them, to the nearest
+    whole number, as in `zoom_weights`.
     """
     # A rounding error must not add a pixel.
     kept = jnp.ceil(source / factor - 1e-4)
-    count = jnp.round(kept * factor)
-    place = jnp.arange(source, dtype=jnp.float32)
-    wanted = place * (kept - 1) / jnp.maximum(count - 1, 1)
-    return jnp.maximum(1 - jnp.abs(wanted[:, None] - place[None, :]), 0.0)
+    count = jnp.round(kept * factor).astype(jnp.int32)
+    return zoom_weights(kept.astype(jnp.int32), count, source=source, first=0)
 
 
 def snow(key: jax.Array, image: Image, level: Float[Array, " 7"]) -> Image:
@@ -116,16 +106,8 @@ def snow(key: jax.Array, image: Image, level: Float[Array, " 7"]) -> Image:
     return jnp.clip(pale + flakes + flakes[::-1, ::-1], 0, 1)
 
 
-FUNCTIONS: Mapping[str, Callable[..., jax.Array]] = {
-    "snow": snow,
-    "frost": frost,
-    "fog": fog,
-    "brightness": brightness,
-    "spatter": spatter,
-}
-
-LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
-    "snow": {
+LEVELS = {
+    snow: {
         224: (
             (0.1, 0.3, 3.0, 0.5, 10.0, 4.0, 0.8),
             (0.2, 0.3, 2.0, 0.5, 12.0, 4.0, 0.7),
@@ -141,7 +123,7 @@ LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
             (0.3, 0.3, 1.25, 0.65, 14.0, 12.0, 0.8),
         ),
     },
-    "frost": {
+    frost: {
         224: (
             (1.0, 0.4, 0.0),
             (0.8, 0.6, 0.0),
@@ -157,15 +139,15 @@ LEVELS: Mapping[str, Mapping[int, tuple[tuple[float, ...], ...]]] = {
             (0.75, 0.45, 1.0),
         ),
     },
-    "fog": {
+    fog: {
         224: ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)),
         32: ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75)),
     },
-    "brightness": {
+    brightness: {
         224: ((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)),
         32: ((0.05,), (0.1,), (0.15,), (0.2,), (0.3,)),
     },
-    "spatter": {
+    spatter: {
         224: (
             (0.65, 0.3, 4.0, 0.69, 0.6, 0.0),
             (0.65, 0.3, 3.0, 0.68, 0.6, 0.0),

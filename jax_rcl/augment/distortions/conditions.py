@@ -65,9 +65,6 @@ SWEEPS: Mapping[str, tuple[Leveled, Levels]] = {
 
 
 def sweeps_of(condition: str) -> tuple[str, ...]:
-    """The kinds of sweeps that belong to one of `CONDITIONS`.
-
-    For mixtures, `all` and `none`, every kind.
-    """
+    """The kinds of sweeps of a condition; of mixtures, `all` and `none` every kind."""
     kinds = tuple(kind for kind in SWEEPS if condition.startswith(kind))
     return kinds or tuple(SWEEPS)

@@ -1,12 +1,10 @@
 """How strong a distortion is: levels as data, and strength that rises over training.
 
 A level is what a distortion is swept over: the share of masked pixels, the deviation of
-noise. One compiled program serves all levels, so `checked` asks beforehand whether a
-level makes sense.
+noise. One compiled program serves all levels.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Annotated, Protocol, runtime_checkable
 
 import jax
@@ -60,25 +58,20 @@ class Leveled(Scaled, Protocol):
         ...
 
     def checked(self, level: Level, size: tuple[int, ...] | None = None) -> np.ndarray:
-        """The level as `at` takes it.
+        """The level as `at` takes it; ValueError if it makes no sense.
 
-        It need not lie between the bounds that levels are drawn from.
-
-        Raises:
-          ValueError: if it makes no sense; with the height and width of the images,
-            also if it is too large for them.
+        It need not lie between the bounds that levels are drawn from. With the height
+        and width of the images, it must not be too large for them.
         """
         ...
 
 
-class Distortion:
-    """What distortions with a level have in common.
+class Distortion(Leveled):
+    """What distortions with a level have in common; they add `level` and `at`.
 
-    They add `level` and `at`, see `Leveled`; where a level is several numbers, also a
-    `checked` of their own instead of `measure` and `bounds`.
+    Where a level is several numbers, they also add a `checked` of their own.
 
     Attributes:
-      name: what it is in words, for tables and plots.
       measure: what its level is, in words.
       bounds: of any level, whatever the bounds that levels are drawn from.
     """
@@ -87,52 +80,33 @@ class Distortion:
     measure: str
     bounds: Within
 
-    def __call__(self, key: jax.Array, image: Image) -> Image:
+    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "..."]:
         return self.at_strength(key, image, 1.0)
 
-    def level(self, key: jax.Array) -> Float[Array, " p"]:
-        """Draws a level."""
-        raise NotImplementedError
-
-    def at(self, key: jax.Array, image: Image, level: Values) -> Image:
-        """The image distorted at this level."""
-        raise NotImplementedError
-
     def at_strength(self, key: jax.Array, image: Image, strength: Strength) -> Image:
-        """The image distorted at a random level times `strength`."""
         level_key, draw_key = jax.random.split(key)
         return self.at(draw_key, image, strength * self.level(level_key))
 
     def checked(
         self, level: Level, size: tuple[int, ...] | None = None
     ) -> Float32[np.ndarray, " p"]:
-        """The level as data; raises ValueError if it is out of range."""
         return np.array([self.number(level)], np.float32)
 
     def number(self, level: Level) -> float:
-        """The one number that a level is; raises ValueError if it is out of range."""
-        meaning = f"{self.measure}, {self.bounds}"
-        return check_number(self.name, level, meaning, self.holds)
+        """The one number that a level is, in range also when rounded to float32."""
+        values = [float(x) for x in (level if isinstance(level, tuple) else (level,))]
+        with np.errstate(over="ignore"):
+            rounded = [float(np.float32(value)) for value in values]
+        if len(values) != 1 or not all(map(self.holds, values + rounded)):
+            raise ValueError(
+                f"the level {level} of {self.name} must be {self.measure}, "
+                f"{self.bounds}."
+            )
+        return values[0]
 
     def holds(self, number: float) -> bool:
         """Whether a number may be a level."""
         return self.bounds.holds(number)
-
-
-def check_number(
-    name: str, level: Level, meaning: str, holds: Callable[[float], bool]
-) -> float:
-    """The number that a level is; `holds` is true of it, also rounded to float32.
-
-    Raises:
-      ValueError: naming the distortion, the level and its meaning.
-    """
-    values = [float(x) for x in (level if isinstance(level, tuple) else (level,))]
-    with np.errstate(over="ignore"):
-        rounded = [float(np.float32(value)) for value in values]
-    if len(values) != 1 or not all(map(holds, values + rounded)):
-        raise ValueError(f"the level {level} of {name} must be {meaning}.")
-    return values[0]
 
 
 def as_level(distortion: Leveled, level: Values, image: Image) -> Float[Array, " p"]:
@@ -146,14 +120,11 @@ def as_level(distortion: Leveled, level: Values, image: Image) -> Float[Array, "
 def at_strength(
     operation: Operation, key: jax.Array, image: jax.Array, strength: Strength | None
 ) -> jax.Array:
-    """An operation with its levels times a strength; None and what has no level: as is.
+    """The image after an operation, the levels of distortions in it times `strength`.
 
-    Args:
-      operation: a distortion, or operations that hold some. What has no level, such as
-        a `ColorJitter`, is not changed, nor are the probabilities of choices.
-      key: draws the same as in `operation(key, image)`.
-      image: [h, w, c].
-      strength: in [0, 1]; data, so that it may change without a new compilation.
+    What has no level, such as a `ColorJitter`, is not changed, nor are the
+    probabilities of choices. The key draws the same as in `operation(key, image)`,
+    which is also what None gives. The strength, in [0, 1], is data.
     """
     if strength is None or not isinstance(operation, Scaled):
         return operation(key, image)
@@ -170,8 +141,7 @@ class Curriculum:
     students of Ravula et al. 2021 (https://arxiv.org/abs/2110.07439) may be trained.
 
     Attributes:
-      epochs: of the whole run, in which `Clock.progress` goes from 0 to 1: as many as
-        `Experiment.epochs`, also where that is overridden.
+      epochs: as many as `Experiment.epochs`, also where that is overridden.
       start: strength in the first epoch.
       time: epochs in which the distance to 1 falls to 1/e of what it was.
     """

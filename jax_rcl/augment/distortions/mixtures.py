@@ -13,11 +13,11 @@ from jax_rcl.augment.color import ColorJitter
 from jax_rcl.augment.compose import Chain, Maybe, OneOf
 from jax_rcl.augment.distortions import levels
 from jax_rcl.augment.distortions.levels import (
+    Distortion,
     Level,
     Leveled,
     Strength,
     Values,
-    check_number,
 )
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise, RandomMask
 from jax_rcl.augment.filters import GaussianBlur
@@ -33,23 +33,10 @@ MASK = RandomMask((0.25, 0.5))
 
 
 def mixture(number: int) -> Operation:
-    """One of the four mixtures that students were trained on for ImageNet-100-C.
-
-    Drawn independently for each image:
-
-    1. colour jitter with probability 0.5, then blur 0.4, noise 0.4 and mask 0.1;
-    2. with probability 0.6 one of the same four, weighted 0.5 : 0.4 : 0.4 : 0.1;
-    3. blur with probability 0.8, then noise, from a deviation of 0.05 on, 0.8;
-    4. with probability 0.6 blur or noise, equally often;
-
-    with ColorJitter(0.4, 0.4, 0.2, 0.1), GaussianBlur(23, (1.0, 5.0)),
-    GaussianNoise((0.1, 0.5)) and RandomMask((0.25, 0.5)).
+    """One of `MIXTURES`, drawn independently for each image.
 
     Deviation: the release draws 2 and 4 once for a whole run, and lets the jitter of
     1 and 2 round to 8 bits.
-
-    Raises:
-      ValueError: for another number.
     """
     if number not in MIXTURES:
         raise ValueError(f"mixture {number} must be one of 1, 2, 3 and 4.")
@@ -64,7 +51,7 @@ MIXTURES: dict[int, Operation] = {
     3: Chain((Maybe(BLUR, 0.8), Maybe(GaussianNoise((0.05, 0.5)), 0.8))),
     4: Maybe(OneOf((BLUR, NOISE)), 0.6),
 }
-"""The mixtures by number; see `mixture`."""
+"""What students were trained on for ImageNet-100-C, by the number in the release."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +60,8 @@ class Fixed:
     """An operation that draws the same for every image.
 
     What is drawn is a function of the seed and of the image's shape alone: one mask for
-    training, for the test set, and after a restart. The level, too, is drawn once.
-
-    Attributes:
-      operation: what is done; a distortion with a level stays one.
-      seed: of all that is drawn.
+    training, for the test set, and after a restart. The level, too, is drawn once. A
+    distortion with a level stays one.
     """
 
     operation: Operation
@@ -89,37 +73,31 @@ class Fixed:
 
     @property
     def name(self) -> str:
-        """What it is in words."""
         return f"fixed {_words(self.operation)}"
 
     def level(self, key: jax.Array) -> Float[Array, " p"]:
-        """The level of the seed; the key is not used."""
         return self._leveled.level(jax.random.split(self._key)[0])
 
     def checked(
         self, level: Level, size: tuple[int, ...] | None = None
     ) -> Float32[np.ndarray, " p"]:
-        """A level of the operation as data; raises ValueError if it is out of range."""
         return self._leveled.checked(level, size)
 
     def at(self, key: jax.Array, image: Image, level: Values) -> Image:
-        """The image distorted at this level; the key is not used."""
         return self._leveled.at(jax.random.split(self._key)[1], image, level)
 
     def at_strength(
         self, key: jax.Array, image: Image, strength: Strength
     ) -> Float[Array, "..."]:
-        """The image distorted at the level of the seed times `strength`."""
         return levels.at_strength(self.operation, self._key, image, strength)
 
     @property
     def _key(self) -> jax.Array:
-        """The key of everything; of one kind, whatever JAX's default is."""
+        # Of one kind, whatever JAX's default is.
         return jax.random.key(self.seed, impl="threefry2x32")
 
     @property
     def _leveled(self) -> Leveled:
-        """The operation, which has a level."""
         if not isinstance(self.operation, Leveled):
             raise ValueError(
                 f"Fixed.operation {self.operation} has no level to set; distortions "
@@ -137,7 +115,7 @@ class Fixed:
 
 
 @dataclasses.dataclass(frozen=True)
-class ByStrength:
+class ByStrength(Distortion):
     """Any operation as a distortion whose level is its strength, from 0 to 1.
 
     At 1 it is the operation as it is: every image draws its own level, which is what
@@ -147,35 +125,22 @@ class ByStrength:
     """
 
     operation: Operation
-
-    def __call__(self, key: jax.Array, image: Image) -> Float[Array, "..."]:
-        return self.operation(key, image)
+    measure = "a share of the full strength"
+    bounds = Within(0, 1)
 
     @property
     def name(self) -> str:
-        """What it is in words."""
         return f"{_words(self.operation)} by strength"
 
     def level(self, key: jax.Array) -> Float[Array, " 1"]:
-        """1, the full strength; the key is not used."""
         return jnp.ones(1)
 
-    def checked(
-        self, level: Level, size: tuple[int, ...] | None = None
-    ) -> Float32[np.ndarray, " 1"]:
-        """A strength as data; raises ValueError if it is not in [0, 1]."""
-        meaning = "in [0, 1], 1 for the operation as it is"
-        number = check_number(self.name, level, meaning, Within(0, 1).holds)
-        return np.array([number], np.float32)
-
-    def at(self, key: jax.Array, image: Image, level: Values) -> Image:
-        """The image after the operation at this strength."""
+    def at(self, key: jax.Array, image: Image, level: Values) -> Float[Array, "..."]:
         return self.at_strength(key, image, jnp.asarray(level)[0])
 
     def at_strength(
         self, key: jax.Array, image: Image, strength: Strength
     ) -> Float[Array, "..."]:
-        """The image after the operation, its levels times `strength`."""
         return levels.at_strength(self.operation, key, image, strength)
 
 

@@ -29,13 +29,12 @@ class Mask(Distortion):
     """What masks have in common: hidden pixels are black, and one may ask which."""
 
     def at(self, key: jax.Array, image: Image, level: Values) -> Image:
-        """The image, masked at this level."""
         return jnp.where(self.known(key, image, level), image, 0.0)
 
     def known(
         self, key: jax.Array, image: Image, level: Values
     ) -> Bool[Array, "h w 1"]:
-        """Where pixels stay visible, the same as in `at` with this key and level."""
+        """Where pixels stay visible in `at`."""
         raise NotImplementedError
 
 
@@ -49,8 +48,7 @@ class RandomMask(Mask):
     is two numbers, see `subsets.share_of`; `at` takes one as well.
 
     Attributes:
-      rate: bounds of the share of masked pixels, which is uniform between them for each
-        image; equal for a fixed share.
+      rate: bounds of the share of masked pixels, uniform between them for each image.
     """
 
     rate: Annotated[
@@ -66,20 +64,17 @@ class RandomMask(Mask):
         self.number(self.rate[1])
 
     def level(self, key: jax.Array) -> Float[Array, " 2"]:
-        """Draws the rate."""
         low, high = self.rate
         return jax.random.uniform(key) * in_two(high - low) + in_two(low)
 
     def checked(
         self, level: Level, size: tuple[int, ...] | None = None
     ) -> Float32[np.ndarray, " 2"]:
-        """A rate as data; raises ValueError if it is out of range."""
         return in_two(self.number(level))
 
     def known(
         self, key: jax.Array, image: Image, level: Values
     ) -> Bool[Array, "h w 1"]:
-        """Where pixels stay visible, the same as in `at` with this key and level."""
         as_level(self, level[:1], image)
         h, w, _ = image.shape
         drawn = jax.random.bits(key, (h * w,), jnp.uint32)
@@ -96,13 +91,9 @@ class SquareMask(Mask):
     Here they are `length`; even lengths lie where they do in the release.
 
     Attributes:
-      length: bounds of the side of the square in pixels, both included and all equally
-        likely; equal for a fixed side.
+      length: bounds of the side in pixels, both included, all equally likely.
       offset: whether the square lies at the centre, its first row h // 2 - length // 2,
         or anywhere inside the image, all places equally likely.
-
-    Raises:
-      ValueError: when called, unless the image is larger than the square.
     """
 
     length: Annotated[
@@ -114,21 +105,15 @@ class SquareMask(Mask):
     bounds = AtLeast(0)
 
     def level(self, key: jax.Array) -> Float[Array, " 1"]:
-        """Draws the length."""
         low, high = self.length
         return jax.random.randint(key, (1,), low, high + 1).astype(jnp.float32)
 
     def holds(self, number: float) -> bool:
-        """Whether a number may be a length."""
         return super().holds(number) and number % 1 == 0
 
     def checked(
         self, level: Level, size: tuple[int, ...] | None = None
     ) -> Float32[np.ndarray, " 1"]:
-        """A length as data; raises ValueError if it is out of range.
-
-        A square as large as an image of this size would leave nothing of it.
-        """
         length = self.number(level)
         if size is not None and length >= min(size):
             raise ValueError(
@@ -141,7 +126,6 @@ class SquareMask(Mask):
     def known(
         self, key: jax.Array, image: Image, level: Values
     ) -> Bool[Array, "h w 1"]:
-        """Where pixels stay visible, the same as in `at` with this key and level."""
         level = as_level(self, level, image)
         shape = jnp.array(image.shape[:2], jnp.int32)
         length = level[0].astype(jnp.int32)
@@ -155,7 +139,6 @@ class SquareMask(Mask):
         return ~(rows[:, None] & columns[None, :])[..., None]
 
     def at_strength(self, key: jax.Array, image: Image, strength: Strength) -> Image:
-        """The image, a square of a random length times `strength` masked."""
         # What is drawn is traced, and `at` cannot compare it with the image.
         self.checked(self.length[1], image.shape[:2])
         level_key, draw_key = jax.random.split(key)
@@ -169,24 +152,21 @@ class GaussianNoise(Distortion):
     """Adds normal noise, independent for each pixel and channel; nothing is clamped.
 
     Attributes:
-      std: bounds of the noise's standard deviation, which is uniform between them for
-        each image; equal for a fixed one.
+      std: bounds of the standard deviation, uniform between them for each image.
     """
 
     std: Annotated[
         tuple[float, float], Rising(AtLeast(0), "standard deviations", (0.1, 0.3))
     ]
     name = "Gaussian noise"
-    measure = "a standard deviation"
+    measure = "a finite standard deviation"
     bounds = AtLeast(0)
 
     def level(self, key: jax.Array) -> Float[Array, " 1"]:
-        """Draws the deviation."""
         low, high = self.std
         return low + jax.random.uniform(key, (1,)) * (high - low)
 
     def at(self, key: jax.Array, image: Image, level: Values) -> Image:
-        """The image with noise of this deviation."""
         level = as_level(self, level, image)
         return image + level[0] * jax.random.normal(key, image.shape, image.dtype)
 

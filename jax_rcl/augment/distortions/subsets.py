@@ -9,10 +9,9 @@ from jaxtyping import Array, Bool, Float, Float32, Int, UInt32
 def smallest(values: UInt32[Array, " n"], count: Int[Array, ""]) -> Bool[Array, " n"]:
     """Marks the `count` smallest of n values; of equal values the first ones.
 
-    Of values drawn at random these are `count` places without replacement. Nothing is
-    sorted: the value that separates them is found bit by bit, 32 times counting what
-    lies below it, and so is the place that separates values equal to it. On a CPU this
-    takes less time than drawing the values; sorting them takes several times as much.
+    Nothing is sorted: the value that separates them is found bit by bit, 32 times
+    counting what lies below it, and so is the place that separates values equal to it.
+    On a CPU this takes less time than drawing the values.
     """
     bound = _bound(values, jnp.ones(values.shape, bool), count)
     below, equal = values < bound, values == bound
@@ -50,12 +49,7 @@ def share_of(count: int, rate: Float[Array, " p"]) -> Int[Array, ""]:
     may be wrong by one part in 2²⁴ itself, and is allowed a little more: 0.9 is
     0.89999998, and 90 of 100.
 
-    Args:
-      count: below 2²⁴, 4096 x 4096 pixels.
-      rate: in [0, 1), in two or one.
-
-    Raises:
-      ValueError: if there are too many to count.
+    The count is below 2²⁴, the rate in [0, 1).
     """
     if count >= 2**24:
         raise ValueError(

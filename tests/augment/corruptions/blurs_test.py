@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
+from jax_rcl.augment.corruptions import blurs
 from jax_rcl.augment.corruptions.blurs import (
-    FUNCTIONS,
-    LEVELS,
     blur,
     blur_along,
     correlate,
     disk,
     displace,
 )
+from jax_rcl.augment.corruptions.table import FUNCTIONS, LEVELS
 
 GOLDEN = np.load(
     pathlib.Path(__file__).parents[2] / "golden" / "corruptions_noise_blur.npz"
 )
+NAMES = [function.__name__ for function in blurs.LEVELS]
 KEY = jax.random.key(0)
 IMAGE = np.float32(np.random.default_rng(0).random((13, 17, 3)))
 SIDES = (224, 32)
@@ -179,7 +180,7 @@ def test_motion_has_an_angle_of_its_own_for_each_image_up_to_45_degrees():
     assert stats.kstest(angles, stats.uniform(-45, 90).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_flat_image_of_any_shape_stays(name):
     flat = np.full((5, 19, 1), 0.7, np.float32)
     result = jax.jit(FUNCTIONS[name])(KEY, flat, rows(name, 224)[0])

@@ -21,13 +21,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jax_rcl.augment.corruptions.noises import FUNCTIONS, LEVELS, poisson
+from jax_rcl.augment.corruptions import noises
+from jax_rcl.augment.corruptions.noises import poisson
+from jax_rcl.augment.corruptions.table import FUNCTIONS, LEVELS
 
 GOLDEN = np.load(
     pathlib.Path(__file__).parents[2] / "golden" / "corruptions_noise_blur.npz"
 )
 KEY = jax.random.key(0)
-CASES = [(name, side) for name in FUNCTIONS for side in (224, 32)]
+NAMES = [function.__name__ for function in noises.LEVELS]
+CASES = [(name, side) for name in NAMES for side in (224, 32)]
 
 
 def five(name, side, count):

@@ -24,6 +24,11 @@ def test_there_are_15_corruptions_and_4_extra_ones():
     assert len(STANDARD) == 15 and len(EXTRA) == 4
     assert sorted(FUNCTIONS) == sorted({*STANDARD, *EXTRA})
     assert sorted(LEVELS) == sorted(FUNCTIONS)
+    assert STANDARD == (
+        "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur",
+        "motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast",
+        "elastic_transform", "pixelate", "jpeg_compression",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -42,8 +47,15 @@ def test_the_severity_is_data_and_shape_and_type_are_kept(name):
     assert (result.shape, result.dtype) == (image.shape, image.dtype)
 
 
+# Of the slow ones it is known from the tests of their distributions.
 @pytest.mark.parametrize(
-    "name", ["shot_noise", "glass_blur", "motion_blur", "elastic_transform"]
+    "name",
+    [
+        "shot_noise",
+        "motion_blur",
+        pytest.param("glass_blur", marks=pytest.mark.slow),
+        pytest.param("elastic_transform", marks=pytest.mark.slow),
+    ],
 )
 def test_one_program_serves_all_severities_with_a_key_for_each_image(name):
     corruption = Corruption(name, calibration=32)
