@@ -1,0 +1,50 @@
+"""What configs of decoupled uniformity share (Dufumier et al. 2023)."""
+
+import jax_rcl as rcl
+from jax_rcl import node
+
+# The stem of a ResNet for images of 32 pixels.
+SMALL_STEM = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
+# What the option `lars` says of biases and normalisation, and of weights of zero.
+LARS = {
+    "released": {"decayed": "all", "at_zero": "stay"},
+    "simclr": {"decayed": "weights", "at_zero": "step"},
+}
+
+
+def uniformity(encoder, sigma=None, **fields):
+    """Decoupled uniformity as released: features are those of a layer of 2048.
+
+    `sigma` is that of a Gaussian kernel on the prior; None without prior.
+    """
+    return node(
+        rcl.objectives.Uniformity,
+        encoder,
+        fc=node(rcl.networks.Linear, 2048),
+        projector=node(rcl.networks.Mlp, (2048, 256), first="relu"),
+        kernel=None if sigma is None else node(rcl.losses.Rbf, sigma),
+        **fields,
+    )
+
+
+def small_uniformity(o, encoder):
+    """Decoupled uniformity or SimCLR on small images, for the options of a config."""
+    projector = node(rcl.networks.Mlp, (8 * o.width, 8 * o.width))
+    if o.method == "simclr":
+        return node(rcl.objectives.SimCLR, encoder, projector, temperature=0.2)
+    kernel = None if o.prior == "none" else node(rcl.losses.Rbf, o.sigma, unit="median")
+    fields = {"kernel": kernel, "ridge": o.ridge}
+    return node(rcl.objectives.Uniformity, encoder, projector, **fields)
+
+
+def uniformity_sgd():
+    """The recipe for small data: without momentum."""
+    falling = node(rcl.optim.EpochCosine, final=1e-3)
+    return node(rcl.optim.Sgd, 0.3, falling, momentum=0.0, reference_batch=256)
+
+
+def uniformity_lars(rate, form, **fields):
+    """The recipe for large data; `form` is a key of `LARS`."""
+    falling = node(rcl.optim.EpochCosine, final=1e-3)
+    fields |= LARS[form]
+    return node(rcl.optim.Lars, rate, falling, weight_decay=1e-6, **fields)
