@@ -2,10 +2,11 @@
 
 from typing import Any, NamedTuple
 
-from common import FASHION, IMAGENET
+from common import FASHION, IMAGENET, run_of
 
 import jax_rcl as rcl
 from jax_rcl import node
+from jax_rcl.config import ConfigError
 from jax_rcl.data.published import coarse
 from jax_rcl.networks.vit import PERFECTLY_BALANCED
 
@@ -82,14 +83,16 @@ def reconstruction(o):
     """The term of the option `decoder`, if there is one."""
     if o.decoder == "none":
         return None
-    data = DATA[o.data]
-    fields, channels = {"mean": data.mean, "std": data.std}, len(data.mean)
-    if o.decoder == "gray":
-        fields["target"], channels = "gray", 1
-    if o.decoder == "label":
-        fields["reads"] = "features and label"
-    decoder = node(rcl.networks.ResNetDecoder, data.side, channels, width=o.width)
-    return node(rcl.objectives.Reconstruction, decoder, **fields)
+    data, gray = DATA[o.data], o.decoder == "gray"
+    channels = 1 if gray else len(data.mean)
+    return node(
+        rcl.objectives.Reconstruction,
+        node(rcl.networks.ResNetDecoder, data.side, channels, width=o.width),
+        mean=data.mean,
+        std=data.std,
+        target="gray" if gray else "color",
+        reads="features and label" if o.decoder == "label" else "features",
+    )
 
 
 def looks(o, test, view):
@@ -107,3 +110,21 @@ def looks(o, test, view):
         "geometry": node(rcl.evaluate.Geometry, test, **asked),
         "decoded": node(rcl.evaluate.Reconstructions, test),
     }
+
+
+def read_runs(o, encoder_is):
+    """The config of the first run, the encoders of all, and the rules to fill them."""
+    workdirs = tuple(filter(None, (o.first, o.second)))
+    file, kind = "thanos_coarse.py", "Spread"
+    stored = [run_of(file, each, kind, evaluator="fine") for each in workdirs]
+    encoders, rules = [], []
+    for workdir, run in zip(workdirs, stored, strict=True):
+        if run.evaluators["fine"].test != stored[0].evaluators["fine"].test:
+            raise ConfigError(f"{workdir} learned from other images than {o.first}.")
+        for name in ("encoder", "encoder_auto"):
+            if run.objective.get(name):
+                own = {"source": name, "place": f"part{len(encoders) + 1}"}
+                paths = rcl.objectives.encoder_paths(encoder_is, **own)
+                encoders.append(run.objective[name])
+                rules.append(node(rcl.weights.Restore, workdir, paths, which=o.which))
+    return stored[0], tuple(encoders), tuple(rules)

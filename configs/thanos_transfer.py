@@ -12,11 +12,12 @@ SupCon, 77.1 for class-conditional InfoNCE, 71.7 for the autoencoder, 79.1 for T
 obtained: not yet run; Fashion-MNIST in tables/thanos_fashion.py.
 """
 
-from common import run_of, val_and_test
+from common import val_and_test
+from thanos_common import read_runs
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
-from jax_rcl.config import Best, ConfigError
+from jax_rcl.config import Best
 
 
 def get_config(arg=""):
@@ -56,20 +57,3 @@ def get_config(arg=""):
             "fine": node(rcl.evaluate.LinearProbe, fine.train, fine.test),
         },
     )
-
-
-def read_runs(o, encoder_is):
-    """The config of the first run, the encoders of all, and the rules to fill them."""
-    file, first, encoders, rules = "thanos_coarse.py", None, [], []
-    for workdir in filter(None, (o.first, o.second)):
-        stored = run_of(file, workdir, "Spread", evaluator="fine")
-        first = first or stored
-        if stored.evaluators["fine"].test != first.evaluators["fine"].test:
-            raise ConfigError(f"{workdir} learned from other images than {o.first}.")
-        for name in ("encoder", "encoder_auto"):
-            if stored.objective.get(name):
-                own = {"source": name, "place": f"part{len(encoders) + 1}"}
-                paths = rcl.objectives.encoder_paths(encoder_is, **own)
-                encoders.append(stored.objective[name])
-                rules.append(node(rcl.weights.Restore, workdir, paths, which=o.which))
-    return first, tuple(encoders), tuple(rules)
