@@ -11,14 +11,11 @@ as by the code of Dufumier et al. 2023, whose README gives the commands and no n
 Obtained: not yet run.
 """
 
-from common import COMPUTE, STRONG, every, resnet, simclr_view
-from uniformity_common import SMALL_STEM, uniformity, uniformity_sgd
+from common import COMPUTE, STRONG, every, simclr_view
+from uniformity_common import birds, shoes, uniformity, uniformity_sgd
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
-
-BIRDS = (0.4863, 0.4999, 0.4312), (0.2070, 0.2018, 0.2428)
-SHOES = (0.8342, 0.8142, 0.8081), (0.2804, 0.3014, 0.3072)
 
 
 def get_config(arg=""):
@@ -56,24 +53,3 @@ def get_config(arg=""):
             "probe": node(rcl.evaluate.CrossValidated, train, test, **shown),
         },
     )
-
-
-def birds(o):
-    """Images, side of a view, encoder, sigma, and what evaluators see of an image.
-
-    Deviation: the release crops whole photographs; here they are central squares.
-    """
-    folder = o.folder or "data/CUB_200_2011"
-    train, test = (node(rcl.data.Cub200, folder, x, 256) for x in ("train", "test"))
-    shown = {"preprocess": node(rcl.augment.CenterCrop, 224)}
-    encoder = resnet(18, BIRDS, compute=o.compute)
-    return train, train, test, 224, encoder, 20.0, shown
-
-
-def shoes(o):
-    """The same; photographs, a third wider than high, are evaluated whole."""
-    folder = o.folder or "data/zappos"
-    source = node(rcl.data.Zappos, folder, "train", 102)
-    train, test = (node(rcl.data.Zappos, folder, x, 32) for x in ("train", "test"))
-    encoder = resnet(18, SHOES, compute=o.compute, **SMALL_STEM)
-    return source, train, test, 32, encoder, 100.0, {}

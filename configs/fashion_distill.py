@@ -21,10 +21,10 @@ def get_config(arg=""):
     """The experiment."""
     o = parse(
         arg,
-        # Labelled images distorted: supervised, or also by a run of it on clean ones.
+        # supervised: by labels; distilled: also by a supervised run of clean images.
         method=("student", "teacher", "supervised", "distilled"),
         distortion=tuple(DISTORTIONS),
-        teacher="runs/teacher",  # the run that all others start from
+        teacher="runs/teacher",  # the run that each of the others starts from
         loss="simclr_st",  # of the student
         share=1 / 6,  # of the images
         epochs=8,
