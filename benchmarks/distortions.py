@@ -13,11 +13,10 @@ from benchmarks.harness import (
     Row,
     Size,
     make_parser,
-    markdown,
     median_seconds,
-    milliseconds,
     parse,
-    report,
+    ratios,
+    report_ratios,
 )
 from jax_rcl.augment import (
     Chain,
@@ -32,9 +31,6 @@ from jax_rcl.augment import (
 )
 from jax_rcl.core import Operation
 
-VIEW = "crop and flip"
-"""What the distortions are compared with."""
-
 SIZES = {
     "size": Size(224, "pixels, side of an image", 12),
     "batch": Size(64, "images"),
@@ -43,10 +39,13 @@ SIZES = {
 
 
 def distortions(size: int) -> dict[str, Operation]:
-    """What is measured, by name; kernels are as large as in the paper, or fit."""
+    """What is measured, by name, first the view that all are compared with.
+
+    Kernels are as large as in the paper, or fit.
+    """
     largest = 2 * size - 1
     return {
-        VIEW: Chain((RandomResizedCrop(size), Flip())),
+        "crop and flip": Chain((RandomResizedCrop(size), Flip())),
         "random mask": RandomMask((0.5, 0.95)),
         "fixed random mask": Fixed(RandomMask((0.5, 0.5))),
         "square mask": SquareMask((size // 4, size // 2), "random"),
@@ -57,7 +56,7 @@ def distortions(size: int) -> dict[str, Operation]:
 
 
 def measure(size: int, batch: int, *, repetitions: int) -> list[Row]:
-    """Times all on random images; ratios are to `VIEW`."""
+    """Times all on random images."""
     key = jax.random.key(0)
     keys = jax.random.split(key, batch)
     images = jax.random.uniform(key, (batch, size, size, 3))
@@ -67,20 +66,15 @@ def measure(size: int, batch: int, *, repetitions: int) -> list[Row]:
         seconds[name] = median_seconds(
             lambda run=compiled: run(keys, images), repetitions
         )
-    return [
-        {"name": name, "seconds": each, "ratio": each / seconds[VIEW]}
-        for name, each in seconds.items()
-    ]
+    return ratios(seconds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and reports; gives the exit status."""
     arguments = parse(make_parser("distortions", __doc__, SIZES), SIZES, argv)
-    settings = {name: getattr(arguments, name) for name in SIZES}
     rows = measure(arguments.size, arguments.batch, repetitions=arguments.repetitions)
-    cells = [[r["name"], milliseconds(r["seconds"]), f"{r['ratio']:.2f}"] for r in rows]
-    text = markdown(("operation", "ms", "ratio"), cells)
-    report("distortions", settings, rows, text, arguments.json)
+    columns = ("operation", "ms", "ratio")
+    report_ratios("distortions", arguments, SIZES, rows, columns, digits=2)
     return 0
 
 

@@ -1,8 +1,9 @@
 """What the benchmarks share: sizes as flags, a clock, a table and one form of JSON.
 
 A benchmark is a module with a `main` that makes rows, dictionaries of what was
-measured, and passes them to `report`. The JSON of all of them has the same keys:
-`benchmark`, `device`, `date`, `versions`, `settings` and `rows`.
+measured, and passes them to `report`, or to `report_ratios` where they are times of
+several things. The JSON of all of them has the same keys: `benchmark`, `device`,
+`date`, `versions`, `settings` and `rows`.
 """
 
 import argparse
@@ -83,6 +84,15 @@ def median_seconds(run: Callable[[], object], repetitions: int) -> float:
     return statistics.median(times)
 
 
+def ratios(seconds: Mapping[str, float]) -> list[Row]:
+    """Rows of times by name, each with its ratio to the first."""
+    first = next(iter(seconds.values()))
+    return [
+        {"name": name, "seconds": each, "ratio": each / first}
+        for name, each in seconds.items()
+    ]
+
+
 def milliseconds(seconds: float | None) -> str:
     """Four digits; a dash for what was not measured."""
     return "–" if seconds is None else f"{1000 * seconds:.4g}"
@@ -123,3 +133,20 @@ def report(
     print(f"{head}\n{said}\n\n{text}", flush=True)
     if path is not None:
         path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def report_ratios(
+    name: str,
+    arguments: argparse.Namespace,
+    sizes: Mapping[str, Size],
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    digits: int,
+) -> None:
+    """Reports rows of `ratios`, which have so many digits behind the point."""
+    settings = {flag: getattr(arguments, flag) for flag in sizes}
+    cells = [
+        [row["name"], milliseconds(row["seconds"]), f"{row['ratio']:.{digits}f}"]
+        for row in rows
+    ]
+    report(name, settings, rows, markdown(columns, cells), arguments.json)

@@ -19,11 +19,10 @@ from benchmarks.harness import (
     Row,
     Size,
     make_parser,
-    markdown,
     median_seconds,
-    milliseconds,
     parse,
-    report,
+    ratios,
+    report_ratios,
 )
 from jax_rcl.losses import class_conditional
 from jax_rcl.losses.pairwise import unit
@@ -119,22 +118,15 @@ def measure(batch: int, width: int, *, repetitions: int) -> list[Row]:
         "loop in JAX, not compiled": (lambda: loop(placed, labels), 3),
         "loop in NumPy, gradient by hand": (lambda: loop_by_hand(views, labels), 3),
     }
-    seconds = {name: median_seconds(*run) for name, run in runs.items()}
-    fastest = seconds["loss, compiled"]
-    return [
-        {"name": name, "seconds": each, "ratio": each / fastest}
-        for name, each in seconds.items()
-    ]
+    return ratios({name: median_seconds(*run) for name, run in runs.items()})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and reports; gives the exit status."""
     arguments = parse(make_parser("losses", __doc__, SIZES), SIZES, argv)
-    settings = {name: getattr(arguments, name) for name in SIZES}
     rows = measure(arguments.batch, arguments.width, repetitions=arguments.repetitions)
-    cells = [[r["name"], milliseconds(r["seconds"]), f"{r['ratio']:.1f}"] for r in rows]
-    text = markdown(("loss and gradient", "ms", "times as long"), cells)
-    report("losses", settings, rows, text, arguments.json)
+    columns = ("loss and gradient", "ms", "times as long")
+    report_ratios("losses", arguments, SIZES, rows, columns, digits=1)
     return 0
 
 

@@ -14,11 +14,10 @@ from benchmarks.harness import (
     Row,
     Size,
     make_parser,
-    markdown,
     median_seconds,
-    milliseconds,
     parse,
-    report,
+    ratios,
+    report_ratios,
 )
 from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.augment.quilting import Quilting
@@ -49,22 +48,14 @@ def measure(
     forward = jax.jit(lambda variables, x: network.apply(variables, x, train=False))
     mosaics, textures = jax.jit(jax.vmap(mosaic)), jax.jit(jax.vmap(quilting))
     low, high = mosaic.side
-    seconds = {
-        f"ResNet-{network.depth}": median_seconds(
-            lambda: forward(variables, images), repetitions
-        ),
-        f"mosaics {low}-{high}": median_seconds(
-            lambda: mosaics(keys, images), repetitions
-        ),
-        f"quilting {quilting.patch}": median_seconds(
-            lambda: textures(keys, images), repetitions
-        ),
+    runs = {
+        f"ResNet-{network.depth}": lambda: forward(variables, images),
+        f"mosaics {low}-{high}": lambda: mosaics(keys, images),
+        f"quilting {quilting.patch}": lambda: textures(keys, images),
     }
-    passes = next(iter(seconds.values()))
-    return [
-        {"name": name, "seconds": each, "ratio": each / passes}
-        for name, each in seconds.items()
-    ]
+    return ratios(
+        {name: median_seconds(run, repetitions) for name, run in runs.items()}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,10 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch=arguments.batch,
         repetitions=arguments.repetitions,
     )
-    cells = [[r["name"], milliseconds(r["seconds"]), f"{r['ratio']:.4f}"] for r in rows]
-    text = markdown(("what", "ms", "of the forward pass"), cells)
-    settings = {name: getattr(arguments, name) for name in SIZES}
-    report("negatives", settings, rows, text, arguments.json)
+    columns = ("what", "ms", "of the forward pass")
+    report_ratios("negatives", arguments, SIZES, rows, columns, digits=4)
     return 0
 
 

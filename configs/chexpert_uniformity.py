@@ -9,26 +9,24 @@ A ResNet-18 trained with LARS for 400 epochs, a Gaussian kernel on 512 features,
 the code of Dufumier et al. 2023, which cannot evaluate on CheXpert. Obtained: not yet
 run. Every finding is a linear problem of its own, measured on the official validation
 images.
-Options of the file: `folder`, `prior` (none for training without), `sigma` of the
-kernel and `ridge`, `uncertain` (labels: missing, zeros, ones), `lars` (released,
-simclr), `batch`, `epochs`, `compute`.
 """
 
-from common import COMPUTE, LARS, uniformity, uniformity_lars
+from common import COMPUTE, resnet
+from uniformity_common import LARS, uniformity, uniformity_lars
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
         folder="data/CheXpert-v1.0-small",
-        prior="data/chexpert_prior.npz",
-        sigma=10.0,
+        prior="data/chexpert_prior.npz",  # none: trains without
+        sigma=10.0,  # of the kernel
         ridge=0.01,
-        uncertain=("missing", "zeros", "ones"),
+        uncertain=("missing", "zeros", "ones"),  # what uncertain labels become
         lars=tuple(LARS),
         batch=1024,
         epochs=400,
@@ -37,8 +35,7 @@ def get_config(arg=""):
     known = o.prior != "none"
     only_with(o, known, "a prior", "sigma", "ridge")
     train, valid = (radiographs(o, split) for split in ("train", "valid"))
-    resnet = node(rcl.networks.ResNet, 18, compute=o.compute)
-    encoder = node(rcl.networks.Normalized, resnet, mean=(0.5024,), std=(0.2898,))
+    encoder = resnet(18, ((0.5024,), (0.2898,)), compute=o.compute)
     return node(
         Experiment,
         source=node(rcl.data.WithPrior, train, o.prior) if known else train,

@@ -7,39 +7,37 @@
 The second takes the frozen encoder of a finished run, here one of cifar_supcon.py.
 Khosla et al. 2020 report 95.0 % (CIFAR-10) and 75.3 % (CIFAR-100) for the baseline
 with a ResNet-50. Obtained: not yet run.
-Options of the file: `probe` (a workdir), `classes`, `epochs`, `batch_size`, `depth`,
-`compute`.
 """
 
-from common import CIFAR, cifar
+from common import CIFAR, cifar, resnet
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        probe="",
-        classes=10,
+        probe="",  # the workdir of a run
+        classes=10,  # or 100
         epochs=200,
         batch_size=512,
         depth=18,
-        compute="float32",
+        compute="float32",  # or bfloat16
     )
     train, test = cifar(o.classes)
-    resnet = node(rcl.networks.ResNet, o.depth, stem="small", compute=o.compute)
     crop = node(rcl.augment.RandomCrop, 32, padding=4)
     view = node(rcl.augment.Chain, (crop, node(rcl.augment.Flip)))
     often = node(rcl.evaluate.Every, epochs=10)
+    start = node(rcl.weights.Restore, o.probe, rcl.objectives.FROZEN_ENCODER)
     return node(
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, view, count=1),
         objective=node(
             rcl.objectives.Classify,
-            node(rcl.networks.Normalized, resnet, *CIFAR),
+            resnet(o.depth, CIFAR, stem="small", compute=o.compute),
             head=node(rcl.networks.Linear, o.classes),
             encoder_is="frozen" if o.probe else "trained",
         ),
@@ -53,13 +51,6 @@ def get_config(arg=""):
         ),
         batch_size=o.batch_size,
         epochs=o.epochs,
-        init_from=start(o.probe),
+        init_from=(start,) if o.probe else (),
         evaluators={"test": node(rcl.evaluate.HeadAccuracy, test, when=often)},
     )
-
-
-def start(workdir):
-    """The rule that brings the encoder to be probed, if there is one."""
-    if not workdir:
-        return ()
-    return (node(rcl.weights.Restore, workdir, rcl.objectives.FROZEN_ENCODER),)

@@ -9,14 +9,11 @@ github.com/facebookresearch/moco, branch colab-notebook) reports for its asymmet
 82.6 after 200 epochs, 86.3 after 400 and 88.7 after 800: the vote of 200 neighbours on
 the 128 numbers of the head, `knn/top1` here, with norm=released. Nobody reports
 non-semantic negatives at this size. Obtained: not yet run.
-Options of the file: `negatives` (none, patch, quilting), `alpha`, `classes` (10, 100),
-`queue`, `norm` (released: statistics of an eighth of the batch, keys shuffled), `low`
-and `high` (sides of patches; 16 and 72 of 224 pixels are 2.3 and 10.3 of 32, rounded
-down), `epochs`, `depth`, `compute`.
 """
 
 import common
-from common import COMPUTE, cifar
+import moco_common
+from common import CIFAR, COMPUTE
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -27,14 +24,15 @@ TEXTURE = node(rcl.augment.Quilting, 32, patch=14)
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
         negatives=("none", "patch", "quilting"),
         alpha=2.0,
-        classes=10,
+        classes=10,  # or 100
         queue=4096,
-        norm=("sync", "released"),
+        norm=("sync", "released"),  # released: of an eighth of the batch, keys shuffled
+        # Sides of patches: 16 and 72 of 224 pixels are 2.3 and 10.3 of 32.
         low=2,
         high=10,
         epochs=200,
@@ -43,25 +41,24 @@ def get_config(arg=""):
     )
     only_with(o, o.negatives != "none", "negatives=patch or quilting", "alpha")
     only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
-    train, test = cifar(o.classes)
-    views = node(rcl.augment.Views, common.simclr_view(32))
+    train, test = common.cifar(o.classes)
     norm = common.local_norm(o.norm, BATCH // 8)
-    resnet = node(rcl.networks.ResNet, o.depth, stem="small", compute=o.compute, **norm)
+    encoder = {"stem": "small", "compute": o.compute, **norm}
     vote = {"k": 200, "temperature": 0.1, "layer": "embedding"}
     often = common.every(o.epochs)
     return node(
         Experiment,
         source=train,
-        augment=common.with_negatives(
-            views, o.negatives, side=(o.low, o.high), texture=TEXTURE
+        augment=moco_common.with_negatives(
+            common.simclr_view(32), o.negatives, side=(o.low, o.high), texture=TEXTURE
         ),
-        objective=common.moco(
+        objective=moco_common.moco(
             o,
-            node(rcl.networks.Normalized, resnet, *common.CIFAR),
+            common.resnet(o.depth, CIFAR, **encoder),
             node(rcl.networks.Linear, 128),
             momentum=0.99,
             temperature=0.1,
-            keys=common.keys_of(o.norm),
+            keys=moco_common.keys_of(o.norm),
         ),
         optimizer=common.sgd(0.06, weight_decay=5e-4),
         batch_size=BATCH,

@@ -6,29 +6,26 @@ SimCLR's CIFAR recipe (Chen et al. 2020, appendix B.9: temperature 0.5, no blur)
 SGD. After 1000 epochs with a ResNet-18, solo-learn reports 90.7 % (CIFAR-10) and 65.8 %
 (CIFAR-100).
 Obtained: not yet run.
-Options of the file: `classes` (10 or 100), `epochs`, `batch_size`, `depth`, `compute`
-(float32 or bfloat16), `source` (archive, or tfds for a prepared data set).
 """
 
-from common import CIFAR, cifar, knn_and_probe, simclr_sgd, simclr_view
+from common import CIFAR, cifar, knn_and_probe, resnet, simclr_sgd, simclr_view
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        classes=10,
+        classes=10,  # or 100
         epochs=1000,
         batch_size=1024,
         depth=18,
-        compute="float32",
-        source=("archive", "tfds"),
+        compute="float32",  # or bfloat16
+        source=("archive", "tfds"),  # tfds: as TensorFlow Datasets prepared it
     )
     train, test = cifar(o.classes, o.source)
-    resnet = node(rcl.networks.ResNet, o.depth, stem="small", compute=o.compute)
     hidden = 512 if o.depth < 50 else 2048  # as wide as the features
     often = node(rcl.evaluate.Every, epochs=10)
     return node(
@@ -37,7 +34,7 @@ def get_config(arg=""):
         augment=node(rcl.augment.Views, simclr_view(32)),
         objective=node(
             rcl.objectives.SimCLR,
-            node(rcl.networks.Normalized, resnet, *CIFAR),
+            resnet(o.depth, CIFAR, stem="small", compute=o.compute),
             projector=node(rcl.networks.Mlp, (hidden, 128)),
             temperature=0.5,
         ),

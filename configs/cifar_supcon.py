@@ -5,29 +5,26 @@
 The paper's 96.0 % (CIFAR-10) and 76.5 % (CIFAR-100) are of a ResNet-50 after 1000
 epochs in batches of 1024; with a ResNet-18, solo-learn reports 93.8 % and 70.4 %.
 Obtained: not yet run.
-Options of the file: `classes` (10 or 100), `epochs`, `batch_size`, `depth`, `compute`
-(float32 or bfloat16), `source` (archive, or tfds for a prepared data set).
 """
 
-from common import CIFAR, cifar, knn_and_probe, simclr_sgd, simclr_view
+from common import CIFAR, cifar, knn_and_probe, resnet, simclr_sgd, simclr_view
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        classes=10,
+        classes=10,  # or 100
         epochs=1000,
         batch_size=1024,
         depth=18,
-        compute="float32",
-        source=("archive", "tfds"),
+        compute="float32",  # or bfloat16
+        source=("archive", "tfds"),  # tfds: as TensorFlow Datasets prepared it
     )
     train, test = cifar(o.classes, o.source)
-    resnet = node(rcl.networks.ResNet, o.depth, stem="small", compute=o.compute)
     hidden = 512 if o.depth < 50 else 2048  # as wide as the features
     often = node(rcl.evaluate.Every, epochs=10)
     return node(
@@ -36,7 +33,7 @@ def get_config(arg=""):
         augment=node(rcl.augment.Views, simclr_view(32, smallest=0.2)),
         objective=node(
             rcl.objectives.SupCon,
-            node(rcl.networks.Normalized, resnet, *CIFAR),
+            resnet(o.depth, CIFAR, stem="small", compute=o.compute),
             projector=node(rcl.networks.Mlp, (hidden, 128)),
         ),
         optimizer=simclr_sgd(),

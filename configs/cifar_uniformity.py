@@ -5,36 +5,27 @@
 A ResNet-18 with a stem of padding 2, a layer of 2048 that is kept, plain gradient
 descent without momentum, 400 epochs. The README of the authors' code gives the command
 and no number. Obtained: not yet run.
-Options of the file: `classes` (10, 100), `depth`, `batch`, `epochs`, `compute`.
 """
 
-from common import (
-    COMPUTE,
-    STRONG,
-    UNIFORMITY_STEM,
-    cifar,
-    every,
-    simclr_view,
-    uniformity,
-    uniformity_sgd,
-)
+from common import COMPUTE, STRONG, cifar, every, resnet, simclr_view
+from uniformity_common import SMALL_STEM, uniformity, uniformity_sgd
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
 
+HALF = (0.5,), (0.5,)
+
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment; `classes` may be 10 or 100."""
     o = parse(arg, classes=10, depth=18, batch=256, epochs=400, compute=COMPUTE)
     train, test = cifar(o.classes)
-    resnet = node(rcl.networks.ResNet, o.depth, compute=o.compute, **UNIFORMITY_STEM)
-    encoder = node(rcl.networks.Normalized, resnet, mean=(0.5,), std=(0.5,))
     often = every(o.epochs)
     return node(
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, simclr_view(32, jitter=STRONG)),
-        objective=uniformity(encoder),
+        objective=uniformity(resnet(o.depth, HALF, compute=o.compute, **SMALL_STEM)),
         # Deviation: the release trains on the smaller last batch of an epoch, too.
         optimizer=uniformity_sgd(),
         batch_size=o.batch,

@@ -1,10 +1,14 @@
 """What configs of CLIP students and of their classifiers share (Ravula et al. 2021)."""
 
-from common import FROZEN, head_accuracy
+from pathlib import Path
+
+from common import FROZEN, IMAGENET, head_accuracy, resnet, run_of
 
 import jax_rcl as rcl
 from jax_rcl import node
 from jax_rcl.augment.distortions import CONDITIONS, SWEEPS, Fixed
+from jax_rcl.config import ConfigError, stored_config, unknown
+from jax_rcl.data.published import imagenet
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.networks import clip
 
@@ -12,6 +16,10 @@ from jax_rcl.networks import clip
 TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}
 # Distortions in training, the default first.
 TRAINED_ON = ("mask90", *(x for x in CONDITIONS if x != "mask90"))
+# Of the optimizer; released: cosine of the epoch, nearly constant; cosine: to zero.
+SCHEDULES = ("released", "cosine")
+
+# Sources.
 
 
 def folders(root, side, *, parts=("train", "val"), **fields):
@@ -26,6 +34,9 @@ def folder(path, side, classes=IMAGENET_100):
     """
     resized = {"size": side * 8 // 7, "resize": "as torchvision"}
     return node(rcl.data.ImageFolder, path, classes=classes, **resized)
+
+
+# Encoders, and what fills them.
 
 
 def side_of(encoder):
@@ -46,14 +57,78 @@ def is_residual(fields):
 
 
 def tower_of(word):
-    """A tower of `TOWERS`, its side, and where it keeps its variables if frozen."""
+    """A tower of `TOWERS`, and where it keeps its variables if frozen."""
     fields = clip.fields(TOWERS[word])
-    return tower(fields), fields["image_size"], frozen_places(fields)
+    # Only a ResNet has statistics.
+    places = FROZEN if is_residual(fields) else {"params": FROZEN["params"]}
+    return tower(fields), places
 
 
-def frozen_places(fields):
-    """Where a frozen tower keeps its variables; only a ResNet has statistics."""
-    return FROZEN if is_residual(fields) else {"params": FROZEN["params"]}
+def source_run(o, files, *objectives):
+    """Encoder, what fills it, and the distortion, for the run of the option `source`.
+
+    The distortion is that of the option, else that of the run, which must then be one
+    of `files`.
+    """
+    stored = stored_config(Path(o.source))
+    paths = rcl.objectives.FROZEN_ENCODER
+    if stored.objective.get("encoder_is") == "frozen":
+        paths = {path: path for path in paths}
+    start = node(rcl.weights.Restore, o.source, paths)
+    if o.distortion in CONDITIONS:
+        return stored.objective.encoder, start, CONDITIONS[o.distortion]
+    run_of(files, o.source, *objectives)
+    augment = stored.augment  # a pair, or views whose last operation distorts
+    distortion = augment.get("distortion") or augment.operation.operations[-1]
+    return stored.objective.encoder, start, distortion
+
+
+def file_of_weights(o):
+    """The same for a file of the options `clip` or `released`."""
+    encoder, places = tower_of(o.tower)
+    if o.released:
+        head = {"head": "params/head"} if o.part == "probe" else {}
+        start = node(rcl.weights.ImportDistill, o.released, o.part, **FROZEN, **head)
+    else:
+        start = node(rcl.weights.ImportClip, o.clip or "RN101.pt", **places)
+    return encoder, start, CONDITIONS.get(o.distortion, CONDITIONS["none"])
+
+
+def backbone(o):
+    """The encoder of the option `backbone`, and what fills it."""
+    if o.backbone in TOWERS:
+        encoder, places = tower_of(o.backbone)
+        kind = rcl.weights.ImportClip
+    else:
+        encoder = resnet(int(o.backbone.removeprefix("resnet")), IMAGENET)
+        kind, places = rcl.weights.ImportResNet, FROZEN
+    if o.method == "distilled":
+        paths = rcl.objectives.FROM_CLASSIFIER
+        return encoder, node(rcl.weights.Restore, o.teacher, paths)
+    into = places if o.encoder == "frozen" else {}
+    if not o.released:
+        return encoder, node(kind, o.weights, **into)
+    into = {**into, "head": "params/head"}
+    return encoder, node(rcl.weights.ImportDistill, o.released, "baseline", **into)
+
+
+def teach(o, residual):
+    """The rules that fill a student, its teacher, and the embeddings of classes."""
+    into = {"params": "frozen/teacher/params"}
+    if residual:
+        into["batch_stats"] = "frozen/teacher/batch_stats"
+    student = node(rcl.weights.ImportClip, o.clip)
+    teacher = node(rcl.weights.ImportClip, o.clip, **into)
+    if o.classes == "none":
+        return student, teacher
+    if o.classes == "text":
+        text = node(rcl.evaluate.FromText, o.clip, activation=o.activation)
+    else:
+        text = node(rcl.evaluate.FromFile, o.classes)
+    return student, teacher, node(rcl.evaluate.FillClasses, text, IMAGENET_100)
+
+
+# Optimizer.
 
 
 def adam(rate, schedule, period):
@@ -61,6 +136,9 @@ def adam(rate, schedule, period):
     if schedule == "cosine":
         return node(rcl.optim.Adam, rate, node(rcl.optim.Cosine))
     return node(rcl.optim.Adam, rate, node(rcl.optim.EpochCosine, period=period))
+
+
+# Evaluators.
 
 
 def accuracies(name, val, side, distortion, kinds):
@@ -86,3 +164,41 @@ def level_sweeps(accuracy, kinds, seed=None, **fields):
         sweep = node(rcl.evaluate.LevelSweep, accuracy, distortion, levels, **fields)
         sweeps[f"{kind}s"] = sweep
     return sweeps
+
+
+# Evaluations of a classifier that is trained: the option `what` of clip_evaluate.py.
+
+
+def levels(o, accuracy, side):
+    """The accuracy at levels of distortion, of images that may be restored first."""
+    usual = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
+    kinds = (o.kinds or usual.get(o.what, "mask")).split("+")
+    for kind in kinds:
+        if kind not in SWEEPS:
+            raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
+    seen = None  # all of val/
+    if o.what == "unseen":
+        five = folder(o.unseen, side, classes=tuple(imagenet.RELABELLED))
+        seen = node(rcl.data.Relabel, five, **vars(imagenet.AS_RELABELLED))
+    elif o.images != 1:
+        seen = node(rcl.data.Subset, accuracy.test, o.images)
+    restorer = None
+    if o.what == "denoise":
+        restorer = node(rcl.restoration.NonLocalMeans)
+    elif o.what == "inpaint":
+        restorer = node(rcl.restoration.DeepDecoder, steps=o.steps)
+    fields = {"source": seen, "restorer": restorer}
+    return level_sweeps(accuracy, kinds, repeats=o.repeats, **fields)
+
+
+def corruptions(o, accuracy, side):
+    """The accuracy on ImageNet-100-C."""
+    if o.geometry == "plain" and side != 224:
+        raise ConfigError(f"ImageNet-C has 224 pixels, {o.run} takes {side}.")
+    preprocess = None
+    if o.geometry == "released":
+        enlarge = node(rcl.augment.ResizeShorter, side * 8 // 7)
+        preprocess = node(rcl.augment.Chain, (enlarge, accuracy.preprocess))
+    fields = {"classes": IMAGENET_100, "preprocess": preprocess}
+    stored = node(rcl.evaluate.CorruptedFolders, o.shifts, **fields)
+    return {"shifts": node(rcl.evaluate.Robustness, accuracy, {"corruption": stored})}

@@ -5,14 +5,9 @@
 
 Nothing is trained: a run of no steps, which keeps the classifier with its numbers. The
 numbers of Ravula et al. 2021: docs/inverse_problems.md. Obtained: not yet run.
-Options of the file: `run`, whose classifier it is; `encoder`, a run of clip_student.py
-that replaces its encoder (the clean head on a student); `what` (levels, at which
-`kinds` (mask, noise, blur, square) are tried `repeats` times; unseen: the same on five
-other classes, relabelled; corruptions: ImageNet-100-C in `shifts`; denoise: non-local
-means, then the classifier, at levels of noise; inpaint: Deep Decoder, then the
-classifier, at levels of masks); `images`, the share of val/ that is seen; `steps` of
-the Deep Decoder; `folder` (has val/), `unseen` (has <class>/), `geometry` of
-ImageNet-C (released: 224 to 256 and cropped again; plain: 224).
+Of `what`, levels tries distortions of `kinds`, mask, noise, blur or square; unseen does
+so on five other classes, relabelled; corruptions is ImageNet-100-C; denoise puts
+non-local means before the classifier, inpaint Deep Decoder.
 """
 
 import clip_common
@@ -20,28 +15,24 @@ from common import head_accuracy, run_of
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
-from jax_rcl.augment.distortions import SWEEPS
-from jax_rcl.config import CLASS, ConfigError, unknown
-from jax_rcl.data.published import imagenet
-
-KINDS = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
+from jax_rcl.config import CLASS
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        run="runs/probe",
-        encoder="",
+        run="runs/probe",  # whose classifier it is
+        encoder="",  # a run of clip_student.py, whose encoder replaces that of `run`
         what=("levels", "unseen", "corruptions", "denoise", "inpaint"),
-        kinds="",
-        repeats=10,
-        images=1.0,
-        steps=5000,
-        folder="data/imagenet100",
-        unseen="data/unseen",
+        kinds="",  # of distortions, such as mask+noise
+        repeats=10,  # of every level
+        images=1.0,  # the share of val/ that is seen
+        steps=5000,  # of the Deep Decoder
+        folder="data/imagenet100",  # has val/
+        unseen="data/unseen",  # has <class>/
         shifts="data/imagenet100-c",
-        geometry=("released", "plain"),
+        geometry=("released", "plain"),  # released: 224 to 256 and cropped again
     )
     swept = o.what != "corruptions"
     only_with(o, swept, "another `what`", "kinds", "repeats")
@@ -57,7 +48,7 @@ def get_config(arg=""):
     size = clip_common.side_of(objective.encoder)
     (val,) = clip_common.folders(o.folder, size, parts=("val",))
     accuracy = head_accuracy(val, size)
-    others = sweeps(o, accuracy, size) if swept else corruptions(o, accuracy, size)
+    others = clip_common.levels if swept else clip_common.corruptions
     return node(
         Experiment,
         source=stored.source,
@@ -67,7 +58,7 @@ def get_config(arg=""):
         batch_size=stored.batch_size,
         steps=0,
         init_from=start(o, objective),
-        evaluators={"val": accuracy, **others},
+        evaluators={"val": accuracy, **others(o, accuracy, size)},
     )
 
 
@@ -81,37 +72,3 @@ def start(o, objective):
     if not o.encoder:
         return (classifier,)
     return classifier, node(rcl.weights.Restore, o.encoder, own)
-
-
-def sweeps(o, accuracy, size):
-    """The accuracy at levels of distortion, of images that may be restored first."""
-    kinds = (o.kinds or KINDS.get(o.what, "mask")).split("+")
-    for kind in kinds:
-        if kind not in SWEEPS:
-            raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
-    seen = None  # all of val/
-    if o.what == "unseen":
-        five = clip_common.folder(o.unseen, size, classes=tuple(imagenet.RELABELLED))
-        seen = node(rcl.data.Relabel, five, **vars(imagenet.AS_RELABELLED))
-    elif o.images != 1:
-        seen = node(rcl.data.Subset, accuracy.test, o.images)
-    restorer = None
-    if o.what == "denoise":
-        restorer = node(rcl.restoration.NonLocalMeans)
-    elif o.what == "inpaint":
-        restorer = node(rcl.restoration.DeepDecoder, steps=o.steps)
-    fields = {"source": seen, "restorer": restorer}
-    return clip_common.level_sweeps(accuracy, kinds, repeats=o.repeats, **fields)
-
-
-def corruptions(o, accuracy, size):
-    """The accuracy on ImageNet-100-C."""
-    if o.geometry == "plain" and size != 224:
-        raise ConfigError(f"ImageNet-C has 224 pixels, {o.run} takes {size}.")
-    preprocess = None
-    if o.geometry == "released":
-        enlarge = node(rcl.augment.ResizeShorter, size * 8 // 7)
-        preprocess = node(rcl.augment.Chain, (enlarge, accuracy.preprocess))
-    fields = {"classes": imagenet.IMAGENET_100, "preprocess": preprocess}
-    folders = node(rcl.evaluate.CorruptedFolders, o.shifts, **fields)
-    return {"shifts": node(rcl.evaluate.Robustness, accuracy, {"corruption": folders})}

@@ -6,19 +6,9 @@
 ImageNet-100 without labels; clip_probe.py measures the student with labels. The
 authors' runs report for mask90, top-1, zero-shot 62.3, by a probe on 10 % of the labels
 79.9 and on all 83.0; others: docs/inverse_problems.md. Obtained: not yet run.
-Options of the file: `clip`, a file of CLIP's weights (RN50 to RN50x16, ViT);
-`distortion`, a word of `augment.distortions.CONDITIONS` (all: every distortion at every
-level, the clean image among them); `fixed`, a seed: one mask or noise for every image,
-ever; `curriculum` (on: strength grows over the `epochs`); `loss` and `teacher_norm`, as
-in `Distill` (batch: as released); `schedule` (released: cosine of the epoch over T_max
-123, nearly constant; cosine: to zero); `norm` (released: statistics of a quarter of the
-batch); `activation` (gelu: of many transformers that are not OpenAI's); `epochs`,
-`batch_size`, `compute`; `classes` (text: by CLIP's own text tower, extra `zeroshot`; a
-file of jax-rcl prepare class_embeddings; none); `folder` (has train/ and val/).
 """
 
 import clip_common
-from clip_common import TRAINED_ON
 from common import COMPUTE, crop_and_flip, local_norm
 
 import jax_rcl as rcl
@@ -31,23 +21,25 @@ LOSSES = ("simclr_st", "simclr", "simclr_ss", "simclr_both", "clip", "mse")
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        clip="RN101.pt",
-        distortion=TRAINED_ON,
-        fixed=-1,
-        curriculum=("off", "on"),
+        clip="RN101.pt",  # a file of CLIP's weights: RN50 to RN50x16, ViT
+        distortion=clip_common.TRAINED_ON,  # all: every one at every level, and none
+        fixed=-1,  # a seed: one mask or noise for every image, ever
+        curriculum=("off", "on"),  # on: strength grows over the epochs
         loss=LOSSES,
-        teacher_norm=("inference", "batch"),
-        schedule=("released", "cosine"),
-        norm=("sync", "released"),
-        activation=("quick gelu", "gelu"),
+        teacher_norm=("inference", "batch"),  # batch: as released
+        schedule=clip_common.SCHEDULES,
+        norm=("sync", "released"),  # released: statistics of a quarter of the batch
+        activation=("quick gelu", "gelu"),  # gelu: of many that are not OpenAI's
         epochs=25,
         batch_size=256,
         compute=COMPUTE,
+        # By CLIP's own text tower, extra `zeroshot`; or none; or a file of jax-rcl
+        # prepare class_embeddings.
         classes="text",
-        folder="data/imagenet100",
+        folder="data/imagenet100",  # has train/ and val/
     )
     fields = clip.architecture(clip.read(o.clip)).visual
     residual, size = clip_common.is_residual(fields), fields["image_size"]
@@ -62,10 +54,8 @@ def get_config(arg=""):
     if o.fixed >= 0:
         distortion = rcl.augment.Fixed(distortion, o.fixed)
     rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
-    evaluators = {}
-    if o.classes != "none":
-        kinds = sweeps_of(o.distortion)
-        evaluators = clip_common.accuracies("zero_shot", val, size, distortion, kinds)
+    named, zero_shot = o.classes != "none", ("zero_shot", val, size, distortion)
+    kinds = sweeps_of(o.distortion)
     return node(
         Experiment,
         source=train,
@@ -75,28 +65,12 @@ def get_config(arg=""):
             encoder=clip_common.tower(fields, compute=o.compute, **own),
             loss_type=o.loss,
             teacher_norm=o.teacher_norm,
-            classes=None if o.classes == "none" else len(IMAGENET_100),
+            classes=len(IMAGENET_100) if named else None,
         ),
         # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
         optimizer=clip_common.adam(3e-4, o.schedule, 123.0),
         batch_size=o.batch_size,
         epochs=o.epochs,
-        init_from=start(o, residual),
-        evaluators=evaluators,
+        init_from=clip_common.teach(o, residual),
+        evaluators=clip_common.accuracies(*zero_shot, kinds) if named else {},
     )
-
-
-def start(o, residual):
-    """The rules that fill the student, its teacher, and the embeddings of classes."""
-    into = {"params": "frozen/teacher/params"}
-    if residual:
-        into["batch_stats"] = "frozen/teacher/batch_stats"
-    student = node(rcl.weights.ImportClip, o.clip)
-    teacher = node(rcl.weights.ImportClip, o.clip, **into)
-    if o.classes == "none":
-        return student, teacher
-    if o.classes == "text":
-        text = node(rcl.evaluate.FromText, o.clip, activation=o.activation)
-    else:
-        text = node(rcl.evaluate.FromFile, o.classes)
-    return student, teacher, node(rcl.evaluate.FillClasses, text, IMAGENET_100)

@@ -1,4 +1,4 @@
-"""What several configs share; a config imports it as `from common import …`."""
+"""What configs of several papers share; one imports it as `from common import …`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from jax_rcl import node
 from jax_rcl.config import CLASS, ConfigError, stored_config
 from jax_rcl.data.published.imagenet import IMAGENET_100
 
-# Mean and standard deviation of each channel, for `Normalized`.
+# Mean and standard deviation of each channel, for `resnet`.
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASHION = (0.286,), (0.353,)
@@ -20,15 +20,19 @@ STRONG = (0.8, 0.8, 0.8, 0.2)
 # Views.
 
 
-def simclr_view(side, *, smallest=0.08, jitter=MILD, gray=0.2):
-    """A view as in SimCLR without blur (Chen et al. 2020, arXiv 2002.05709)."""
+def simclr_view(side, *, smallest=0.08, jitter=MILD, rgb=True):
+    """A view as in SimCLR without blur (Chen et al. 2020, arXiv 2002.05709).
+
+    Grey images have no saturation and hue; with `rgb` off, these stay as they are.
+    """
+    colors = node(rcl.augment.ColorJitter, *(jitter if rgb else jitter[:2]))
     operations = [
         crop(side, smallest),
         node(rcl.augment.Flip),
-        node(rcl.augment.Maybe, node(rcl.augment.ColorJitter, *jitter), 0.8),
+        node(rcl.augment.Maybe, colors, 0.8),
     ]
-    if gray:
-        operations.append(node(rcl.augment.Maybe, node(rcl.augment.Grayscale), gray))
+    if rgb:
+        operations.append(node(rcl.augment.Maybe, node(rcl.augment.Grayscale), 0.2))
     return node(rcl.augment.Chain, tuple(operations))
 
 
@@ -50,17 +54,6 @@ def moco_v2_view(side, *, blur=(23, (0.1, 2.0))):
     return node(rcl.augment.Chain, (*operations, node(rcl.augment.Flip)))
 
 
-def moco_v1_view(side):
-    """A view as in MoCo (He et al. 2020, arXiv 1911.05722)."""
-    operations = (
-        crop(side, 0.2),
-        node(rcl.augment.Maybe, node(rcl.augment.Grayscale), 0.2),
-        node(rcl.augment.ColorJitter, 0.4, 0.4, 0.4, 0.4),
-        node(rcl.augment.Flip),
-    )
-    return node(rcl.augment.Chain, operations)
-
-
 def crop_and_flip(side, *then, smallest=0.08):
     """A random crop, as CLIP and supervised classifiers take it, then `then`."""
     operations = (crop(side, smallest), node(rcl.augment.Flip), *then)
@@ -70,23 +63,6 @@ def crop_and_flip(side, *then, smallest=0.08):
 def crop(side, smallest):
     """A random crop of at least the share `smallest` of the area, resized."""
     return node(rcl.augment.RandomResizedCrop, side, area=(smallest, 1.0))
-
-
-def with_negatives(views, kind, *, side, texture=None):
-    """The views, and negatives of a `kind` of Ge et al. 2021.
-
-    Args:
-      views: what is trained on without negatives.
-      kind: "none", "patch", or a word for textures.
-      side: smallest and largest side of patches in pixels.
-      texture: what makes textures on the device; None where the source brings them.
-    """
-    if kind == "none":
-        return views
-    if kind == "patch":
-        mosaic = node(rcl.augment.PatchMosaic, side)
-        return node(rcl.augment.Negatives, views, mosaic)
-    return node(rcl.augment.TextureNegatives, views, texture)
 
 
 # Sources: what is trained on, and what is tested on.
@@ -100,15 +76,10 @@ def cifar(classes, archive="archive"):
     return tuple(node(rcl.data.Cifar, classes, split) for split in ("train", "test"))
 
 
-def image_folders(folder, size=256, *, parts=("train", "val"), **fields):
-    """Folders of photographs, of ImageNet-100 where `fields` names no classes.
-
-    Deviation: the releases crop whole photographs; images are their central squares.
-    """
-    fields = {"classes": IMAGENET_100, "size": size, **fields}
-    return tuple(
-        node(rcl.data.ImageFolder, f"{folder}/{part}", **fields) for part in parts
-    )
+def fashion(share=None):
+    """Fashion-MNIST, of its training images all or a share."""
+    train, test = (node(rcl.data.Idx, split=split) for split in ("train", "test"))
+    return train if share is None else node(rcl.data.Subset, train, share), test
 
 
 def emoji(labels):
@@ -119,7 +90,24 @@ def emoji(labels):
     )
 
 
-# Networks and objectives.
+def image_folders(folder):
+    """ImageNet-100 in folders of photographs.
+
+    Deviation: the releases crop whole photographs; images are their central squares.
+    """
+    return tuple(
+        node(rcl.data.ImageFolder, f"{folder}/{part}", classes=IMAGENET_100, size=256)
+        for part in ("train", "val")
+    )
+
+
+# Networks.
+
+
+def resnet(depth, statistics, **fields):
+    """A ResNet of images that are normalised by mean and standard deviation."""
+    made = node(rcl.networks.ResNet, depth, **fields)
+    return node(rcl.networks.Normalized, made, *statistics)
 
 
 def local_norm(norm, ghost_batch):
@@ -127,51 +115,11 @@ def local_norm(norm, ghost_batch):
     return {"norm": "local", "ghost_batch": ghost_batch} if norm == "released" else {}
 
 
-def moco(o, encoder, projector, **fields):
-    """MoCo for the options `negatives`, `alpha` and `queue`."""
-    if o.negatives != "none":
-        fields |= {"negatives": 1, "alpha": o.alpha}
-    return node(rcl.objectives.MoCo, encoder, projector, o.queue, **fields)
-
-
-def keys_of(norm):
-    """In which order MoCo normalises keys, for the option `norm`."""
-    return "shuffled" if norm == "released" else "in order"
-
-
-def uniformity(encoder, sigma=None, **fields):
-    """Decoupled uniformity as released: features are those of a layer of 2048.
-
-    `sigma` is that of a Gaussian kernel on the prior; None without prior.
-    """
-    return node(
-        rcl.objectives.Uniformity,
-        encoder,
-        fc=node(rcl.networks.Linear, 2048),
-        projector=node(rcl.networks.Mlp, (2048, 256), first="relu"),
-        kernel=None if sigma is None else node(rcl.losses.Rbf, sigma),
-        **fields,
-    )
-
-
-def small_uniformity(o, encoder):
-    """Decoupled uniformity or SimCLR on small images, for the options of a config."""
-    projector = node(rcl.networks.Mlp, (8 * o.width, 8 * o.width))
-    if o.method == "simclr":
-        return node(rcl.objectives.SimCLR, encoder, projector, temperature=0.2)
-    kernel = None if o.prior == "none" else node(rcl.losses.Rbf, o.sigma, unit="median")
-    fields = {"kernel": kernel, "ridge": o.ridge}
-    return node(rcl.objectives.Uniformity, encoder, projector, **fields)
-
-
 def frozen_classifier(encoder, classes, **head):
     """A linear head, trained on an encoder that stays as it is."""
     linear = node(rcl.networks.Linear, classes, **head)
     return node(rcl.objectives.Classify, encoder, linear, encoder_is="frozen")
 
-
-# Decoupled uniformity's ResNet for images of 32 pixels.
-UNIFORMITY_STEM = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
 
 # Optimizers.
 
@@ -186,25 +134,6 @@ def simclr_sgd():
     """The recipe for CIFAR of SimCLR and SupCon, with warm-up."""
     falling = node(rcl.optim.Cosine, warmup_epochs=10.0, final=5e-4)
     return sgd(0.5, schedule=falling, reference_batch=1024)
-
-
-def uniformity_sgd():
-    """The recipe of decoupled uniformity for small data: without momentum."""
-    falling = node(rcl.optim.EpochCosine, final=1e-3)
-    return node(rcl.optim.Sgd, 0.3, falling, momentum=0.0, reference_batch=256)
-
-
-LARS = {
-    "released": {"decayed": "all", "at_zero": "stay"},
-    "simclr": {"decayed": "weights", "at_zero": "step"},
-}
-
-
-def uniformity_lars(rate, form, **fields):
-    """The recipe of decoupled uniformity for large data; `form` is a key of `LARS`."""
-    falling = node(rcl.optim.EpochCosine, final=1e-3)
-    fields |= LARS[form]
-    return node(rcl.optim.Lars, rate, falling, weight_decay=1e-6, **fields)
 
 
 # Evaluators.
@@ -245,6 +174,15 @@ def head_accuracy(source, side, **fields):
     return node(rcl.evaluate.HeadAccuracy, source, mapped=0, **fields)
 
 
+def val_and_test(val, test):
+    """The accuracy of a head on images held out, and at the end on the test's."""
+    last = node(rcl.evaluate.AtEnd)
+    return {
+        "val": node(rcl.evaluate.HeadAccuracy, val, mapped=0),
+        "test": node(rcl.evaluate.HeadAccuracy, test, mapped=0, when=last),
+    }
+
+
 # Runs that a config starts from.
 
 # Where a frozen encoder keeps its variables.
@@ -265,3 +203,10 @@ def run_of(file, workdir, *objectives, evaluator=""):
     if not known or (evaluator and evaluator not in stored.evaluators):
         raise ConfigError(f"{workdir} is not a run of {file}; give one.")
     return stored
+
+
+def probed_run(file, workdir, objective):
+    """The objective of a run, and the training and test images of its probe."""
+    stored = run_of(file, workdir, objective, evaluator="probe")
+    probe = stored.evaluators.probe
+    return stored.objective, probe.train, probe.test

@@ -7,30 +7,27 @@ A small copy of the weakly supervised experiments of Dufumier et al. 2023: an en
 learns from drawings of 1,500 objects, each with a bit for every word of its name, and
 a linear probe tells the groups of other drawings apart. All rows, three seeds:
 tables/uniformity.py. Obtained: README.
-Options of the file: `method` (uniformity, simclr), `prior` (none, words, random: a
-control of as many bits that mean nothing) with `sigma` of the Gaussian kernel, in
-median distances, and `ridge`; `labels` (group, subgroup), `epochs`, `size` of the
-views, `width` of the ResNet-10.
 """
 
 import common
+from uniformity_common import small_uniformity
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
         method=("uniformity", "simclr"),
-        prior=("none", "words", "random"),
-        sigma=4.0,
+        prior=("none", "words", "random"),  # random: as many bits that mean nothing
+        sigma=4.0,  # of the Gaussian kernel, in median distances
         ridge=0.01,
         labels=("group", "subgroup"),
         epochs=40,
-        size=32,
-        width=16,
+        size=32,  # of the views
+        width=16,  # of the ResNet-10
     )
     only_with(o, o.method == "uniformity", "method=uniformity", "prior")
     only_with(o, o.prior != "none", "prior=words or random", "sigma", "ridge")
@@ -42,7 +39,7 @@ def get_config(arg=""):
         Experiment,
         source=with_prior(train, o.prior),
         augment=node(rcl.augment.Views, view),
-        objective=common.small_uniformity(o, resnet),
+        objective=small_uniformity(o, resnet),
         optimizer=common.sgd(0.1),
         batch_size=256,
         epochs=o.epochs,

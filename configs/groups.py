@@ -9,11 +9,9 @@ the worst group is that of the head; `recovery` says how well clusters of the em
 recover groups without their labels. Chen, Fu et al. 2022 compare the contrastive
 methods; their tables are not quoted here. Obtained: not yet run; the images must be
 there.
-Options of the file: `data`, `folder`, `method`, `depth` of the ResNet, `weights` (of
-torchvision, a file to start from), `size`, `epochs`, `batch_size`.
 """
 
-from common import IMAGENET, crop_and_flip, every, sgd
+import common
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
@@ -23,35 +21,33 @@ SOURCES = {"waterbirds": rcl.data.Grouped, "celeba": rcl.data.CelebA}
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
         data=tuple(SOURCES),
         folder="waterbirds",
         method=("ce", "dro", "supcon", "spread"),
-        depth=50,
-        weights="",
+        depth=50,  # of the ResNet
+        weights="",  # a file of torchvision to start from
         size=224,
         epochs=100,
         batch_size=128,
     )
-    source = SOURCES[o.data]
     train, val, test = (
-        node(source, o.folder, split=split, size=o.size)
+        node(SOURCES[o.data], o.folder, split=split, size=o.size)
         for split in ("train", "val", "test")
     )
-    view, count = crop_and_flip(o.size, smallest=0.7), 1
-    if o.method in ("supcon", "spread"):
-        count = 2
-    often, last = every(o.epochs), node(rcl.evaluate.AtEnd)
+    view = common.crop_and_flip(o.size, smallest=0.7)
+    count = 2 if o.method in ("supcon", "spread") else 1
+    often, last = common.every(o.epochs), node(rcl.evaluate.AtEnd)
     val = node(rcl.evaluate.HeadAccuracy, val, when=often)
     test = node(rcl.evaluate.HeadAccuracy, test, when=last)
     return node(
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, view, count=count),
-        objective=objective(o.method, o.depth),
-        optimizer=sgd(1e-3, schedule=node(rcl.optim.Constant)),
+        objective=objective(o.method, common.resnet(o.depth, common.IMAGENET)),
+        optimizer=common.sgd(1e-3, schedule=node(rcl.optim.Constant)),
         batch_size=o.batch_size,
         epochs=o.epochs,
         init_from=(node(rcl.weights.ImportResNet, o.weights),) if o.weights else (),
@@ -64,14 +60,11 @@ def get_config(arg=""):
     )
 
 
-def objective(method, depth):
+def objective(method, encoder):
     """Two classes told apart by the option `method`."""
-    resnet = node(rcl.networks.ResNet, depth=depth, stem="imagenet")
-    encoder = node(rcl.networks.Normalized, resnet, *IMAGENET)
     head = node(rcl.networks.Linear, 2)
     if method in ("supcon", "spread"):
-        weight = 0.0 if method == "supcon" else 1.0
-        term = node(rcl.objectives.Contrast, spread=weight)
+        term = node(rcl.objectives.Contrast, spread=0.0 if method == "supcon" else 1.0)
         return node(rcl.objectives.Spread, encoder, head, contrasts=(term,))
     classify = node(rcl.objectives.Classify, encoder, head)
     if method == "dro":

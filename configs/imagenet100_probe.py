@@ -7,44 +7,41 @@
 
 As the code of Ge et al. 2021 does it, which reports 77.9 for MoCo-v2 and 79.4 with
 patch negatives. Obtained: not yet run. `--mode=evaluate` evaluates a run once more.
-Options of the file: `source` (a run of imagenet100_moco.py) or `weights` (a file of
-MoCo's authors' code) with `depth` and `folder` (has train/ and val/); `epochs`; `keep`
-(best: also the state of the highest top-1 on val/, which the release prints); `shifts`,
-a folder of shifted test sets, and `sets`, which of them: c (imagenet-c/ has
-<corruption>/<severity>/<class>/), sketch (imagenet-sketch/ has <class>/), stylized
-(imagenet-stylized/val/ has <class>/), r (imagenet-r/ has <class>/), and computed, the
-standard corruptions made of val/ on the device; shifts=computed is these alone.
+
+Of the `shifts`, `sets` are c (imagenet-c/ has <corruption>/<severity>/<class>/), sketch
+(imagenet-sketch/ has <class>/), stylized (imagenet-stylized/val/), r (imagenet-r/), and
+computed, the standard corruptions made of val/ on the device.
 """
 
 import common
 from common import FROZEN, IMAGENET
+from moco_common import shifted_sets
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
-from jax_rcl.config import Best, ConfigError, unknown
-from jax_rcl.data.published.imagenet import IMAGENET_100
+from jax_rcl.config import Best
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        source="runs/imagenet100_moco",
-        weights="",
-        depth=50,
-        folder="data/imagenet100",
+        source="runs/imagenet100_moco",  # a run of imagenet100_moco.py
+        weights="",  # instead of it a file of the code of MoCo's authors
+        depth=50,  # of the network in `weights`
+        folder="data/imagenet100",  # for `weights`; has train/ and val/
         epochs=60,
-        keep=("last", "best"),
-        shifts="",
-        sets="c+sketch+stylized+r",
+        keep=("last", "best"),  # best: also the highest on val/, as the release prints
+        shifts="",  # a folder of shifted test sets; computed: these alone
+        sets="c+sketch+stylized+r",  # which of them
     )
     only_with(o, o.shifts not in ("", "computed"), "shifts=FOLDER", "sets")
     only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
     encoder, start, train, val = of_file(o) if o.weights else of_run(o)
-    accuracy, others = common.head_accuracy(val, 224), {}
+    evaluators = {"val": common.head_accuracy(val, 224)}
     if o.shifts:
-        sets = shifted_sets(o, val)
-        others = {"shifts": node(rcl.evaluate.Robustness, accuracy, sets)}
+        shifted = evaluators["val"], shifted_sets(o, val)
+        evaluators["shifts"] = node(rcl.evaluate.Robustness, *shifted)
     stepwise = node(rcl.optim.MultiStep, epochs=(30, 40, 50))
     return node(
         Experiment,
@@ -56,50 +53,18 @@ def get_config(arg=""):
         epochs=o.epochs,
         init_from=(start,),
         best=node(Best, "val/top1") if o.keep == "best" else None,
-        evaluators={"val": accuracy, **others},
+        evaluators=evaluators,
     )
 
 
 def of_file(o):
     """Encoder, what fills it, training and test images, for a file of weights."""
-    resnet = node(rcl.networks.ResNet, o.depth)
-    encoder = node(rcl.networks.Normalized, resnet, *IMAGENET)
     start = node(rcl.weights.ImportMoCo, o.weights, **FROZEN)
-    return encoder, start, *common.image_folders(o.folder)
+    return common.resnet(o.depth, IMAGENET), start, *common.image_folders(o.folder)
 
 
 def of_run(o):
     """The same for a run."""
-    stored = common.run_of("imagenet100_moco.py", o.source, "MoCo", evaluator="probe")
+    stored, *images = common.probed_run("imagenet100_moco.py", o.source, "MoCo")
     start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
-    probe = stored.evaluators.probe
-    return stored.objective.encoder, start, probe.train, probe.test
-
-
-def shifted_sets(o, val):
-    """The test sets of the options `shifts` and `sets`, by the names of their numbers.
-
-    Raises:
-      ConfigError: there is no such set.
-    """
-    known = {"classes": IMAGENET_100}
-
-    def folder(name, **fields):
-        place = f"{o.shifts}/{name}"
-        return node(rcl.data.ImageFolder, place, size=256, **known, **fields)
-
-    files = node(rcl.evaluate.CorruptedFolders, f"{o.shifts}/imagenet-c", **known)
-    names = rcl.augment.corruptions.STANDARD
-    corruptions = tuple(node(rcl.augment.Corruption, name) for name in names)
-    sets = {
-        "c": ("corruption", files),
-        "sketch": ("sketch", folder("imagenet-sketch")),
-        "stylized": ("stylized", folder("imagenet-stylized/val")),
-        "r": ("rendition", folder("imagenet-r", missing="skip")),
-        "computed": ("computed", node(rcl.evaluate.Corrupted, val, corruptions)),
-    }
-    words = ["computed"] if o.shifts == "computed" else o.sets.split("+")
-    for word in words:
-        if word not in sets:
-            raise ConfigError(unknown("option 'sets' has no value", word, sets))
-    return dict(sets[word] for word in words)
+    return stored.encoder, start, *images

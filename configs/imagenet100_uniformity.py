@@ -8,49 +8,42 @@
 A ResNet-50 trained with LARS for 400 epochs as by the code of Dufumier et al. 2023,
 whose README gives the commands and no number; uniformity_probe.py measures it.
 Obtained: not yet run. How a prior is made: docs/decoupled_uniformity.md.
-Options of the file: `prior` (a file of `jax-rcl prepare`) with `sigma` of the Gaussian
-kernel and `ridge`; `scope` (global; released: within each quarter of a batch), `lars`
-(released; simclr: normalisation and biases are neither adapted nor decayed), `batch`,
-`depth`, `epochs`, `compute`, `folder` (has train/ and val/).
 """
 
 import common
-from common import COMPUTE, IMAGENET, LARS, STRONG
+from common import COMPUTE, IMAGENET, STRONG
+from uniformity_common import LARS, uniformity, uniformity_lars
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        prior="",
-        sigma=100.0,
+        prior="",  # a file of `jax-rcl prepare`
+        sigma=100.0,  # of the kernel
         ridge=0.01,
-        scope=("global", "released"),
+        scope=("global", "released"),  # released: within each quarter of a batch
         lars=tuple(LARS),
         batch=256,
         depth=50,
         epochs=400,
         compute=COMPUTE,
-        folder="data/imagenet100",
+        folder="data/imagenet100",  # has train/ and val/
     )
     only_with(o, bool(o.prior), "prior=FILE", "sigma", "ridge")
     train, val = common.image_folders(o.folder)
-    resnet = node(rcl.networks.ResNet, o.depth, compute=o.compute)
+    encoder = common.resnet(o.depth, IMAGENET, compute=o.compute)
+    sigma = o.sigma if o.prior else None
     scope = {"scope": "device", "group": o.batch // 4} if o.scope == "released" else {}
     return node(
         Experiment,
         source=node(rcl.data.WithPrior, train, o.prior) if o.prior else train,
         augment=node(rcl.augment.Views, common.simclr_view(224, jitter=STRONG)),
-        objective=common.uniformity(
-            node(rcl.networks.Normalized, resnet, *IMAGENET),
-            o.sigma if o.prior else None,
-            ridge=o.ridge,
-            **scope,
-        ),
-        optimizer=common.uniformity_lars(0.3 * 0.075 * o.batch**0.5, o.lars),
+        objective=uniformity(encoder, sigma, ridge=o.ridge, **scope),
+        optimizer=uniformity_lars(0.3 * 0.075 * o.batch**0.5, o.lars),
         batch_size=o.batch,
         epochs=o.epochs,
         evaluators=common.imagenet_knn_and_probe(train, val, o.epochs),

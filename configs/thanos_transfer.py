@@ -10,36 +10,35 @@ augmentation are those of the first run, whose labels were coarse. A run of two 
 that were trained jointly brings both. The authors report, on CIFAR-10, 51.8 for
 SupCon, 77.1 for class-conditional InfoNCE, 71.7 for the autoencoder, 79.1 for Thanos;
 obtained: not yet run; Fashion-MNIST in tables/thanos_fashion.py.
-Options of the file: `first`, `second`, `which` checkpoint, `encoder` (released: frozen
-parameters, but dropout and batch statistics as in training), `epochs`.
 """
 
-from common import run_of
+from common import val_and_test
+from thanos_common import read_runs
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
-from jax_rcl.config import Best, ConfigError
+from jax_rcl.config import Best
 
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
         first="runs/spread",
         second="",
-        which=("best", "newest"),
-        encoder=("frozen", "released"),
+        which=("best", "newest"),  # checkpoint
+        encoder=("frozen", "released"),  # released: batch statistics and dropout act
         epochs=100,
     )
     encoder_is = "frozen" if o.encoder == "frozen" else "frozen in training mode"
     first, encoders, rules = read_runs(o, encoder_is)
     names = tuple(f"part{number + 1}" for number in range(len(encoders)))
     fine, classes = first.evaluators["fine"], len(first.evaluators["geometry"].coarse)
-    val = node(rcl.data.Split, fine.train, "val")
-    last = node(rcl.evaluate.AtEnd)
+    train, val = (node(rcl.data.Split, fine.train, part) for part in ("train", "val"))
+    falling = node(rcl.optim.EpochCosine)
     return node(
         Experiment,
-        source=node(rcl.data.Split, fine.train, "train"),
+        source=train,
         augment=node(rcl.augment.Views, first.augment.operation, count=1),
         objective=node(
             rcl.objectives.Classify,
@@ -47,36 +46,14 @@ def get_config(arg=""):
             head=node(rcl.networks.Linear, classes),
             encoder_is=encoder_is,
         ),
-        optimizer=node(
-            rcl.optim.AdamW, 1e-3, node(rcl.optim.EpochCosine), decayed="all"
-        ),
+        optimizer=node(rcl.optim.AdamW, 1e-3, falling, decayed="all"),
         batch_size=first.batch_size,
         epochs=o.epochs,
         seed=first.seed,
         init_from=rules,
         best=node(Best, "val/top1"),
         evaluators={
-            "val": node(rcl.evaluate.HeadAccuracy, val, mapped=0),
-            "test": node(rcl.evaluate.HeadAccuracy, fine.test, mapped=0, when=last),
+            **val_and_test(val, fine.test),
             "fine": node(rcl.evaluate.LinearProbe, fine.train, fine.test),
         },
     )
-
-
-def read_runs(o, encoder_is):
-    """The config of the first run, the encoders of all, and the rules to fill them."""
-    workdirs = tuple(filter(None, (o.first, o.second)))
-    stored = [run_of("thanos_coarse.py", each, "Spread") for each in workdirs]
-    first, encoders, rules = stored[0], [], []
-    for workdir, other in zip(workdirs, stored, strict=True):
-        if other.evaluators["fine"].test != first.evaluators["fine"].test:
-            raise ConfigError(f"{workdir} learned from other images than {o.first}.")
-        for name in ("encoder", "encoder_auto"):
-            if other.objective.get(name):
-                place = f"part{len(encoders) + 1}"
-                paths = rcl.objectives.encoder_paths(
-                    encoder_is, source=name, place=place
-                )
-                encoders.append(other.objective[name])
-                rules.append(node(rcl.weights.Restore, workdir, paths, which=o.which))
-    return first, tuple(encoders), tuple(rules)

@@ -8,83 +8,67 @@
 As the code of Dufumier et al. 2023 does it: a linear layer on the 2048 features,
 augmented images, the learning rate falls where the loss stops falling. Obtained: not
 yet run.
-Options of the file: `source` (a run of imagenet100_uniformity.py) or `weights` (a file
-of the authors' code) with `depth` and `folder` (has train/ and val/); `layer`
-(features; pooled: the encoder's own, before the layer of 2048), `epochs`, `batch`.
 """
 
-from common import (
-    IMAGENET,
-    STRONG,
-    frozen_classifier,
-    head_accuracy,
-    image_folders,
-    run_of,
-    simclr_view,
-)
+import common
+from common import FROZEN, IMAGENET, STRONG
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.config import Best
 
-PARAMS, STATS = "frozen/encoder/params", "frozen/encoder/batch_stats"
-
 
 def get_config(arg=""):
-    """The experiment; see the options above."""
+    """The experiment."""
     o = parse(
         arg,
-        source="runs/imagenet100_uniformity",
-        weights="",
-        layer=("features", "pooled"),
-        depth=50,
-        folder="data/imagenet100",
+        source="runs/imagenet100_uniformity",  # a run of imagenet100_uniformity.py
+        weights="",  # instead of it a file of the authors' code
+        layer=("features", "pooled"),  # pooled: before the layer of 2048
+        depth=50,  # of the network in `weights`
+        folder="data/imagenet100",  # for `weights`; has train/ and val/
         epochs=150,
         batch=512,
     )
     only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
     encoder, start, train, val = of_file(o) if o.weights else of_run(o)
+    view = common.simclr_view(224, jitter=STRONG)
+    falling = node(rcl.optim.Plateau)
     return node(
         Experiment,
         source=train,
-        augment=node(rcl.augment.Views, simclr_view(224, jitter=STRONG), count=1),
-        objective=frozen_classifier(encoder, 100),
-        optimizer=node(
-            rcl.optim.Sgd, 0.1, reference_batch=256, plateau=node(rcl.optim.Plateau)
-        ),
+        augment=node(rcl.augment.Views, view, count=1),
+        objective=common.frozen_classifier(encoder, 100),
+        optimizer=node(rcl.optim.Sgd, 0.1, reference_batch=256, plateau=falling),
         batch_size=o.batch,
         epochs=o.epochs,
         init_from=(start,),
         best=node(Best, "val/top1"),
-        evaluators={"val": head_accuracy(val, 224)},
+        evaluators={"val": common.head_accuracy(val, 224)},
     )
 
 
 def of_file(o):
     """Encoder, what fills it, training and test images, for a file of weights."""
-    resnet = node(rcl.networks.ResNet, o.depth)
-    encoder = node(rcl.networks.Normalized, resnet, *IMAGENET)
-    parts, places = "encoder", {"params": PARAMS, "batch_stats": STATS}
-    if o.layer == "features":
-        fc = node(rcl.networks.Linear, 2048)
-        encoder = node(rcl.networks.Headed, encoder, fc)
-        parts = "encoder and fc"
-        places = {name: f"{place}/encoder" for name, place in places.items()}
-        places["fc"] = f"{PARAMS}/head"
-    start = node(rcl.weights.ImportUniformity, o.weights, parts, **places)
-    return encoder, start, *image_folders(o.folder)
+    encoder, images = common.resnet(o.depth, IMAGENET), common.image_folders(o.folder)
+    if o.layer == "pooled":
+        start = node(rcl.weights.ImportUniformity, o.weights, "encoder", **FROZEN)
+        return encoder, start, *images
+    encoder = node(rcl.networks.Headed, encoder, node(rcl.networks.Linear, 2048))
+    places = {name: f"{place}/encoder" for name, place in FROZEN.items()}
+    places["fc"] = f"{FROZEN['params']}/head"
+    start = node(rcl.weights.ImportUniformity, o.weights, "encoder and fc", **places)
+    return encoder, start, *images
 
 
 def of_run(o):
     """The same for a run."""
     file = "imagenet100_uniformity.py"
-    stored = run_of(file, o.source, "Uniformity", evaluator="probe")
-    encoder, probe = stored.objective.encoder, stored.evaluators.probe
-    places = {PARAMS: "params/encoder", STATS: "memory/encoder"}
+    stored, *images = common.probed_run(file, o.source, "Uniformity")
+    encoder, places = stored.encoder, rcl.objectives.FROZEN_ENCODER
     if o.layer == "features":
-        fc = stored.objective.fc or node(rcl.networks.Linear, 2048)
+        fc = stored.fc or node(rcl.networks.Linear, 2048)
         encoder = node(rcl.networks.Headed, encoder, fc)
         places = {f"{place}/encoder": theirs for place, theirs in places.items()}
-        places[f"{PARAMS}/head"] = "params/fc"
-    start = node(rcl.weights.Restore, o.source, places)
-    return encoder, start, probe.train, probe.test
+        places[f"{FROZEN['params']}/head"] = "params/fc"
+    return encoder, node(rcl.weights.Restore, o.source, places), *images

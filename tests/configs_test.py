@@ -24,12 +24,22 @@ from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.checkpoint import STATES, Checkpoints
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.published.imagenet import IMAGENET_100, RENDITIONS
+from jax_rcl.networks import decoder, resnet
 from jax_rcl.results.table import load as load_table
-from jax_rcl.train.evaluation import trained
+from jax_rcl.train import evaluation
 from jax_rcl.train.loop import train
 from jax_rcl.train.plan import plan
 from jax_rcl.weights import moco, restore, uniformity
-from tests.small import flat, prepare, published, shrunk
+from tests.small import (
+    STAGES,
+    flat,
+    fresh,
+    one_evaluator,
+    plain,
+    prepare,
+    published,
+    shrunk,
+)
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "configs"
@@ -100,20 +110,23 @@ VARIANTS = (
     "clip_evaluate:run=runs/probe,what=denoise",
     "clip_evaluate:run=runs/probe,what=inpaint,steps=20",
 )
-# Trained by default, of each paper one, and by slow tests with all evaluators.
+# Trained by default: of each paper one.
 FAST = (
     "thanos_coarse",
     "emoji_moco:negatives=patch,alpha=3,labels=subgroup",
     "emoji_uniformity:prior=words",
     "clip_student:clip=vit.npz,distortion=all,classes=none,schedule=cosine",
 )
-SLOW = (
+# By slow tests evaluated with all that they have; the others with one evaluator.
+EVALUATED = (
+    "fashion_supcon",
     "thanos_coarse:data=fashion,network=resnet10,decoder=label,encoders=two",
     "thanos_transfer:first=runs/first,second=runs/second,encoder=released",
     "groups:size=16",
     "imagenet100_probe:source=runs/patch,shifts=computed",
     "attributes_uniformity:data=zappos",
     "fashion_distill:distortion=all,teacher=runs/clothes",
+    "clip_student:clip=clip.npz",
     "clip_probe:source=runs/student",
     "clip_transfer:source=runs/student",
     "clip_evaluate:run=runs/probe",
@@ -121,26 +134,22 @@ SLOW = (
     "clip_evaluate:run=runs/probe,encoder=runs/student,what=unseen",
     "clip_evaluate:run=runs/probe,what=denoise",
     "clip_evaluate:run=runs/probe,what=inpaint,steps=20",
-    "cifar_supcon:classes=100,source=tfds,compute=bfloat16",
-    "thanos_coarse:data=tiny,method=ce,decoder=gray,network=resnet18",
-    "emoji_moco:negatives=texture",
+)
+# By slow tests stopped and resumed, with views as they are: of each paper one; a
+# student in a test of its own.
+RESUMED = (
+    "thanos_transfer:first=runs/first,second=runs/second,encoder=released",
     "cifar_moco:negatives=patch,norm=released",
     "fashion_uniformity:prior=features,first=runs/auto",
-    "chexpert_uniformity",
-    "uniformity_probe:source=runs/uniformity",
-    "fashion_distill:method=distilled,distortion=noise,teacher=runs/clean",
 )
-# Planned by default: the networks of each paper as they are, and what files fill.
-WHOLE = (
-    "quickstart",
-    "thanos_coarse",
-    "cifar_moco",
-    "imagenet100_uniformity",
+# Planned by default with networks that files of weights fill.
+FILLED = (
     "clip_student:clip=clip.npz",
     "clip_baseline:weights=resnet101.npz",
 )
 # The configs of the runs that these start from.
 STARTS = {
+    "runs/cifar_supcon": "cifar_supcon",
     "runs/first": "thanos_coarse:data=fashion,network=resnet10",
     "runs/second": "thanos_coarse:data=fashion,network=resnet10,decoder=gray,"
     "encoders=two",
@@ -155,7 +164,7 @@ STARTS = {
     "runs/baseline": "clip_baseline:weights=resnet101.npz,distortion=none",
 }
 # Files that others import, without an experiment of their own.
-PIECES = {"common", "clip_common", "thanos_data"}
+PIECES = {path.stem for path in (ROOT / "configs").glob("*common.py")}
 
 
 def load(variant):
@@ -197,9 +206,11 @@ def stored(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A folder with data, which `train_starts` puts runs into."""
-    return prepare(tmp_path_factory.mktemp("prepared"))
+def prepared(stored, tmp_path_factory):
+    """A folder with the same data, which `train_starts` puts runs into."""
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    ignored = shutil.ignore_patterns("runs")
+    return shutil.copytree(stored, folder, ignore=ignored)
 
 
 def train_starts(variant):
@@ -207,13 +218,31 @@ def train_starts(variant):
     for workdir in mentioned(variant):
         if not Path(workdir).exists():
             train_starts(STARTS[workdir])
-            made = flat(shrunk(load(STARTS[workdir])))
+            made = plain(shrunk(load(STARTS[workdir])))
             short = configs.from_json(configs.to_json(made))
             best = made.best.monitor.partition("/")[0] if made.best else ""
             with short.unlocked():  # the others take most of the time
                 short.evaluators = {best: made.evaluators[best]} if best else {}
+                short.steps = min(1, made.steps)
             run(short, Path(workdir))
             (Path(workdir) / "config.json").write_text(configs.to_json(made))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shallow():
+    """ResNets of one block, decoders of one block a stage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.BLOCKS, 10, STAGES)
+        patch.setitem(decoder.BLOCKS, 18, (1, 1, 1, 1))
+        yield
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Initialises without compiling, shows no views and writes no page."""
+    monkeypatch.setattr("jax_rcl.train.step.create", fresh)
+    monkeypatch.setattr("jax_rcl.train.loop.first_views", lambda run, key: None)
+    monkeypatch.setattr("jax_rcl.train.loop.write_page", lambda *run: "none")
 
 
 def mentioned(variant):
@@ -228,11 +257,9 @@ def test_every_file_is_tried():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_its_fields_are_those_that_were_reviewed(variant, stored, monkeypatch):
     monkeypatch.chdir(stored)
-    made = load(variant)
-    assert configs.to_json(made) + "\n" == golden(variant).read_text()
-    small = shrunk(made)
-    again = configs.from_json(configs.to_json(small))
-    assert configs.build(again) == configs.build(small)
+    text = configs.to_json(load(variant))
+    assert text + "\n" == golden(variant).read_text()
+    assert configs.to_json(configs.from_json(text)) == text
 
 
 @pytest.mark.parametrize("name", sorted({v.partition(":")[0] for v in VARIANTS}))
@@ -242,50 +269,15 @@ def test_its_docstring_says_how_to_run_it_and_what_was_obtained(name):
     assert "Obtained" in text or "obtained" in text
 
 
-# What stands in for their data lacks what they plan with: textures beside the images, a
-# trained autoencoder, two images of a class.
-UNPLANNED = {
-    "attributes_uniformity",
-    "fashion_uniformity:prior=features,first=runs/auto",
-    "imagenet100_moco:negatives=texture,packed=data/packed",
-    "imagenet100_moco:negatives=texture,recipe=ifm,queue=65536",
-}
-
-
-@pytest.mark.parametrize(
-    "variant",
-    [
-        v if v in WHOLE else pytest.param(v, marks=pytest.mark.slow)
-        for v in VARIANTS
-        if v not in UNPLANNED
-    ],
-)
-def test_its_parts_fit_together(variant, stored, monkeypatch):
-    monkeypatch.chdir(stored)
-    made = shrunk(load(variant))
-    with made.unlocked():  # what needs a trained run, or a file that is not here
-        made.init_from = tuple(
-            rule for rule in made.init_from if Path(rule.get("file", "none")).exists()
-        )
-    assert planned(made).total_steps == made.steps
-
-
-# The clip_evaluate of other words start as the first does.
-RESTORED = [v for v in VARIANTS if mentioned(v) and "prior=features" not in v]
-RESTORED = [
-    v for v in RESTORED if not v.startswith("clip_evaluate:run=runs/probe,what")
-]
-
-
 @functools.cache
 def shapes(variant):
     """Of the variables of a config with flat networks; rules of `Restore` may fail."""
-    made = configs.build(flat(shrunk(load(variant))))
-    return plan(made, parallel.make_mesh(jax.devices()[:1])).variables
+    text = configs.to_json(flat(plain(shrunk(load(variant)))))
+    return planned(configs.from_json(text)).variables
 
 
-@pytest.mark.parametrize("variant", RESTORED)
-def test_what_it_starts_from_another_run_fits(variant, stored, monkeypatch):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_its_parts_fit_together_and_what_it_starts_from(variant, stored, monkeypatch):
     monkeypatch.chdir(stored)
     monkeypatch.setattr(restore, "progress", lambda workdir: (1, 1))
     monkeypatch.setattr(
@@ -296,38 +288,79 @@ def test_what_it_starts_from_another_run_fits(variant, stored, monkeypatch):
     assert shapes(variant)
 
 
-def test_the_quickstart_trains_two_steps_and_resumes(tmp_path):
-    made = flat(shrunk(load("quickstart")))
-    results = run(made, tmp_path / "run")
-    assert {"knn/top1", "probe/top1"} <= set(results)
-    whole = arrays(tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / STATES / str(made.steps))
-    shutil.rmtree(tmp_path / "run" / "report")
-    assert run(made, tmp_path / "run") == results
-    again = arrays(tmp_path / "run")
+@pytest.mark.parametrize("variant", FILLED)
+def test_files_of_weights_fit_its_networks(variant, stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    variables = planned(one_evaluator(plain(shrunk(load(variant))))).variables
+    filled = [x for x in jax.tree.leaves(variables) if isinstance(x, np.ndarray)]
+    assert len(filled) > 10
+
+
+def trained_and_resumed(made, workdir, between=lambda: None):
+    """The results of a run, whose last step is made twice."""
+    results = run(made, workdir)
+    whole = arrays(workdir)
+    between()
+    shutil.rmtree(workdir / STATES / str(made.steps))
+    shutil.rmtree(workdir / "report", ignore_errors=True)
+    assert run(made, workdir) == results
+    again = arrays(workdir)
     for path in whole:
         np.testing.assert_array_equal(whole[path], again[path], err_msg=path)
+    return results
+
+
+def test_the_quickstart_trains_two_steps_and_resumes(tmp_path, quick):
+    made = plain(shrunk(load("quickstart")))
+    results = trained_and_resumed(made, tmp_path / "run")
+    assert {"knn/top1", "probe/top1"} <= set(results)
 
 
 @pytest.mark.parametrize("variant", FAST)
-def test_a_config_of_each_paper_trains(variant, prepared, tmp_path, monkeypatch):
+def test_a_config_of_each_paper_trains(variant, prepared, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(prepared)
-    monkeypatch.setattr("jax_rcl.train.loop.first_views", lambda run, key: None)
-    made = flat(shrunk(load(variant)))
+    made = plain(shrunk(load(variant)))
     with made.unlocked():
-        made.evaluators, made.best = {}, None
+        made.evaluators, made.best, made.steps = {}, None, 1
     run(made, tmp_path / "run")
     assert all(np.isfinite(x).all() for x in arrays(tmp_path / "run").values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", SLOW)
-def test_it_trains_and_evaluates(variant, prepared, tmp_path, monkeypatch):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_trains_and_evaluates(variant, prepared, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(prepared)
     train_starts(variant)
-    results = run(flat(shrunk(load(variant))), tmp_path / "run")
-    assert results
+    # Others may start from this run.
+    place = next((Path(x) for x, v in STARTS.items() if v == variant), tmp_path / "run")
+    workdir = tmp_path / "again" if place.exists() else place
+    whole = made = shrunk(load(variant))
+    if variant in EVALUATED:
+        monkeypatch.setattr("jax_rcl.train.loop.write_page", evaluation.write_page)
+    else:
+        made = one_evaluator(configs.from_json(configs.to_json(whole)))
+    if variant in RESUMED:
+        results = trained_and_resumed(made, workdir)
+    else:
+        made.steps = min(1, made.steps)
+        results = run(plain(made), workdir)
+    (workdir / "config.json").write_text(configs.to_json(whole))
+    assert results or not made.evaluators
     assert all(np.isfinite(value) for value in results.values())
+
+
+@pytest.mark.slow
+def test_views_are_possible(stored, monkeypatch, subtests):
+    monkeypatch.chdir(stored)
+    seen = set()
+    for variant in VARIANTS:
+        made = flat(shrunk(load(variant)))
+        views = configs.to_json(made.augment)
+        if views not in seen:
+            with made.unlocked(), subtests.test(variant):
+                made.init_from, made.evaluators, made.best = (), {}, None
+                assert planned(made).augmented
+        seen.add(views)
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +386,7 @@ def imagenet(tmp_path_factory):
 
 def narrow(variant):
     """A config of full-size views with a small ResNet, and what it starts from."""
-    made = load(variant)
+    made = plain(load(variant))
     made.objective.encoder.encoder.depth, made.objective.encoder.encoder.width = 10, 4
     start, made.init_from = made.init_from, ()
     made.batch_size = 16
@@ -375,7 +408,7 @@ def planned(made):
 )
 def test_data_is_found_where_the_documentation_puts_it(variant, imagenet, monkeypatch):
     monkeypatch.chdir(imagenet)
-    made = flat(load(variant))
+    made = flat(plain(load(variant)))
     with made.unlocked():
         made.init_from, made.batch_size = (), 16
     assert planned(made).augmented["views"].shape[2:] == (224, 224, 3)
@@ -397,7 +430,7 @@ def test_a_linear_evaluation_starts_from_a_file_of_decoupled_uniformity(
     layer, imagenet, monkeypatch
 ):
     monkeypatch.chdir(imagenet)
-    made = load(f"uniformity_probe:weights=du.npz,layer={layer}")
+    made = plain(load(f"uniformity_probe:weights=du.npz,layer={layer}"))
     whole = layer == "features"
     encoder = made.objective.encoder.encoder if whole else made.objective.encoder
     encoder.encoder.depth, encoder.encoder.width = 10, 4
@@ -487,9 +520,10 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
     ):
         table = load_table(f"{file}:{options}")
         assert len(table.columns) == len(table.rows[0].cells) == cells
-        for run in table.runs:
+        for run in table.runs if cells == 5 else table.runs[:2]:
             config = re.sub(r"\{[^}]*\}", "runs/patch", run.config)
             made = configs.load(f"{ROOT}/{config}")
+        # The last of them is a probe, as that of every row.
         for name, (_, number) in table.rows[0].cells.items():
             evaluator, _, rest = number.partition("/")
             known = made.evaluators[evaluator].get("sets", ())
@@ -530,24 +564,18 @@ def test_overrides_that_are_documented_are_possible():
 
 
 @pytest.mark.slow
-def test_a_student_needs_no_file_of_weights_once_it_is_trained(
-    prepared, tmp_path, monkeypatch
+def test_a_student_resumes_without_the_file_of_weights(
+    prepared, tmp_path, monkeypatch, quick
 ):
     monkeypatch.chdir(prepared)
-    made = shrunk(load("clip_student:clip=clip.npz,distortion=noise30"))
+    shutil.copy("vit.npz", "own.npz")
+    made = plain(shrunk(load("clip_student:clip=own.npz,distortion=noise30")))
     with made.unlocked():
         made.evaluators = {"zero_shot": made.evaluators.zero_shot}
-    results = run(made, tmp_path / "run")
+    results = trained_and_resumed(made, tmp_path / "run", Path("own.npz").unlink)
     assert {"zero_shot/top1", "zero_shot/clean/top1"} <= set(results)
-    shutil.rmtree(tmp_path / "run" / STATES / str(made.steps))
-    shutil.rmtree(tmp_path / "run" / "report")
-    hidden = Path("clip.npz").rename("hidden.npz")
-    try:
-        assert run(made, tmp_path / "run") == results
-        _, encode = trained(tmp_path / "run")
-        assert encode(np.zeros((2, 32, 32, 3), np.float32))["logits"].shape == (2, 100)
-    finally:
-        hidden.rename("clip.npz")
+    _, encode = evaluation.trained(tmp_path / "run")
+    assert encode(np.zeros((2, 32, 32, 3), np.float32))["logits"].shape == (2, 100)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """A config that compiles in seconds, and a network that compiles in less."""
 
-import flax.linen as nn
+import dataclasses
 
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jax_rcl import parallel
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip, RandomResizedCrop
 from jax_rcl.config.experiment import Experiment
@@ -11,7 +15,6 @@ from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Mlp
-from jax_rcl.networks.norms import normalized
 from jax_rcl.networks.vit import ViT
 from jax_rcl.objectives.supcon import SupCon
 from jax_rcl.optim.optimizers import Sgd
@@ -48,7 +51,7 @@ def get_config(arg=""):
 
 
 class Flat(nn.Module):
-    """One dense layer of an image's mean colour, and statistics of batches."""
+    """One dense layer of an image's mean colour, and a statistic of batches."""
 
     width: int = 8
     image_size: int = 32  # configs ask towers of CLIP for it
@@ -56,4 +59,31 @@ class Flat(nn.Module):
     @nn.compact
     def __call__(self, images, *, train):
         x = nn.Dense(self.width, name="dense")(images.mean((1, 2)))
-        return normalized(x, "local", train=train, name="norm")
+        mean = self.variable("batch_stats", "mean", jnp.zeros, self.width)
+        if train and not self.is_initializing():
+            mean.value = parallel.device_average(x.mean(0))
+        return x
+
+
+class FlatDecoder(nn.Module):
+    """One dense layer from features to an image."""
+
+    size: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, features, *, train):
+        shape = (len(features), self.size, self.size, self.channels)
+        return nn.Dense(shape[1] * shape[2] * shape[3])(features).reshape(shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Blank:
+    """A square of an image's mean colour."""
+
+    size: int
+
+    def __call__(self, key, image):
+        return jnp.broadcast_to(
+            image.mean((0, 1)), (self.size, self.size, image.shape[2])
+        )

@@ -19,6 +19,17 @@ DISTORTIONS = {
     "noise": ("Noise 0.5", "noises/0.5"),
     "blur": ("Blur 4 px", "blurs/4"),
 }
+# Numbers of a run, formats of a distortion's name and level: distorted, and clean.
+EACH, OWN = ("{0}/top1", "{0}/clean/top1"), ("test/top1", "test/clean/top1")
+LEVEL = ("{1}/top1", "masks/clean/top1")
+ROWS = {
+    "clean": ("Teacher, probe of clean images", "teacher", ("{1}/top1", "test/top1")),
+    "probe": ("Teacher, probe of distorted images", "teacher", EACH),
+    "supervised": ("Supervised on distorted images", "supervised-{0}", OWN),
+    "student": ("Student, probe", "student-{0}", OWN),
+    "supervised-all": ("One supervised for all", "supervised-all", LEVEL),
+    "student-all": ("One student for all, probe", "student-all", LEVEL),
+}
 
 
 def get_table(arg=""):
@@ -31,60 +42,19 @@ def get_table(arg=""):
         start = f"{file},teacher={{teacher}},method={method}"
         for name in (*DISTORTIONS, "all"):
             runs.append(Run(f"{method}-{name}", f"{start},distortion={name}", seed))
-
-    def row(name, title, run, number, clean):
-        """One row; the last three are formats of a distortion's name."""
+    rows, columns = [], []
+    for name, (title, run, (distorted, clean)) in ROWS.items():
         cells = {}
         for own, (_, level) in DISTORTIONS.items():
-            cells[own] = (run.format(own), number.format(own, level))
+            cells[own] = (run.format(own), distorted.format(own, level))
             cells[f"{own}-clean"] = (run.format(own), clean.format(own))
-        return Row(name, cells, {}, title)
-
-    rows = (
-        row(
-            "clean",
-            "Teacher, probe of clean images",
-            "teacher",
-            "{1}/top1",
-            "test/top1",
-        ),
-        row(
-            "probe",
-            "Teacher, probe of distorted images",
-            "teacher",
-            "{0}/top1",
-            "{0}/clean/top1",
-        ),
-        row(
-            "supervised",
-            "Supervised on distorted images",
-            "supervised-{0}",
-            "test/top1",
-            "test/clean/top1",
-        ),
-        row("student", "Student, probe", "student-{0}", "test/top1", "test/clean/top1"),
-        row(
-            "supervised-all",
-            "One supervised for all",
-            "supervised-all",
-            "{1}/top1",
-            "masks/clean/top1",
-        ),
-        row(
-            "student-all",
-            "One student for all, probe",
-            "student-all",
-            "{1}/top1",
-            "masks/clean/top1",
-        ),
-    )
-    columns = []
+        rows.append(Row(name, cells, {}, title))
     for name, (title, _) in DISTORTIONS.items():
         columns += [Column(name, title), Column(f"{name}-clean", "clean")]
     return Table(
         "Distorted Fashion-MNIST, and the same images clean",
         tuple(runs),
-        rows,
+        tuple(rows),
         tuple(columns),
         note="Beside each distortion the same classifier on clean images.",
     )

@@ -24,7 +24,6 @@ class Best:
     Attributes:
       monitor: a number of an evaluator, `<evaluator>/<number>`, such as `probe/top1`;
         whether it exists is checked when the evaluator first runs.
-      mode: whether it should be high or low.
     """
 
     monitor: str
@@ -63,10 +62,7 @@ class Experiment:
     """Everything that determines a run and, with the seed, all its numbers.
 
     Attributes:
-      objective: the method, with its networks.
-      source: the training data.
       augment: turns records of the source into what the objective reads.
-      optimizer: moves `Variables.params`.
       batch_size: examples in a global batch, over all devices and processes.
       epochs: passes over the source; the remainder of a pass that does not fill a batch
         is dropped.

@@ -128,17 +128,13 @@ class _Anew(importlib.machinery.SourceFileLoader):
         """Runs the file; an error in it is one message."""
         try:
             super().exec_module(module)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}") from error
         except Exception as error:
-            raise ConfigError(_located(error, self.path)) from error
-
-
-def _located(error: Exception, file: str) -> str:
-    """A message about an error in a file, with the line that raised it."""
-    if isinstance(error, ConfigError):
-        return f"{file}: {error}"
-    calls = traceback.extract_tb(error.__traceback__)
-    lines = [f", line {call.lineno}" for call in calls if call.filename == file]
-    return f"{file}{''.join(lines[-1:])}: {type(error).__name__}: {error}"
+            calls = traceback.extract_tb(error.__traceback__)
+            lines = [f", line {x.lineno}" for x in calls if x.filename == self.path]
+            place = f"{self.path}{''.join(lines[-1:])}"
+            raise ConfigError(f"{place}: {type(error).__name__}: {error}") from error
 
 
 def parse(arg: str, **defaults: Any) -> SimpleNamespace:
@@ -175,13 +171,9 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
 
 
 def only_with(options: SimpleNamespace, fits: bool, what: str, *names: str) -> None:
-    """Refuses options that were given and would do nothing.
+    """Refuses options of `parse` that were given and, unless `fits`, do nothing.
 
-    Args:
-      options: of `parse`.
-      fits: whether they do something here.
-      what: the choice that they are for, such as `negatives=patch`.
-      *names: of the options.
+    `what` is the choice that they are for, such as `negatives=patch`.
     """
     for name in names:
         if not fits and name in options.given:

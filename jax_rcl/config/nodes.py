@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from jax_rcl.config.types import (
     ConfigError,
     class_at,
+    default_of,
     fields_of,
     fitted,
     hint_of,
@@ -42,10 +43,7 @@ Node = Any
 def node(cls: type, *args: Any, **fields: Any) -> Node:
     """A config of `cls`: its name and every field, at its default if not given.
 
-    Args:
-      cls: a dataclass, such as a method, a source or a flax.linen module.
-      *args: values of its first fields, in order.
-      **fields: values by name; plain, nodes, or tuples, lists and dicts of them.
+    Values of fields are plain, nodes, or tuples, lists and dicts of them.
 
     Raises:
       ConfigError: an unknown field, a value of the wrong type or out of range, or a
@@ -63,21 +61,15 @@ def node(cls: type, *args: Any, **fields: Any) -> Node:
             raise ConfigError(unknown(f"{cls.__name__} has no field", name, known))
     values: dict[str, Any] = {CLASS: f"{cls.__module__}:{cls.__qualname__}"}
     for name, field in known.items():
-        if name in fields:
-            value = fields[name]
-            if not _holds_node(value):
-                value = fitted(value, hint_of(cls, field), f"{cls.__name__}.{name}")
-        elif field.default is not dataclasses.MISSING:
-            value = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
-        else:
-            hint = hint_of(cls, field)
-            wanted = name_of(hint)
+        value = fields[name] if name in fields else default_of(field)
+        if value is dataclasses.MISSING:
+            wanted = name_of(hint_of(cls, field))
             raise ConfigError(
                 f"{cls.__name__} needs a value for '{name}': write "
                 f"node({cls.__name__}, {name}=…), {wanted}."
             )
+        if name in fields and not _holds_node(value):
+            value = fitted(value, hint_of(cls, field), f"{cls.__name__}.{name}")
         values[name] = _stored(value)
     # Not type safe: a field may hold None or a number, which ConfigDict would refuse;
     # the types are those of the class and are checked by `override` and `build`.
@@ -120,7 +112,8 @@ def override(config: ConfigDict, path: str, text: str) -> None:
         if not last:
             holder = holder[name]
             continue
-        hint = _hint_in(holder, name)
+        cls = class_at(str(holder[CLASS]), name) if CLASS in holder else None
+        hint = hint_of(cls, fields_of(cls)[name]) if cls else Any
         value = fitted(read(text, hint), hint, path, old=_plain(holder[name]))
         with holder.unlocked():
             holder[name] = _stored(value)
@@ -192,8 +185,8 @@ def completed(config: Any) -> Any:
     values = {key: completed(config[key]) for key in _keys(config)}
     if CLASS in values:
         for name, field in fields_of(class_at(str(values[CLASS]), "config")).items():
-            if name not in values and field.default is not dataclasses.MISSING:
-                values[name] = _stored(field.default)
+            if name not in values and default_of(field) is not dataclasses.MISSING:
+                values[name] = _stored(default_of(field))
     return ConfigDict(values, type_safe=False).lock()
 
 
@@ -212,13 +205,6 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 # What the functions above share.
-
-
-def _hint_in(holder: ConfigDict, name: str) -> Any:
-    if CLASS not in holder:
-        return Any
-    cls = class_at(str(holder[CLASS]), name)
-    return hint_of(cls, fields_of(cls)[name])
 
 
 def _stored(value: Any) -> Any:

@@ -28,14 +28,18 @@ def fields_of(cls: type) -> dict[str, dataclasses.Field[Any]]:
     if not dataclasses.is_dataclass(cls):
         raise ConfigError(f"{cls!r} is not a dataclass; a config cannot describe it.")
     # A linen module's `parent` and `name` belong to flax, not to the config.
-    hidden = {"parent", "name"} if hasattr(cls, "scope") or _is_linen(cls) else set()
+    linen = any(base.__module__.startswith("flax.linen") for base in cls.__mro__)
+    hidden = {"parent", "name"} if linen else set()
     # Fields of a keyword-only parent come first in `fields`, last in the constructor.
     fields = sorted(dataclasses.fields(cls), key=lambda f: bool(f.kw_only))
     return {f.name: f for f in fields if f.init and f.name not in hidden}
 
 
-def _is_linen(cls: type) -> bool:
-    return any(base.__module__.startswith("flax.linen") for base in cls.__mro__)
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field; `MISSING` if it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def hint_of(cls: type, field: dataclasses.Field[Any]) -> Any:
@@ -79,12 +83,7 @@ def fitted(value: Any, hint: Any, where: str, *, old: Any = None) -> Any:
             ranges.check(value, hint, where)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        whole = (
-            ranges.bare(hint) is float
-            and isinstance(value, int)
-            and not isinstance(value, bool)
-        )
-        return float(value) if whole else value
+        return float(value) if ranges.bare(hint) is float else value
     holds = "" if old is None else f"holds {short(old)} and "
     wanted = name_of(hint)
     got = f"{short(value)} ({type(value).__name__})"

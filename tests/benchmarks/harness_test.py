@@ -35,6 +35,17 @@ def test_the_time_is_the_median_and_does_not_count_the_first_run():
     assert harness.median_seconds(lambda: time.sleep(next(naps)), 3) < 0.02
 
 
+def test_ratios_are_to_the_first(capsys):
+    rows = harness.ratios({"one": 0.5, "two": 1.25})
+    assert rows[1] == {"name": "two", "seconds": 1.25, "ratio": 2.5}
+    parser = harness.make_parser("losses", None, SIZES)
+    arguments = harness.parse(parser, SIZES, [])
+    columns = ("loss", "ms", "ratio")
+    harness.report_ratios("losses", arguments, SIZES, rows, columns, digits=2)
+    assert "batch 8\n\n| loss | ms | ratio |" in (printed := capsys.readouterr().out)
+    assert printed.endswith("| one | 500 | 1.00 |\n| two | 1250 | 2.50 |\n")
+
+
 def test_a_size_is_a_flag_with_a_default_and_a_least_value(capsys):
     parser = harness.make_parser("losses", None, SIZES)
     assert harness.parse(parser, SIZES, []).batch == 8

@@ -65,7 +65,7 @@ def test_forms_that_pytorch_has_no_formula_for_have_no_time():
     ("name", "condition", "centroids", "gradient"),
     [
         ("features of 16 factors, near", 2e4, 1e-3, 1e-3),
-        ("one-hot of 10", 1e4, 1e-3, 1e-4),
+        pytest.param("one-hot of 10", 1e4, 1e-3, 1e-4, marks=pytest.mark.slow),
         ("16 numbers, Cosine", 2e4, 3e-3, 1e-4),
     ],
 )

@@ -1,0 +1,130 @@
+"""What configs of Thanos share (Chen, Fu et al. 2022)."""
+
+from typing import Any, NamedTuple
+
+from common import FASHION, IMAGENET, run_of
+
+import jax_rcl as rcl
+from jax_rcl import node
+from jax_rcl.config import ConfigError
+from jax_rcl.data.published import coarse
+from jax_rcl.networks.vit import PERFECTLY_BALANCED
+
+
+class Data(NamedTuple):
+    """A data set: its source, the side of an image, statistics, and coarse labels."""
+
+    source: type
+    fields: dict[str, Any]
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    groups: Any
+
+
+C10 = (0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)
+C100 = (0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)
+CIFAR, IDX = rcl.data.Cifar, rcl.data.Idx
+DATA = {
+    "cifar10": Data(CIFAR, {"classes": 10}, 32, *C10, coarse.CIFAR10),
+    "cifar100": Data(CIFAR, {"classes": 100}, 32, *C100, coarse.CIFAR100),
+    "cifar100u": Data(CIFAR, {"classes": 100}, 32, *C100, coarse.CIFAR100),
+    "tiny": Data(rcl.data.TinyImageNet, {}, 64, *IMAGENET, coarse.TINY_IMAGENET),
+    "mnist": Data(IDX, {"name": "mnist"}, 28, (0.1307,), (0.3081,), coarse.MNIST),
+    "fashion": Data(IDX, {}, 28, *FASHION, coarse.FASHION_MNIST),
+}
+SUPCON = {"name": "supcon", "spread": 0.0}
+INFONCE = {"name": "infonce", "spread": 0.0, "classes": "examples"}
+METHODS = {"spread": ({},), "supcon": (SUPCON,), "ce": ()}
+METHODS |= {"supcon_infonce": (SUPCON, INFONCE)}
+RELEASED = {"logit_clip": 1.0, "similarity": "released", "direction": "one-way"}
+
+
+def fine_sources(o):
+    """Training and test images with their fine labels."""
+    source, fields, *_, groups = DATA[o.data]
+    fields = {"folder": o.folder} if o.data == "tiny" else fields
+    train, test = (node(source, split=split, **fields) for split in ("train", "test"))
+    if o.data == "cifar100u":
+        train = node(rcl.data.Unbalanced, train, groups)
+    return train, test
+
+
+def labelled_parts(o, train, test):
+    """Training, validation and test images of the option `labels`; how many classes."""
+    parts = (*(node(rcl.data.Split, train, part) for part in ("train", "val")), test)
+    groups = DATA[o.data].groups
+    if o.labels == "fine":
+        return parts, len(groups.mapping)
+    parts = tuple(node(rcl.data.Relabel, part, **vars(groups)) for part in parts)
+    return parts, len(groups.class_names)
+
+
+def network(o):
+    """The encoder that the option `network` names, of normalised images."""
+    if o.network == "vit":
+        rates = (0.1, 0.05, 0.05, 0.05, 0.0 if o.form == "paper" else 0.1)
+        drop = node(rcl.networks.DropRates, *rates)
+        made = node(rcl.networks.ViT, **PERFECTLY_BALANCED, drop=drop)
+    else:
+        depth = int(o.network.removeprefix("resnet"))
+        made = node(rcl.networks.ResNet, depth=depth, width=o.width, stem="imagenet")
+    return node(rcl.networks.Normalized, made, DATA[o.data].mean, DATA[o.data].std)
+
+
+def contrasts(o):
+    """The contrastive terms of the option `method`."""
+    form = {} if o.form == "paper" else RELEASED
+    terms = METHODS[o.method]
+    return tuple(node(rcl.objectives.Contrast, **term, **form) for term in terms)
+
+
+def reconstruction(o):
+    """The term of the option `decoder`, if there is one."""
+    if o.decoder == "none":
+        return None
+    data, gray = DATA[o.data], o.decoder == "gray"
+    channels = 1 if gray else len(data.mean)
+    return node(
+        rcl.objectives.Reconstruction,
+        node(rcl.networks.ResNetDecoder, data.side, channels, width=o.width),
+        mean=data.mean,
+        std=data.std,
+        target="gray" if gray else "color",
+        reads="features and label" if o.decoder == "label" else "features",
+    )
+
+
+def looks(o, test, view):
+    """How classes lie in the features, and pictures that the decoder makes of them."""
+    groups = DATA[o.data].groups
+    terms = {each.name: each for each in contrasts(o)}
+    asked = {"coarse": groups.mapping, "coarse_names": groups.class_names}
+    asked |= {"views": view, "terms": terms}
+    if o.encoders == "two":
+        asked["layer"] = "features_of_encoder"
+    if o.decoder == "none":
+        return {"geometry": node(rcl.evaluate.Geometry, test, **asked)}
+    asked["reconstruction"] = "reconstruction"
+    return {
+        "geometry": node(rcl.evaluate.Geometry, test, **asked),
+        "decoded": node(rcl.evaluate.Reconstructions, test),
+    }
+
+
+def read_runs(o, encoder_is):
+    """The config of the first run, the encoders of all, and the rules to fill them."""
+    workdirs = tuple(filter(None, (o.first, o.second)))
+    file, kind = "thanos_coarse.py", "Spread"
+    stored = [run_of(file, each, kind, evaluator="fine") for each in workdirs]
+    encoders, rules = [], []
+    for workdir, run in zip(workdirs, stored, strict=True):
+        if run.evaluators["fine"].test != stored[0].evaluators["fine"].test:
+            raise ConfigError(f"{workdir} learned from other images than {o.first}.")
+        for name in ("encoder", "encoder_auto"):
+            if run.objective.get(name):
+                own = {"source": name, "place": f"part{len(encoders) + 1}"}
+                paths = rcl.objectives.encoder_paths(encoder_is, **own)
+                encoders.append(run.objective[name])
+                rules.append(node(rcl.weights.Restore, workdir, paths, which=o.which))
+    return stored[0], tuple(encoders), tuple(rules)

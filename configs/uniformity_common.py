@@ -1,0 +1,79 @@
+"""What configs of decoupled uniformity share (Dufumier et al. 2023)."""
+
+from common import resnet
+
+import jax_rcl as rcl
+from jax_rcl import node
+
+# The stem of a ResNet for images of 32 pixels.
+SMALL_STEM = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
+# Of the option `lars`; simclr: normalisation and biases neither adapt nor decay.
+LARS = {
+    "released": {"decayed": "all", "at_zero": "stay"},
+    "simclr": {"decayed": "weights", "at_zero": "step"},
+}
+
+
+def uniformity(encoder, sigma=None, **fields):
+    """Decoupled uniformity as released: features are those of a layer of 2048.
+
+    `sigma` is that of a Gaussian kernel on the prior; None without prior.
+    """
+    return node(
+        rcl.objectives.Uniformity,
+        encoder,
+        fc=node(rcl.networks.Linear, 2048),
+        projector=node(rcl.networks.Mlp, (2048, 256), first="relu"),
+        kernel=None if sigma is None else node(rcl.losses.Rbf, sigma),
+        **fields,
+    )
+
+
+def small_uniformity(o, encoder):
+    """Decoupled uniformity or SimCLR on small images, for the options of a config."""
+    projector = node(rcl.networks.Mlp, (8 * o.width, 8 * o.width))
+    if o.method == "simclr":
+        return node(rcl.objectives.SimCLR, encoder, projector, temperature=0.2)
+    kernel = None if o.prior == "none" else node(rcl.losses.Rbf, o.sigma, unit="median")
+    fields = {"kernel": kernel, "ridge": o.ridge}
+    return node(rcl.objectives.Uniformity, encoder, projector, **fields)
+
+
+def uniformity_sgd():
+    """The recipe for small data: without momentum."""
+    falling = node(rcl.optim.EpochCosine, final=1e-3)
+    return node(rcl.optim.Sgd, 0.3, falling, momentum=0.0, reference_batch=256)
+
+
+def uniformity_lars(rate, form, **fields):
+    """The recipe for large data; `form` is a key of `LARS`."""
+    falling = node(rcl.optim.EpochCosine, final=1e-3)
+    fields |= LARS[form]
+    return node(rcl.optim.Lars, rate, falling, weight_decay=1e-6, **fields)
+
+
+# Photographs with attributes.
+
+BIRDS = (0.4863, 0.4999, 0.4312), (0.2070, 0.2018, 0.2428)
+SHOES = (0.8342, 0.8142, 0.8081), (0.2804, 0.3014, 0.3072)
+
+
+def birds(o):
+    """Images, side of a view, encoder, sigma, and what evaluators see of an image.
+
+    Deviation: the release crops whole photographs; here they are central squares.
+    """
+    folder = o.folder or "data/CUB_200_2011"
+    train, test = (node(rcl.data.Cub200, folder, x, 256) for x in ("train", "test"))
+    shown = {"preprocess": node(rcl.augment.CenterCrop, 224)}
+    encoder = resnet(18, BIRDS, compute=o.compute)
+    return train, train, test, 224, encoder, 20.0, shown
+
+
+def shoes(o):
+    """The same; photographs, a third wider than high, are evaluated whole."""
+    folder = o.folder or "data/zappos"
+    source = node(rcl.data.Zappos, folder, "train", 102)
+    train, test = (node(rcl.data.Zappos, folder, x, 32) for x in ("train", "test"))
+    encoder = resnet(18, SHOES, compute=o.compute, **SMALL_STEM)
+    return source, train, test, 32, encoder, 100.0, {}
