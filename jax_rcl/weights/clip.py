@@ -99,17 +99,8 @@ def to_variables(
         lists what is left over on both sides.
     """
     state = clip_names.plain(state)
-    parts = (
-        clip_names.HUGGING_FACE_PARTS
-        if clip_names.is_hugging_face(state)
-        else clip_names.OPENAI_PARTS
-    )
-    left_out = [
-        name for part, names in parts.items() if part not in shapes for name in names
-    ]
-    rules = clip_names.whole_rules(state)
-    left_out += clip_names.UNREAD
-    return import_arrays(state, rules, shapes, left_out=left_out)
+    rules, parts = clip_names.whole_rules(state)
+    return import_arrays(state, rules, shapes, left_out=clip_names.UNREAD, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -155,7 +146,7 @@ def architecture(state: Mapping[str, np.ndarray]) -> Architecture:
       WeightsMismatch: it is not CLIP, or lacks arrays that tell its size.
     """
     state = clip_names.plain(state)
-    shapes = places(state, clip_names.whole_rules(state))
+    shapes = places(state, clip_names.whole_rules(state)[0])
     try:
         if "visual/params/class_token" in shapes:
             kind, visual = "vit", _vit(shapes)

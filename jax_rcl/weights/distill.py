@@ -5,7 +5,6 @@ The paper is "Inverse Problems Leveraging Pre-trained Contrastive Representation
 """
 
 import dataclasses
-import fnmatch
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,11 +12,10 @@ import numpy as np
 
 from jax_rcl.weights.clip_names import tower_rules
 from jax_rcl.weights.rules import (
-    Rule,
-    WeightsMismatch,
     below,
     import_arrays,
     linear_rules,
+    require,
 )
 from jax_rcl.weights.torchvision import RESNET
 
@@ -87,20 +85,12 @@ def to_variables(
     names = _PARTS[part]
     if "head" in shapes and names.head is None:
         raise ValueError(f"a {part} has no head; omit it (head=None).")
-    if not fnmatch.filter(state, f"{names.encoder}.*"):
-        known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())
-        raise WeightsMismatch(
-            f"no name begins with {names.encoder}, as those of a {part} do; the first "
-            f"is {next(iter(state), 'none')!r}. Known are {known}."
-        )
-    rules, left_out = _encoder_rules(state, names.encoder), names.others
+    known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())
+    require(state, (f"{names.encoder}.",), f"a {part}", f"Known are {known}.")
+    numbered = f"{names.encoder}.0.weight" in state
+    tower = NUMBERED_RESNET if numbered else tower_rules(state, names.encoder)
+    rules, parts = below(names.encoder, "encoder", tower), {}
     if names.head is not None:
         rules += linear_rules(names.head, "head/out")
-        left_out += () if "head" in shapes else (f"{names.head}.*",)
-    return import_arrays(state, rules, shapes, left_out=left_out)
-
-
-def _encoder_rules(state: Mapping[str, np.ndarray], encoder: str) -> tuple[Rule, ...]:
-    numbered = f"{encoder}.0.weight" in state
-    rules = NUMBERED_RESNET if numbered else tower_rules(state, encoder)
-    return below(encoder, "encoder", rules)
+        parts = {"head": (f"{names.head}.*",)}
+    return import_arrays(state, rules, shapes, left_out=names.others, parts=parts)

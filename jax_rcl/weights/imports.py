@@ -10,7 +10,7 @@ import numpy as np
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
 from jax_rcl.weights import clip, distill, files, moco, torchvision, uniformity
-from jax_rcl.weights.restore import below, replace_leaves, tops
+from jax_rcl.weights.restore import below, nothing_below, replace_leaves
 from jax_rcl.weights.rules import flatten, unflatten
 
 
@@ -38,9 +38,11 @@ class ImportResNet:
 
     def __call__(self, variables: Variables) -> Variables:
         """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = {"params": self.params, "batch_stats": self.batch_stats}
-        if self.head is not None:
-            places["head"] = self.head
+        places = {
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "head": self.head,
+        }
         return import_file(self, variables, places, torchvision.to_variables)
 
 
@@ -70,7 +72,10 @@ class ImportMoCo:
 
     def __call__(self, variables: Variables) -> Variables:
         """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = _encoder(self)
+        places: dict[str, str | None] = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
+        }
         if self.parts != "encoder":
             places["projector/params"] = "params/projector"
         if self.parts == "everything":
@@ -114,11 +119,14 @@ class ImportUniformity:
 
     def __call__(self, variables: Variables) -> Variables:
         """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = _encoder(self)
-        if self.parts in ("encoder and fc", "everything"):
-            places["fc/params"] = self.fc
-        if self.parts in ("encoder and projector", "everything"):
-            places["projector/params"] = "params/projector"
+        fc = self.parts in ("encoder and fc", "everything")
+        projector = self.parts in ("encoder and projector", "everything")
+        places = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
+            "fc/params": self.fc if fc else None,
+            "projector/params": "params/projector" if projector else None,
+        }
         return import_file(self, variables, places, uniformity.to_variables)
 
 
@@ -151,9 +159,11 @@ class ImportClip:
 
     def __call__(self, variables: Variables) -> Variables:
         """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = {"visual/params": self.params, "visual/batch_stats": self.batch_stats}
-        if self.text is not None:
-            places["text/params"] = self.text
+        places = {
+            "visual/params": self.params,
+            "visual/batch_stats": self.batch_stats,
+            "text/params": self.text,
+        }
         read = functools.partial(clip.read, checksum=self.checksum)
         return import_file(self, variables, places, clip.to_variables, read=read)
 
@@ -184,9 +194,11 @@ class ImportDistill:
 
     def __call__(self, variables: Variables) -> Variables:
         """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = _encoder(self)
-        if self.head is not None:
-            places["head"] = self.head
+        places = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
+            "head": self.head,
+        }
         importer = functools.partial(distill.to_variables, part=self.part)
         return import_file(self, variables, places, importer)
 
@@ -194,14 +206,10 @@ class ImportDistill:
 _MAY_LACK_STATISTICS = (ImportClip, ImportDistill)  # CLIP's transformers have none
 
 
-def _encoder(rule: ImportMoCo | ImportUniformity | ImportDistill) -> dict[str, str]:
-    return {"encoder/params": rule.params, "encoder/batch_stats": rule.batch_stats}
-
-
 def import_file(
     rule: ImportResNet | ImportMoCo | ImportUniformity | ImportClip | ImportDistill,
     variables: Variables,
-    places: Mapping[str, str],
+    places: Mapping[str, str | None],
     to_variables: Callable[[Mapping[str, np.ndarray], dict[str, Any]], dict[str, Any]],
     *,
     read: Callable[[str], Mapping[str, np.ndarray]] = files.read,
@@ -211,7 +219,8 @@ def import_file(
     Args:
       rule: for its file, and its name in messages.
       variables: of this run.
-      places: for each prefix of paths that the importer knows, that of this run.
+      places: for each prefix of paths that the importer knows, that of this run, or
+        None for what is left out.
       to_variables: (arrays of the file, shapes in a tree) to arrays in the same tree.
       read: the file's arrays by name.
 
@@ -223,15 +232,14 @@ def import_file(
     own = flat(variables)
     shapes, path_of = {}, {}
     for place, prefix in places.items():
+        if prefix is None:
+            continue
         leaves = below(own, prefix)
         optional = place.endswith("batch_stats") and isinstance(
             rule, _MAY_LACK_STATISTICS
         )
         if not leaves and not optional:
-            raise ValueError(
-                f"{type(rule).__name__}: nothing below '{prefix}' in this run; there "
-                f"are: {', '.join(tops(own))}."
-            )
+            raise nothing_below(prefix, own, type(rule).__name__)
         shapes |= {f"{place}{rest}": leaf for rest, leaf in leaves.items()}
         path_of |= {f"{place}{rest}": f"{prefix}{rest}" for rest in leaves}
     found = flatten(to_variables(read(rule.file), unflatten(shapes)))

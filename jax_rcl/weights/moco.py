@@ -3,7 +3,6 @@
 The code is https://github.com/facebookresearch/moco; forks of it keep the names.
 """
 
-import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +12,11 @@ from jax_rcl.weights.rules import (
     PREFIX,
     Layout,
     Rule,
-    WeightsMismatch,
     below,
     export_arrays,
-    flatten,
     import_arrays,
     linear_rules,
+    require,
     without_prefix,
 )
 from jax_rcl.weights.torchvision import RESNET
@@ -31,15 +29,10 @@ _CURSOR = Layout(
 )
 
 
-_LINEAR_HEAD = linear_rules("fc", "params/out")  # MoCo v1
-_MLP_HEAD = (  # MoCo v2
-    *linear_rules("fc.0", "params/hidden1"),
-    *linear_rules("fc.2", "params/out"),
-)
-
-
-def _rules(head: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Names of a checkpoint there and here; its two heads are of one kind."""
+def _rules(is_mlp: bool) -> tuple[Rule, ...]:
+    """Names of a checkpoint there and here; heads are those of MoCo v2, or of v1."""
+    head = linear_rules("fc.2" if is_mlp else "fc", "params/out")
+    head += linear_rules("fc.0", "params/hidden1") if is_mlp else ()
     return (
         *below("encoder_q", "encoder", RESNET),
         *below("encoder_q", "projector", head),
@@ -50,12 +43,11 @@ def _rules(head: tuple[Rule, ...]) -> tuple[Rule, ...]:
     )
 
 
-# Which names are left out where a part is not asked for.
 _NAMES = {
-    "projector": "encoder_q.fc.*",
-    "slow": "encoder_k.*",
-    "queue": "queue",
-    "cursor": "queue_ptr",
+    "projector": ("encoder_q.fc.*",),
+    "slow": ("encoder_k.*",),
+    "queue": ("queue",),
+    "cursor": ("queue_ptr",),
 }
 
 
@@ -80,15 +72,17 @@ def to_variables(
         message lists what is left over.
     """
     state = without_prefix(state)
-    if not fnmatch.filter(state, "encoder_q.*"):
-        raise WeightsMismatch(
-            f"no name begins with {PREFIX}encoder_q, as those of MoCo's query encoder "
-            f"do; the first is {next(iter(state), 'none')!r}. The weights of a plain "
-            f"ResNet, or of a linear probe, are read by `ImportResNet`."
-        )
-    left_out = [name for part, name in _NAMES.items() if part not in shapes]
-    head = _MLP_HEAD if fnmatch.filter(state, "encoder_?.fc.?.*") else _LINEAR_HEAD
-    return import_arrays(state, _rules(head), shapes, left_out=left_out)
+    require(
+        state,
+        ("encoder_q.",),
+        "MoCo's query encoder",
+        "The weights of a plain ResNet, or of a linear probe, are read by "
+        "`ImportResNet`.",
+    )
+    is_mlp = any(
+        name.startswith(("encoder_q.fc.0.", "encoder_k.fc.0.")) for name in state
+    )
+    return import_arrays(state, _rules(is_mlp), shapes, parts=_NAMES)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -100,7 +94,6 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
       WeightsMismatch: if a ResNet, such a head or a queue has no such array.
     """
-    flat = flatten(variables)
-    hidden = fnmatch.filter(flat, "*projector/params/hidden1/*")
-    head = _MLP_HEAD if hidden else _LINEAR_HEAD
-    return export_arrays(variables, _rules(head), PREFIX)
+    heads = (variables, variables.get("slow", {}))
+    is_mlp = any("hidden1" in x.get("projector", {}).get("params", {}) for x in heads)
+    return export_arrays(variables, _rules(is_mlp), PREFIX)

@@ -8,7 +8,6 @@ training framework, is read as an `Opaque`, which holds attributes and does noth
 
 import collections
 import dataclasses
-import math
 import pickle
 import re
 import zipfile
@@ -87,25 +86,18 @@ class Stored:
         Raises:
           ValueError: it would reach beyond its storage.
         """
-        numbers = self.archive.storage(self.key, np.dtype(_TYPES[self.kind]))
-        steps = zip(self.shape, self.strides, strict=True)
-        last = self.offset + sum((size - 1) * step for size, step in steps)
-        empty = math.prod(self.shape) == 0
-        if min((self.offset, *self.shape, *self.strides)) < 0 or (
-            not empty and last >= len(numbers)
-        ):
+        dtype = np.dtype(_TYPES[self.kind])
+        strides = [dtype.itemsize * step for step in self.strides]
+        found = dtype.newbyteorder(self.archive.byte_order)
+        numbers = self.archive.storage(self.key)
+        try:
+            start = dtype.itemsize * self.offset
+            stored = np.ndarray(self.shape, found, numbers, start, strides)
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"an array {self.shape} reaches beyond its storage {self.key}"
-            )
-        if empty:
-            array = np.zeros(self.shape, numbers.dtype)
-        else:
-            found = np.lib.stride_tricks.as_strided(
-                numbers[self.offset :],
-                self.shape,
-                [step * numbers.itemsize for step in self.strides],
-            )
-            array = np.array(found, order="C")
+            ) from error
+        array = np.array(stored, dtype, order="C")
         if self.kind == "BFloat16Storage":
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array
@@ -131,7 +123,7 @@ class Archive:
         self._root = roots[0]
         # `torch.jit.save` adds the code of the modules.
         self.is_torchscript = f"{self._root}/constants.pkl" in names
-        self._big = self._text("byteorder") == "big"
+        self.byte_order = ">" if self._text("byteorder") == "big" else "<"
         with file.open(f"{self._root}/data.pkl") as pickled:
             self.content = _Reader(pickled, self).load()
 
@@ -139,11 +131,9 @@ class Archive:
         """Parameters and buffers of a TorchScript module by name, not read yet."""
         return dict(_named(self.content, ""))
 
-    def storage(self, key: str, dtype: np.dtype) -> np.ndarray:
-        """The numbers of one storage."""
-        raw = self._file.read(f"{self._root}/data/{key}")
-        ordered = dtype.newbyteorder(">" if self._big else "<")
-        return np.frombuffer(raw, ordered).astype(dtype, copy=False)
+    def storage(self, key: str) -> bytes:
+        """The bytes of one storage."""
+        return self._file.read(f"{self._root}/data/{key}")
 
     def declared(self, module: str, name: str) -> frozenset[str] | None:
         """Parameters and buffers of a class of TorchScript, as its code lists them."""

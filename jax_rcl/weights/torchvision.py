@@ -7,7 +7,6 @@ import numpy as np
 
 from jax_rcl.weights.rules import (
     CONV,
-    SAME,
     Rule,
     export_arrays,
     import_arrays,
@@ -26,7 +25,7 @@ _NORM = {
 def norm_rules(source: str, target: str) -> tuple[Rule, ...]:
     """Rules of one batch normalisation: parameters and running statistics."""
     return tuple(
-        Rule(f"{source}.{leaf}", path.replace("{}", target), SAME)
+        Rule(f"{source}.{leaf}", path.replace("{}", target))
         for leaf, path in _NORM.items()
     )
 
@@ -66,9 +65,8 @@ def to_variables(
     Raises:
       WeightsMismatch: if the two do not fit; the message lists what is left over.
     """
-    left_out = () if "head" in shapes else ("fc.*",)
-    rules = (*RESNET, *HEAD)
-    return import_arrays(without_prefix(state), rules, shapes, left_out=left_out)
+    state, parts = without_prefix(state), {"head": ("fc.*",)}
+    return import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

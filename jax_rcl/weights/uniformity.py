@@ -3,7 +3,6 @@
 The code is https://github.com/Duplums/contrastive-decoupled-uniformity.
 """
 
-import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from jax_rcl.weights.rules import (
     export_arrays,
     import_arrays,
     linear_rules,
+    require,
     without_prefix,
 )
 from jax_rcl.weights.torchvision import RESNET
@@ -34,9 +34,8 @@ _BEFORE = (
     *linear_rules("encoder.fc.3", "projector/params/out"),
 )
 
-# Which names are left out where a part is not asked for.
-_NAMES_NOW = {"fc": "encoder.fc.*", "projector": "head.*"}
-_NAMES_BEFORE = {"projector": "encoder.fc.*"}
+_NAMES_NOW = {"fc": ("encoder.fc.*",), "projector": ("head.*",)}
+_NAMES_BEFORE = {"projector": ("encoder.fc.*",)}
 
 
 def to_variables(
@@ -60,22 +59,14 @@ def to_variables(
         two do not fit: the message lists what is left over.
     """
     state = without_prefix(state)
-    if not fnmatch.filter(state, "encoder.*"):
-        raise WeightsMismatch(
-            f"no name begins with {PREFIX}encoder, as those of decoupled uniformity's "
-            f"checkpoints do; the first is {next(iter(state), 'none')!r}. The weights "
-            f"of a plain ResNet are read by `ImportResNet`, those of MoCo by "
-            f"`ImportMoCo`."
-        )
+    require(
+        state,
+        ("encoder.",),
+        "decoupled uniformity's checkpoints",
+        "The weights of a plain ResNet are read by `ImportResNet`, those of MoCo by "
+        "`ImportMoCo`.",
+    )
     has_fc = "encoder.fc.weight" in state
-    _check_fc(has_fc, shapes)
-    rules, names = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
-    left_out = [pattern for part, pattern in names.items() if part not in shapes]
-    return import_arrays(state, rules, shapes, left_out=left_out)
-
-
-def _check_fc(has_fc: bool, shapes: Mapping[str, Any]) -> None:
-    """Raises WeightsMismatch if what is asked for does not go with the file's `fc`."""
     if "fc" in shapes and not has_fc:
         raise WeightsMismatch(
             f"no name is {PREFIX}encoder.fc.weight: the file has no layer `fc` between "
@@ -88,6 +79,8 @@ def _check_fc(has_fc: bool, shapes: Mapping[str, Any]) -> None:
             f"the projector of this file reads what {PREFIX}encoder.fc gives, not the "
             f"pooled features; import `fc`, too (parts='everything')."
         )
+    rules, parts = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
+    return import_arrays(state, rules, shapes, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

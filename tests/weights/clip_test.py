@@ -232,7 +232,7 @@ def test_shapes_alone_say_the_hyperparameters(kind):
 @pytest.mark.parametrize(
     ("state", "words"),
     [
-        ({"conv1.weight": np.zeros((4, 3, 3, 3))}, r"no name begins with visual\."),
+        ({"conv1.weight": np.zeros((4, 3, 3, 3))}, r"no name begins with 'visual\.'"),
         ({}, r"the first is 'none'"),
         ({"visual.conv1.weight": np.zeros((4, 3, 3, 3))}, "not all arrays of CLIP"),
         ({"vision_model.x": np.zeros(3)}, "not all arrays of CLIP"),
