@@ -1,5 +1,6 @@
 """Parts of CLIP's towers: blocks of transformers and ResNets, attention pooling."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -70,21 +71,23 @@ def attend(
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
-def _kernels(start: Start, width: int, layers: int) -> dict[str, Any]:
-    """Initialisers of the kernels of one block: looking, mixing, hidden and out."""
+def _starts(start: Start, width: int, layers: int) -> dict[str, dict[str, Any]]:
+    """Initialisers of the maps of one block: looking, mixing, hidden and out."""
     normal = nn.initializers.normal
+    hidden, out = initializers("uniform", width), initializers("uniform", 4 * width)
     if start == "framework":
         # Xavier's bound for query, key and value as one map of d to 3 d.
         looking = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
-        square = initializers("uniform", width)["kernel_init"]
-        out = initializers("uniform", 4 * width)["kernel_init"]
-        return {"looking": looking, "mixing": square, "hidden": square, "out": out}
-    branch_end = normal((2 * width * layers) ** -0.5)
+        mixing = hidden["kernel_init"]
+    else:
+        looking, mixing = normal(width**-0.5), normal((2 * width * layers) ** -0.5)
+        hidden |= {"kernel_init": normal((2 * width) ** -0.5)}
+        out |= {"kernel_init": mixing}
     return {
-        "looking": normal(width**-0.5),
-        "mixing": branch_end,
-        "hidden": normal((2 * width) ** -0.5),
-        "out": branch_end,
+        "looking": {"kernel_init": looking},
+        "mixing": {"kernel_init": mixing},
+        "hidden": hidden,
+        "out": out,
     }
 
 
@@ -99,14 +102,13 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         width = x.shape[-1]
-        kernels = _kernels(self.start, width, self.layers)
+        starts = _starts(self.start, width, self.layers)
         query, key, value = (
-            nn.Dense(width, dtype=x.dtype, kernel_init=kernels["looking"], name=name)(x)
+            nn.Dense(width, dtype=x.dtype, name=name, **starts["looking"])(x)
             for name in ("query", "key", "value")
         )
         y = attend(query, key, value, heads=self.heads, looks=self.looks)
-        mixing = kernels["mixing"]
-        return nn.Dense(width, dtype=x.dtype, kernel_init=mixing, name="out")(y)
+        return nn.Dense(width, dtype=x.dtype, name="out", **starts["mixing"])(y)
 
 
 class Block(nn.Module):
@@ -131,22 +133,10 @@ class Block(nn.Module):
         x = x + attention(y)
         y = layer_norm(x, name="norm2", epsilon=EPSILON)
         activation = quick_gelu if self.activation == "quick gelu" else gelu
-        kernels = _kernels(self.start, width, self.layers)
-        y = nn.Dense(
-            4 * width,
-            dtype=x.dtype,
-            kernel_init=kernels["hidden"],
-            bias_init=initializers("uniform", width)["bias_init"],
-            name="hidden",
-        )(y)
-        y = nn.Dense(
-            width,
-            dtype=x.dtype,
-            kernel_init=kernels["out"],
-            bias_init=initializers("uniform", 4 * width)["bias_init"],
-            name="out",
-        )(activation(y))
-        return x + y
+        starts = _starts(self.start, width, self.layers)
+        y = nn.Dense(4 * width, dtype=x.dtype, name="hidden", **starts["hidden"])(y)
+        y = activation(y)
+        return x + nn.Dense(width, dtype=x.dtype, name="out", **starts["out"])(y)
 
 
 def transformer(
@@ -189,19 +179,16 @@ class Bottleneck(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b i j d"]:
-        norm = {"norm": self.norm, "ghost_batch": self.ghost_batch, "train": train}
-        y = conv(x, self.width, 1, name="conv1")
-        y = nn.relu(normalized(y, name="norm1", **norm))
-        y = conv(y, self.width, 3, name="conv2")
-        y = average_pool(nn.relu(normalized(y, name="norm2", **norm)), self.stride)
-        y = conv(y, 4 * self.width, 1, name="conv3")
-        zeros = nn.initializers.zeros
-        y = normalized(y, name="norm3", scale_init=zeros, **norm)
-        if self.stride != 1 or x.shape[-1] != y.shape[-1]:
-            x = conv(
-                average_pool(x, self.stride), y.shape[-1], 1, name="downsample_conv"
-            )
-            x = normalized(x, name="downsample_norm", **norm)
+        settings = {"train": train, "ghost_batch": self.ghost_batch}
+        norm = functools.partial(normalized, norm=self.norm, **settings)
+        y = nn.relu(norm(conv(x, self.width, 1, name="conv1"), name="norm1"))
+        y = nn.relu(norm(conv(y, self.width, 3, name="conv2"), name="norm2"))
+        width = 4 * self.width
+        y = conv(average_pool(y, self.stride), width, 1, name="conv3")
+        y = norm(y, name="norm3", scale_init=nn.initializers.zeros)
+        if self.stride != 1 or x.shape[-1] != width:
+            x = average_pool(x, self.stride)
+            x = norm(conv(x, width, 1, name="downsample_conv"), name="downsample_norm")
         return nn.relu(x + y)
 
 

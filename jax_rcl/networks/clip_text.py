@@ -14,6 +14,7 @@ from jax_rcl.networks.clip_block import (
     preset,
     transformer,
 )
+from jax_rcl.networks.heads import check_multiple
 from jax_rcl.networks.norms import Compute
 from jax_rcl.networks.vit import layer_norm
 from jax_rcl.ranges import Count, ranged
@@ -49,17 +50,11 @@ class ClipText(nn.Module):
     compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        if self.heads is None and self.width % HEAD_WIDTH:
-            raise ValueError(
-                f"ClipText.width {self.width} must be a multiple of {HEAD_WIDTH}, the "
-                f"width of a head; or say how many heads there are with `heads`."
-            )
-        if self.heads is not None and self.width % self.heads:
-            nearest = self.heads * max(1, round(self.width / self.heads))
-            raise ValueError(
-                f"ClipText.width {self.width} must be a multiple of ClipText.heads "
-                f"{self.heads}: heads share it evenly. Try width {nearest}."
-            )
+        if self.heads is None:
+            reason = "the width of a head unless `heads` says how many there are"
+            check_multiple(self, "width", HEAD_WIDTH, reason)
+        else:
+            check_multiple(self, "width", self.heads, "as `heads` share it evenly")
         super().__post_init__()
 
     @nn.compact
@@ -72,7 +67,7 @@ class ClipText(nn.Module):
           tokens: ids in [0, vocabulary); an id beyond gives NaN. The end has the
             largest id of its row; the first one counts where there are several.
             Rows may be shorter than `context`.
-          train: nothing here depends on it; every network takes it.
+          train: changes nothing.
         """
         del train
         count = tokens.shape[1]
@@ -119,8 +114,3 @@ def fields(name: str) -> dict[str, Any]:
       ValueError: for a name that is not in `TOWERS`.
     """
     return preset(TOWERS, name)
-
-
-def tower(name: str) -> ClipText:
-    """The text tower of a model; raises ValueError for one that is not in `TOWERS`."""
-    return ClipText(**fields(name))

@@ -1,11 +1,10 @@
 """The generator of Deep Decoder: noise to one image, by an untrained network."""
 
+import functools
 from typing import Annotated
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Float32
 
 from jax_rcl.networks.heads import initializers
@@ -42,22 +41,12 @@ def _double(x: Float[Array, "i j c"]) -> Float[Array, "h w c"]:
     return jax.image.resize(x, (2 * height, 2 * width, channels), "linear")
 
 
-class ImageNorm(nn.Module):
-    """Batch normalisation for a batch of one image: each channel over its places.
+ImageNorm = functools.partial(nn.InstanceNorm, epsilon=1e-5, use_fast_variance=False)
+"""Batch normalisation for a batch of one image: each channel over its places.
 
-    (x - mean) / √(var + 10⁻⁵) · scale + bias, with the mean and the biased variance of
-    this map in every call; there are no running statistics.
-    """
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "i j c"]) -> Float[Array, "i j c"]:
-        width = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, width)
-        bias = self.param("bias", nn.initializers.zeros, width)
-        centred = x - x.mean((0, 1), keepdims=True)
-        var = jnp.square(centred).mean((0, 1), keepdims=True)
-        y = centred * lax.rsqrt(var + 1e-5)
-        return y * scale.reshape(1, 1, -1) + bias.reshape(1, 1, -1)
+(x - mean) / √(var + 10⁻⁵) · scale + bias, with the mean and the biased variance of this
+map, [1, i, j, c], in every call; there are no running statistics.
+"""
 
 
 @ranged
@@ -112,7 +101,7 @@ class Generator(nn.Module):
                 # Doubling and a 1x1 convolution commute, so the product is made where
                 # it is four times smaller.
                 x = _double(x)
-            x = ImageNorm(name=f"stage{stage}_norm")(nn.relu(x))
+            x = ImageNorm(name=f"stage{stage}_norm")(nn.relu(x)[None])[0]
         x = self._mix(x, self.channels, name="image")
         height, width = self.size
         return nn.sigmoid(x)[:height, :width]

@@ -28,6 +28,16 @@ def initializers(initial: Initial, fan_in: int) -> dict[str, Any]:
     return {"kernel_init": uniform, "bias_init": uniform}
 
 
+def check_multiple(network: nn.Module, field: str, unit: int, reason: str) -> None:
+    """Raises ValueError unless a field of a network is a multiple of `unit`."""
+    value = getattr(network, field)
+    if value % unit:
+        raise ValueError(
+            f"{type(network).__name__}.{field} {value} must be a multiple of {unit}, "
+            f"{reason}. Try {unit * max(1, round(value / unit))}."
+        )
+
+
 def _dense(
     x: Float[Array, "b f"], width: int, *, name: str, bias: bool = True
 ) -> Float[Array, "b d"]:

@@ -41,78 +41,39 @@ class BasicBlock(nn.Module):
     norm: Norm
     ghost_batch: int | None
     zero_init: bool
+    sizes = (3, 3)
     expansion = 1
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b i j d"]:
-        y = _conv(x, self.width, 3, stride=self.stride, name="conv1")
-        y = nn.relu(_normalized(self, y, train=train, name="norm1"))
-        y = _conv(y, self.width, 3, name="conv2")
-        return _join(self, x, y, train=train, last_norm="norm2")
+        settings = {"train": train, "ghost_batch": self.ghost_batch}
+        norm = functools.partial(normalized, norm=self.norm, **settings)
+        y, last = x, len(self.sizes)
+        for place, size in enumerate(self.sizes[:-1], start=1):
+            stride = self.stride if place == last - 1 else 1
+            y = _conv(y, self.width, size, stride=stride, name=f"conv{place}")
+            y = nn.relu(norm(y, name=f"norm{place}"))
+        width = self.width * self.expansion
+        y = _conv(y, width, self.sizes[-1], name=f"conv{last}")
+        start = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+        y = norm(y, name=f"norm{last}", scale_init=start)
+        if self.stride != 1 or x.shape[-1] != width:
+            x = _conv(x, width, 1, stride=self.stride, name="downsample_conv")
+            x = norm(x, name="downsample_norm")
+        return nn.relu(x + y)
 
 
-class BottleneckBlock(nn.Module):
+class BottleneckBlock(BasicBlock):
     """1x1, 3x3 and 1x1 convolutions and a shortcut; the output is 4 times as wide.
 
     The stride is on the 3x3 convolution ("v1.5", as torchvision), where He et al. 2016
     have it on the first 1x1.
     """
 
-    width: int
-    stride: int
-    norm: Norm
-    ghost_batch: int | None
-    zero_init: bool
+    sizes = (1, 3, 1)
     expansion = 4
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], *, train: bool
-    ) -> Float[Array, "b i j d"]:
-        y = _conv(x, self.width, 1, name="conv1")
-        y = nn.relu(_normalized(self, y, train=train, name="norm1"))
-        y = _conv(y, self.width, 3, stride=self.stride, name="conv2")
-        y = nn.relu(_normalized(self, y, train=train, name="norm2"))
-        y = _conv(y, self.width * self.expansion, 1, name="conv3")
-        return _join(self, x, y, train=train, last_norm="norm3")
-
-
-def _normalized(
-    part: "BasicBlock | BottleneckBlock | ResNet",
-    x: Float[Array, "b h w c"],
-    *,
-    train: bool,
-    name: str,
-    scale_init: nn.initializers.Initializer = nn.initializers.ones,
-) -> Float[Array, "b h w c"]:
-    return normalized(
-        x,
-        part.norm,
-        train=train,
-        name=name,
-        ghost_batch=part.ghost_batch,
-        scale_init=scale_init,
-    )
-
-
-def _join(
-    block: BasicBlock | BottleneckBlock,
-    x: Float[Array, "b h w c"],
-    y: Float[Array, "b i j d"],
-    *,
-    train: bool,
-    last_norm: str,
-) -> Float[Array, "b i j d"]:
-    ones, zeros = nn.initializers.ones, nn.initializers.zeros
-    scale = zeros if block.zero_init else ones
-    y = _normalized(block, y, train=train, name=last_norm, scale_init=scale)
-    width = y.shape[-1]
-    if block.stride != 1 or x.shape[-1] != width:
-        x = _conv(x, width, 1, stride=block.stride, name="downsample_conv")
-        x = _normalized(block, x, train=train, name="downsample_norm")
-    return nn.relu(x + y)
 
 
 @ranged
@@ -158,16 +119,13 @@ class ResNet(nn.Module):
                 f"ResNet.depth {self.depth} is unknown; the depths are "
                 f"{', '.join(map(str, BLOCKS))}."
             )
-        if self.stem == "imagenet" and self.stem_padding != 1:
-            raise ValueError(
-                f"ResNet.stem_padding {self.stem_padding} is for the small stem; "
-                f'write stem="small" or 1.'
-            )
-        if self.stem == "imagenet" and self.stem_initial != "he normal":
-            raise ValueError(
-                f"ResNet.stem_initial {self.stem_initial!r} is for the small stem; "
-                f'write stem="small" or "he normal".'
-            )
+        for field, usual in (("stem_padding", 1), ("stem_initial", "he normal")):
+            value = getattr(self, field)
+            if self.stem == "imagenet" and value != usual:
+                raise ValueError(
+                    f"ResNet.{field} {value!r} is for the small stem; write "
+                    f'stem="small" or {usual!r}.'
+                )
         check_ghost_batch(self.norm, self.ghost_batch)
         super().__post_init__()
 
@@ -194,7 +152,8 @@ class ResNet(nn.Module):
                 initial=HE_NORMAL if self.stem_initial == "he normal" else None,
                 name="stem",
             )
-        x = nn.relu(_normalized(self, x, train=train, name="stem_norm"))
+        norm = {"norm": self.norm, "ghost_batch": self.ghost_batch}
+        x = nn.relu(normalized(x, train=train, name="stem_norm", **norm))
         if self.stem == "imagenet":
             x = nn.pool(x, -jnp.inf, lax.max, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
@@ -204,9 +163,8 @@ class ResNet(nn.Module):
                 x = kind(
                     width=self.width * 2 ** (stage - 1),
                     stride=2 if stage > 1 and place == 1 else 1,
-                    norm=self.norm,
-                    ghost_batch=self.ghost_batch,
                     zero_init=self.zero_init_residual,
                     name=f"stage{stage}_block{place}",
+                    **norm,
                 )(x, train=train)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Float32
 
 from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
-from jax_rcl.networks.heads import Initial, initializers
+from jax_rcl.networks.heads import Initial, check_multiple, initializers
 from jax_rcl.networks.norms import Compute
 from jax_rcl.ranges import Count, ranged
 
@@ -214,12 +214,7 @@ class ViT(nn.Module):
     drop: DropRates = DropRates()
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            nearest = self.heads * max(1, round(self.width / self.heads))
-            raise ValueError(
-                f"ViT.width {self.width} must be a multiple of ViT.heads {self.heads}: "
-                f"heads share it evenly. Try width {nearest}."
-            )
+        check_multiple(self, "width", self.heads, "as `heads` share it evenly")
         super().__post_init__()
 
     @nn.compact

@@ -48,11 +48,7 @@ class Distill:
     teacher_norm: Literal["inference", "batch"] = "inference"
     classes: Count | None = None
     block: Count | None = None
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Keys of the batch: the two sides of a pair."""
-        return frozenset({"clean", "distorted"})
+    needs = frozenset({"clean", "distorted"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh student and teacher; ValueError if their vectors differ in width."""
@@ -83,8 +79,8 @@ class Distill:
         """The loss of each example; metrics per example.
 
         `cosine` of student and teacher; `found`, whether the nearest teacher of the
-        global batch is the student's own; `spread` of the students, 1 - ‖mean unit
-        vector‖², which is 0 when they have collapsed to a point.
+        global batch is the student's own; `spread` of the students, which is 0 when
+        they have collapsed to a point.
         """
         student_key, teacher_key = jax.random.split(clock.key)
         students, stats = applying.train_apply(
@@ -114,7 +110,6 @@ class Distill:
         return self.encoder if self.teacher is None else self.teacher
 
     def _teach(self, teacher: Tree, batch: Batch, key: jax.Array) -> jax.Array:
-        """The teacher's embeddings of this device's clean images."""
         arrays = teacher["params"], teacher["batch_stats"]
         if self.teacher_norm == "inference":
             return applying.eval_apply(self._teacher, *arrays, batch["clean"])
@@ -122,7 +117,6 @@ class Distill:
         return applying.train_apply(self._teacher, *arrays, batch["clean"], key)[0]
 
     def _compare(self, students: jax.Array, teachers: jax.Array) -> jax.Array:
-        """The loss of each of this device's examples."""
         if self.loss_type == "mse":
             return distillation.embedding_mse(students, teachers)
         s, t = pairwise.unit(students), pairwise.unit(teachers)
@@ -152,15 +146,13 @@ class Distill:
 
 
 def _metrics(students: jax.Array, teachers: jax.Array) -> dict[str, jax.Array]:
-    """How near the students have come; see `Distill.loss`."""
     s, t = pairwise.unit(students), pairwise.unit(teachers)
     cosine = jnp.sum(s * t, axis=1)
     nearest = jnp.argmax(pairwise.similarities(s, parallel.gather(t)), axis=1)
-    mean = parallel.device_average(s.mean(axis=0))
     return {
         "cosine": cosine,
         "found": (nearest == parallel.example_ids(len(s))).astype(jnp.float32),
-        "spread": 1 - jnp.sum(mean**2),
+        "spread": applying.spread(s),
     }
 
 

@@ -49,7 +49,6 @@ class GroupDRO:
     group_sizes: tuple[Count, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks that the adjustment has a size for each group."""
         if self.group_sizes is None:
             if self.adjustment:
                 raise ValueError(
@@ -64,11 +63,9 @@ class GroupDRO:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the classifier's, and the group of each example."""
         return self.classify.needs | {"group"}
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """The classifier's variables, and equal weights."""
         variables = self.classify.init(key, batch)
         weights = jnp.full(self.groups, 1 / self.groups, jnp.float32)
         memory = {**variables.memory, "group_weights": weights}
@@ -103,7 +100,6 @@ class GroupDRO:
         )
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """What the classifier gives: `features` and `logits`."""
         return self.classify.encode(variables, images)
 
 

@@ -62,7 +62,6 @@ class MoCo:
     slow_starts: Literal["as fast", "as given"] = "as fast"
 
     def __post_init__(self) -> None:
-        """Checks that the factor has negatives to scale."""
         if self.alpha is not None and not self.negatives:
             raise ValueError(
                 f"MoCo.alpha {self.alpha} scales negatives, but there are none; write "
@@ -72,7 +71,6 @@ class MoCo:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: two views, and the negatives if there are any."""
         return frozenset({"views", "negatives"} if self.negatives else {"views"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
@@ -81,13 +79,9 @@ class MoCo:
         queries = batch["views"][:, 0]
         fast, z = applying.fresh_chain(self.networks, networks_key, queries)
         queue = jax.random.normal(queue_key, (self.queue_size, z.shape[-1]))
-        slow = {
-            name: {"params": fast.params[name], "batch_stats": fast.memory[name]}
-            for name in self.networks
-        }
         memory = {
             **fast.memory,
-            "slow": slow,
+            "slow": applying.copies(fast),
             "queue": pairwise.unit(queue),
             "cursor": jnp.zeros((), jnp.int32),
         }
@@ -177,13 +171,9 @@ class MoCo:
         z = jax.lax.stop_gradient(pairwise.unit(z[:, 0]))
         if shuffled:
             z = parallel.unshuffle(z, order_key)
-        slow = {
-            name: {**each, "batch_stats": stats[name]} for name, each in slow.items()
-        }
-        return z, slow
+        return z, applying.copies(own.replace(memory=stats))
 
     def _check(self, batch: Batch) -> None:
-        """Raises ValueError for a batch whose shapes do not fit."""
         b, v = batch["views"].shape[:2]
         if v != 2:
             raise ValueError(

@@ -24,7 +24,7 @@ from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
 from jax_rcl.losses import classification, reconstruction
 from jax_rcl.objectives import applying
 from jax_rcl.objectives.terms import Contrast, Reconstruction
-from jax_rcl.ranges import Within, ranged
+from jax_rcl.ranges import Positive, Within, ranged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,32 +52,20 @@ class Spread:
     contrasts: tuple[Contrast, ...] = (Contrast(),)
     reconstruction: Reconstruction | None = None
     encoder_auto: Network | None = None
-    cross_entropy: float = 1.0
+    cross_entropy: Positive = 1.0
     smoothing: Annotated[float, Within(0, 1, open="high")] = 0.0
 
     def __post_init__(self) -> None:
-        """Checks which parts there are."""
         if self.head is None and not self.contrasts and self.reconstruction is None:
             raise ValueError(
                 "Spread has neither head nor contrasts nor reconstruction: nothing to "
                 "learn from. Give at least one."
             )
-        if self.head is not None and not self.cross_entropy > 0:
-            raise ValueError(
-                f"Spread.cross_entropy {self.cross_entropy} must be above 0 with a "
-                "head."
-            )
         names = [term.name for term in self.contrasts]
-        if len(set(names)) < len(names):
+        if len({*names, *_METRICS}) < len(names) + len(_METRICS):
             raise ValueError(
                 f"Spread.contrasts are named {', '.join(names)}; each needs a name of "
-                f"its own for its metric."
-            )
-        taken = sorted(_METRICS.intersection(names))
-        if taken:
-            raise ValueError(
-                f"Spread.contrasts: {taken[0]!r} is the name of another metric; call "
-                f"the term something else, such as 'contrast'."
+                f"its own, and none of {', '.join(_METRICS)}, for its metric."
             )
         alone = self.reconstruction is None or not self.contrasts
         if self.encoder_auto is not None and alone:
@@ -94,7 +82,6 @@ class Spread:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the views, and the labels if anything reads them."""
         contrasts = any(term.classes == "labels" for term in self.contrasts)
         read = self.head is not None or contrasts
         return frozenset({"views", "label"} if read else {"views"})
@@ -150,7 +137,7 @@ class Spread:
         terms: list[tuple[float, jax.Array]] = []
         metrics: dict[str, jax.Array] = {}
         if found.logits is not None:
-            right = (jnp.argmax(found.logits, axis=-1) == labels).astype(jnp.float32)
+            right = applying.share_right(found.logits, labels)
             error = classification.smoothed_cross_entropy(
                 found.logits, labels, smoothing=self.smoothing
             )
@@ -230,7 +217,7 @@ class Spread:
         return (("encoder", self.encoder), ("encoder_auto", self.encoder_auto))
 
 
-_METRICS = {"alignment", "spread", "top1", "cross_entropy", "reconstruction"}
+_METRICS = ("alignment", "spread", "top1", "cross_entropy", "reconstruction")
 """Names that a contrastive term may not have, or its metric would hide another."""
 
 

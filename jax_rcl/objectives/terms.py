@@ -52,7 +52,6 @@ class Contrast:
     block: Count | None = None
 
     def __post_init__(self) -> None:
-        """Checks that there is a loss."""
         if self.attraction == self.spread == 0:
             raise ValueError(
                 "Contrast.attraction and spread are both 0, so that there is no loss; "
@@ -134,7 +133,6 @@ class Reconstruction:
     reads: Literal["features", "features and label"] = "features"
 
     def __post_init__(self) -> None:
-        """Checks that mean and deviation fit each other."""
         if len(self.mean) != len(self.std) or not self.std:
             raise ValueError(
                 f"Reconstruction.mean {self.mean} and std {self.std} must hold one "

@@ -61,7 +61,6 @@ class Uniformity:
     block: Count | None = None
 
     def __post_init__(self) -> None:
-        """Checks that groups are those of a device."""
         if self.group is not None and self.scope == "global":
             raise ValueError(
                 f"Uniformity.group {self.group} is of centroids on one device: it goes "
@@ -70,7 +69,6 @@ class Uniformity:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the views, and the prior if there is a kernel on it."""
         return frozenset({"views"} if self.kernel is None else {"views", "prior"})
 
     def check(self, records: Mapping[str, np.ndarray]) -> None:
@@ -84,7 +82,6 @@ class Uniformity:
             check_kernel(self.kernel, self.ridge, jnp.asarray(records["prior"]))
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh networks."""
         return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:

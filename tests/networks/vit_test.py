@@ -327,7 +327,9 @@ def test_a_patch_that_does_not_divide_the_image_is_an_error():
 
 
 def test_heads_divide_the_width():
-    with pytest.raises(ValueError, match=r"width 64 must be .*heads 7.*Try width 63"):
+    with pytest.raises(
+        ValueError, match=r"width 64 must be a multiple of 7, as `heads`.*Try 63"
+    ):
         ViT(patch=4, width=64, depth=1, heads=7)
 
 

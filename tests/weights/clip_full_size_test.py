@@ -40,10 +40,13 @@ def weight(name, shape):
 
 @functools.cache
 def networks(name):
-    image = towers.fields(name)["image_size"]
+    fields = towers.fields(name)
+    side = fields["image_size"]
+    image = towers.ClipResNet if "depths" in fields else towers.ClipViT
+    text = clip_text.ClipText(**clip_text.fields(name))
     return {
-        "visual": (towers.tower(name), np.ones((1, image, image, 3), np.float32)),
-        "text": (clip_text.tower(name), np.asarray([TOKENS], np.int32)),
+        "visual": (image(**fields), np.ones((1, side, side, 3), np.float32)),
+        "text": (text, np.asarray([TOKENS], np.int32)),
     }
 
 
