@@ -14,7 +14,6 @@ from jax_rcl.networks.clip_block import (
     AttentionPool,
     Bottleneck,
     average_pool,
-    preset,
     transformer,
 )
 from jax_rcl.networks.heads import check_multiple, conv, initializers
@@ -207,4 +206,9 @@ def fields(name: str) -> dict[str, Any]:
     Raises:
       ValueError: for a name that is not in `TOWERS`.
     """
-    return preset(TOWERS, name)
+    if name not in TOWERS:
+        raise ValueError(
+            f"there is no CLIP tower '{name}'; the towers are {', '.join(TOWERS)}. "
+            f"Write the fields out for another shape."
+        )
+    return dict(TOWERS[name])

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -221,13 +220,3 @@ class AttentionPool(nn.Module):
         key, value = (linear(x, width, name) for name in ("key", "value"))
         y = attend(query, key, value, heads=width // HEAD_WIDTH)
         return linear(y[:, 0], self.output, "out")
-
-
-def preset(towers: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """Fields of the tower of this name; raises ValueError for an unknown one."""
-    if name not in towers:
-        raise ValueError(
-            f"there is no CLIP tower '{name}'; the towers are {', '.join(towers)}. "
-            f"Write the fields out for another shape."
-        )
-    return dict(towers[name])

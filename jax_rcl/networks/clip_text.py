@@ -1,8 +1,5 @@
 """CLIP's text tower: token ids to vectors beside those of images."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int
@@ -11,7 +8,6 @@ from jax_rcl.networks.clip_block import (
     EPSILON,
     HEAD_WIDTH,
     Activation,
-    preset,
     transformer,
 )
 from jax_rcl.networks.heads import check_multiple
@@ -30,7 +26,8 @@ class ClipText(nn.Module):
     Variables are `params` only; names are those that `weights/clip.py` fills.
 
     The cosine of a text's and an image's vector, times a learned scale, is CLIP's
-    logit. That scale belongs to neither tower and is not a parameter here.
+    logit. That scale belongs to neither tower and is not a parameter here. Fields of a
+    published tower: `weights.clip.architecture(weights.clip.read(file)).text`.
 
     Attributes:
       output: width of the result, the same as that of the image tower.
@@ -93,24 +90,3 @@ class ClipText(nn.Module):
         x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
         start = normal(self.width**-0.5)
         return x @ self.param("projection", start, (self.width, self.output))
-
-
-TOWERS: Mapping[str, Mapping[str, Any]] = {
-    "RN50": {"width": 512, "layers": 12, "output": 1024},
-    "RN101": {"width": 512, "layers": 12, "output": 512},
-    "RN50x4": {"width": 640, "layers": 12, "output": 640},
-    "RN50x16": {"width": 768, "layers": 12, "output": 768},
-    "ViT-B/32": {"width": 512, "layers": 12, "output": 512},
-    "ViT-B/16": {"width": 512, "layers": 12, "output": 512},
-    "ViT-L/14": {"width": 768, "layers": 12, "output": 768},
-}
-"""Fields of `ClipText` beside OpenAI's image towers, by the name of the model."""
-
-
-def fields(name: str) -> dict[str, Any]:
-    """Fields of `ClipText` for a model: `node(ClipText, **clip_text.fields("RN101"))`.
-
-    Raises:
-      ValueError: for a name that is not in `TOWERS`.
-    """
-    return preset(TOWERS, name)

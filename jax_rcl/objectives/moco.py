@@ -1,7 +1,7 @@
 """Momentum contrast with a queue, and with negatives that have lost their meaning."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +125,7 @@ class MoCo:
         )
         slow_memory = {"slow": slow, "queue": queue, "cursor": cursor}
         metrics = applying.view_metrics(jnp.stack([queries, keys], axis=1))
-        metrics |= contrastive_metrics(logits)
+        metrics |= {f"contrastive_top{k}": found_within(logits, k) for k in (1, 5)}
         return Outcome(infonce(logits), {**changed, **slow_memory}, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
@@ -143,7 +143,7 @@ class MoCo:
         copies = (step == 0) & (self.slow_starts == "as fast")
 
         def one(slow: jax.Array, fast: jax.Array) -> jax.Array:
-            average = momentum_average(slow, fast, self.momentum)
+            average = slow + (1 - self.momentum) * (fast - slow)
             return jax.lax.stop_gradient(jnp.where(copies, fast, average))
 
         found = {}
@@ -195,11 +195,6 @@ class MoCo:
             )
 
 
-def momentum_average(slow: Any, fast: Any, momentum: float) -> Any:
-    """Momentum · slow + (1 - momentum) · fast."""
-    return slow + (1 - momentum) * (fast - slow)
-
-
 def enqueue(
     queue: jax.Array, cursor: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -212,8 +207,3 @@ def enqueue(
     # the cursor of an imported queue may be no multiple of this run's batch.
     places = (cursor + jnp.arange(len(keys), dtype=cursor.dtype)) % len(queue)
     return queue.at[places].set(keys), (cursor + len(keys)) % len(queue)
-
-
-def contrastive_metrics(logits: jax.Array) -> dict[str, jax.Array]:
-    """How often the key is the likeliest, and among the five likeliest."""
-    return {f"contrastive_top{k}": found_within(logits, k) for k in (1, 5)}

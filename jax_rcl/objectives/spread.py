@@ -14,7 +14,7 @@ absent:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,7 @@ class Spread:
             return outputs
 
         images = batch["views"][:, 0]
-        decoded = self.forward(fresh, images, batch.get("label")).decoded
+        _, _, decoded = self.forward(fresh, images, batch.get("label"))
         if self.reconstruction is not None and decoded is not None:
             shape = self.reconstruction.targets(images).shape
             if decoded.shape != shape:
@@ -133,18 +133,18 @@ class Spread:
             )
             return outputs
 
-        found = self.forward(train, images, labels)
+        features, logits, decoded = self.forward(train, images, labels)
         terms: list[tuple[float, jax.Array]] = []
         metrics: dict[str, jax.Array] = {}
-        if found.logits is not None:
-            right = applying.share_right(found.logits, labels)
+        if logits is not None:
+            right = applying.share_right(logits, labels)
             error = classification.smoothed_cross_entropy(
-                found.logits, labels, smoothing=self.smoothing
+                logits, labels, smoothing=self.smoothing
             )
             metrics |= {"top1": right, "cross_entropy": error}
             terms.append((self.cross_entropy, error.reshape(b, v).mean(axis=1)))
         if self.contrasts:
-            z = found.features["encoder"].reshape(b, v, -1)
+            z = features["encoder"].reshape(b, v, -1)
             ids = parallel.example_ids(b)
             metrics |= applying.view_metrics(z)
             columns = parallel.gather(z)
@@ -154,9 +154,9 @@ class Spread:
                 error = term.between(z, columns, examples, classes)
                 metrics[term.name] = error
                 terms.append((term.weight, error))
-        if self.reconstruction is not None and found.decoded is not None:
+        if self.reconstruction is not None and decoded is not None:
             targets = self.reconstruction.targets(images)
-            error = reconstruction.pixel_mse(found.decoded, targets)
+            error = reconstruction.pixel_mse(decoded, targets)
             metrics["reconstruction"] = error
             terms.append((self.reconstruction.weight, error.reshape(b, v).mean(axis=1)))
         value = sum(weight * error for weight, error in terms)
@@ -174,14 +174,14 @@ class Spread:
             params, stats = variables.params[name], variables.memory[name]
             return applying.eval_apply(network, params, stats, inputs)
 
-        found = self.forward(infer, images)
-        layers = {"features": join(found.features)}
+        features, logits, decoded = self.forward(infer, images)
+        layers = {"features": join(features)}
         if self.encoder_auto is not None:
-            layers |= {f"features_of_{name}": x for name, x in found.features.items()}
-        if found.logits is not None:
-            layers["logits"] = found.logits
-        if self.reconstruction is not None and found.decoded is not None:
-            layers["reconstruction"] = self.reconstruction.to_images(found.decoded)
+            layers |= {f"features_of_{name}": x for name, x in features.items()}
+        if logits is not None:
+            layers["logits"] = logits
+        if self.reconstruction is not None and decoded is not None:
+            layers["reconstruction"] = self.reconstruction.to_images(decoded)
         return layers
 
     def forward(
@@ -189,50 +189,31 @@ class Spread:
         apply: Callable[[str, Network, jax.Array], jax.Array],
         images: jax.Array,
         labels: jax.Array | None = None,
-    ) -> "Forward":
-        """The outputs of all networks for images, each applied once, by `apply`.
+    ) -> tuple[dict[str, jax.Array], jax.Array | None, jax.Array | None]:
+        """Features of each encoder by its name [n, f], logits and decoded images.
 
         Args:
           apply: (name, network, inputs) to the outputs of the network.
           images: [n, h, w, c].
           labels: their classes, or None for those that the head predicts.
         """
-        features = {name: apply(name, net, images) for name, net in self.encoders}
+        features = {"encoder": apply("encoder", self.encoder, images)}
+        if self.encoder_auto is not None:
+            features["encoder_auto"] = apply("encoder_auto", self.encoder_auto, images)
         logits = decoded = None
         if self.head is not None:
             logits = apply("head", self.head, join(features))
         if self.reconstruction is not None:
-            read = features[self.encoders[-1][0]]
+            read = features.get("encoder_auto", features["encoder"])
             if logits is not None:
                 labels = jnp.argmax(logits, axis=-1) if labels is None else labels
                 read = self.reconstruction.input(read, labels, logits.shape[-1])
             decoded = apply("decoder", self.reconstruction.decoder, read)
-        return Forward(features, logits, decoded)
-
-    @property
-    def encoders(self) -> tuple[tuple[str, Network], ...]:
-        """The encoders, by the names under which `Variables` keeps them."""
-        if self.encoder_auto is None:
-            return (("encoder", self.encoder),)
-        return (("encoder", self.encoder), ("encoder_auto", self.encoder_auto))
+        return features, logits, decoded
 
 
 _METRICS = ("alignment", "spread", "top1", "cross_entropy", "reconstruction")
 """Names that a contrastive term may not have, or its metric would hide another."""
-
-
-class Forward(NamedTuple):
-    """The outputs of the networks of a `Spread`.
-
-    Attributes:
-      features: of each encoder, by its name [n, f].
-      logits: of the head [n, k].
-      decoded: images of the decoder [n, h, w, c].
-    """
-
-    features: dict[str, jax.Array]
-    logits: jax.Array | None
-    decoded: jax.Array | None
 
 
 def join(features: dict[str, jax.Array]) -> jax.Array:

@@ -133,11 +133,6 @@ class Architecture:
     visual: dict[str, Any]
     text: dict[str, Any] | None
 
-    @property
-    def image_size(self) -> int:
-        """Side of the images that it has positions for, in pixels."""
-        return self.visual["image_size"]
-
 
 def architecture(state: Mapping[str, np.ndarray]) -> Architecture:
     """The hyperparameters of a CLIP model, from the shapes of its arrays alone.

@@ -61,8 +61,7 @@ class ImportMoCo:
         projector, the queue and its cursor. Then set `MoCo.slow_starts` to "as given",
         or the key encoder starts as a copy of the query encoder. The projector is a
         `Linear(d)` or `Mlp((f, d))`.
-      params: as for `ImportResNet`, of the query encoder.
-      batch_stats: as for `ImportResNet`.
+      params, batch_stats: as for `ImportResNet`, of the query encoder.
     """
 
     file: str
@@ -104,8 +103,7 @@ class ImportUniformity:
         `everything`, to go on training as `Uniformity`: also the projector, an
         `Mlp((2048, 256), first="relu")`; or `encoder and projector`, all that files
         written before 23 May 2023 have, whose projector reads the pooled features.
-      params: as for `ImportResNet`.
-      batch_stats: as for `ImportResNet`.
+      params, batch_stats: as for `ImportResNet`.
       fc: prefix that the parameters of the layer after it fill, a `Linear`.
     """
 
@@ -142,10 +140,8 @@ class ImportClip:
 
     Attributes:
       file: `.pt`, `.bin`, `.safetensors` or `.npz`.
-      params: as for `ImportResNet`, of the image tower; for a frozen teacher
-        `frozen/teacher/params`.
-      batch_stats: as for `ImportResNet`, if the tower has any; for a frozen teacher
-        `frozen/teacher/batch_stats`.
+      params, batch_stats: as for `ImportResNet`, of the image tower; for a frozen
+        teacher `frozen/teacher/params` and `frozen/teacher/batch_stats`.
       text: prefix that the parameters of the text tower fill; None leaves it out.
       checksum: "known" compares files with OpenAI's names to the published digests;
         "any" takes every file.
@@ -181,8 +177,7 @@ class ImportDistill:
       file: Lightning's `.ckpt`, or its `state_dict` as `.npz` or `.safetensors`.
       part: a student; the teacher in the same file, whose statistics drifted while
         the student trained; a linear probe with its encoder; or a baseline.
-      params: as for `ImportResNet`.
-      batch_stats: as for `ImportResNet`, if the encoder has any.
+      params, batch_stats: as for `ImportResNet`.
       head: as for `ImportResNet`, of a probe or a baseline.
     """
 
@@ -219,7 +214,7 @@ def import_file(
     Args:
       rule: for its file, and its name in messages.
       variables: of this run.
-      places: for each prefix of paths that the importer knows, that of this run, or
+      places: for each prefix of paths that `to_variables` knows, that of this run, or
         None for what is left out.
       to_variables: (arrays of the file, shapes in a tree) to arrays in the same tree.
       read: the file's arrays by name.

@@ -53,13 +53,11 @@ class Opaque:
         self.state = state
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        """As of a dict; its items are not needed."""
+        """As of a dict; its items are not needed, nor are those of a list."""
 
-    def append(self, item: Any) -> None:
-        """As of a list, likewise."""
+    def append(self, item: Any) -> None: ...
 
-    def extend(self, items: Any) -> None:
-        """As of a list, likewise."""
+    def extend(self, items: Any) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,29 +105,26 @@ class Archive:
     """An open archive; its arrays are read one by one when they are asked for.
 
     Attributes:
-      content: what was saved, with `Stored` for arrays and `Opaque` for other objects.
+      content: what was saved, with `Stored` for arrays and `Opaque` for other objects;
+        of a TorchScript module its parameters and buffers by name.
 
     Raises:
       ValueError: it is not an archive of PyTorch.
     """
 
     def __init__(self, file: zipfile.ZipFile) -> None:
-        """Reads the pickle."""
         self._file, names = file, file.namelist()
         found = [name for name in names if name.count("/") == 1]
         roots = [n.removesuffix("/data.pkl") for n in found if n.endswith("/data.pkl")]
         if len(roots) != 1:
             raise ValueError("there is no data.pkl in it")
         self._root = roots[0]
-        # `torch.jit.save` adds the code of the modules.
-        self.is_torchscript = f"{self._root}/constants.pkl" in names
         self.byte_order = ">" if self._text("byteorder") == "big" else "<"
         with file.open(f"{self._root}/data.pkl") as pickled:
             self.content = _Reader(pickled, self).load()
-
-    def arrays(self) -> dict[str, Any]:
-        """Parameters and buffers of a TorchScript module by name, not read yet."""
-        return dict(_named(self.content, ""))
+        # `torch.jit.save` adds the code of the modules.
+        if f"{self._root}/constants.pkl" in names:
+            self.content = dict(_named(self.content, ""))
 
     def storage(self, key: str) -> bytes:
         """The bytes of one storage."""
@@ -173,7 +168,13 @@ class _Reader(pickle.Unpickler):
             return known
         if module_name in ("torch", "torch.storage") and global_name in _TYPES:
             return global_name
-        return self._opaque(module_name, global_name)
+        key = module_name, global_name
+        if key not in self._classes:
+            declared = None
+            if module_name.split(".")[0] == "__torch__":
+                declared = self._archive.declared(*key)
+            self._classes[key] = type(global_name, (Opaque,), {"declared": declared})
+        return self._classes[key]
 
     def persistent_load(self, pid: Any, /) -> Any:
         _, kind, key, *_ = pid
@@ -191,15 +192,6 @@ class _Reader(pickle.Unpickler):
         if kind not in _TYPES:
             return Opaque()  # of a type that numpy does not have, such as quantised
         return Stored(self._archive, kind, key, offset, shape, strides)
-
-    def _opaque(self, module: str, name: str) -> type[Opaque]:
-        if (module, name) not in self._classes:
-            declared = None
-            if module.split(".")[0] == "__torch__":
-                declared = self._archive.declared(module, name)
-            made = type(name, (Opaque,), {"declared": declared})
-            self._classes[module, name] = made
-        return self._classes[module, name]
 
 
 def _named(module: Any, before: str) -> Iterator[tuple[str, Stored]]:

@@ -204,14 +204,10 @@ def test_one_or_three_encoders_can_be_concatenated():
 @pytest.mark.parametrize(
     ("encoders", "names", "message"),
     [
-        ((), (), "must be one for each of 0 encoders"),
-        ((ENCODER,), ("first", "second"), "must be one for each of 1 encoders"),
-        ((ENCODER, ENCODER), ("first", "first"), "must differ"),
-        (
-            (ENCODER, ENCODER),
-            ("first", "with/slash"),
-            "must differ and be made of letters",
-        ),
+        ((), (), "must be a different name for each of 0 encoders"),
+        ((ENCODER,), ("first", "second"), "different name for each of 1 encoders"),
+        ((ENCODER, ENCODER), ("first", "first"), "must be a different name for each"),
+        ((ENCODER, ENCODER), ("first", "with/slash"), "2 encoders, of letters, digits"),
     ],
 )
 def test_names_that_cannot_be_are_an_error(encoders, names, message):
