@@ -61,12 +61,8 @@ class ClipResNet(nn.Module):
     Attributes:
       depths: blocks of each stage.
       width: channels of the stem; the last map has 32 times as many.
-      output: width of the result.
       image_size: side of the images that it has positions for, a multiple of 32.
-      norm: who shares the statistics of normalisation; `train=True` runs inside
-        `parallel.data_parallel` only.
-      ghost_batch: with norm="local", how many consecutive examples share statistics;
-        None for the share of a device.
+      norm, ghost_batch: as for `ResNet`.
     """
 
     depths: tuple[Count, Count, Count, Count]
@@ -127,7 +123,6 @@ class ClipViT(nn.Module):
       patch: side of a patch in pixels.
       width: of every token, a multiple of 64, which is the width of a head.
       image_size: side of the images that it has positions for, a multiple of `patch`.
-      activation: of the perceptrons.
     """
 
     patch: Count
@@ -201,11 +196,7 @@ TOWERS: Mapping[str, Mapping[str, Any]] = {
 
 
 def fields(name: str) -> dict[str, Any]:
-    """Fields of a published tower: `node(ClipResNet, **clip.fields("RN101"))`.
-
-    Raises:
-      ValueError: for a name that is not in `TOWERS`.
-    """
+    """Fields of a published tower: `node(ClipResNet, **clip.fields("RN101"))`."""
     if name not in TOWERS:
         raise ValueError(
             f"there is no CLIP tower '{name}'; the towers are {', '.join(TOWERS)}. "

@@ -34,7 +34,6 @@ class ClipText(nn.Module):
       context: the most tokens of a text, counting both ends.
       vocabulary: number of token ids.
       heads: of attention; they divide the width. None is width / 64.
-      activation: of the perceptrons.
     """
 
     width: Count

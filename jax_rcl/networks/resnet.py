@@ -21,7 +21,6 @@ BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-"""Blocks of each stage, by depth."""
 
 BOTTLENECK = frozenset({14, 50, 101, 152})
 """Depths whose blocks are 1x1, 3x3, 1x1 instead of 3x3, 3x3."""
@@ -86,7 +85,6 @@ class ResNet(nn.Module):
     stage: with a narrow `width`, networks for small data and for a CPU.
 
     Attributes:
-      depth: number of layers, the absent classifier counted.
       width: channels of the stem; features are 8·width, or 32·width with bottlenecks.
       stem: `imagenet` is a 7x7 convolution of stride 2 and a max pool of stride 2;
         `small`, for images of about 32x32, one 3x3 convolution of stride 1.
@@ -94,8 +92,8 @@ class ResNet(nn.Module):
       stem_initial: how the small stem starts: as every convolution, or `uniform` in
         ±1/√fan-in, PyTorch's default. It has that in releases that replace the stem of
         torchvision after initialisation, as that of decoupled uniformity does.
-      norm: who shares the statistics of normalisation. With `sync` and `local`,
-        `train=True` runs inside `parallel.data_parallel` only.
+      norm: see `norms.Norm`. With `sync` and `local`, `train=True` runs inside
+        `parallel.data_parallel` only.
       ghost_batch: with norm="local", how many consecutive examples share statistics, as
         the share of one GPU does in releases without SyncBN. With None it is the share
         of a device, and the result depends on the number of devices.

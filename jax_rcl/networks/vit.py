@@ -57,8 +57,7 @@ def patch_tokens(
 ) -> Float[Array, "b n d"]:
     """A linear map of every patch, row by row; for compact methods.
 
-    Its kernel `patches/kernel` [patch, patch, c, width] is that of a convolution, which
-    is the same as a product with patches flattened by row, column and channel. With
+    Its kernel `patches/kernel` [patch, patch, c, width] is that of a convolution. With
     `initial="xavier"` it starts normal by fan-in (LeCun), with biases zero.
     """
     b, h, w, c = images.shape
@@ -197,7 +196,6 @@ class ViT(nn.Module):
         0.02 N(0, 1) with `xavier`; both as 0.1 N(0, 1), clipped to ±0.1, with
         `uniform`.
       patch_norm: what normalises patches right after their product.
-      epsilon: of all layer normalisations.
     """
 
     patch: Count

@@ -72,11 +72,10 @@ class Uniformity:
         return frozenset({"views"} if self.kernel is None else {"views", "prior"})
 
     def check(self, records: Mapping[str, np.ndarray]) -> None:
-        """Tries the kernel on the priors of some examples.
+        """Raises ValueError if the kernel of some priors is not what `loss` needs.
 
-        Raises:
-          ValueError: it is not a finite symmetric matrix, not positive semi-definite
-            beyond rounding, or too near to singular for `ridge` in float32.
+        It must be a finite symmetric matrix, positive semi-definite up to rounding, and
+        not too near to singular for `ridge` in float32.
         """
         if self.kernel is not None:
             check_kernel(self.kernel, self.ridge, jnp.asarray(records["prior"]))
@@ -173,17 +172,12 @@ class Uniformity:
 
 def networks(objective: Uniformity) -> dict[str, Network]:
     """The networks that feed one another, by their names in `Variables`."""
-    kept = {"encoder": objective.encoder, "fc": objective.fc}
-    named = {**kept, "projector": objective.projector}
+    named = {name: getattr(objective, name) for name in ("encoder", "fc", "projector")}
     return {name: network for name, network in named.items() if network is not None}
 
 
 def checked_prior(prior: jax.Array) -> jax.Array:
-    """The priors of a batch, [b, p].
-
-    Raises:
-      ValueError: if they are no vectors of numbers with a fraction.
-    """
+    """The priors of a batch, [b, p]; ValueError if they are no vectors of floats."""
     if prior.ndim != 2 or not jnp.issubdtype(prior.dtype, jnp.floating):
         raise ValueError(
             f"the prior must be a vector of floats for each example, [p]; got "

@@ -83,20 +83,15 @@ def to_variables(
     - `text`: `params` of a `ClipText`;
     - `logit_scale`: a scalar, whose exponential multiplies cosines.
 
-    Names of parts that are not asked for are left out, and so are counts and the sizes
-    that OpenAI's archives carry as scalars; everything else is used exactly once.
-    float16, as those archives hold most arrays, becomes the type asked for. Images are
-    normalised by `networks.clip.MEAN` and `STD`.
+    Parts that are not asked for are left out. float16, as OpenAI's archives hold most
+    arrays, becomes the type asked for. Images are normalised by `networks.clip.MEAN`
+    and `STD`.
 
     Args:
       state: arrays by the names of OpenAI, which open_clip keeps, or of a `CLIPModel`
         of Hugging Face; with or without `module.` in front, or the `text.` that
         open_clip puts before the names of text towers of another class.
       shapes: parts with arrays, or what has their shapes and types, as leaves.
-
-    Raises:
-      WeightsMismatch: if the names are not CLIP's, or the two do not fit; the message
-        lists what is left over on both sides.
     """
     state = clip_names.plain(state)
     rules, parts = clip_names.whole_rules(state)
@@ -104,13 +99,7 @@ def to_variables(
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The inverse of `to_variables`, bit for bit, in OpenAI's names.
-
-    Any of the parts may be absent; types stay as they are.
-
-    Raises:
-      WeightsMismatch: if CLIP has no such array.
-    """
+    """The inverse of `to_variables`, bit for bit, in OpenAI's names."""
     return export_arrays(variables, clip_names.OPENAI)
 
 

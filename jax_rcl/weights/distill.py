@@ -74,13 +74,8 @@ def to_variables(
       `ClipViT`, or of a `ResNet` for a baseline or a probe of one;
     - `head`: parameters of a `Linear`, of a probe or a baseline.
 
-    The other network of a student's file, a head that is not asked for and counts of
-    batches are left out; everything else is used exactly once.
-
-    Raises:
-      ValueError: a head is asked for of a student or a teacher.
-      WeightsMismatch: if the file has no such network, or the two do not fit; the
-        message lists what is left over.
+    The other network of a student's file, and a head that is not asked for, are left
+    out.
     """
     names = _PARTS[part]
     if "head" in shapes and names.head is None:

@@ -63,13 +63,9 @@ def to_variables(
     - `slow`: both again, of the key encoder, at `slow/encoder` and `slow/projector`;
     - `queue` [q, d], one key a row, and `cursor`, the place of the oldest key.
 
-    Parts that are not asked for are left out, and so are counts of batches; everything
-    else is used exactly once. `module.` before names is optional. Released weights
-    expect images normalised as torchvision's (see `torchvision.to_variables`).
-
-    Raises:
-      WeightsMismatch: if there is no query encoder in it, or if the two do not fit; the
-        message lists what is left over.
+    Parts that are not asked for are left out. `module.` before names is optional.
+    Released weights expect images normalised as torchvision's (see
+    `torchvision.to_variables`).
     """
     state = without_prefix(state)
     require(
@@ -90,9 +86,6 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Saved by PyTorch as `{"state_dict": …}` with tensors, it is what the authors' linear
     evaluation takes. Any of the parts may be absent.
-
-    Raises:
-      WeightsMismatch: if a ResNet, such a head or a queue has no such array.
     """
     heads = (variables, variables.get("slow", {}))
     is_mlp = any("hidden1" in x.get("projector", {}).get("params", {}) for x in heads)

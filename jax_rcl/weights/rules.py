@@ -4,9 +4,8 @@ A rule says in both directions where an array goes and how its axes are laid out
 
     Rule("layer{i}.{j}.conv1.weight", "params/stage{i}_block{j+1}/conv1/kernel", CONV)
 
-`{i}` stands for a number, on either side with a constant added or subtracted. A family
-of checkpoints is a table of rules; `import_arrays` and `export_arrays` do the rest, and
-are exact inverses.
+A family of checkpoints is a table of rules; `import_arrays` and `export_arrays` do the
+rest, and are exact inverses.
 """
 
 import contextlib

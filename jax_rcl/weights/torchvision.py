@@ -53,17 +53,14 @@ def to_variables(
 ) -> dict[str, Any]:
     """Variables of a `ResNet` from a state dict in torchvision's names.
 
-    The classifier (`fc`) is left out unless it is asked for, and so are counts of
-    batches; everything else is used exactly once. torchvision's weights for ImageNet
-    expect images normalised by mean (0.485, 0.456, 0.406) and standard deviation
-    (0.229, 0.224, 0.225): put the network into `Normalized`, which keeps the names.
+    The classifier (`fc`) is left out unless it is asked for. torchvision's weights for
+    ImageNet expect images normalised by mean (0.485, 0.456, 0.406) and standard
+    deviation (0.229, 0.224, 0.225): put the network into `Normalized`, which keeps the
+    names.
 
     Args:
       state: with or without the `module.` that PyTorch's data parallelism prepends.
       shapes: `params` and `batch_stats`, and `head` for the parameters of a `Linear`.
-
-    Raises:
-      WeightsMismatch: if the two do not fit; the message lists what is left over.
     """
     state, parts = without_prefix(state), {"head": ("fc.*",)}
     return import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
@@ -73,8 +70,5 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The inverse of `to_variables`, bit for bit; without `head` there is no `fc`.
 
     PyTorch's `load_state_dict` takes a state dict without it with `strict=False`.
-
-    Raises:
-      WeightsMismatch: if a ResNet has no such array.
     """
     return export_arrays(variables, (*RESNET, *HEAD))

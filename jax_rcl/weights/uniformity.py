@@ -50,13 +50,11 @@ def to_variables(
     - `projector`: `params` of the head, an `Mlp` of two layers with first="relu".
 
     Code of before 23 May 2023 had no `fc`: its projector reads the pooled features.
-    Parts that are not asked for are left out, and so are counts of batches; everything
-    else is used exactly once. `module.` before names is optional.
+    Parts that are not asked for are left out. `module.` before names is optional.
 
     Raises:
-      WeightsMismatch: if there is no encoder in it; if `fc` is asked for and is not
-        there; if the projector is asked for without the `fc` that is there; or if the
-        two do not fit: the message lists what is left over.
+      WeightsMismatch: also if `fc` is asked for and is not there, or the projector
+        without the `fc` that is there.
     """
     state = without_prefix(state)
     require(
@@ -88,9 +86,6 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Saved by PyTorch as `{"state_dict": …}` with tensors, it is what the authors' linear
     evaluation takes. A projector without `fc` gets the names of before 23 May 2023.
-
-    Raises:
-      WeightsMismatch: if a ResNet, such a layer or head has no such array.
     """
     before = "projector" in variables and "fc" not in variables
     return export_arrays(variables, _BEFORE if before else _NOW, PREFIX)
