@@ -23,9 +23,6 @@ def enlargement(size: int) -> tuple[int, tuple[int, int, int, int]]:
     As many of the first three stages as possible double the side, the later ones
     first, while the first side is a whole number of at least 4: 32 is 4·2·2·2, 64 is
     8·2·2·2, 28 is 7·1·2·2.
-
-    Raises:
-      ValueError: for a size that is not a positive multiple of 4.
     """
     if size < START or size % START:
         lower = max(START, size - size % START)

@@ -22,9 +22,7 @@ class Classify:
     as `Restore(workdir, FROZEN_ENCODER)`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f]; for several encoders
-        `networks.heads.Concatenated`.
-      head: features to logits [b, k].
+      encoder: for several `networks.heads.Concatenated`.
       encoder_is: "trained" along with the head; "frozen"; or "frozen in training mode",
         where only its parameters are: dropout acts and batch statistics follow the new
         images, as in the released code of Thanos.

@@ -28,8 +28,8 @@ class Distill:
     `Restore(workdir, FROM_ONE_RUN)`, or two `ImportClip` of one file.
 
     Attributes:
-      encoder: of the student, images [b, h, w, c] in [0, 1] to embeddings [b, d].
-      teacher: likewise, with the same d; None: a network like the student's.
+      encoder: of the student.
+      teacher: to embeddings of the same width; None: a network like the student's.
       loss_type: compares students and teachers over the global batch.
       temperature: τ of the contrastive losses; 0.1 in the paper.
       teacher_norm: whether the teacher's batch normalisation uses the statistics that
@@ -38,7 +38,7 @@ class Distill:
       classes: k; for zero-shot classification `frozen/classes` then keeps an embedding
         of each class, [k, d], which `FillClasses`, a rule of `init_from`, fills and
         training does not read; `encode` gives `logits`, too.
-      block: columns per block, for memory O(b·block); None for all at once.
+      block: as for `SupCon`.
     """
 
     encoder: Network

@@ -24,8 +24,6 @@ class KnowledgeDistillation:
     of `init_from`, such as `Restore(workdir, FROM_CLASSIFIER)`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f].
-      head: features to logits [b, k].
       temperature: T, softens the predictions that are compared.
       weight: of the teacher's predictions in the loss; the rest is the labels'.
     """

@@ -33,8 +33,6 @@ class MoCo:
     Batch statistics are not averaged: the slow networks have their own.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are kept.
-      projector: features to the embeddings [b, d] that are compared.
       queue_size: q, keys in the queue; a multiple of the global batch.
       momentum: 0.999 in both papers, 0.99 with large batches.
       temperature: τ; 0.07 in MoCo v1, 0.2 in v2.
@@ -88,12 +86,7 @@ class MoCo:
         return dataclasses.replace(fast, memory=memory)
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
-        """InfoNCE of each query, and the memory with this batch's keys in the queue.
-
-        Raises:
-          ValueError: the queue is not a multiple of the global batch, or the batch has
-            another number of views or negatives.
-        """
+        """InfoNCE of each query, and the memory with this batch's keys in the queue."""
         self._check(batch)
         memory = variables.memory
         query_key, *slow_keys = jax.random.split(clock.key, 2 + self.negatives)

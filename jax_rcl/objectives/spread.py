@@ -38,13 +38,10 @@ class Spread:
     are contrasted are those that are kept.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f].
-      head: features to logits [b, k]; None without cross-entropy.
+      head: None without cross-entropy.
       contrasts: the contrastive terms, each with a name of its own.
-      reconstruction: the decoder's term, or None.
       encoder_auto: the second encoder, or None.
       cross_entropy: weight of the head's cross-entropy, averaged over views.
-      smoothing: of the labels.
     """
 
     encoder: Network
@@ -87,12 +84,6 @@ class Spread:
         return frozenset({"views", "label"} if read else {"views"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh encoders, head and decoder.
-
-        Raises:
-          ValueError: the decoder's images do not have the views' shape, or there are
-            contrasts but a single view.
-        """
         if self.contrasts and batch["views"].shape[1] < 2:
             raise ValueError(
                 "Spread.contrasts compare a view with another view of the image, but "

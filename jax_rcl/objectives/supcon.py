@@ -22,8 +22,6 @@ class SupCon:
     other views of its class. The formula is in `losses.contrastive.supcon`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are kept.
-      projector: features to the embeddings [b, d] that the loss compares.
       temperature: τ; 0.1 in the paper.
       positives: mean over positives "out"side the logarithm (equation 2, the paper's
         choice) or "in"side (equation 3).
@@ -72,7 +70,7 @@ class SimCLR:
     formula is in `losses.contrastive.nt_xent`.
 
     Attributes:
-      encoder, projector, block: as for `SupCon`.
+      block: as for `SupCon`.
       temperature: τ; 0.5 for CIFAR-10 and 0.1 for ImageNet in the paper.
     """
 

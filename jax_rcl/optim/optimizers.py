@@ -155,11 +155,9 @@ class Descent(abc.ABC):
 
     Attributes:
       learning_rate: the peak of the schedule.
-      schedule: how the learning rate goes from update to update.
       weight_decay: pulls parameters to zero, in a way that depends on the optimizer.
       decayed: "weights" spares parameters named `bias` or `scale` (offsets and
         normalisation), "all" none, as PyTorch does by default.
-      groups: exceptions for parameters by their paths.
       reference_batch: the batch size that `learning_rate` is meant for; another one
         multiplies it by batch size / reference_batch (Goyal et al. 2017,
         https://arxiv.org/abs/1706.02677). None takes it as it is.
@@ -188,12 +186,7 @@ class Descent(abc.ABC):
     def build(
         self, params: Tree, *, total_steps: int, steps_per_epoch: int, batch_size: int
     ) -> optax.GradientTransformation:
-        """The optax transformation for these parameters (arrays, or just shapes).
-
-        Raises:
-          ValueError: for a group that matches no parameter, two groups that set the
-            same thing of one, a warm-up as long as the run, or a run without an update.
-        """
+        """The optax transformation for these parameters (arrays, or just shapes)."""
         every = self.accumulate
         if every > max(total_steps, 1):
             raise ValueError(
@@ -292,9 +285,7 @@ class Adam(Descent):
     decoupled decay.
 
     Attributes:
-      beta1: decay of the mean of gradients.
-      beta2: decay of the mean of their squares.
-      epsilon: added to the root of that mean.
+      beta1, beta2: decays of the running means of gradients and of their squares.
     """
 
     beta1: Decay = 0.9

@@ -46,30 +46,19 @@ SHA256: Mapping[str, str] = {
 def read(
     path: str | pathlib.Path, checksum: Checksum = "known"
 ) -> dict[str, np.ndarray]:
-    """Arrays of a file of CLIP's weights by name, as `files.read` gives them.
-
-    Raises:
-      ValueError: a file of a published name has another digest, or `files.read` cannot
-        read it.
-    """
-    if checksum == "known":
-        _verify(pathlib.Path(path))
+    """Arrays of a file by name, as `files.read` gives them, once its digest fits."""
+    path = pathlib.Path(path)
+    published = SHA256.get(path.name) if checksum == "known" else None
+    if published is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != published:
+            raise ValueError(
+                f"checksum of {path} is {found}, published {published}; the download "
+                f"is truncated or another file. Download it again, or write "
+                f"checksum='any' for one of your own."
+            )
     return files.read(path)
-
-
-def _verify(path: pathlib.Path) -> None:
-    """Raises ValueError if a file of a published name is not the published one."""
-    published = SHA256.get(path.name)
-    if published is None:
-        return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != published:
-        raise ValueError(
-            f"checksum of {path} is {found}, published {published}; the download is "
-            f"truncated or another file. Download it again, or write checksum='any' "
-            f"for one of your own."
-        )
 
 
 def to_variables(
@@ -124,11 +113,7 @@ class Architecture:
 
 
 def architecture(state: Mapping[str, np.ndarray]) -> Architecture:
-    """The hyperparameters of a CLIP model, from the shapes of its arrays alone.
-
-    Raises:
-      WeightsMismatch: it is not CLIP, or lacks arrays that tell its size.
-    """
+    """The hyperparameters of a CLIP model, from the shapes of its arrays alone."""
     state = clip_names.plain(state)
     shapes = places(state, clip_names.whole_rules(state)[0])
     try:

@@ -187,11 +187,7 @@ def tower_rules(names: Mapping[str, np.ndarray], before: str) -> tuple[Rule, ...
 def whole_rules(
     names: Mapping[str, np.ndarray],
 ) -> tuple[tuple[Rule, ...], Mapping[str, tuple[str, ...]]]:
-    """Rules of a model, and the names of its parts `visual`, `text`, `logit_scale`.
-
-    Raises:
-      WeightsMismatch: the names are not CLIP's.
-    """
+    """Rules of a model, and the names of its parts `visual`, `text`, `logit_scale`."""
     if any(name.startswith(("vision_model.", "text_model.")) for name in names):
         return HUGGING_FACE, HUGGING_FACE_PARTS
     require(

@@ -10,13 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jax_rcl.weights import rules
 from jax_rcl.weights.clip_names import tower_rules
-from jax_rcl.weights.rules import (
-    below,
-    import_arrays,
-    linear_rules,
-    require,
-)
 from jax_rcl.weights.torchvision import RESNET
 
 Part = Literal["student", "teacher", "probe", "baseline"]
@@ -81,11 +76,11 @@ def to_variables(
     if "head" in shapes and names.head is None:
         raise ValueError(f"a {part} has no head; omit it (head=None).")
     known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())
-    require(state, (f"{names.encoder}.",), f"a {part}", f"Known are {known}.")
+    rules.require(state, (f"{names.encoder}.",), f"a {part}", f"Known are {known}.")
     numbered = f"{names.encoder}.0.weight" in state
     tower = NUMBERED_RESNET if numbered else tower_rules(state, names.encoder)
-    rules, parts = below(names.encoder, "encoder", tower), {}
+    table, parts = rules.below(names.encoder, "encoder", tower), {}
     if names.head is not None:
-        rules += linear_rules(names.head, "head/out")
+        table += rules.linear_rules(names.head, "head/out")
         parts = {"head": (f"{names.head}.*",)}
-    return import_arrays(state, rules, shapes, left_out=names.others, parts=parts)
+    return rules.import_arrays(state, table, shapes, left_out=names.others, parts=parts)

@@ -18,9 +18,8 @@ from jax_rcl.weights.rules import flatten, unflatten
 class ImportResNet:
     """Takes a ResNet's weights from a file in torchvision's names.
 
-    Also from the checkpoint of a training script, with the names below `state_dict` and
-    `module.` before each, such as the linear probes of MoCo's authors, whose classifier
-    has 1000 outputs whatever the data.
+    Also from the checkpoint of a training script, such as the linear probes of MoCo's
+    authors, whose classifier has 1000 outputs whatever the data.
 
     Attributes:
       file: `.npz`, `.safetensors`, `.pt`, `.pth` or `.pth.tar`.
@@ -92,9 +91,7 @@ class ImportUniformity:
     A frozen probe of what evaluation keeps, a `Classify` whose encoder is
     `Headed(ResNet(50), Linear(2048))`, is filled with parts="encoder and fc",
     params="frozen/encoder/params/encoder", fc="frozen/encoder/params/head" and
-    batch_stats="frozen/encoder/batch_stats/encoder"; one of the pooled features, whose
-    encoder is the `ResNet`, with parts="encoder", params="frozen/encoder/params" and
-    batch_stats="frozen/encoder/batch_stats".
+    batch_stats="frozen/encoder/batch_stats/encoder".
 
     Attributes:
       file: `.pth.tar`, `.pth` or `.pt`, or its `state_dict` as `.npz` or
@@ -220,9 +217,8 @@ def import_file(
       read: the file's arrays by name.
 
     Raises:
-      ValueError: nothing is below a prefix, the file is damaged or holds another
-        network, of which the message lists what is left over on both sides, or it holds
-        numbers that are not finite.
+      ValueError: nothing is below a prefix, or the file is damaged, holds another
+        network or numbers that are not finite.
     """
     own = flat(variables)
     shapes, path_of = {}, {}

@@ -8,38 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from jax_rcl.weights.rules import (
-    PREFIX,
-    Layout,
-    Rule,
-    below,
-    export_arrays,
-    import_arrays,
-    linear_rules,
-    require,
-    without_prefix,
-)
+from jax_rcl.weights import rules
 from jax_rcl.weights.torchvision import RESNET
 
-_QUEUE = Layout("[d, q] to [q, d]", lambda x, _: (x.T,), lambda parts: parts[0].T)
-_CURSOR = Layout(
+_CURSOR = rules.Layout(
     "[1] to a scalar",
     lambda x, _: (x.reshape(()),),
     lambda parts: parts[0].reshape(1).astype(np.int64),
 )
 
 
-def _rules(is_mlp: bool) -> tuple[Rule, ...]:
+def _rules(is_mlp: bool) -> tuple[rules.Rule, ...]:
     """Names of a checkpoint there and here; heads are those of MoCo v2, or of v1."""
-    head = linear_rules("fc.2" if is_mlp else "fc", "params/out")
-    head += linear_rules("fc.0", "params/hidden1") if is_mlp else ()
+    head = rules.linear_rules("fc.2" if is_mlp else "fc", "params/out")
+    head += rules.linear_rules("fc.0", "params/hidden1") if is_mlp else ()
     return (
-        *below("encoder_q", "encoder", RESNET),
-        *below("encoder_q", "projector", head),
-        *below("encoder_k", "slow/encoder", RESNET),
-        *below("encoder_k", "slow/projector", head),
-        Rule("queue", "queue", _QUEUE),
-        Rule("queue_ptr", "cursor", _CURSOR),
+        *rules.below("encoder_q", "encoder", RESNET),
+        *rules.below("encoder_q", "projector", head),
+        *rules.below("encoder_k", "slow/encoder", RESNET),
+        *rules.below("encoder_k", "slow/projector", head),
+        rules.Rule("queue", "queue", rules.LINEAR),
+        rules.Rule("queue_ptr", "cursor", _CURSOR),
     )
 
 
@@ -67,8 +56,8 @@ def to_variables(
     Released weights expect images normalised as torchvision's (see
     `torchvision.to_variables`).
     """
-    state = without_prefix(state)
-    require(
+    state = rules.without_prefix(state)
+    rules.require(
         state,
         ("encoder_q.",),
         "MoCo's query encoder",
@@ -78,7 +67,7 @@ def to_variables(
     is_mlp = any(
         name.startswith(("encoder_q.fc.0.", "encoder_k.fc.0.")) for name in state
     )
-    return import_arrays(state, _rules(is_mlp), shapes, parts=_NAMES)
+    return rules.import_arrays(state, _rules(is_mlp), shapes, parts=_NAMES)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -89,4 +78,4 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """
     heads = (variables, variables.get("slow", {}))
     is_mlp = any("hidden1" in x.get("projector", {}).get("params", {}) for x in heads)
-    return export_arrays(variables, _rules(is_mlp), PREFIX)
+    return rules.export_arrays(variables, _rules(is_mlp), rules.PREFIX)

@@ -34,12 +34,7 @@ class Restore:
     which: Which = "newest"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what `paths` names.
-
-        Raises:
-          ValueError: a prefix matches nothing on one of the two sides, an array has no
-            counterpart, or one of another shape.
-        """
+        """Replaces what `paths` names; ValueError if the two runs do not fit."""
         theirs = read_variables(Path(self.workdir), self.which)
         made, planned = progress(Path(self.workdir))
         if planned is not None and made < planned:

@@ -5,14 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_rcl.weights.rules import (
-    CONV,
-    Rule,
-    export_arrays,
-    import_arrays,
-    linear_rules,
-    without_prefix,
-)
+from jax_rcl.weights import rules
 
 _NORM = {
     "weight": "params/{}/scale",
@@ -22,10 +15,10 @@ _NORM = {
 }
 
 
-def norm_rules(source: str, target: str) -> tuple[Rule, ...]:
+def norm_rules(source: str, target: str) -> tuple[rules.Rule, ...]:
     """Rules of one batch normalisation: parameters and running statistics."""
     return tuple(
-        Rule(f"{source}.{leaf}", path.replace("{}", target))
+        rules.Rule(f"{source}.{leaf}", path.replace("{}", target))
         for leaf, path in _NORM.items()
     )
 
@@ -33,18 +26,22 @@ def norm_rules(source: str, target: str) -> tuple[Rule, ...]:
 _SOURCE, _TARGET = "layer{stage}.{block}.", "stage{stage}_block{block+1}/"
 
 RESNET = (
-    Rule("conv1.weight", "params/stem/kernel", CONV),
+    rules.Rule("conv1.weight", "params/stem/kernel", rules.CONV),
     *norm_rules("bn1", "stem_norm"),
-    Rule(f"{_SOURCE}conv{{k}}.weight", f"params/{_TARGET}conv{{k}}/kernel", CONV),
+    rules.Rule(
+        f"{_SOURCE}conv{{k}}.weight", f"params/{_TARGET}conv{{k}}/kernel", rules.CONV
+    ),
     *norm_rules(f"{_SOURCE}bn{{k}}", f"{_TARGET}norm{{k}}"),
-    Rule(
-        f"{_SOURCE}downsample.0.weight", f"params/{_TARGET}downsample_conv/kernel", CONV
+    rules.Rule(
+        f"{_SOURCE}downsample.0.weight",
+        f"params/{_TARGET}downsample_conv/kernel",
+        rules.CONV,
     ),
     *norm_rules(f"{_SOURCE}downsample.1", f"{_TARGET}downsample_norm"),
 )
 """Names of a ResNet without its classifier there and here."""
 
-HEAD = linear_rules("fc", "head/out")
+HEAD = rules.linear_rules("fc", "head/out")
 """Names of the classifier there, and of the parameters of a `Linear` here."""
 
 
@@ -62,8 +59,8 @@ def to_variables(
       state: with or without the `module.` that PyTorch's data parallelism prepends.
       shapes: `params` and `batch_stats`, and `head` for the parameters of a `Linear`.
     """
-    state, parts = without_prefix(state), {"head": ("fc.*",)}
-    return import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
+    state, parts = rules.without_prefix(state), {"head": ("fc.*",)}
+    return rules.import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -71,4 +68,4 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     PyTorch's `load_state_dict` takes a state dict without it with `strict=False`.
     """
-    return export_arrays(variables, (*RESNET, *HEAD))
+    return rules.export_arrays(variables, (*RESNET, *HEAD))

@@ -8,30 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from jax_rcl.weights.rules import (
-    PREFIX,
-    WeightsMismatch,
-    below,
-    export_arrays,
-    import_arrays,
-    linear_rules,
-    require,
-    without_prefix,
-)
+from jax_rcl.weights import rules
 from jax_rcl.weights.torchvision import RESNET
 
-_ENCODER = below("encoder", "encoder", RESNET)
+_ENCODER = rules.below("encoder", "encoder", RESNET)
 _NOW = (
     *_ENCODER,
-    *linear_rules("encoder.fc", "fc/params/out"),
-    *linear_rules("head.1", "projector/params/hidden1"),
-    *linear_rules("head.3", "projector/params/out"),
+    *rules.linear_rules("encoder.fc", "fc/params/out"),
+    *rules.linear_rules("head.1", "projector/params/hidden1"),
+    *rules.linear_rules("head.3", "projector/params/out"),
 )
 # Until 23 May 2023 the projector was the encoder's `fc`, without the layer before it.
 _BEFORE = (
     *_ENCODER,
-    *linear_rules("encoder.fc.1", "projector/params/hidden1"),
-    *linear_rules("encoder.fc.3", "projector/params/out"),
+    *rules.linear_rules("encoder.fc.1", "projector/params/hidden1"),
+    *rules.linear_rules("encoder.fc.3", "projector/params/out"),
 )
 
 _NAMES_NOW = {"fc": ("encoder.fc.*",), "projector": ("head.*",)}
@@ -56,8 +47,8 @@ def to_variables(
       WeightsMismatch: also if `fc` is asked for and is not there, or the projector
         without the `fc` that is there.
     """
-    state = without_prefix(state)
-    require(
+    state = rules.without_prefix(state)
+    rules.require(
         state,
         ("encoder.",),
         "decoupled uniformity's checkpoints",
@@ -66,19 +57,19 @@ def to_variables(
     )
     has_fc = "encoder.fc.weight" in state
     if "fc" in shapes and not has_fc:
-        raise WeightsMismatch(
-            f"no name is {PREFIX}encoder.fc.weight: the file has no layer `fc` between "
+        raise rules.WeightsMismatch(
+            f"no name is module.encoder.fc.weight: the file has no layer `fc` between "
             f"encoder and projector, as files of the authors' code of before 23 May "
             f"2023. Import without it (parts='encoder', or 'encoder and projector' for "
             f"a run without `fc`)."
         )
     if "projector" in shapes and "fc" not in shapes and has_fc:
-        raise WeightsMismatch(
-            f"the projector of this file reads what {PREFIX}encoder.fc gives, not the "
+        raise rules.WeightsMismatch(
+            f"the projector of this file reads what module.encoder.fc gives, not the "
             f"pooled features; import `fc`, too (parts='everything')."
         )
-    rules, parts = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
-    return import_arrays(state, rules, shapes, parts=parts)
+    table, parts = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
+    return rules.import_arrays(state, table, shapes, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -88,4 +79,4 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     evaluation takes. A projector without `fc` gets the names of before 23 May 2023.
     """
     before = "projector" in variables and "fc" not in variables
-    return export_arrays(variables, _BEFORE if before else _NOW, PREFIX)
+    return rules.export_arrays(variables, _BEFORE if before else _NOW, rules.PREFIX)
