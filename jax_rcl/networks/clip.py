@@ -12,9 +12,9 @@ from jax_rcl.networks.clip_block import (
     HEAD_WIDTH,
     Activation,
     AttentionPool,
+    Block,
     Bottleneck,
     average_pool,
-    transformer,
 )
 from jax_rcl.networks.heads import check_multiple, conv, initializers
 from jax_rcl.networks.norms import Compute, check_ghost_batch, normalized
@@ -165,14 +165,9 @@ class ClipViT(nn.Module):
         x = layer_norm(
             x + positions[None].astype(x.dtype), name="norm_before", epsilon=EPSILON
         )
-        x = transformer(
-            x,
-            layers=self.layers,
-            heads=self.width // HEAD_WIDTH,
-            activation=self.activation,
-            looks="everywhere",
-            start="framework",
-        )
+        heads, kind = self.width // HEAD_WIDTH, self.activation
+        for place in range(1, self.layers + 1):
+            x = Block(heads, kind, "image", self.layers, name=f"block{place}")(x)
         x = x[:, :1].astype(jnp.float32)
         x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
         return x @ self.param("projection", normal, (self.width, self.output))

@@ -23,17 +23,14 @@ Activation = Literal["quick gelu", "gelu"]
 """`quick gelu` is z σ(1.702 z), OpenAI's; `gelu`, z Φ(z), is that of some models that
 were trained later with its architecture."""
 
-Looks = Literal["everywhere", "back"]
-"""`back`: a token looks at itself and at the tokens before it."""
+Tower = Literal["image", "text"]
+"""What a block is part of: with `text`, a token looks at itself and those before it.
 
-Start = Literal["framework", "scaled"]
-"""How a block's products start.
-
-`framework`, PyTorch's defaults: query, key and value uniform in ±√(3 / 2d), d the
-width, the others in ±1/√fan-in.
-`scaled`, CLIP's text tower: normal with standard deviation 1/√d for query, key and
-value, 1/√(2d) for the hidden layer and 1/√(2 d layers) for both maps that end a branch.
-Attention's biases are zero and the perceptron's uniform in ±1/√fan-in with either.
+Products of `image` start as PyTorch's: query, key and value uniform in ±√(3 / 2d), d
+the width, the others in ±1/√fan-in. Those of `text` start normal, with standard
+deviation 1/√d for query, key and value, 1/√(2d) for the hidden layer and
+1/√(2 d layers) for both maps that end a branch. Attention's biases are zero and the
+perceptron's uniform in ±1/√fan-in with either.
 """
 
 
@@ -48,7 +45,7 @@ def attend(
     value: Float[Array, "b s d"],
     *,
     heads: int,
-    looks: Looks = "everywhere",
+    looks: Literal["everywhere", "back"] = "everywhere",
 ) -> Float[Array, "b t d"]:
     """Softmax(q kᵀ / √(d / heads)) v in each head, heads side by side.
 
@@ -70,11 +67,11 @@ def attend(
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
-def _starts(start: Start, width: int, layers: int) -> dict[str, dict[str, Any]]:
+def _starts(tower: Tower, width: int, layers: int) -> dict[str, dict[str, Any]]:
     """Initialisers of the maps of one block: looking, mixing, hidden and out."""
     normal = nn.initializers.normal
     hidden, out = initializers("uniform", width), initializers("uniform", 4 * width)
-    if start == "framework":
+    if tower == "image":
         # Xavier's bound for query, key and value as one map of d to 3 d.
         looking = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
         mixing = hidden["kernel_init"]
@@ -94,19 +91,19 @@ class Attention(nn.Module):
     """`attend` of linear maps of the tokens, and a last linear map."""
 
     heads: int
-    looks: Looks
-    start: Start
+    tower: Tower
     layers: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         width = x.shape[-1]
-        starts = _starts(self.start, width, self.layers)
+        starts = _starts(self.tower, width, self.layers)
         query, key, value = (
             nn.Dense(width, dtype=x.dtype, name=name, **starts["looking"])(x)
             for name in ("query", "key", "value")
         )
-        y = attend(query, key, value, heads=self.heads, looks=self.looks)
+        looks = "back" if self.tower == "text" else "everywhere"
+        y = attend(query, key, value, heads=self.heads, looks=looks)
         return nn.Dense(width, dtype=x.dtype, name="out", **starts["mixing"])(y)
 
 
@@ -118,40 +115,20 @@ class Block(nn.Module):
 
     heads: int
     activation: Activation
-    looks: Looks
-    start: Start
+    tower: Tower
     layers: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         width = x.shape[-1]
         y = layer_norm(x, name="norm1", epsilon=EPSILON)
-        attention = Attention(
-            self.heads, self.looks, self.start, self.layers, name="attention"
-        )
-        x = x + attention(y)
+        x = x + Attention(self.heads, self.tower, self.layers, name="attention")(y)
         y = layer_norm(x, name="norm2", epsilon=EPSILON)
         activation = quick_gelu if self.activation == "quick gelu" else gelu
-        starts = _starts(self.start, width, self.layers)
+        starts = _starts(self.tower, width, self.layers)
         y = nn.Dense(4 * width, dtype=x.dtype, name="hidden", **starts["hidden"])(y)
         y = activation(y)
         return x + nn.Dense(width, dtype=x.dtype, name="out", **starts["out"])(y)
-
-
-def transformer(
-    x: Float[Array, "b t d"],
-    *,
-    layers: int,
-    heads: int,
-    activation: Activation,
-    looks: Looks,
-    start: Start,
-) -> Float[Array, "b t d"]:
-    """The blocks `block1`, `block2`, … of a tower; for compact methods."""
-    for place in range(1, layers + 1):
-        block = Block(heads, activation, looks, start, layers, name=f"block{place}")
-        x = block(x)
-    return x
 
 
 def average_pool(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b i j c"]:

@@ -8,7 +8,7 @@ from jax_rcl.networks.clip_block import (
     EPSILON,
     HEAD_WIDTH,
     Activation,
-    transformer,
+    Block,
 )
 from jax_rcl.networks.heads import check_multiple
 from jax_rcl.networks.norms import Compute
@@ -76,14 +76,10 @@ class ClipText(nn.Module):
         table = self.param("tokens", normal(0.02), (self.vocabulary, self.width))
         positions = self.param("positions", normal(0.01), (self.context, self.width))
         x = jnp.take(table, tokens, axis=0, mode="fill", fill_value=jnp.nan)
-        x = transformer(
-            (x + positions[None, :count]).astype(self.compute),
-            layers=self.layers,
-            heads=self.width // HEAD_WIDTH if self.heads is None else self.heads,
-            activation=self.activation,
-            looks="back",
-            start="scaled",
-        )
+        x = (x + positions[None, :count]).astype(self.compute)
+        heads, kind = self.heads or self.width // HEAD_WIDTH, self.activation
+        for place in range(1, self.layers + 1):
+            x = Block(heads, kind, "text", self.layers, name=f"block{place}")(x)
         end = tokens.argmax(axis=1)[:, None, None]
         x = jnp.take_along_axis(x, end, axis=1).astype(jnp.float32)
         x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]

@@ -96,14 +96,9 @@ def normalized(
     PyTorch's default. Group normalisation (Wu and He 2018) takes 32 groups, or for
     channels that 32 does not divide the largest power of two that does.
 
-    Args:
-      x: activations, channels last.
-      norm: `sync` and `local` with `train=True` must run inside
-        `parallel.data_parallel`.
-      train: whether to use, and keep, the statistics of this batch.
-      name: of the submodule.
-      ghost_batch: with `local`, rows that share statistics; None for a device's share.
-      scale_init: of the learned scale.
+    `sync` and `local` with `train=True`, which uses and keeps the statistics of this
+    batch, must run inside `parallel.data_parallel`. With `local`, `ghost_batch` rows
+    share statistics; None for a device's share.
     """
     # Deviation: the running variance averages the biased batch variance, PyTorch's the
     # unbiased one, larger by n / (n - 1) with n = values per channel of the batch.

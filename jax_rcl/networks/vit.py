@@ -145,10 +145,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), with GELU.
-
-    `depth_rate` is the probability that an example skips a branch.
-    """
+    """x + attention(norm(x)), then x + mlp(norm(x)), with GELU."""
 
     heads: int
     mlp_width: int
@@ -219,10 +216,9 @@ class ViT(nn.Module):
     def tokens(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float32[Array, "b n d"]:
-        """All tokens after the last normalisation.
+        """All tokens after the last normalisation, patches row by row.
 
-        Patches go row by row; with `pool="token"` the class token is before them, so
-        that n = h·w / patch² + 1.
+        With `pool="token"` the class token is before them: n = h·w / patch² + 1.
         """
         x = patch_tokens(
             images,
@@ -244,11 +240,10 @@ class ViT(nn.Module):
         start = _clipped_normal if small else nn.initializers.normal(0.02)
         positions = self.param("positions", start, (1, x.shape[1], self.width))
         x = x + positions.astype(x.dtype)
-        mlp_width = 4 * self.width if self.mlp_width is None else self.mlp_width
         for place in range(self.depth):
             x = TransformerBlock(
                 self.heads,
-                mlp_width,
+                self.mlp_width or 4 * self.width,
                 self.attention,
                 self.initial,
                 self.epsilon,

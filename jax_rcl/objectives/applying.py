@@ -50,10 +50,7 @@ def fresh_chain(
 ) -> tuple[Variables, jax.Array]:
     """Initialises networks that feed one another; gives their variables and the output.
 
-    Args:
-      networks: by the names that `params` and `memory` have for them, in order.
-      key: the randomness of all.
-      inputs: of the first.
+    `networks` are by the names that `params` and `memory` have for them, in order.
     """
     params, memory = {}, {}
     keys = jax.random.split(key, len(networks))

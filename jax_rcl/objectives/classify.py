@@ -104,7 +104,6 @@ class Classify:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Encoder and head, by the names under which `Variables` keeps them."""
         return {"encoder": self.encoder, "head": self.head}
 
 

@@ -92,7 +92,13 @@ class Distill:
         )
         teachers = self._teach(variables.frozen["teacher"], batch, teacher_key)
         value = self._compare(students, teachers)
-        metrics = _metrics(jax.lax.stop_gradient(students), teachers)
+        s, t = pairwise.unit(jax.lax.stop_gradient(students)), pairwise.unit(teachers)
+        nearest = jnp.argmax(pairwise.similarities(s, parallel.gather(t)), axis=1)
+        metrics = {
+            "cosine": jnp.sum(s * t, axis=1),
+            "found": (nearest == parallel.example_ids(len(s))).astype(jnp.float32),
+            "spread": applying.spread(s),
+        }
         return Outcome(value, {"encoder": stats}, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
@@ -143,17 +149,6 @@ class Distill:
         if self.loss_type == "simclr_ss":
             return distillation.student_student(s, t, **known)
         return distillation.both(s, t, all_teachers=every_t, **known)
-
-
-def _metrics(students: jax.Array, teachers: jax.Array) -> dict[str, jax.Array]:
-    s, t = pairwise.unit(students), pairwise.unit(teachers)
-    cosine = jnp.sum(s * t, axis=1)
-    nearest = jnp.argmax(pairwise.similarities(s, parallel.gather(t)), axis=1)
-    return {
-        "cosine": cosine,
-        "found": (nearest == parallel.example_ids(len(s))).astype(jnp.float32),
-        "spread": applying.spread(s),
-    }
 
 
 FROM_ONE_RUN = {

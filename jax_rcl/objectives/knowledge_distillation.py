@@ -74,7 +74,6 @@ class KnowledgeDistillation:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Encoder and head, by the names under which `Variables` keeps them."""
         return {"encoder": self.encoder, "head": self.head}
 
 

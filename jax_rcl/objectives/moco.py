@@ -21,7 +21,8 @@ class MoCo:
 
     A query, the first view of an image, has to find the key of the same image, the
     second view, among keys of earlier batches, which are in a queue. Keys are made by a
-    slow copy of the networks, whose parameters follow the trained ones:
+    slow copy of the networks, which has batch statistics of its own and whose
+    parameters follow the trained ones:
 
         slow ← momentum · slow + (1 - momentum) · fast
 
@@ -29,8 +30,6 @@ class MoCo:
     its patches or its texture and lose its meaning (Ge et al. 2021, arXiv 2110.14189).
     The slow networks embed them, and they never enter the queue. The formula is in
     `losses.infonce.instance_logits`.
-
-    Batch statistics are not averaged: the slow networks have their own.
 
     Attributes:
       queue_size: q, keys in the queue; a multiple of the global batch.
@@ -128,7 +127,6 @@ class MoCo:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Encoder and projector, by the names under which `Variables` keeps them."""
         return {"encoder": self.encoder, "projector": self.projector}
 
     def _follow(self, variables: Variables, step: jax.Array) -> Tree:

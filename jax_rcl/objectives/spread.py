@@ -166,7 +166,7 @@ class Spread:
             return applying.eval_apply(network, params, stats, inputs)
 
         features, logits, decoded = self.forward(infer, images)
-        layers = {"features": join(features)}
+        layers = {"features": jnp.concatenate(list(features.values()), axis=-1)}
         if self.encoder_auto is not None:
             layers |= {f"features_of_{name}": x for name, x in features.items()}
         if logits is not None:
@@ -183,17 +183,16 @@ class Spread:
     ) -> tuple[dict[str, jax.Array], jax.Array | None, jax.Array | None]:
         """Features of each encoder by its name [n, f], logits and decoded images.
 
-        Args:
-          apply: (name, network, inputs) to the outputs of the network.
-          images: [n, h, w, c].
-          labels: their classes, or None for those that the head predicts.
+        `apply` takes (name, network, inputs) to outputs; labels of None stand for those
+        that the head predicts.
         """
         features = {"encoder": apply("encoder", self.encoder, images)}
         if self.encoder_auto is not None:
             features["encoder_auto"] = apply("encoder_auto", self.encoder_auto, images)
         logits = decoded = None
         if self.head is not None:
-            logits = apply("head", self.head, join(features))
+            joined = jnp.concatenate(list(features.values()), axis=-1)
+            logits = apply("head", self.head, joined)
         if self.reconstruction is not None:
             read = features.get("encoder_auto", features["encoder"])
             if logits is not None:
@@ -205,11 +204,6 @@ class Spread:
 
 _METRICS = ("alignment", "spread", "top1", "cross_entropy", "reconstruction")
 """Names that a contrastive term may not have, or its metric would hide another."""
-
-
-def join(features: dict[str, jax.Array]) -> jax.Array:
-    """Concatenates the features of all encoders, [n, f1 + f2]."""
-    return jnp.concatenate(list(features.values()), axis=-1)
 
 
 def _keys(key: jax.Array) -> dict[str, jax.Array]:

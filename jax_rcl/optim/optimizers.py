@@ -165,9 +165,8 @@ class Descent(abc.ABC):
         shortened before anything else. None for no limit.
       accumulate: steps per update, which takes the mean of their gradients and the
         learning rate of the first; schedules go by steps. It is *not* equivalent to a
-        larger batch where a loss compares examples, as contrastive ones do, since each
-        step compares those of its own batch, with its own batch statistics; nor where
-        the method carries memory, which advances at every step. `reference_batch`
+        larger batch where a loss compares examples, as contrastive ones do, where batch
+        statistics are used, or where the method carries memory. `reference_batch`
         counts the examples of an update; steps at the end that do not fill one are
         lost.
       plateau: lowers the learning rate further where the loss stops falling.
@@ -220,15 +219,11 @@ class Descent(abc.ABC):
     def learning_rate_at(
         self, step: int, *, total_steps: int, steps_per_epoch: int, batch_size: int
     ) -> float:
-        """The learning rate of step `step`, from 0, without groups and plateau.
-
-        Where several steps make one update, it is that of their update.
-        """
+        """The learning rate of step `step`, from 0, without groups and plateau."""
         rate = self._rate(total_steps, steps_per_epoch, batch_size)
         return float(rate(step - step % self.accumulate))
 
     def _rate(self, total_steps: int, steps_per_epoch: int, batch_size: int) -> Rate:
-        """The learning rate by the number of steps made."""
         seen = batch_size * self.accumulate
         peak = self.learning_rate * seen / (self.reference_batch or seen)
         return self.schedule.build(
@@ -236,7 +231,6 @@ class Descent(abc.ABC):
         )
 
     def _decays(self, path: str) -> bool:
-        """Whether a parameter is one of those that `decayed` means."""
         offset_or_scale = path.rpartition("/")[2] in ("bias", "scale")
         return self.decayed == "all" or not offset_or_scale
 

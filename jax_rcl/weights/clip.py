@@ -19,9 +19,6 @@ from jax_rcl.weights.rules import (
     places,
 )
 
-REDUCTION = 32
-"""Pixels on a side of the image for one place of a ResNet's last map."""
-
 Checksum = Literal["known", "any"]
 """`known`: files of published names must have their digests; `any`: none need."""
 
@@ -100,7 +97,6 @@ class Architecture:
     open_clip's "gelu".
 
     Attributes:
-      kind: of the image tower.
       visual: fields of `ClipResNet` (depths, width, output, image_size) or of `ClipViT`
         (patch, width, layers, output, image_size).
       text: fields of `ClipText` (width, layers, output, context, vocabulary), whose
@@ -141,7 +137,7 @@ def _resnet(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "depths": depths,
         "width": shapes[f"{params}/stem3/kernel"][-1],
         "output": shapes[f"{params}/pool/out/kernel"][1],
-        "image_size": REDUCTION * _side(positions),
+        "image_size": 32 * _side(positions),  # by which the tower reduces it
     }
 
 

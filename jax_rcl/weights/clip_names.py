@@ -16,9 +16,6 @@ from jax_rcl.weights.rules import (
 )
 from jax_rcl.weights.torchvision import RESNET, norm_rules
 
-TEXT_PREFIX = "text."
-"""What open_clip puts before the names of a text tower of its own class."""
-
 _PARTS = ("query", "key", "value")
 
 JOINED_KERNEL = Layout(
@@ -173,7 +170,7 @@ HUGGING_FACE_PARTS = {
 def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state without what data parallelism or open_clip puts before names."""
     return {
-        name.removeprefix(TEXT_PREFIX): array
+        name.removeprefix("text."): array
         for name, array in without_prefix(state).items()
     }
 

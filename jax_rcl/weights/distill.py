@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jax_rcl.weights import rules
-from jax_rcl.weights.clip_names import tower_rules
+from jax_rcl.weights.clip_names import OPENAI_PARTS, tower_rules
 from jax_rcl.weights.torchvision import RESNET
 
 Part = Literal["student", "teacher", "probe", "baseline"]
@@ -31,10 +31,8 @@ class _Names:
 
 
 # The teacher is a whole CLIP model, text tower and all.
-_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_final.*")
-_TEACHER = tuple(
-    f"baseclip.{name}" for name in (*_TEXT, "text_projection", "logit_scale")
-)
+_TEXT = (*OPENAI_PARTS["text"], *OPENAI_PARTS["logit_scale"])
+_TEACHER = tuple(f"baseclip.{name}" for name in _TEXT)
 _PARTS: Mapping[str, _Names] = {
     "student": _Names("noisy_visual_encoder", others=("baseclip.*",)),
     "teacher": _Names("baseclip.visual", others=("noisy_visual_encoder.*", *_TEACHER)),

@@ -36,7 +36,6 @@ class ImportResNet:
     head: str | None = None
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
         places = {
             "params": self.params,
             "batch_stats": self.batch_stats,
@@ -69,7 +68,6 @@ class ImportMoCo:
     batch_stats: str = "memory/encoder"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
         places: dict[str, str | None] = {
             "encoder/params": self.params,
             "encoder/batch_stats": self.batch_stats,
@@ -113,7 +111,6 @@ class ImportUniformity:
     fc: str = "params/fc"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
         fc = self.parts in ("encoder and fc", "everything")
         projector = self.parts in ("encoder and projector", "everything")
         places = {
@@ -151,7 +148,6 @@ class ImportClip:
     checksum: clip.Checksum = "known"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
         places = {
             "visual/params": self.params,
             "visual/batch_stats": self.batch_stats,
@@ -185,7 +181,6 @@ class ImportDistill:
     head: str | None = None
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
         places = {
             "encoder/params": self.params,
             "encoder/batch_stats": self.batch_stats,

@@ -68,15 +68,6 @@ class Rule:
     target: str | tuple[str, ...]
     layout: Layout = SAME
 
-    def __post_init__(self) -> None:
-        wanted = _fields(self.source)
-        for target in self.targets:
-            if _fields(target) != wanted:
-                raise ValueError(
-                    f"rule {self.source!r} -> {target!r}: both sides must mention the "
-                    f"same numbers; got {sorted(wanted)} and {sorted(_fields(target))}."
-                )
-
     @property
     def targets(self) -> tuple[str, ...]:
         """The target or targets, as a tuple."""
@@ -179,9 +170,7 @@ def import_arrays(
 def export_arrays(
     variables: Mapping[str, Any], rules: Sequence[Rule], prefix: str = ""
 ) -> dict[str, np.ndarray]:
-    """A state dict, `prefix` before each name: the inverse of `import_arrays`.
-
-    Bit for bit, and of the types that the variables have.
+    """A state dict, `prefix` before each name: the exact inverse of `import_arrays`.
 
     Raises:
       WeightsMismatch: if an array matches no rule (+), or one of several that make up
@@ -266,10 +255,6 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 # Templates: text with {name}, {name+1} or {name-1}, each a whole number.
 
 _FIELD = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
-
-
-def _fields(template: str) -> set[str]:
-    return {match[1] for match in _FIELD.finditer(template)}
 
 
 def _render(template: str, numbers: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ import dataclasses
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -155,17 +155,15 @@ class _Reader(pickle.Unpickler):
         super().__init__(file)
         self._archive = archive
         self._classes: dict[tuple[str, str], type[Opaque]] = {}
-        self._known: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-            ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
-        }
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        known = self._known.get((module_name, global_name))
-        if known is not None:
-            return known
+        match module_name, global_name:
+            case "collections", "OrderedDict":
+                return collections.OrderedDict
+            case "torch._utils", "_rebuild_tensor_v2":
+                return self._tensor
+            case "torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state":
+                return lambda data, *_: data
         if module_name in ("torch", "torch.storage") and global_name in _TYPES:
             return global_name
         key = module_name, global_name

@@ -58,15 +58,15 @@ def to_variables(
     has_fc = "encoder.fc.weight" in state
     if "fc" in shapes and not has_fc:
         raise rules.WeightsMismatch(
-            f"no name is module.encoder.fc.weight: the file has no layer `fc` between "
-            f"encoder and projector, as files of the authors' code of before 23 May "
-            f"2023. Import without it (parts='encoder', or 'encoder and projector' for "
-            f"a run without `fc`)."
+            "no name is module.encoder.fc.weight: the file has no layer `fc` between "
+            "encoder and projector, as files of the authors' code of before 23 May "
+            "2023. Import without it (parts='encoder', or 'encoder and projector' for "
+            "a run without `fc`)."
         )
     if "projector" in shapes and "fc" not in shapes and has_fc:
         raise rules.WeightsMismatch(
-            f"the projector of this file reads what module.encoder.fc gives, not the "
-            f"pooled features; import `fc`, too (parts='everything')."
+            "the projector of this file reads what module.encoder.fc gives, not the "
+            "pooled features; import `fc`, too (parts='everything')."
         )
     table, parts = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
     return rules.import_arrays(state, table, shapes, parts=parts)

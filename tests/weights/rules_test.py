@@ -148,11 +148,6 @@ def test_a_number_that_occurs_twice_is_the_same():
         rename({"a1.b2": np.zeros(1)}, [rule], {"c1": (1,)})
 
 
-def test_both_sides_mention_the_same_numbers():
-    with pytest.raises(ValueError, match="both sides must mention the same numbers"):
-        Rule("layer{i}.{j}.weight", "stage{i}/kernel")
-
-
 THIRDS = Layout(
     "thirds",
     lambda x, shapes: tuple(
