@@ -298,6 +298,12 @@ def test_training_does_not_see_the_number_of_devices():
     jax.tree.map(close, trained(RESNET, 2)[1], alone)
 
 
+@pytest.mark.slow
+@every_tower
+def test_its_gradient_does_not_see_the_number_of_devices(kind):
+    jax.tree.map(close, trained(TOWERS[kind], 2), trained(TOWERS[kind], 1))
+
+
 @every_tower
 def test_training_moves_everything(kind):
     gradient, (_, changed) = trained(TOWERS[kind], 2)

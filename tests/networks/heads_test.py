@@ -158,6 +158,24 @@ STATISTICS = Mlp((3, 3), norm="sync")
 IMAGES = jnp.asarray(np.random.RandomState(0).rand(2, 8, 8, 3), jnp.float32)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "shape", "size"),
+    [
+        (
+            Headed(ResNet(18, stem="small", stem_padding=2), Linear(2048)),
+            (32, 32, 3),
+            12_219_456,
+        ),
+        (Headed(ResNet(50), Linear(2048)), (32, 32, 3), 27_704_384),
+        (Mlp((2048, 256), first="relu"), (2048,), 4_720_896),
+    ],
+)
+def test_sizes_of_decoupled_uniformity(network, shape, size):
+    leaves = jax.tree.leaves(shapes(network, jnp.zeros((1, *shape)))["params"])
+    assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == size
+
+
 def test_concatenated_encoders_are_those_of_runs_of_their_own():
     encoders = NORMALIZED, Headed(NORMALIZED, STATISTICS)
     draws = np.random.RandomState(0)

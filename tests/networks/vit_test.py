@@ -55,12 +55,17 @@ def tiny():
     [
         (ViT(patch=16, width=768, depth=12, heads=12), 85_798_656),
         pytest.param(
+            ViT(patch=32, width=768, depth=12, heads=12),
+            87_455_232,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             ViT(patch=16, width=1024, depth=24, heads=16),
             303_301_632,
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["B/16", "L/16"],
+    ids=["B/16", "B/32", "L/16"],
 )
 def test_sizes_are_those_of_the_paper_without_head(network, published):
     init = functools.partial(network.init, train=False)
