@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,16 @@ from jax_rcl.networks.heads import Concatenated, Headed, Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 
-ENCODER = ViT(patch=2, width=4, depth=1, heads=2)
+
+class Flat(nn.Module):
+    """One layer of all pixels."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return nn.Dense(4, name="layer")(images.reshape(len(images), -1))
+
+
+ENCODER = Flat()
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
@@ -206,7 +216,7 @@ def test_concatenated_encoders_are_those_of_runs_of_their_own():
 def test_equal_encoders_are_separate_networks():
     params = init(Concatenated((ENCODER, ENCODER)), IMAGES)["params"]
     assert set(params) == {"first", "second"}
-    first, second = (params[name]["patches"]["kernel"] for name in params)
+    first, second = (params[name]["layer"]["kernel"] for name in params)
     assert (first != second).any()
 
 
@@ -246,4 +256,4 @@ def test_what_is_concatenated_are_vectors():
 def test_a_config_describes_concatenated_encoders():
     fields = {"patch": 2, "width": 4, "depth": 1, "heads": 2}
     config = node(Concatenated, encoders=(node(ViT, **fields), node(ViT, **fields)))
-    assert build(config) == Concatenated((ENCODER, ENCODER))
+    assert build(config) == Concatenated((ViT(**fields), ViT(**fields)))
