@@ -162,7 +162,7 @@ class MoCo:
         z = jax.lax.stop_gradient(pairwise.unit(z[:, 0]))
         if shuffled:
             z = parallel.unshuffle(z, order_key)
-        return z, applying.copies(own.replace(memory=stats))
+        return z, applying.copies(dataclasses.replace(own, memory=stats))
 
     def _check(self, batch: Batch) -> None:
         b, v = batch["views"].shape[:2]

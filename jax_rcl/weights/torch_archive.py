@@ -12,7 +12,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -119,7 +119,8 @@ class Archive:
         if len(roots) != 1:
             raise ValueError("there is no data.pkl in it")
         self._root = roots[0]
-        self.byte_order = ">" if self._text("byteorder") == "big" else "<"
+        is_big = self._text("byteorder") == "big"
+        self.byte_order: Literal["<", ">"] = ">" if is_big else "<"
         with file.open(f"{self._root}/data.pkl") as pickled:
             self.content = _Reader(pickled, self).load()
         # `torch.jit.save` adds the code of the modules.
