@@ -4,11 +4,6 @@ import os
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_RCL_TEST_PLATFORM", "cpu")
-if os.environ["JAX_PLATFORMS"] == "cpu":
-    # The older way to compile fused operations, for a third of the processor's time.
-    os.environ["XLA_FLAGS"] = " ".join(
-        [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false"]
-    ).strip()
 
 import jax
 from hypothesis.configuration import set_hypothesis_home_dir
