@@ -16,6 +16,7 @@ from jax_rcl.networks.clip import ClipResNet, ClipViT
 from jax_rcl.networks.clip_text import ClipText
 from jax_rcl.networks.heads import Normalized
 from jax_rcl.weights.clip import architecture, to_variables
+from tests.tiny import quick_jit
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -71,7 +72,7 @@ def filled(tower):
 
 @functools.cache
 def encoder(tower):
-    return jax.jit(functools.partial(tower.apply, train=False))
+    return quick_jit(functools.partial(tower.apply, train=False))
 
 
 # Sizes.
@@ -286,7 +287,7 @@ def trained(tower, devices, gradient=True):
     run = jax.grad(loss, has_aux=True) if gradient else loss
     step = parallel.data_parallel(run, mesh, whole=2)
     images = parallel.put(np.asarray(images_of(tower)), mesh)
-    return jax.tree.map(np.asarray, jax.jit(step)(*whole, images))
+    return jax.tree.map(np.asarray, quick_jit(step)(*whole, images))
 
 
 def close(x, y):
@@ -330,7 +331,7 @@ def test_local_statistics_are_those_of_a_share_or_of_a_ghost_batch():
 def started(tower, names):
     """Parameters at the start, of which the compiler keeps those of these names."""
 
-    @jax.jit
+    @quick_jit
     def init(key):
         params = tower.init(key, images_of(tower, 1), train=False)["params"]
         return {name: flat(params)[name] for name in names}

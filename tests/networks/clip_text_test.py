@@ -11,6 +11,7 @@ import pytest
 from jax_rcl.config.nodes import build, from_json, node, to_json
 from jax_rcl.networks.clip_block import attend, quick_gelu
 from jax_rcl.networks.clip_text import ClipText
+from tests.tiny import quick_jit
 
 TINY = ClipText(width=32, layers=2, output=8, context=7, vocabulary=10, heads=4)
 TEXTS = np.asarray([[1, 4, 2, 9, 0, 0, 0], [3, 9, 0, 0, 0, 0, 0]], np.int32)
@@ -41,7 +42,7 @@ def filled(tower):
 
 @functools.cache
 def encoder(tower):
-    return jax.jit(functools.partial(tower.apply, filled(tower), train=False))
+    return quick_jit(functools.partial(tower.apply, filled(tower), train=False))
 
 
 def vectors(tokens, tower=TINY):
@@ -191,7 +192,7 @@ def test_products_start_normal_by_width_and_depth():
     zero = [f"block2/attention/{name}/bias" for name in ("query", "value", "out")]
     uniform = "block2/out/bias"
 
-    @jax.jit  # of which the compiler keeps these alone
+    @quick_jit  # of which the compiler keeps these alone
     def started(key):
         params = flat(tower.init(key, jnp.asarray(TEXTS), train=False)["params"])
         return {name: params[name] for name in [*deviations, *zero, uniform]}

@@ -9,6 +9,7 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.networks.decoder import ResNetDecoder, enlargement
+from tests.tiny import quick_jit
 
 
 def shapes(network, features=16):
@@ -95,7 +96,7 @@ def test_group_normalisation_has_no_batch_statistics():
 def test_layers_start_uniform_by_fan_in():
     network = ResNetDecoder(4, width=8)
 
-    @jax.jit
+    @quick_jit
     def some(key):
         params = network.init(key, jnp.zeros((1, 16)), train=False)["params"]
         return {
@@ -172,7 +173,7 @@ def test_images_follow_the_equations(train):
         return parallel.gather_constant(apply(mutable=["batch_stats"])[0])
 
     mesh = parallel.make_mesh(jax.devices()[:1])
-    found = jax.jit(parallel.data_parallel(step, mesh))(variables, x)
+    found = quick_jit(parallel.data_parallel(step, mesh))(variables, x)
     full = jax.tree.map(lambda x: x.astype(np.float64), (variables, x))
     expected = in_numpy(*full, 20, train)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.std())

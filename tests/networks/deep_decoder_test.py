@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jax_rcl.networks.deep_decoder import Generator, doublings_for
+from tests.tiny import quick_jit
 
 
 def shapes(network):
@@ -71,7 +72,7 @@ def test_names_are_the_checkpoint_format():
 
 def test_layers_start_as_in_pytorch():
     network = Generator((4, 4), width=64, doublings=0)
-    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros(network.input_shape))
+    params = quick_jit(network.init)(jax.random.key(0), jnp.zeros(network.input_shape))
     params = params["params"]
     for name in ("stage1_conv", "image"):
         kernel = params[name]["kernel"]
@@ -118,7 +119,7 @@ def drawn(network, seed=0):
 def test_images_follow_the_equations():
     network = Generator((11, 18), width=6, doublings=2)
     params, noise = drawn(network)
-    found = jax.jit(network.apply)({"params": params}, noise)
+    found = quick_jit(network.apply)({"params": params}, noise)
     full = jax.tree.map(lambda x: np.asarray(x, np.float64), (params, noise))
     expected = in_numpy(*full, (11, 18), 3)
     assert network.input_shape == (3, 5, 6)
@@ -148,7 +149,7 @@ def test_images_and_gradients_follow_pytorch():
     expected = other(torch.tensor(np.asarray(noise).transpose(2, 0, 1))[None])[0]
     expected.square().mean().backward()
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(quick_jit, static_argnums=0)
     @functools.partial(jax.value_and_grad, argnums=1, has_aux=True)
     def loss(network, params):
         image = network.apply({"params": params}, noise)

@@ -11,6 +11,7 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
+from tests.tiny import quick_jit
 
 X = (1 + np.random.RandomState(0).rand(64, 6, 50)).astype(np.float32)
 
@@ -32,7 +33,7 @@ def trained(network, devices=1, seed=0, dtype="float32"):
 
     mesh = parallel.make_mesh(jax.devices()[:devices])
     key = parallel.replicate(jax.random.key(seed), mesh)
-    run = jax.jit(parallel.data_parallel(step, mesh))
+    run = quick_jit(parallel.data_parallel(step, mesh))
     return np.asarray(run(key, parallel.put(X.astype(dtype), mesh)))
 
 

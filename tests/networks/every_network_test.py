@@ -15,6 +15,7 @@ from jax_rcl.networks.heads import Concatenated, Headed, Mlp, Normalized
 from jax_rcl.networks.mixer import Mixer
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
+from tests.tiny import quick_jit
 
 SMALL = ResNet(depth=10, width=8, stem="small")
 BALANCED = ViT(
@@ -79,7 +80,7 @@ def built(name):
         return jnp.asarray(around.get(path[-1].key, x / np.sqrt(max(fan_in, 1))))
 
     variables = jax.tree_util.tree_map_with_path(fill, shapes_of(name))
-    encode = jax.jit(functools.partial(NETWORKS[name].apply, train=False))
+    encode = quick_jit(functools.partial(NETWORKS[name].apply, train=False))
     return variables, encode, jnp.asarray(inputs_of(name))
 
 
@@ -155,7 +156,7 @@ def trained(name, devices):
     whole = (variables["params"], others, jax.random.key(0))
     step = parallel.data_parallel(jax.grad(loss, has_aux=True), mesh, whole=3)
     arguments = *parallel.replicate(whole, mesh), parallel.put(inputs_of(name, 8), mesh)
-    return jax.tree.map(np.asarray, jax.jit(step)(*arguments))
+    return jax.tree.map(np.asarray, quick_jit(step)(*arguments))
 
 
 # Batch statistics on devices are tested in norms_test.py and clip_test.py, too.

@@ -12,6 +12,7 @@ from jax_rcl.config.nodes import build, node
 from jax_rcl.networks.heads import Concatenated, Headed, Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
+from tests.tiny import quick_jit
 
 
 class Flat(nn.Module):
@@ -25,18 +26,19 @@ class Flat(nn.Module):
 ENCODER = Flat()
 
 
-@functools.partial(jax.jit, static_argnums=(0,))
+@functools.partial(quick_jit, static_argnums=(0,))
 def init(network, x):
     return network.init(jax.random.key(0), x, train=False)
 
 
-@functools.partial(jax.jit, static_argnums=(0,))
+@functools.partial(quick_jit, static_argnums=(0,))
 def encode(network, variables, images):
     return network.apply(variables, images, train=False)
 
 
 def shapes(network, x):
-    return jax.eval_shape(functools.partial(init, network), x)
+    init = functools.partial(network.init, train=False)
+    return jax.eval_shape(init, jax.random.key(0), x)
 
 
 @pytest.fixture
@@ -223,9 +225,8 @@ def test_equal_encoders_are_separate_networks():
 def test_one_or_three_encoders_can_be_concatenated():
     for count, names in [(1, ("first",)), (3, ("first", "second", "third"))]:
         network = Concatenated((ENCODER,) * count, names)
-        features = jax.eval_shape(
-            functools.partial(encode, network), shapes(network, IMAGES), IMAGES
-        )
+        apply = functools.partial(network.apply, train=False)
+        features = jax.eval_shape(apply, shapes(network, IMAGES), IMAGES)
         assert features.shape == (2, 4 * count)
 
 

@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 
 from jax_rcl.networks.mixer import Mixer
+from tests.tiny import quick_jit
 
 
 def shapes(network, images):
@@ -77,7 +78,7 @@ def test_features_follow_the_equations():
         lambda leaf: jnp.asarray(draws.randn(*leaf.shape) / 2, leaf.dtype),
         shapes(network, images),
     )
-    found = jax.jit(functools.partial(network.apply, train=False))(variables, images)
+    found = quick_jit(functools.partial(network.apply, train=False))(variables, images)
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables["params"])
     expected = [in_numpy(params, image) for image in np.asarray(images, np.float64)]
     np.testing.assert_allclose(found, np.stack(expected), rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 from jax_rcl import parallel
 from jax_rcl.networks.norms import normalized
 from jax_rcl.networks.resnet import ResNet
+from tests.tiny import quick_jit
 
 DEVICES = 4
 
@@ -57,7 +58,7 @@ def train(network, x, devices):
     mesh = parallel.make_mesh(jax.devices()[:devices])
     share = parallel.put(x, mesh)
     variables = parallel.replicate(variables, mesh)
-    y, statistics = jax.jit(parallel.data_parallel(step, mesh))(variables, share)
+    y, statistics = quick_jit(parallel.data_parallel(step, mesh))(variables, share)
     return np.asarray(y), jax.tree.map(np.asarray, statistics)
 
 

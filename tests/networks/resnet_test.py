@@ -11,6 +11,7 @@ from scipy import stats
 
 from jax_rcl.networks.heads import Headed, Linear, Mlp
 from jax_rcl.networks.resnet import ResNet
+from tests.tiny import quick_jit
 
 
 def shapes(network, size=32, channels=3):
@@ -101,7 +102,7 @@ def test_group_normalisation_has_no_batch_statistics():
 @pytest.fixture(scope="module")
 def initial():
     network = ResNet(depth=10, width=8, stem="small", zero_init_residual=True)
-    init = jax.jit(functools.partial(network.init, train=False))
+    init = quick_jit(functools.partial(network.init, train=False))
     return init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
@@ -118,7 +119,7 @@ def test_a_uniform_stem_starts_as_pytorchs_convolutions(channels, bound):
     network = ResNet(depth=10, width=128, stem="small", stem_initial="uniform")
     images = jnp.zeros((1, 8, 8, channels))
 
-    @jax.jit  # of which the compiler keeps the stem alone
+    @quick_jit  # of which the compiler keeps the stem alone
     def started(key):
         return network.init(key, images, train=False)["params"]["stem"]["kernel"]
 
@@ -137,7 +138,7 @@ def test_a_uniform_stem_changes_only_how_the_stem_starts(initial):
         stem_initial="uniform",
         zero_init_residual=True,
     )
-    init = jax.jit(functools.partial(network.init, train=False))
+    init = quick_jit(functools.partial(network.init, train=False))
     other = init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     ours, theirs = (dict(names_and_leaves(x)) for x in (initial, other))
     differ = {n for n in ours if not np.array_equal(ours[n], theirs[n])}

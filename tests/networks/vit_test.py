@@ -13,6 +13,7 @@ from jax_rcl import parallel
 from jax_rcl.config.nodes import build, from_json, node, to_json
 from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
 from jax_rcl.networks.vit import PERFECTLY_BALANCED, Attention, ViT, gelu
+from tests.tiny import quick_jit
 
 BALANCED = {
     "attention": "plain",
@@ -37,7 +38,7 @@ def variables_of(network, images):
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0,))
+@functools.partial(quick_jit, static_argnums=(0,))
 def both(network, variables, images):
     """Tokens and features."""
     tokens = network.apply(variables, images, train=False, method="tokens")
@@ -136,7 +137,7 @@ def tokens_in_numpy(p, image):
 def test_tokens_follow_the_equations(tiny, options):
     network, images = TINY.copy(**options), tiny[1]
     variables = variables_of(network, images)
-    found = jax.jit(functools.partial(network.apply, train=False, method="tokens"))(
+    found = quick_jit(functools.partial(network.apply, train=False, method="tokens"))(
         variables, images
     )
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), variables["params"])
@@ -203,7 +204,7 @@ def initial():
     """Parameters of one block of the paper's width, and features, at the start."""
     network = PAPER.copy(depth=1)
     images = jnp.asarray(np.random.RandomState(0).rand(8, 32, 32, 3), jnp.float32)
-    init = jax.jit(functools.partial(network.init_with_output, train=False))
+    init = quick_jit(functools.partial(network.init_with_output, train=False))
     features, variables = init(jax.random.key(0), images)
     return variables["params"], features
 
@@ -294,7 +295,7 @@ def test_a_dropped_query_looks_at_all_tokens_evenly():
         return parallel.gather_constant(y)
 
     mesh = parallel.make_mesh(jax.devices()[:1])
-    found = jax.jit(parallel.data_parallel(step, mesh))(jax.random.key(0), x)
+    found = quick_jit(parallel.data_parallel(step, mesh))(jax.random.key(0), x)
 
     query, key, value = (
         np.einsum("btd,dhe->bhte", x, params[name]["kernel"])
@@ -345,7 +346,7 @@ def test_gelu_is_that_of_jax_with_its_derivative():
         return jax.nn.gelu(x, approximate=False)
 
     own, expected = (
-        jax.jit(jax.vmap(jax.value_and_grad(function)))(x)
+        quick_jit(jax.vmap(jax.value_and_grad(function)))(x)
         for function in (gelu, theirs)
     )
     np.testing.assert_allclose(own[0], expected[0], rtol=1e-6, atol=1e-7)

@@ -23,6 +23,7 @@ from jax_rcl.objectives.classify import (
 from jax_rcl.objectives.supcon import SupCon
 from jax_rcl.train import step as train_step
 from jax_rcl.weights.restore import Restore
+from tests.tiny import quick_jit
 
 N, CLASSES = 8, 3
 
@@ -52,7 +53,7 @@ def batch(views=1, seed=0):
 @functools.cache
 def fresh(objective, seed=0):
     one = {name: jnp.asarray(x[:1]) for name, x in batch().items()}
-    variables = jax.jit(objective.init)(jax.random.key(seed), one)
+    variables = quick_jit(objective.init)(jax.random.key(seed), one)
     return unusual(variables)
 
 
@@ -73,7 +74,7 @@ def program(objective):
         return found.value, found.metrics["top1"]
 
     mesh = parallel.make_mesh(jax.devices()[:2])
-    return jax.jit(parallel.over_shares(one, mesh, whole=2))
+    return quick_jit(parallel.over_shares(one, mesh, whole=2))
 
 
 def outcome(objective, batch):
@@ -83,7 +84,7 @@ def outcome(objective, batch):
 
 @functools.cache
 def encode_program(objective):
-    return jax.jit(objective.encode)
+    return quick_jit(objective.encode)
 
 
 def encode(objective, variables):
@@ -249,7 +250,7 @@ def test_an_encoder_frozen_in_training_mode_keeps_its_parameters_only():
         return parallel.device_average(objective.loss(variables, batch, CLOCK).memory)
 
     mesh = parallel.make_mesh(jax.devices()[:2])
-    after = jax.jit(parallel.data_parallel(memory, mesh))(variables, batch())
+    after = quick_jit(parallel.data_parallel(memory, mesh))(variables, batch())
     before = variables.memory["encoder"]["norm"]["mean"]
     assert np.abs(after["encoder"]["norm"]["mean"] - before).max() > 1e-3
 

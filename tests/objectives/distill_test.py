@@ -14,6 +14,7 @@ from jax_rcl import parallel
 from jax_rcl.core import Clock
 from jax_rcl.networks.norms import normalized
 from jax_rcl.objectives.distill import FROM_ONE_RUN, Distill
+from tests.tiny import quick_jit
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "golden" / "rclip.npz")
 NAMES = sorted({name.rpartition("/")[0] for name in GOLDEN.files})
@@ -59,9 +60,9 @@ def formula(kind, devices):
         object.__setattr__(objective, "temperature", temperature)
         return parallel.mean(objective.loss(variables, batch, clock).value)
 
-    variables = jax.jit(own.init)(jax.random.key(0), pair())
+    variables = quick_jit(own.init)(jax.random.key(0), pair())
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    run = jax.jit(parallel.data_parallel(whole, mesh))
+    run = quick_jit(parallel.data_parallel(whole, mesh))
     return lambda temperature, batch: run((variables, jnp.float32(temperature)), batch)
 
 
@@ -74,12 +75,12 @@ def program(objective, devices):
         return parallel.mean((found.value, found.metrics)), found.memory
 
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    return jax.jit(parallel.data_parallel(whole, mesh))
+    return quick_jit(parallel.data_parallel(whole, mesh))
 
 
 def outcome(objective, batch, variables=None, devices=2):
     if variables is None:
-        variables = jax.jit(objective.init)(jax.random.key(0), batch)
+        variables = quick_jit(objective.init)(jax.random.key(0), batch)
     (value, metrics), memory = program(objective, devices)(variables, batch)
     return value, metrics, memory
 
@@ -124,7 +125,7 @@ def test_a_teacher_normalises_by_what_it_learned_unless_it_is_asked_for_the_batc
 
 def test_the_student_keeps_statistics_of_distorted_images_and_the_teacher_none():
     batch, objective = pair(), Distill(Normed(), loss_type="mse", teacher_norm="batch")
-    variables = jax.jit(objective.init)(jax.random.key(0), batch)
+    variables = quick_jit(objective.init)(jax.random.key(0), batch)
     _, _, memory = outcome(objective, batch, variables)
     distorted = np.asarray(batch["distorted"]).reshape(len(batch["distorted"]), -1)
     kept = memory["encoder"]["norm"]["mean"]
@@ -134,7 +135,7 @@ def test_the_student_keeps_statistics_of_distorted_images_and_the_teacher_none()
 
 def test_features_are_the_students():
     batch, objective = pair(), Distill(Pixels())
-    variables = jax.jit(objective.init)(jax.random.key(0), batch)
+    variables = quick_jit(objective.init)(jax.random.key(0), batch)
     moved = variables.replace(params={"encoder": {"scale": jnp.full((1, 1), 3.0)}})
     found = objective.encode(moved, batch["clean"])
     np.testing.assert_allclose(
@@ -145,7 +146,7 @@ def test_features_are_the_students():
 
 def test_logits_are_cosines_with_the_classes_that_are_kept():
     batch, objective = pair(), Distill(Pixels(), classes=3)
-    variables = jax.jit(objective.init)(jax.random.key(0), batch)
+    variables = quick_jit(objective.init)(jax.random.key(0), batch)
     assert variables.frozen["classes"].shape == (3, 16)
     found = objective.encode(variables, batch["clean"])
     features = np.asarray(found["features"])

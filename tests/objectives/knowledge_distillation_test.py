@@ -16,6 +16,7 @@ from jax_rcl.objectives.knowledge_distillation import (
     FROM_CLASSIFIER,
     KnowledgeDistillation,
 )
+from tests.tiny import quick_jit
 
 
 class Pixels(nn.Module):
@@ -43,7 +44,7 @@ def logits(params, images):
 
 def test_the_teacher_sees_clean_images_and_the_student_distorted_ones():
     given = batch()
-    variables = jax.jit(OBJECTIVE.init)(jax.random.key(0), given)
+    variables = quick_jit(OBJECTIVE.init)(jax.random.key(0), given)
     clock = Clock(jax.random.key(1), jnp.int32(0), jnp.float32(0))
 
     def whole(variables, given):
@@ -51,13 +52,13 @@ def test_the_teacher_sees_clean_images_and_the_student_distorted_ones():
         return parallel.mean((found.value, found.metrics))
 
     mesh = parallel.make_mesh(jax.devices()[:2])
-    value, metrics = jax.jit(parallel.data_parallel(whole, mesh))(variables, given)
+    value, metrics = quick_jit(parallel.data_parallel(whole, mesh))(variables, given)
     own = logits(variables.params["head"], given["distorted"])
     theirs = logits(variables.frozen["teacher"]["head"]["params"], given["clean"])
     formula = functools.partial(
         distillation.knowledge_distillation, temperature=2.0, weight=0.7
     )
-    expected = jax.jit(formula)(own, theirs, given["label"])
+    expected = quick_jit(formula)(own, theirs, given["label"])
     np.testing.assert_allclose(value, np.mean(expected), rtol=1e-5)
     own, theirs = own.argmax(axis=1), theirs.argmax(axis=1)
     shares = {
@@ -71,7 +72,7 @@ def test_the_teacher_sees_clean_images_and_the_student_distorted_ones():
 
 def test_what_evaluators_see_is_the_student():
     given = batch()
-    variables = jax.jit(OBJECTIVE.init)(jax.random.key(0), given)
+    variables = quick_jit(OBJECTIVE.init)(jax.random.key(0), given)
     found = OBJECTIVE.encode(variables, given["clean"])
     own = logits(variables.params["head"], given["clean"])
     np.testing.assert_allclose(found["logits"], own, rtol=1e-5, atol=1e-6)

@@ -14,6 +14,7 @@ from jax_rcl.losses.infonce import infonce, instance_logits
 from jax_rcl.networks.heads import Linear
 from jax_rcl.networks.norms import normalized
 from jax_rcl.objectives.moco import MoCo, enqueue
+from tests.tiny import quick_jit
 
 N, D = 8, 4
 
@@ -50,7 +51,7 @@ def batch(seed=0, negatives=0):
 @functools.cache
 def fresh(objective):
     one = {name: jnp.asarray(x[:1]) for name, x in batch(negatives=3).items()}
-    return jax.jit(objective.init)(jax.random.key(0), one)
+    return quick_jit(objective.init)(jax.random.key(0), one)
 
 
 def clock(step):
@@ -64,7 +65,7 @@ def program(objective, devices):
         return parallel.gather_constant(outcome.value), outcome.memory
 
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    return jax.jit(parallel.data_parallel(one, mesh))
+    return quick_jit(parallel.data_parallel(one, mesh))
 
 
 def after(objective, variables, batch, step=0, devices=2):
@@ -76,7 +77,7 @@ def after(objective, variables, batch, step=0, devices=2):
 
 def losses_of(*vectors, **settings):
     formula = functools.partial(instance_logits, temperature=0.2, **settings)
-    return jax.jit(lambda *arrays: infonce(formula(*arrays)))(*vectors)
+    return quick_jit(lambda *arrays: infonce(formula(*arrays)))(*vectors)
 
 
 def unit(x):
@@ -123,7 +124,7 @@ def test_keys_enter_the_queue_where_the_oldest_are_after_the_logits_saw_it():
 def test_the_queue_is_a_ring(cursor, before, after):
     keys = jnp.arange(1.0, 4.0)[:, None]
     queue = jnp.array(before, jnp.float32)[:, None]
-    found, place = jax.jit(enqueue)(queue, jnp.int32(cursor), keys)
+    found, place = quick_jit(enqueue)(queue, jnp.int32(cursor), keys)
     np.testing.assert_array_equal(found[:, 0], after)
     assert place == (cursor + 3) % len(before)
 
@@ -202,7 +203,7 @@ def test_no_gradient_reaches_the_slow_networks():
         return jax.grad(total)(variables.params)
 
     mesh = parallel.make_mesh(jax.devices()[:2])
-    found = jax.jit(parallel.data_parallel(gradient, mesh))(variables, data)
+    found = quick_jit(parallel.data_parallel(gradient, mesh))(variables, data)
     keys = embedded(variables.params, data["views"][:, 1])
     negatives = [embedded(variables.params, data["negatives"][:, i]) for i in range(3)]
 
@@ -214,7 +215,7 @@ def test_no_gradient_reaches_the_slow_networks():
         logits = instance_logits(queries, keys, queue, negatives, temperature=0.2)
         return infonce(logits).mean()
 
-    slope = jax.jit(jax.grad(reference))
+    slope = quick_jit(jax.grad(reference))
     expected = slope(variables.params, keys, np.stack(negatives, axis=1))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
     jax.tree.map(close, found, expected)

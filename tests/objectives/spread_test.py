@@ -14,6 +14,7 @@ from jax_rcl.core import Clock
 from jax_rcl.networks.heads import Linear
 from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.terms import Contrast, Reconstruction
+from tests.tiny import quick_jit
 
 N, SIDE, K = 8, 3, 3
 
@@ -57,7 +58,7 @@ def means(objective, variables, given):
 def program(objective):
     mesh = parallel.make_mesh(jax.devices()[:1])
     own = functools.partial(means, objective)
-    return jax.jit(parallel.data_parallel(own, mesh))
+    return quick_jit(parallel.data_parallel(own, mesh))
 
 
 @functools.cache
@@ -72,7 +73,7 @@ def slope_program(objective):
         return jax.jacrev(one, has_aux=True)(variables.params)
 
     mesh = parallel.make_mesh(jax.devices()[:1])
-    return jax.jit(parallel.data_parallel(slopes, mesh))
+    return quick_jit(parallel.data_parallel(slopes, mesh))
 
 
 def outcome_and_readers(objective):
@@ -91,12 +92,12 @@ def outcome_and_readers(objective):
 
 @functools.cache
 def fresh(objective):
-    return jax.jit(objective.init)(jax.random.key(0), batch())
+    return quick_jit(objective.init)(jax.random.key(0), batch())
 
 
 @functools.cache
 def encode_program(objective):
-    return jax.jit(objective.encode)
+    return quick_jit(objective.encode)
 
 
 def encode(objective, images):
@@ -160,7 +161,7 @@ def test_the_contrast_is_that_of_the_features_themselves():
     labels = np.asarray(given["label"])
     expected = contrast_by_hand(first, second, labels)
     np.testing.assert_allclose(found["value"], expected.mean(), rtol=1e-5)
-    term = jax.jit(Contrast())
+    term = quick_jit(Contrast())
     np.testing.assert_allclose(term(first, second, labels), expected, rtol=1e-4)
     # A pair of views may be exchanged with another of its class.
     order = np.array([3, 1, 5, 6, 4, 2, 0, 7])
@@ -170,7 +171,7 @@ def test_the_contrast_is_that_of_the_features_themselves():
 
 
 def test_examples_as_classes_need_no_labels():
-    term = jax.jit(Contrast(classes="examples", spread=0.0))
+    term = quick_jit(Contrast(classes="examples", spread=0.0))
     first, second = jnp.asarray(np.random.default_rng(0).normal(size=(2, N, 5)))
     one = term(first, second, jnp.zeros(N, jnp.int32))
     np.testing.assert_array_equal(one, term(first, second, jnp.arange(N)))
@@ -182,7 +183,7 @@ def test_the_decoder_makes_normalised_views_and_shows_them_as_images():
     images = np.asarray(batch()["views"][:, 0])
     gray = dataclasses.replace(term, target="gray")
 
-    @jax.jit
+    @quick_jit
     def convert(images):
         targets = term.targets(images)
         return targets, term.to_images(targets), gray.targets(images)

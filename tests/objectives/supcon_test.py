@@ -14,6 +14,7 @@ from jax_rcl.losses import contrastive
 from jax_rcl.networks.heads import Linear
 from jax_rcl.objectives.applying import view_metrics
 from jax_rcl.objectives.supcon import SimCLR, SupCon
+from tests.tiny import quick_jit
 
 N = 8
 
@@ -41,7 +42,7 @@ def batch(views=2):
 @functools.cache
 def variables():
     one = {name: jnp.asarray(x[:1]) for name, x in batch().items()}
-    return jax.jit(SupCon(*NETWORKS).init)(jax.random.key(0), one)
+    return quick_jit(SupCon(*NETWORKS).init)(jax.random.key(0), one)
 
 
 @functools.cache
@@ -50,7 +51,7 @@ def program(objective):
         return objective.loss(variables, batch, clock).value
 
     mesh = parallel.make_mesh(jax.devices()[:2])
-    return jax.jit(parallel.over_shares(one, mesh, whole=2))
+    return quick_jit(parallel.over_shares(one, mesh, whole=2))
 
 
 def losses(objective, batch):
@@ -67,7 +68,7 @@ def by_hand(batch, labels, **settings):
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     formula = functools.partial(contrastive.supcon, **settings)
 
-    @jax.jit
+    @quick_jit
     def value(z, ids, labels):
         known = {"row_ids": ids, "column_ids": ids}
         known |= {"row_labels": labels, "column_labels": labels}
@@ -132,7 +133,7 @@ def metrics(z, devices=2):
         return {**found, "spread": jnp.broadcast_to(found["spread"], len(z))}
 
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    mapped = jax.jit(parallel.over_shares(one, mesh, whole=0))
+    mapped = quick_jit(parallel.over_shares(one, mesh, whole=0))
     return jax.device_get(mapped(np.asarray(z, np.float32)))
 
 

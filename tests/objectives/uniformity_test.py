@@ -18,6 +18,7 @@ from jax_rcl.losses.kernels import Cosine, Rbf
 from jax_rcl.losses.uniformity import least_ridge
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.objectives.uniformity import Uniformity
+from tests.tiny import quick_jit
 
 N, D = 8, 4
 
@@ -87,7 +88,7 @@ def batch(views=2, seed=0):
 @functools.cache
 def fresh(objective):
     one = {name: jnp.asarray(x[:1]) for name, x in batch().items()}
-    return jax.jit(objective.init)(jax.random.key(0), one)
+    return quick_jit(objective.init)(jax.random.key(0), one)
 
 
 def outcome(objective, batch, devices=2):
@@ -99,7 +100,7 @@ def outcome(objective, batch, devices=2):
         return parallel.mean(found.value), parallel.mean(found.metrics)
 
     mesh = parallel.make_mesh(jax.devices()[:devices])
-    program = jax.jit(parallel.data_parallel(one, mesh))
+    program = quick_jit(parallel.data_parallel(one, mesh))
     return jax.device_get(program(fresh(objective), batch))
 
 
@@ -183,7 +184,7 @@ def test_no_gradient_reaches_the_prior_through_the_kernel():
 
         return jax.grad(loss)(share["prior"])
 
-    program = jax.jit(parallel.over_shares(slope, mesh))
+    program = quick_jit(parallel.over_shares(slope, mesh))
     np.testing.assert_array_equal(program(fresh(method), batch()), 0)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from jax_rcl import core
 from jax_rcl.optim import optimizers, schedules
+from tests.tiny import quick_jit
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "lars.npz"
 RUN = {"total_steps": 40, "steps_per_epoch": 4, "batch_size": 256}
@@ -37,12 +38,12 @@ def loop(optimizer, params, gradients, run=RUN):
     """Parameters after each of the gradients, from the optax transformation."""
     transformation = optimizer.build(params, **run)
 
-    @jax.jit
+    @quick_jit
     def update(gradient, state, params):
         updates, state = transformation.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
-    state, states = jax.jit(transformation.init)(params), []
+    state, states = quick_jit(transformation.init)(params), []
     for gradient in gradients:
         params, state = update(gradient, state, params)
         states.append(params)
@@ -231,7 +232,7 @@ def scalar(optimizer, gradients, losses=None, run=RUN):
 
     start = {"w": jnp.zeros(())}
     given = (jnp.asarray(gradients, jnp.float32), jnp.asarray(losses, jnp.float32))
-    scanned = jax.jit(
+    scanned = quick_jit(
         lambda: jax.lax.scan(step, (start, transformation.init(start)), given)
     )
     return np.asarray(scanned()[1])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jax_rcl.optim import schedules
+from tests.tiny import quick_jit
 
 
 def rates(
@@ -20,7 +21,7 @@ def rates(
     rate = schedule.build(
         peak, total_steps=total_steps, steps_per_epoch=steps_per_epoch
     )
-    return np.asarray(jax.jit(jax.vmap(rate))(jnp.arange(until or total_steps)))
+    return np.asarray(quick_jit(jax.vmap(rate))(jnp.arange(until or total_steps)))
 
 
 def test_constant_is_the_peak():

@@ -13,6 +13,7 @@ from jax_rcl.networks.heads import Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.weights.rules import WeightsMismatch, flatten
 from jax_rcl.weights.torchvision import from_variables, to_variables
+from tests.tiny import quick_jit
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_resnet.npz"
 SMALL = ResNet(depth=14, width=4, stem="small")
@@ -69,7 +70,7 @@ def test_features_are_torchvisions(name, network, size, seed):
     variables = to_variables(state_of(network), shapes_of(network))
     images = np.random.RandomState(seed).rand(2, 3, size, size).astype(np.float32)
     images = jnp.asarray(images.transpose(0, 2, 3, 1))
-    found = jax.jit(functools.partial(network.apply, train=False))(variables, images)
+    found = quick_jit(functools.partial(network.apply, train=False))(variables, images)
     expected = np.load(GOLDEN)[name]
     assert np.abs(found - expected).max() < 1e-4 * expected.std()
 
