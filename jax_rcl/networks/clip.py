@@ -12,12 +12,11 @@ from jax_rcl.networks.clip_block import (
     HEAD_WIDTH,
     Activation,
     AttentionPool,
+    Block,
     Bottleneck,
     average_pool,
-    preset,
-    transformer,
 )
-from jax_rcl.networks.heads import conv, initializers
+from jax_rcl.networks.heads import check_multiple, conv, initializers
 from jax_rcl.networks.norms import Compute, check_ghost_batch, normalized
 from jax_rcl.networks.vit import layer_norm
 from jax_rcl.ranges import Count, ranged
@@ -62,12 +61,8 @@ class ClipResNet(nn.Module):
     Attributes:
       depths: blocks of each stage.
       width: channels of the stem; the last map has 32 times as many.
-      output: width of the result.
       image_size: side of the images that it has positions for, a multiple of 32.
-      norm: who shares the statistics of normalisation; `train=True` runs inside
-        `parallel.data_parallel` only.
-      ghost_batch: with norm="local", how many consecutive examples share statistics;
-        None for the share of a device.
+      norm, ghost_batch: as for `ResNet`.
     """
 
     depths: tuple[Count, Count, Count, Count]
@@ -79,17 +74,9 @@ class ClipResNet(nn.Module):
     compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        if self.width % 2:
-            raise ValueError(
-                f"ClipResNet.width {self.width} must be even: half of it is the width "
-                f"of the stem. Try {self.width + 1}."
-            )
-        if self.image_size % REDUCTION:
-            nearest = REDUCTION * max(1, round(self.image_size / REDUCTION))
-            raise ValueError(
-                f"ClipResNet.image_size {self.image_size} must be a multiple of "
-                f"{REDUCTION}, by which the tower reduces it. Try {nearest}."
-            )
+        check_multiple(self, "width", 2, "as the stem begins with half of it")
+        reason = "by which the tower reduces it"
+        check_multiple(self, "image_size", REDUCTION, reason)
         check_ghost_batch(self.norm, self.ghost_batch)
         super().__post_init__()
 
@@ -136,7 +123,6 @@ class ClipViT(nn.Module):
       patch: side of a patch in pixels.
       width: of every token, a multiple of 64, which is the width of a head.
       image_size: side of the images that it has positions for, a multiple of `patch`.
-      activation: of the perceptrons.
     """
 
     patch: Count
@@ -148,17 +134,8 @@ class ClipViT(nn.Module):
     compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        for name, unit, reason in [
-            ("width", HEAD_WIDTH, "the width of a head"),
-            ("image_size", self.patch, "the side of a patch"),
-        ]:
-            value = getattr(self, name)
-            if value % unit:
-                nearest = unit * max(1, round(value / unit))
-                raise ValueError(
-                    f"ClipViT.{name} {value} must be a multiple of {unit}, {reason}. "
-                    f"Try {nearest}."
-                )
+        check_multiple(self, "width", HEAD_WIDTH, "the width of a head")
+        check_multiple(self, "image_size", self.patch, "the side of a patch")
         super().__post_init__()
 
     @nn.compact
@@ -188,52 +165,36 @@ class ClipViT(nn.Module):
         x = layer_norm(
             x + positions[None].astype(x.dtype), name="norm_before", epsilon=EPSILON
         )
-        x = transformer(
-            x,
-            layers=self.layers,
-            heads=self.width // HEAD_WIDTH,
-            activation=self.activation,
-            looks="everywhere",
-            start="framework",
-        )
+        heads, kind = self.width // HEAD_WIDTH, self.activation
+        for place in range(1, self.layers + 1):
+            x = Block(heads, kind, "image", self.layers, name=f"block{place}")(x)
         x = x[:, :1].astype(jnp.float32)
         x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
         return x @ self.param("projection", normal, (self.width, self.output))
 
 
-def _resnet(
-    depths: tuple[int, ...], width: int, output: int, size: int
-) -> dict[str, Any]:
-    return {"depths": depths, "width": width, "output": output, "image_size": size}
-
-
-def _vit(patch: int, width: int, layers: int, output: int) -> dict[str, Any]:
-    sizes = {"patch": patch, "width": width, "layers": layers, "output": output}
-    return sizes | {"image_size": 224}
-
-
 TOWERS: Mapping[str, Mapping[str, Any]] = {
-    "RN50": _resnet((3, 4, 6, 3), 64, 1024, 224),
-    "RN101": _resnet((3, 4, 23, 3), 64, 512, 224),
-    "RN50x4": _resnet((4, 6, 10, 6), 80, 640, 288),
-    "RN50x16": _resnet((6, 8, 18, 8), 96, 768, 384),
-    "ViT-B/32": _vit(32, 768, 12, 512),
-    "ViT-B/16": _vit(16, 768, 12, 512),
-    "ViT-L/14": _vit(14, 1024, 24, 768),
+    "RN50": {"depths": (3, 4, 6, 3), "width": 64, "output": 1024, "image_size": 224},
+    "RN101": {"depths": (3, 4, 23, 3), "width": 64, "output": 512, "image_size": 224},
+    "RN50x4": {"depths": (4, 6, 10, 6), "width": 80, "output": 640, "image_size": 288},
+    "RN50x16": {"depths": (6, 8, 18, 8), "width": 96, "output": 768, "image_size": 384},
+    **{
+        name: {**sizes, "image_size": 224}
+        for name, sizes in {
+            "ViT-B/32": {"patch": 32, "width": 768, "layers": 12, "output": 512},
+            "ViT-B/16": {"patch": 16, "width": 768, "layers": 12, "output": 512},
+            "ViT-L/14": {"patch": 14, "width": 1024, "layers": 24, "output": 768},
+        }.items()
+    },
 }
 """Fields of OpenAI's towers, by name: of `ClipResNet` for RN, of `ClipViT` for ViT."""
 
 
 def fields(name: str) -> dict[str, Any]:
-    """Fields of a published tower: `node(ClipResNet, **clip.fields("RN101"))`.
-
-    Raises:
-      ValueError: for a name that is not in `TOWERS`.
-    """
-    return preset(TOWERS, name)
-
-
-def tower(name: str) -> ClipResNet | ClipViT:
-    """A published image tower; raises ValueError for one that is not in `TOWERS`."""
-    settings = fields(name)
-    return (ClipResNet if "depths" in settings else ClipViT)(**settings)
+    """Fields of a published tower: `node(ClipResNet, **clip.fields("RN101"))`."""
+    if name not in TOWERS:
+        raise ValueError(
+            f"there is no CLIP tower '{name}'; the towers are {', '.join(TOWERS)}. "
+            f"Write the fields out for another shape."
+        )
+    return dict(TOWERS[name])

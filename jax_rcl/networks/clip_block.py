@@ -1,7 +1,7 @@
 """Parts of CLIP's towers: blocks of transformers and ResNets, attention pooling."""
 
+import functools
 import math
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -23,17 +23,14 @@ Activation = Literal["quick gelu", "gelu"]
 """`quick gelu` is z σ(1.702 z), OpenAI's; `gelu`, z Φ(z), is that of some models that
 were trained later with its architecture."""
 
-Looks = Literal["everywhere", "back"]
-"""`back`: a token looks at itself and at the tokens before it."""
+Tower = Literal["image", "text"]
+"""What a block is part of: with `text`, a token looks at itself and those before it.
 
-Start = Literal["framework", "scaled"]
-"""How a block's products start.
-
-`framework`, PyTorch's defaults: query, key and value uniform in ±√(3 / 2d), d the
-width, the others in ±1/√fan-in.
-`scaled`, CLIP's text tower: normal with standard deviation 1/√d for query, key and
-value, 1/√(2d) for the hidden layer and 1/√(2 d layers) for both maps that end a branch.
-Attention's biases are zero and the perceptron's uniform in ±1/√fan-in with either.
+Products of `image` start as PyTorch's: query, key and value uniform in ±√(3 / 2d), d
+the width, the others in ±1/√fan-in. Those of `text` start normal, with standard
+deviation 1/√d for query, key and value, 1/√(2d) for the hidden layer and
+1/√(2 d layers) for both maps that end a branch. Attention's biases are zero and the
+perceptron's uniform in ±1/√fan-in with either.
 """
 
 
@@ -48,7 +45,7 @@ def attend(
     value: Float[Array, "b s d"],
     *,
     heads: int,
-    looks: Looks = "everywhere",
+    looks: Literal["everywhere", "back"] = "everywhere",
 ) -> Float[Array, "b t d"]:
     """Softmax(q kᵀ / √(d / heads)) v in each head, heads side by side.
 
@@ -70,21 +67,23 @@ def attend(
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
-def _kernels(start: Start, width: int, layers: int) -> dict[str, Any]:
-    """Initialisers of the kernels of one block: looking, mixing, hidden and out."""
+def _starts(tower: Tower, width: int, layers: int) -> dict[str, dict[str, Any]]:
+    """Initialisers of the maps of one block: looking, mixing, hidden and out."""
     normal = nn.initializers.normal
-    if start == "framework":
+    hidden, out = initializers("uniform", width), initializers("uniform", 4 * width)
+    if tower == "image":
         # Xavier's bound for query, key and value as one map of d to 3 d.
         looking = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
-        square = initializers("uniform", width)["kernel_init"]
-        out = initializers("uniform", 4 * width)["kernel_init"]
-        return {"looking": looking, "mixing": square, "hidden": square, "out": out}
-    branch_end = normal((2 * width * layers) ** -0.5)
+        mixing = hidden["kernel_init"]
+    else:
+        looking, mixing = normal(width**-0.5), normal((2 * width * layers) ** -0.5)
+        hidden |= {"kernel_init": normal((2 * width) ** -0.5)}
+        out |= {"kernel_init": mixing}
     return {
-        "looking": normal(width**-0.5),
-        "mixing": branch_end,
-        "hidden": normal((2 * width) ** -0.5),
-        "out": branch_end,
+        "looking": {"kernel_init": looking},
+        "mixing": {"kernel_init": mixing},
+        "hidden": hidden,
+        "out": out,
     }
 
 
@@ -92,21 +91,20 @@ class Attention(nn.Module):
     """`attend` of linear maps of the tokens, and a last linear map."""
 
     heads: int
-    looks: Looks
-    start: Start
+    tower: Tower
     layers: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         width = x.shape[-1]
-        kernels = _kernels(self.start, width, self.layers)
+        starts = _starts(self.tower, width, self.layers)
         query, key, value = (
-            nn.Dense(width, dtype=x.dtype, kernel_init=kernels["looking"], name=name)(x)
+            nn.Dense(width, dtype=x.dtype, name=name, **starts["looking"])(x)
             for name in ("query", "key", "value")
         )
-        y = attend(query, key, value, heads=self.heads, looks=self.looks)
-        mixing = kernels["mixing"]
-        return nn.Dense(width, dtype=x.dtype, kernel_init=mixing, name="out")(y)
+        looks = "back" if self.tower == "text" else "everywhere"
+        y = attend(query, key, value, heads=self.heads, looks=looks)
+        return nn.Dense(width, dtype=x.dtype, name="out", **starts["mixing"])(y)
 
 
 class Block(nn.Module):
@@ -117,52 +115,20 @@ class Block(nn.Module):
 
     heads: int
     activation: Activation
-    looks: Looks
-    start: Start
+    tower: Tower
     layers: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         width = x.shape[-1]
         y = layer_norm(x, name="norm1", epsilon=EPSILON)
-        attention = Attention(
-            self.heads, self.looks, self.start, self.layers, name="attention"
-        )
-        x = x + attention(y)
+        x = x + Attention(self.heads, self.tower, self.layers, name="attention")(y)
         y = layer_norm(x, name="norm2", epsilon=EPSILON)
         activation = quick_gelu if self.activation == "quick gelu" else gelu
-        kernels = _kernels(self.start, width, self.layers)
-        y = nn.Dense(
-            4 * width,
-            dtype=x.dtype,
-            kernel_init=kernels["hidden"],
-            bias_init=initializers("uniform", width)["bias_init"],
-            name="hidden",
-        )(y)
-        y = nn.Dense(
-            width,
-            dtype=x.dtype,
-            kernel_init=kernels["out"],
-            bias_init=initializers("uniform", 4 * width)["bias_init"],
-            name="out",
-        )(activation(y))
-        return x + y
-
-
-def transformer(
-    x: Float[Array, "b t d"],
-    *,
-    layers: int,
-    heads: int,
-    activation: Activation,
-    looks: Looks,
-    start: Start,
-) -> Float[Array, "b t d"]:
-    """The blocks `block1`, `block2`, … of a tower; for compact methods."""
-    for place in range(1, layers + 1):
-        block = Block(heads, activation, looks, start, layers, name=f"block{place}")
-        x = block(x)
-    return x
+        starts = _starts(self.tower, width, self.layers)
+        y = nn.Dense(4 * width, dtype=x.dtype, name="hidden", **starts["hidden"])(y)
+        y = activation(y)
+        return x + nn.Dense(width, dtype=x.dtype, name="out", **starts["out"])(y)
 
 
 def average_pool(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b i j c"]:
@@ -189,19 +155,16 @@ class Bottleneck(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b i j d"]:
-        norm = {"norm": self.norm, "ghost_batch": self.ghost_batch, "train": train}
-        y = conv(x, self.width, 1, name="conv1")
-        y = nn.relu(normalized(y, name="norm1", **norm))
-        y = conv(y, self.width, 3, name="conv2")
-        y = average_pool(nn.relu(normalized(y, name="norm2", **norm)), self.stride)
-        y = conv(y, 4 * self.width, 1, name="conv3")
-        zeros = nn.initializers.zeros
-        y = normalized(y, name="norm3", scale_init=zeros, **norm)
-        if self.stride != 1 or x.shape[-1] != y.shape[-1]:
-            x = conv(
-                average_pool(x, self.stride), y.shape[-1], 1, name="downsample_conv"
-            )
-            x = normalized(x, name="downsample_norm", **norm)
+        settings = {"train": train, "ghost_batch": self.ghost_batch}
+        norm = functools.partial(normalized, norm=self.norm, **settings)
+        y = nn.relu(norm(conv(x, self.width, 1, name="conv1"), name="norm1"))
+        y = nn.relu(norm(conv(y, self.width, 3, name="conv2"), name="norm2"))
+        width = 4 * self.width
+        y = conv(average_pool(y, self.stride), width, 1, name="conv3")
+        y = norm(y, name="norm3", scale_init=nn.initializers.zeros)
+        if self.stride != 1 or x.shape[-1] != width:
+            x = average_pool(x, self.stride)
+            x = norm(conv(x, width, 1, name="downsample_conv"), name="downsample_norm")
         return nn.relu(x + y)
 
 
@@ -234,13 +197,3 @@ class AttentionPool(nn.Module):
         key, value = (linear(x, width, name) for name in ("key", "value"))
         y = attend(query, key, value, heads=width // HEAD_WIDTH)
         return linear(y[:, 0], self.output, "out")
-
-
-def preset(towers: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """Fields of the tower of this name; raises ValueError for an unknown one."""
-    if name not in towers:
-        raise ValueError(
-            f"there is no CLIP tower '{name}'; the towers are {', '.join(towers)}. "
-            f"Write the fields out for another shape."
-        )
-    return dict(towers[name])

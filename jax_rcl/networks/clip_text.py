@@ -1,8 +1,5 @@
 """CLIP's text tower: token ids to vectors beside those of images."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int
@@ -11,9 +8,9 @@ from jax_rcl.networks.clip_block import (
     EPSILON,
     HEAD_WIDTH,
     Activation,
-    preset,
-    transformer,
+    Block,
 )
+from jax_rcl.networks.heads import check_multiple
 from jax_rcl.networks.norms import Compute
 from jax_rcl.networks.vit import layer_norm
 from jax_rcl.ranges import Count, ranged
@@ -29,14 +26,14 @@ class ClipText(nn.Module):
     Variables are `params` only; names are those that `weights/clip.py` fills.
 
     The cosine of a text's and an image's vector, times a learned scale, is CLIP's
-    logit. That scale belongs to neither tower and is not a parameter here.
+    logit. That scale belongs to neither tower and is not a parameter here. Fields of a
+    published tower: `weights.clip.architecture(weights.clip.read(file)).text`.
 
     Attributes:
       output: width of the result, the same as that of the image tower.
       context: the most tokens of a text, counting both ends.
       vocabulary: number of token ids.
       heads: of attention; they divide the width. None is width / 64.
-      activation: of the perceptrons.
     """
 
     width: Count
@@ -49,17 +46,11 @@ class ClipText(nn.Module):
     compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        if self.heads is None and self.width % HEAD_WIDTH:
-            raise ValueError(
-                f"ClipText.width {self.width} must be a multiple of {HEAD_WIDTH}, the "
-                f"width of a head; or say how many heads there are with `heads`."
-            )
-        if self.heads is not None and self.width % self.heads:
-            nearest = self.heads * max(1, round(self.width / self.heads))
-            raise ValueError(
-                f"ClipText.width {self.width} must be a multiple of ClipText.heads "
-                f"{self.heads}: heads share it evenly. Try width {nearest}."
-            )
+        if self.heads is None:
+            reason = "the width of a head unless `heads` says how many there are"
+            check_multiple(self, "width", HEAD_WIDTH, reason)
+        else:
+            check_multiple(self, "width", self.heads, "as `heads` share it evenly")
         super().__post_init__()
 
     @nn.compact
@@ -72,7 +63,7 @@ class ClipText(nn.Module):
           tokens: ids in [0, vocabulary); an id beyond gives NaN. The end has the
             largest id of its row; the first one counts where there are several.
             Rows may be shorter than `context`.
-          train: nothing here depends on it; every network takes it.
+          train: changes nothing.
         """
         del train
         count = tokens.shape[1]
@@ -85,42 +76,12 @@ class ClipText(nn.Module):
         table = self.param("tokens", normal(0.02), (self.vocabulary, self.width))
         positions = self.param("positions", normal(0.01), (self.context, self.width))
         x = jnp.take(table, tokens, axis=0, mode="fill", fill_value=jnp.nan)
-        x = transformer(
-            (x + positions[None, :count]).astype(self.compute),
-            layers=self.layers,
-            heads=self.width // HEAD_WIDTH if self.heads is None else self.heads,
-            activation=self.activation,
-            looks="back",
-            start="scaled",
-        )
+        x = (x + positions[None, :count]).astype(self.compute)
+        heads, kind = self.heads or self.width // HEAD_WIDTH, self.activation
+        for place in range(1, self.layers + 1):
+            x = Block(heads, kind, "text", self.layers, name=f"block{place}")(x)
         end = tokens.argmax(axis=1)[:, None, None]
         x = jnp.take_along_axis(x, end, axis=1).astype(jnp.float32)
         x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
         start = normal(self.width**-0.5)
         return x @ self.param("projection", start, (self.width, self.output))
-
-
-TOWERS: Mapping[str, Mapping[str, Any]] = {
-    "RN50": {"width": 512, "layers": 12, "output": 1024},
-    "RN101": {"width": 512, "layers": 12, "output": 512},
-    "RN50x4": {"width": 640, "layers": 12, "output": 640},
-    "RN50x16": {"width": 768, "layers": 12, "output": 768},
-    "ViT-B/32": {"width": 512, "layers": 12, "output": 512},
-    "ViT-B/16": {"width": 512, "layers": 12, "output": 512},
-    "ViT-L/14": {"width": 768, "layers": 12, "output": 768},
-}
-"""Fields of `ClipText` beside OpenAI's image towers, by the name of the model."""
-
-
-def fields(name: str) -> dict[str, Any]:
-    """Fields of `ClipText` for a model: `node(ClipText, **clip_text.fields("RN101"))`.
-
-    Raises:
-      ValueError: for a name that is not in `TOWERS`.
-    """
-    return preset(TOWERS, name)
-
-
-def tower(name: str) -> ClipText:
-    """The text tower of a model; raises ValueError for one that is not in `TOWERS`."""
-    return ClipText(**fields(name))

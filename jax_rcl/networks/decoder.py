@@ -12,7 +12,6 @@ from jax_rcl.networks.norms import Compute, Norm, normalized
 from jax_rcl.ranges import Count, ranged
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
-"""Blocks of each stage, by depth."""
 
 START = 4
 """Side of the map that the linear layer makes."""
@@ -24,9 +23,6 @@ def enlargement(size: int) -> tuple[int, tuple[int, int, int, int]]:
     As many of the first three stages as possible double the side, the later ones
     first, while the first side is a whole number of at least 4: 32 is 4·2·2·2, 64 is
     8·2·2·2, 28 is 7·1·2·2.
-
-    Raises:
-      ValueError: for a size that is not a positive multiple of 4.
     """
     if size < START or size % START:
         lower = max(START, size - size % START)
@@ -89,7 +85,7 @@ class ResNetDecoder(nn.Module):
 
     Attributes:
       size: side of the image, a multiple of 4; `enlargement` says how it is reached.
-      channels: of the image; 1 for a gray one.
+      channels: of the image.
       depth: 18 has 2-2-2-2 blocks, 50 has 3-4-6-3; both have basic blocks, as the
         release.
       width: channels of the last two stages; 64 in the paper.

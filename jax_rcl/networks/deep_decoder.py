@@ -1,11 +1,10 @@
 """The generator of Deep Decoder: noise to one image, by an untrained network."""
 
+import functools
 from typing import Annotated
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Float32
 
 from jax_rcl.networks.heads import initializers
@@ -14,23 +13,18 @@ from jax_rcl.ranges import AtLeast, Count, ranged
 MOST = 5
 """The most doublings of the side, as in the release: 224 is 7·2⁵."""
 
-START = 2
-"""Least side of the first map, whose normalisation needs more than one place."""
-
 
 def doublings_for(size: tuple[int, int]) -> int:
     """The number of doublings from a first map to an image of this height and width.
 
-    5 times, or as often as leaves the shorter side of the first map at least 2: 224 is
-    7·2⁵, 64 is 2·2⁵, 32 is 2·2⁴, and 28 is cut from 2·2⁴.
+    5 times, or as often as leaves the shorter side of the first map at least 2, as its
+    normalisation needs more than one place: 224 is 7·2⁵, 64 is 2·2⁵, 32 is 2·2⁴, and 28
+    is cut from 2·2⁴.
     """
     # Every doubling makes the network smoother. With a tenth of the pixels of 28x28
     # known, the squared error of the others is less than half from 2x2 of that from
     # 7x7, where the network can fit the known pixels without changing the rest.
-    count = 0
-    while count < MOST and -(-min(size) // 2 ** (count + 1)) >= START:
-        count += 1
-    return count
+    return max(0, min(MOST, (min(size) - 1).bit_length() - 1))
 
 
 def _double(x: Float[Array, "i j c"]) -> Float[Array, "h w c"]:
@@ -42,22 +36,12 @@ def _double(x: Float[Array, "i j c"]) -> Float[Array, "h w c"]:
     return jax.image.resize(x, (2 * height, 2 * width, channels), "linear")
 
 
-class ImageNorm(nn.Module):
-    """Batch normalisation for a batch of one image: each channel over its places.
+ImageNorm = functools.partial(nn.InstanceNorm, epsilon=1e-5, use_fast_variance=False)
+"""Batch normalisation for a batch of one image: each channel over its places.
 
-    (x - mean) / √(var + 10⁻⁵) · scale + bias, with the mean and the biased variance of
-    this map in every call; there are no running statistics.
-    """
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "i j c"]) -> Float[Array, "i j c"]:
-        width = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, width)
-        bias = self.param("bias", nn.initializers.zeros, width)
-        centred = x - x.mean((0, 1), keepdims=True)
-        var = jnp.square(centred).mean((0, 1), keepdims=True)
-        y = centred * lax.rsqrt(var + 1e-5)
-        return y * scale.reshape(1, 1, -1) + bias.reshape(1, 1, -1)
+(x - mean) / √(var + 10⁻⁵) · scale + bias, with the mean and the biased variance of this
+map, [1, i, j, c], in every call; there are no running statistics.
+"""
 
 
 @ranged
@@ -78,8 +62,8 @@ class Generator(nn.Module):
     Attributes:
       size: height and width of the image. The first map has ⌈size / 2^doublings⌉
         places, and what exceeds the size at the end is cut off.
-      channels: of the image; 1 for a gray one.
-      width: channels of the noise and of every stage; 256 in the release.
+      channels: of the image.
+      width: channels of the noise and of every stage.
       doublings: how often the side is doubled, one less than the number of stages; None
         for what `doublings_for` says of `size`.
     """
@@ -112,7 +96,7 @@ class Generator(nn.Module):
                 # Doubling and a 1x1 convolution commute, so the product is made where
                 # it is four times smaller.
                 x = _double(x)
-            x = ImageNorm(name=f"stage{stage}_norm")(nn.relu(x))
+            x = ImageNorm(name=f"stage{stage}_norm")(nn.relu(x)[None])[0]
         x = self._mix(x, self.channels, name="image")
         height, width = self.size
         return nn.sigmoid(x)[:height, :width]

@@ -29,32 +29,14 @@ Axis = Annotated[int, AtLeast(1, "as every example draws for itself")]
 """An axis other than that of the batch."""
 
 
-def _drop(
-    module: nn.Module,
-    x: Float[Array, "b *shape"],
-    rate: float,
-    *,
-    train: bool,
-    shared: tuple[int, ...],
-) -> Float[Array, "b *shape"]:
-    # The mask is constant along the axes `shared`, never along the batch.
-    if not train or rate == 0 or module.is_initializing():
-        return x
-    shape = [1 if axis in shared else size for axis, size in enumerate(x.shape)][1:]
-    keys = parallel.example_keys(module.make_rng("dropout"), len(x))
-    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys)
-    return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
-
-
 @ranged
 class Dropout(nn.Module):
     """Sets each number to 0 with probability `rate`, divides the others by 1 - rate.
 
     The expectation is the input (Srivastava et al. 2014, section 10, rescaled in
-    training instead of in evaluation).
+    training instead of in evaluation). A rate of 0 draws nothing.
 
     Attributes:
-      rate: 0 draws nothing.
       shared: axes of the input, the batch's being 0, along which all is kept or
         dropped together.
     """
@@ -66,25 +48,28 @@ class Dropout(nn.Module):
     def __call__(
         self, x: Float[Array, "b *shape"], *, train: bool
     ) -> Float[Array, "b *shape"]:
-        return _drop(self, x, self.rate, train=train, shared=self.shared)
+        if not train or self.rate == 0 or self.is_initializing():
+            return x
+        kept, shape = 1 - self.rate, self._mask_shape(x)
+        keys = parallel.example_keys(self.make_rng("dropout"), len(x))
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, kept, shape))(keys)
+        return jnp.where(keep, x / kept, jnp.zeros_like(x))
+
+    def _mask_shape(self, x: Float[Array, "b *shape"]) -> list[int]:
+        return [
+            1 if axis in self.shared else x.shape[axis] for axis in range(1, x.ndim)
+        ]
 
 
-@ranged
-class StochasticDepth(nn.Module):
+class StochasticDepth(Dropout):
     """Drops a residual branch, whole examples of it: x + StochasticDepth(rate)(f(x)).
 
     An example's branch is 0 with probability `rate` and divided by 1 - rate otherwise
     (Huang et al. 2016, rescaled in training instead of in evaluation).
     """
 
-    rate: Rate
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b *shape"], *, train: bool
-    ) -> Float[Array, "b *shape"]:
-        shared = tuple(range(1, x.ndim))
-        return _drop(self, x, self.rate, train=train, shared=shared)
+    def _mask_shape(self, x: Float[Array, "b *shape"]) -> list[int]:
+        return [1] * (x.ndim - 1)
 
 
 @dataclasses.dataclass(frozen=True)

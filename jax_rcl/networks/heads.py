@@ -28,6 +28,16 @@ def initializers(initial: Initial, fan_in: int) -> dict[str, Any]:
     return {"kernel_init": uniform, "bias_init": uniform}
 
 
+def check_multiple(network: nn.Module, field: str, unit: int, reason: str) -> None:
+    """Raises ValueError unless a field of a network is a multiple of `unit`."""
+    value = getattr(network, field)
+    if value % unit:
+        raise ValueError(
+            f"{type(network).__name__}.{field} {value} must be a multiple of {unit}, "
+            f"{reason}. Try {unit * max(1, round(value / unit))}."
+        )
+
+
 def _dense(
     x: Float[Array, "b f"], width: int, *, name: str, bias: bool = True
 ) -> Float[Array, "b d"]:
@@ -196,25 +206,19 @@ class Concatenated(nn.Module):
 
     Attributes:
       encoders: images to features [b, f]; equal ones are still separate networks.
-      names: of each in the variables, a Python identifier.
+      names: of each in the variables.
     """
 
     encoders: tuple[nn.Module, ...]
     names: tuple[str, ...] = ("first", "second")
 
     def __post_init__(self) -> None:
-        if not self.encoders or len(self.names) != len(self.encoders):
+        known = {name for name in self.names if name.isidentifier()}
+        if not known or not len(known) == len(self.names) == len(self.encoders):
             raise ValueError(
-                f"Concatenated.names {self.names} must be one for each of "
-                f"{len(self.encoders)} encoders, and there must be at least one."
-            )
-        if len(set(self.names)) != len(self.names) or not all(
-            name.isidentifier() for name in self.names
-        ):
-            raise ValueError(
-                f"Concatenated.names {self.names} must differ and be made of letters, "
-                f'digits and "_", as parts of the names of variables. Try ("first", '
-                f'"second").'
+                f"Concatenated.names {self.names} must be a different name for each of "
+                f'{len(self.encoders)} encoders, of letters, digits and "_". Try '
+                f'("first", "second").'
             )
         super().__post_init__()
 

@@ -48,8 +48,6 @@ class Mixer(nn.Module):
 
     Attributes:
       patch: side of a patch in pixels; height and width are multiples of it.
-      width: of every token, and of the features.
-      depth: number of blocks.
       token_width: hidden units across patches; None is 2·patches.
       mlp_width: hidden units across channels; None is 2·width.
       dropout: rate in [0, 1) for the patches and in all perceptrons.

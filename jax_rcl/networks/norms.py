@@ -42,25 +42,20 @@ class LocalBatchNorm(nn.Module):
         width = x.shape[-1:]
         scale = self.param("scale", self.scale_init, width)
         bias = self.param("bias", nn.initializers.zeros, width)
-        running = {
-            "mean": self.variable("batch_stats", "mean", jnp.zeros, width),
-            "var": self.variable("batch_stats", "var", jnp.ones, width),
-        }
+        old_mean = self.variable("batch_stats", "mean", jnp.zeros, width)
+        old_var = self.variable("batch_stats", "var", jnp.ones, width)
         # [parts, rows, places, channels]: statistics are shared within a part.
         rows = len(x) if use_running_average else self._rows(len(x))
         parts = x.reshape(-1, rows, math.prod(x.shape[1:-1]), *width)
         if use_running_average:
-            mean, var = (
-                running[name].value.reshape(1, 1, 1, -1) for name in ("mean", "var")
-            )
+            mean, var = (x.value.reshape(1, 1, 1, -1) for x in (old_mean, old_var))
         else:
             mean = parts.mean((1, 2), keepdims=True)
             var = jnp.square(parts - mean).mean((1, 2), keepdims=True)
-        if not use_running_average and not self.is_initializing():
-            for name, batch in (("mean", mean), ("var", var)):
-                new = parallel.device_average(batch.mean((0, 1, 2)))
-                old = running[name].value
-                running[name].value = self.momentum * old + (1 - self.momentum) * new
+            for old, batch in ((old_mean, mean), (old_var, var)):
+                if not self.is_initializing():
+                    new = parallel.device_average(batch.mean((0, 1, 2)))
+                    old.value = self.momentum * old.value + (1 - self.momentum) * new
         y = (parts - mean) * lax.rsqrt(var + self.epsilon)
         y = y * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
         return y.reshape(x.shape)
@@ -101,14 +96,9 @@ def normalized(
     PyTorch's default. Group normalisation (Wu and He 2018) takes 32 groups, or for
     channels that 32 does not divide the largest power of two that does.
 
-    Args:
-      x: activations, channels last.
-      norm: who shares statistics. `sync` and `local` with `train=True` must run inside
-        `parallel.data_parallel`.
-      train: whether to use, and keep, the statistics of this batch.
-      name: of the submodule, in the parameters and in `batch_stats`.
-      ghost_batch: with `local`, rows that share statistics; None for a device's share.
-      scale_init: of the learned scale.
+    `sync` and `local` with `train=True`, which uses and keeps the statistics of this
+    batch, must run inside `parallel.data_parallel`. With `local`, `ghost_batch` rows
+    share statistics; None for a device's share.
     """
     # Deviation: the running variance averages the biased batch variance, PyTorch's the
     # unbiased one, larger by n / (n - 1) with n = values per channel of the batch.

@@ -21,7 +21,6 @@ BLOCKS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-"""Blocks of each stage, by depth."""
 
 BOTTLENECK = frozenset({14, 50, 101, 152})
 """Depths whose blocks are 1x1, 3x3, 1x1 instead of 3x3, 3x3."""
@@ -41,78 +40,39 @@ class BasicBlock(nn.Module):
     norm: Norm
     ghost_batch: int | None
     zero_init: bool
+    sizes = (3, 3)
     expansion = 1
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool
     ) -> Float[Array, "b i j d"]:
-        y = _conv(x, self.width, 3, stride=self.stride, name="conv1")
-        y = nn.relu(_normalized(self, y, train=train, name="norm1"))
-        y = _conv(y, self.width, 3, name="conv2")
-        return _join(self, x, y, train=train, last_norm="norm2")
+        settings = {"train": train, "ghost_batch": self.ghost_batch}
+        norm = functools.partial(normalized, norm=self.norm, **settings)
+        y, last = x, len(self.sizes)
+        for place, size in enumerate(self.sizes[:-1], start=1):
+            stride = self.stride if place == last - 1 else 1
+            y = _conv(y, self.width, size, stride=stride, name=f"conv{place}")
+            y = nn.relu(norm(y, name=f"norm{place}"))
+        width = self.width * self.expansion
+        y = _conv(y, width, self.sizes[-1], name=f"conv{last}")
+        start = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+        y = norm(y, name=f"norm{last}", scale_init=start)
+        if self.stride != 1 or x.shape[-1] != width:
+            x = _conv(x, width, 1, stride=self.stride, name="downsample_conv")
+            x = norm(x, name="downsample_norm")
+        return nn.relu(x + y)
 
 
-class BottleneckBlock(nn.Module):
+class BottleneckBlock(BasicBlock):
     """1x1, 3x3 and 1x1 convolutions and a shortcut; the output is 4 times as wide.
 
     The stride is on the 3x3 convolution ("v1.5", as torchvision), where He et al. 2016
     have it on the first 1x1.
     """
 
-    width: int
-    stride: int
-    norm: Norm
-    ghost_batch: int | None
-    zero_init: bool
+    sizes = (1, 3, 1)
     expansion = 4
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], *, train: bool
-    ) -> Float[Array, "b i j d"]:
-        y = _conv(x, self.width, 1, name="conv1")
-        y = nn.relu(_normalized(self, y, train=train, name="norm1"))
-        y = _conv(y, self.width, 3, stride=self.stride, name="conv2")
-        y = nn.relu(_normalized(self, y, train=train, name="norm2"))
-        y = _conv(y, self.width * self.expansion, 1, name="conv3")
-        return _join(self, x, y, train=train, last_norm="norm3")
-
-
-def _normalized(
-    part: "BasicBlock | BottleneckBlock | ResNet",
-    x: Float[Array, "b h w c"],
-    *,
-    train: bool,
-    name: str,
-    scale_init: nn.initializers.Initializer = nn.initializers.ones,
-) -> Float[Array, "b h w c"]:
-    return normalized(
-        x,
-        part.norm,
-        train=train,
-        name=name,
-        ghost_batch=part.ghost_batch,
-        scale_init=scale_init,
-    )
-
-
-def _join(
-    block: BasicBlock | BottleneckBlock,
-    x: Float[Array, "b h w c"],
-    y: Float[Array, "b i j d"],
-    *,
-    train: bool,
-    last_norm: str,
-) -> Float[Array, "b i j d"]:
-    ones, zeros = nn.initializers.ones, nn.initializers.zeros
-    scale = zeros if block.zero_init else ones
-    y = _normalized(block, y, train=train, name=last_norm, scale_init=scale)
-    width = y.shape[-1]
-    if block.stride != 1 or x.shape[-1] != width:
-        x = _conv(x, width, 1, stride=block.stride, name="downsample_conv")
-        x = _normalized(block, x, train=train, name="downsample_norm")
-    return nn.relu(x + y)
 
 
 @ranged
@@ -125,7 +85,6 @@ class ResNet(nn.Module):
     stage: with a narrow `width`, networks for small data and for a CPU.
 
     Attributes:
-      depth: number of layers, the absent classifier counted.
       width: channels of the stem; features are 8·width, or 32·width with bottlenecks.
       stem: `imagenet` is a 7x7 convolution of stride 2 and a max pool of stride 2;
         `small`, for images of about 32x32, one 3x3 convolution of stride 1.
@@ -133,8 +92,8 @@ class ResNet(nn.Module):
       stem_initial: how the small stem starts: as every convolution, or `uniform` in
         ±1/√fan-in, PyTorch's default. It has that in releases that replace the stem of
         torchvision after initialisation, as that of decoupled uniformity does.
-      norm: who shares the statistics of normalisation. With `sync` and `local`,
-        `train=True` runs inside `parallel.data_parallel` only.
+      norm: see `norms.Norm`. With `sync` and `local`, `train=True` runs inside
+        `parallel.data_parallel` only.
       ghost_batch: with norm="local", how many consecutive examples share statistics, as
         the share of one GPU does in releases without SyncBN. With None it is the share
         of a device, and the result depends on the number of devices.
@@ -158,16 +117,13 @@ class ResNet(nn.Module):
                 f"ResNet.depth {self.depth} is unknown; the depths are "
                 f"{', '.join(map(str, BLOCKS))}."
             )
-        if self.stem == "imagenet" and self.stem_padding != 1:
-            raise ValueError(
-                f"ResNet.stem_padding {self.stem_padding} is for the small stem; "
-                f'write stem="small" or 1.'
-            )
-        if self.stem == "imagenet" and self.stem_initial != "he normal":
-            raise ValueError(
-                f"ResNet.stem_initial {self.stem_initial!r} is for the small stem; "
-                f'write stem="small" or "he normal".'
-            )
+        for field, usual in (("stem_padding", 1), ("stem_initial", "he normal")):
+            value = getattr(self, field)
+            if self.stem == "imagenet" and value != usual:
+                raise ValueError(
+                    f"ResNet.{field} {value!r} is for the small stem; write "
+                    f'stem="small" or {usual!r}.'
+                )
         check_ghost_batch(self.norm, self.ghost_batch)
         super().__post_init__()
 
@@ -194,7 +150,8 @@ class ResNet(nn.Module):
                 initial=HE_NORMAL if self.stem_initial == "he normal" else None,
                 name="stem",
             )
-        x = nn.relu(_normalized(self, x, train=train, name="stem_norm"))
+        norm = {"norm": self.norm, "ghost_batch": self.ghost_batch}
+        x = nn.relu(normalized(x, train=train, name="stem_norm", **norm))
         if self.stem == "imagenet":
             x = nn.pool(x, -jnp.inf, lax.max, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
@@ -204,9 +161,8 @@ class ResNet(nn.Module):
                 x = kind(
                     width=self.width * 2 ** (stage - 1),
                     stride=2 if stage > 1 and place == 1 else 1,
-                    norm=self.norm,
-                    ghost_batch=self.ghost_batch,
                     zero_init=self.zero_init_residual,
                     name=f"stage{stage}_block{place}",
+                    **norm,
                 )(x, train=train)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

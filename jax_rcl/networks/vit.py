@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Float32
 
 from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
-from jax_rcl.networks.heads import Initial, initializers
+from jax_rcl.networks.heads import Initial, check_multiple, initializers
 from jax_rcl.networks.norms import Compute
 from jax_rcl.ranges import Count, ranged
 
@@ -57,8 +57,7 @@ def patch_tokens(
 ) -> Float[Array, "b n d"]:
     """A linear map of every patch, row by row; for compact methods.
 
-    Its kernel `patches/kernel` [patch, patch, c, width] is that of a convolution, which
-    is the same as a product with patches flattened by row, column and channel. With
+    Its kernel `patches/kernel` [patch, patch, c, width] is that of a convolution. With
     `initial="xavier"` it starts normal by fan-in (LeCun), with biases zero.
     """
     b, h, w, c = images.shape
@@ -146,10 +145,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), with GELU.
-
-    `depth_rate` is the probability that an example skips a branch.
-    """
+    """x + attention(norm(x)), then x + mlp(norm(x)), with GELU."""
 
     heads: int
     mlp_width: int
@@ -197,7 +193,6 @@ class ViT(nn.Module):
         0.02 N(0, 1) with `xavier`; both as 0.1 N(0, 1), clipped to ±0.1, with
         `uniform`.
       patch_norm: what normalises patches right after their product.
-      epsilon: of all layer normalisations.
     """
 
     patch: Count
@@ -214,22 +209,16 @@ class ViT(nn.Module):
     drop: DropRates = DropRates()
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            nearest = self.heads * max(1, round(self.width / self.heads))
-            raise ValueError(
-                f"ViT.width {self.width} must be a multiple of ViT.heads {self.heads}: "
-                f"heads share it evenly. Try width {nearest}."
-            )
+        check_multiple(self, "width", self.heads, "as `heads` share it evenly")
         super().__post_init__()
 
     @nn.compact
     def tokens(
         self, images: Float[Array, "b h w c"], *, train: bool
     ) -> Float32[Array, "b n d"]:
-        """All tokens after the last normalisation.
+        """All tokens after the last normalisation, patches row by row.
 
-        Patches go row by row; with `pool="token"` the class token is before them, so
-        that n = h·w / patch² + 1.
+        With `pool="token"` the class token is before them: n = h·w / patch² + 1.
         """
         x = patch_tokens(
             images,
@@ -251,11 +240,10 @@ class ViT(nn.Module):
         start = _clipped_normal if small else nn.initializers.normal(0.02)
         positions = self.param("positions", start, (1, x.shape[1], self.width))
         x = x + positions.astype(x.dtype)
-        mlp_width = 4 * self.width if self.mlp_width is None else self.mlp_width
         for place in range(self.depth):
             x = TransformerBlock(
                 self.heads,
-                mlp_width,
+                self.mlp_width or 4 * self.width,
                 self.attention,
                 self.initial,
                 self.epsilon,

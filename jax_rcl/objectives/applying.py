@@ -50,10 +50,7 @@ def fresh_chain(
 ) -> tuple[Variables, jax.Array]:
     """Initialises networks that feed one another; gives their variables and the output.
 
-    Args:
-      networks: by the names that `params` and `memory` have for them, in order.
-      key: split over the networks.
-      inputs: of the first.
+    `networks` are by the names that `params` and `memory` have for them, in order.
     """
     params, memory = {}, {}
     keys = jax.random.split(key, len(networks))
@@ -62,22 +59,24 @@ def fresh_chain(
     return Variables(params=params, frozen={}, memory=memory), inputs
 
 
+def copies(variables: Variables) -> dict[str, Any]:
+    """Parameters and statistics of each network, as one that is frozen or slow."""
+    return {
+        name: {"params": params, "batch_stats": variables.memory[name]}
+        for name, params in variables.params.items()
+    }
+
+
 def embed_views(
     networks: Mapping[str, Network],
     variables: Variables,
     views: jax.Array,
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """Applies networks that feed one another to every view, in training mode.
+    """Applies networks of `fresh_chain` to all views [b, v, h, w, c], training.
 
-    Args:
-      networks: as for `fresh_chain`.
-      variables: of `fresh_chain`.
-      views: [b, v, h, w, c].
-      key: the randomness of dropout, the same on every device.
-
-    Returns:
-      The output of the last network, [b, v, ...], and the new `Variables.memory`.
+    Gives the output of the last, [b, v, ...], and the new `Variables.memory`. `key`,
+    the same on every device, is the randomness of dropout.
     """
     b, v = views.shape[:2]
     outputs, memory = views.reshape(b * v, *views.shape[2:]), dict(variables.memory)
@@ -95,14 +94,7 @@ def encode_with(
     variables: Variables,
     images: jax.Array,
 ) -> dict[str, jax.Array]:
-    """Applies networks that feed one another in inference mode; gives all outputs.
-
-    Args:
-      networks: as for `fresh_chain`.
-      layers: what to call the output of each.
-      variables: of `fresh_chain`.
-      images: [n, h, w, c] in [0, 1].
-    """
+    """Outputs of networks of `fresh_chain` in inference mode, called `layers`."""
     outputs = {}
     for layer, (name, network) in zip(layers, networks.items(), strict=True):
         params, stats = variables.params[name], variables.memory[name]
@@ -110,19 +102,28 @@ def encode_with(
     return outputs
 
 
+def share_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """1.0 for each row whose largest logit is that of its label, else 0.0."""
+    return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+
+
+def spread(unit: jax.Array) -> jax.Array:
+    """1 - ‖mean unit vector‖² over the global batch, of unit vectors [..., d]."""
+    own = unit.mean(axis=tuple(range(unit.ndim - 1)))
+    return 1 - jnp.sum(parallel.device_average(own) ** 2)
+
+
 def view_metrics(z: jax.Array) -> dict[str, jax.Array]:
     """Metrics that distinguish collapse from learning, for views [b, v, d].
 
     `alignment`: mean squared distance of a unit view to the mean of the views of its
     example, 0 when all views agree (for two views, a quarter of the squared distance
-    between them, which is the alignment of Wang & Isola 2020). `spread`:
-    1 - ‖mean unit view‖² over the global batch, 0 when all embeddings are one point and
-    nearly 1 when they fill the sphere.
+    between them, which is the alignment of Wang & Isola 2020). `spread`: 0 when all
+    embeddings are one point and nearly 1 when they fill the sphere.
     """
     unit = jax.lax.stop_gradient(pairwise.unit(z))
     centre = unit.mean(axis=1, keepdims=True)
-    mean = parallel.device_average(unit.mean(axis=(0, 1)))
     return {
         "alignment": jnp.sum((unit - centre) ** 2, axis=-1),
-        "spread": 1 - jnp.sum(mean**2),
+        "spread": spread(unit),
     }

@@ -22,9 +22,7 @@ class Classify:
     as `Restore(workdir, FROZEN_ENCODER)`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f]; for several encoders
-        `networks.heads.Concatenated`.
-      head: features to logits [b, k].
+      encoder: for several `networks.heads.Concatenated`.
       encoder_is: "trained" along with the head; "frozen"; or "frozen in training mode",
         where only its parameters are: dropout acts and batch statistics follow the new
         images, as in the released code of Thanos.
@@ -40,7 +38,6 @@ class Classify:
     targets: Literal["label", "target"] = "label"
 
     def __post_init__(self) -> None:
-        """Checks that the smoothing is read."""
         if self.smoothing and self.targets == "target":
             raise ValueError(
                 f"Classify.smoothing {self.smoothing} softens labels, which "
@@ -49,11 +46,9 @@ class Classify:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the views, and their labels or targets."""
         return frozenset({"views", "label", self.targets})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh encoder and head."""
         variables, _ = applying.fresh_chain(self.networks, key, batch["views"][:, 0])
         if self.encoder_is == "trained":
             return variables
@@ -75,9 +70,8 @@ class Classify:
             features, memory["encoder"] = applying.train_apply(
                 self.encoder, *self.encoder_arrays(variables), images, encoder_key
             )
-        params, stats = variables.params["head"], memory["head"]
         logits, memory["head"] = applying.train_apply(
-            self.head, params, stats, features, head_key
+            self.head, variables.params["head"], memory["head"], features, head_key
         )
         labels = jnp.repeat(batch["label"], v)
         if self.targets == "label":
@@ -87,8 +81,7 @@ class Classify:
         else:
             targets = jnp.repeat(batch["target"], v, axis=0)
             value = classification.soft_cross_entropy(logits, targets)
-        right = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
-        return Outcome(value, memory, {"top1": right})
+        return Outcome(value, memory, {"top1": applying.share_right(logits, labels)})
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """`features` of the encoder and `logits` of the head."""
@@ -111,7 +104,6 @@ class Classify:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Encoder and head, by the names under which `Variables` keeps them."""
         return {"encoder": self.encoder, "head": self.head}
 
 

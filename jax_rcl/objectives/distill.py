@@ -28,8 +28,8 @@ class Distill:
     `Restore(workdir, FROM_ONE_RUN)`, or two `ImportClip` of one file.
 
     Attributes:
-      encoder: of the student, images [b, h, w, c] in [0, 1] to embeddings [b, d].
-      teacher: likewise, with the same d; None: a network like the student's.
+      encoder: of the student.
+      teacher: to embeddings of the same width; None: a network like the student's.
       loss_type: compares students and teachers over the global batch.
       temperature: τ of the contrastive losses; 0.1 in the paper.
       teacher_norm: whether the teacher's batch normalisation uses the statistics that
@@ -38,7 +38,7 @@ class Distill:
       classes: k; for zero-shot classification `frozen/classes` then keeps an embedding
         of each class, [k, d], which `FillClasses`, a rule of `init_from`, fills and
         training does not read; `encode` gives `logits`, too.
-      block: columns per block, for memory O(b·block); None for all at once.
+      block: as for `SupCon`.
     """
 
     encoder: Network
@@ -48,11 +48,7 @@ class Distill:
     teacher_norm: Literal["inference", "batch"] = "inference"
     classes: Count | None = None
     block: Count | None = None
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Keys of the batch: the two sides of a pair."""
-        return frozenset({"clean", "distorted"})
+    needs = frozenset({"clean", "distorted"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh student and teacher; ValueError if their vectors differ in width."""
@@ -83,8 +79,8 @@ class Distill:
         """The loss of each example; metrics per example.
 
         `cosine` of student and teacher; `found`, whether the nearest teacher of the
-        global batch is the student's own; `spread` of the students, 1 - ‖mean unit
-        vector‖², which is 0 when they have collapsed to a point.
+        global batch is the student's own; `spread` of the students, which is 0 when
+        they have collapsed to a point.
         """
         student_key, teacher_key = jax.random.split(clock.key)
         students, stats = applying.train_apply(
@@ -96,7 +92,13 @@ class Distill:
         )
         teachers = self._teach(variables.frozen["teacher"], batch, teacher_key)
         value = self._compare(students, teachers)
-        metrics = _metrics(jax.lax.stop_gradient(students), teachers)
+        s, t = pairwise.unit(jax.lax.stop_gradient(students)), pairwise.unit(teachers)
+        nearest = jnp.argmax(pairwise.similarities(s, parallel.gather(t)), axis=1)
+        metrics = {
+            "cosine": jnp.sum(s * t, axis=1),
+            "found": (nearest == parallel.example_ids(len(s))).astype(jnp.float32),
+            "spread": applying.spread(s),
+        }
         return Outcome(value, {"encoder": stats}, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
@@ -114,7 +116,6 @@ class Distill:
         return self.encoder if self.teacher is None else self.teacher
 
     def _teach(self, teacher: Tree, batch: Batch, key: jax.Array) -> jax.Array:
-        """The teacher's embeddings of this device's clean images."""
         arrays = teacher["params"], teacher["batch_stats"]
         if self.teacher_norm == "inference":
             return applying.eval_apply(self._teacher, *arrays, batch["clean"])
@@ -122,7 +123,6 @@ class Distill:
         return applying.train_apply(self._teacher, *arrays, batch["clean"], key)[0]
 
     def _compare(self, students: jax.Array, teachers: jax.Array) -> jax.Array:
-        """The loss of each of this device's examples."""
         if self.loss_type == "mse":
             return distillation.embedding_mse(students, teachers)
         s, t = pairwise.unit(students), pairwise.unit(teachers)
@@ -149,19 +149,6 @@ class Distill:
         if self.loss_type == "simclr_ss":
             return distillation.student_student(s, t, **known)
         return distillation.both(s, t, all_teachers=every_t, **known)
-
-
-def _metrics(students: jax.Array, teachers: jax.Array) -> dict[str, jax.Array]:
-    """How near the students have come; see `Distill.loss`."""
-    s, t = pairwise.unit(students), pairwise.unit(teachers)
-    cosine = jnp.sum(s * t, axis=1)
-    nearest = jnp.argmax(pairwise.similarities(s, parallel.gather(t)), axis=1)
-    mean = parallel.device_average(s.mean(axis=0))
-    return {
-        "cosine": cosine,
-        "found": (nearest == parallel.example_ids(len(s))).astype(jnp.float32),
-        "spread": 1 - jnp.sum(mean**2),
-    }
 
 
 FROM_ONE_RUN = {

@@ -24,8 +24,7 @@ class GroupDRO:
 
     and minimises Σ_g q_g L_g, whose gradient does not reach q. The weights q are kept
     in `memory["group_weights"]` and start equal. C / √n_g is the group adjustment of
-    section 3.3: small groups, whose loss on new images exceeds that on training images
-    most, count as if they were worse.
+    section 3.3.
 
     A group without an example in the batch has no loss: its weight is only divided by
     the new sum, as algorithm 1 does with the groups that it does not draw. The
@@ -49,7 +48,6 @@ class GroupDRO:
     group_sizes: tuple[Count, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Checks that the adjustment has a size for each group."""
         if self.group_sizes is None:
             if self.adjustment:
                 raise ValueError(
@@ -64,11 +62,9 @@ class GroupDRO:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the classifier's, and the group of each example."""
         return self.classify.needs | {"group"}
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """The classifier's variables, and equal weights."""
         variables = self.classify.init(key, batch)
         weights = jnp.full(self.groups, 1 / self.groups, jnp.float32)
         memory = {**variables.memory, "group_weights": weights}
@@ -81,12 +77,11 @@ class GroupDRO:
         losses, present = group_means(
             outcome.value, jnp.repeat(batch["group"], views), self.groups
         )
-        weights = reweight(
-            variables.memory["group_weights"],
-            self.adjust(jax.lax.stop_gradient(losses)),
-            present,
-            step_size=self.step_size,
-        )
+        old, adjusted = variables.memory["group_weights"], jax.lax.stop_gradient(losses)
+        if self.group_sizes is not None:
+            sizes = jnp.array(self.group_sizes, losses.dtype)
+            adjusted += self.adjustment / jnp.sqrt(sizes)
+        weights = reweight(old, adjusted, present, step_size=self.step_size)
         memory = {**outcome.memory, "group_weights": weights}
         metrics = {
             "worst_group_loss": jnp.max(losses, where=present, initial=-jnp.inf),
@@ -94,16 +89,7 @@ class GroupDRO:
         }
         return Outcome(weights @ losses, memory, {**outcome.metrics, **metrics})
 
-    def adjust(self, losses: Float[Array, " g"]) -> Float[Array, " g"]:
-        """L_g + C / √n_g, which the weights follow."""
-        if self.group_sizes is None:
-            return losses
-        return losses + self.adjustment / jnp.sqrt(
-            jnp.array(self.group_sizes, losses.dtype)
-        )
-
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """What the classifier gives: `features` and `logits`."""
         return self.classify.encode(variables, images)
 
 

@@ -24,8 +24,6 @@ class KnowledgeDistillation:
     of `init_from`, such as `Restore(workdir, FROM_CLASSIFIER)`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f].
-      head: features to logits [b, k].
       temperature: T, softens the predictions that are compared.
       weight: of the teacher's predictions in the loss; the rest is the labels'.
     """
@@ -34,22 +32,13 @@ class KnowledgeDistillation:
     head: Network
     temperature: Annotated[float, Above(0, "such as 4.0")] = 4.0
     weight: Share = 0.9
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Keys of the batch: the two sides of a pair, and the label."""
-        return frozenset({"clean", "distorted", "label"})
+    needs = frozenset({"clean", "distorted", "label"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """A fresh student and a fresh teacher."""
         student_key, teacher_key = jax.random.split(key)
         own, _ = applying.fresh_chain(self.networks, student_key, batch["distorted"])
         theirs, _ = applying.fresh_chain(self.networks, teacher_key, batch["clean"])
-        teacher = {
-            name: {"params": theirs.params[name], "batch_stats": theirs.memory[name]}
-            for name in self.networks
-        }
-        return dataclasses.replace(own, frozen={"teacher": teacher})
+        return dataclasses.replace(own, frozen={"teacher": applying.copies(theirs)})
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """The loss of each example; accuracies and how often the two agree."""
@@ -70,14 +59,13 @@ class KnowledgeDistillation:
             temperature=self.temperature,
             weight=self.weight,
         )
-        own, theirs = (jnp.argmax(x, axis=-1) for x in (logits, teacher_logits))
+        right, label = applying.share_right, batch["label"]
         metrics = {
-            "top1": own == batch["label"],
-            "teacher_top1": theirs == batch["label"],
-            "agreement": own == theirs,
+            "top1": right(logits, label),
+            "teacher_top1": right(teacher_logits, label),
+            "agreement": right(logits, jnp.argmax(teacher_logits, axis=-1)),
         }
-        as_shares = {name: x.astype(jnp.float32) for name, x in metrics.items()}
-        return Outcome(value, memory, as_shares)
+        return Outcome(value, memory, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """`features` and `logits` of the student."""
@@ -86,7 +74,6 @@ class KnowledgeDistillation:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Encoder and head, by the names under which `Variables` keeps them."""
         return {"encoder": self.encoder, "head": self.head}
 
 

@@ -1,7 +1,7 @@
 """Momentum contrast with a queue, and with negatives that have lost their meaning."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,8 @@ class MoCo:
 
     A query, the first view of an image, has to find the key of the same image, the
     second view, among keys of earlier batches, which are in a queue. Keys are made by a
-    slow copy of the networks, whose parameters follow the trained ones:
+    slow copy of the networks, which has batch statistics of its own and whose
+    parameters follow the trained ones:
 
         slow ← momentum · slow + (1 - momentum) · fast
 
@@ -30,11 +31,7 @@ class MoCo:
     The slow networks embed them, and they never enter the queue. The formula is in
     `losses.infonce.instance_logits`.
 
-    Batch statistics are not averaged: the slow networks have their own.
-
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are kept.
-      projector: features to the embeddings [b, d] that are compared.
       queue_size: q, keys in the queue; a multiple of the global batch.
       momentum: 0.999 in both papers, 0.99 with large batches.
       temperature: τ; 0.07 in MoCo v1, 0.2 in v2.
@@ -62,7 +59,6 @@ class MoCo:
     slow_starts: Literal["as fast", "as given"] = "as fast"
 
     def __post_init__(self) -> None:
-        """Checks that the factor has negatives to scale."""
         if self.alpha is not None and not self.negatives:
             raise ValueError(
                 f"MoCo.alpha {self.alpha} scales negatives, but there are none; write "
@@ -72,7 +68,6 @@ class MoCo:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: two views, and the negatives if there are any."""
         return frozenset({"views", "negatives"} if self.negatives else {"views"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
@@ -81,25 +76,16 @@ class MoCo:
         queries = batch["views"][:, 0]
         fast, z = applying.fresh_chain(self.networks, networks_key, queries)
         queue = jax.random.normal(queue_key, (self.queue_size, z.shape[-1]))
-        slow = {
-            name: {"params": fast.params[name], "batch_stats": fast.memory[name]}
-            for name in self.networks
-        }
         memory = {
             **fast.memory,
-            "slow": slow,
+            "slow": applying.copies(fast),
             "queue": pairwise.unit(queue),
             "cursor": jnp.zeros((), jnp.int32),
         }
         return dataclasses.replace(fast, memory=memory)
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
-        """InfoNCE of each query, and the memory with this batch's keys in the queue.
-
-        Raises:
-          ValueError: the queue is not a multiple of the global batch, or the batch has
-            another number of views or negatives.
-        """
+        """InfoNCE of each query, and the memory with this batch's keys in the queue."""
         self._check(batch)
         memory = variables.memory
         query_key, *slow_keys = jax.random.split(clock.key, 2 + self.negatives)
@@ -131,7 +117,7 @@ class MoCo:
         )
         slow_memory = {"slow": slow, "queue": queue, "cursor": cursor}
         metrics = applying.view_metrics(jnp.stack([queries, keys], axis=1))
-        metrics |= contrastive_metrics(logits)
+        metrics |= {f"contrastive_top{k}": found_within(logits, k) for k in (1, 5)}
         return Outcome(infonce(logits), {**changed, **slow_memory}, metrics)
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
@@ -141,7 +127,6 @@ class MoCo:
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Encoder and projector, by the names under which `Variables` keeps them."""
         return {"encoder": self.encoder, "projector": self.projector}
 
     def _follow(self, variables: Variables, step: jax.Array) -> Tree:
@@ -149,7 +134,7 @@ class MoCo:
         copies = (step == 0) & (self.slow_starts == "as fast")
 
         def one(slow: jax.Array, fast: jax.Array) -> jax.Array:
-            average = momentum_average(slow, fast, self.momentum)
+            average = slow + (1 - self.momentum) * (fast - slow)
             return jax.lax.stop_gradient(jnp.where(copies, fast, average))
 
         found = {}
@@ -177,13 +162,9 @@ class MoCo:
         z = jax.lax.stop_gradient(pairwise.unit(z[:, 0]))
         if shuffled:
             z = parallel.unshuffle(z, order_key)
-        slow = {
-            name: {**each, "batch_stats": stats[name]} for name, each in slow.items()
-        }
-        return z, slow
+        return z, applying.copies(dataclasses.replace(own, memory=stats))
 
     def _check(self, batch: Batch) -> None:
-        """Raises ValueError for a batch whose shapes do not fit."""
         b, v = batch["views"].shape[:2]
         if v != 2:
             raise ValueError(
@@ -205,11 +186,6 @@ class MoCo:
             )
 
 
-def momentum_average(slow: Any, fast: Any, momentum: float) -> Any:
-    """Momentum · slow + (1 - momentum) · fast."""
-    return slow + (1 - momentum) * (fast - slow)
-
-
 def enqueue(
     queue: jax.Array, cursor: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -222,8 +198,3 @@ def enqueue(
     # the cursor of an imported queue may be no multiple of this run's batch.
     places = (cursor + jnp.arange(len(keys), dtype=cursor.dtype)) % len(queue)
     return queue.at[places].set(keys), (cursor + len(keys)) % len(queue)
-
-
-def contrastive_metrics(logits: jax.Array) -> dict[str, jax.Array]:
-    """How often the key is the likeliest, and among the five likeliest."""
-    return {f"contrastive_top{k}": found_within(logits, k) for k in (1, 5)}

@@ -14,7 +14,7 @@ absent:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
 from jax_rcl.losses import classification, reconstruction
 from jax_rcl.objectives import applying
 from jax_rcl.objectives.terms import Contrast, Reconstruction
-from jax_rcl.ranges import Within, ranged
+from jax_rcl.ranges import Positive, Within, ranged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,10 @@ class Spread:
     are contrasted are those that are kept.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f].
-      head: features to logits [b, k]; None without cross-entropy.
+      head: None without cross-entropy.
       contrasts: the contrastive terms, each with a name of its own.
-      reconstruction: the decoder's term, or None.
       encoder_auto: the second encoder, or None.
       cross_entropy: weight of the head's cross-entropy, averaged over views.
-      smoothing: of the labels.
     """
 
     encoder: Network
@@ -52,32 +49,20 @@ class Spread:
     contrasts: tuple[Contrast, ...] = (Contrast(),)
     reconstruction: Reconstruction | None = None
     encoder_auto: Network | None = None
-    cross_entropy: float = 1.0
+    cross_entropy: Positive = 1.0
     smoothing: Annotated[float, Within(0, 1, open="high")] = 0.0
 
     def __post_init__(self) -> None:
-        """Checks which parts there are."""
         if self.head is None and not self.contrasts and self.reconstruction is None:
             raise ValueError(
                 "Spread has neither head nor contrasts nor reconstruction: nothing to "
                 "learn from. Give at least one."
             )
-        if self.head is not None and not self.cross_entropy > 0:
-            raise ValueError(
-                f"Spread.cross_entropy {self.cross_entropy} must be above 0 with a "
-                "head."
-            )
         names = [term.name for term in self.contrasts]
-        if len(set(names)) < len(names):
+        if len({*names, *_METRICS}) < len(names) + len(_METRICS):
             raise ValueError(
                 f"Spread.contrasts are named {', '.join(names)}; each needs a name of "
-                f"its own for its metric."
-            )
-        taken = sorted(_METRICS.intersection(names))
-        if taken:
-            raise ValueError(
-                f"Spread.contrasts: {taken[0]!r} is the name of another metric; call "
-                f"the term something else, such as 'contrast'."
+                f"its own, and none of {', '.join(_METRICS)}, for its metric."
             )
         alone = self.reconstruction is None or not self.contrasts
         if self.encoder_auto is not None and alone:
@@ -94,18 +79,11 @@ class Spread:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the views, and the labels if anything reads them."""
         contrasts = any(term.classes == "labels" for term in self.contrasts)
         read = self.head is not None or contrasts
         return frozenset({"views", "label"} if read else {"views"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh encoders, head and decoder.
-
-        Raises:
-          ValueError: the decoder's images do not have the views' shape, or there are
-            contrasts but a single view.
-        """
         if self.contrasts and batch["views"].shape[1] < 2:
             raise ValueError(
                 "Spread.contrasts compare a view with another view of the image, but "
@@ -122,7 +100,7 @@ class Spread:
             return outputs
 
         images = batch["views"][:, 0]
-        decoded = self.forward(fresh, images, batch.get("label")).decoded
+        _, _, decoded = self.forward(fresh, images, batch.get("label"))
         if self.reconstruction is not None and decoded is not None:
             shape = self.reconstruction.targets(images).shape
             if decoded.shape != shape:
@@ -146,18 +124,18 @@ class Spread:
             )
             return outputs
 
-        found = self.forward(train, images, labels)
+        features, logits, decoded = self.forward(train, images, labels)
         terms: list[tuple[float, jax.Array]] = []
         metrics: dict[str, jax.Array] = {}
-        if found.logits is not None:
-            right = (jnp.argmax(found.logits, axis=-1) == labels).astype(jnp.float32)
+        if logits is not None:
+            right = applying.share_right(logits, labels)
             error = classification.smoothed_cross_entropy(
-                found.logits, labels, smoothing=self.smoothing
+                logits, labels, smoothing=self.smoothing
             )
             metrics |= {"top1": right, "cross_entropy": error}
             terms.append((self.cross_entropy, error.reshape(b, v).mean(axis=1)))
         if self.contrasts:
-            z = found.features["encoder"].reshape(b, v, -1)
+            z = features["encoder"].reshape(b, v, -1)
             ids = parallel.example_ids(b)
             metrics |= applying.view_metrics(z)
             columns = parallel.gather(z)
@@ -167,9 +145,9 @@ class Spread:
                 error = term.between(z, columns, examples, classes)
                 metrics[term.name] = error
                 terms.append((term.weight, error))
-        if self.reconstruction is not None and found.decoded is not None:
+        if self.reconstruction is not None and decoded is not None:
             targets = self.reconstruction.targets(images)
-            error = reconstruction.pixel_mse(found.decoded, targets)
+            error = reconstruction.pixel_mse(decoded, targets)
             metrics["reconstruction"] = error
             terms.append((self.reconstruction.weight, error.reshape(b, v).mean(axis=1)))
         value = sum(weight * error for weight, error in terms)
@@ -187,14 +165,14 @@ class Spread:
             params, stats = variables.params[name], variables.memory[name]
             return applying.eval_apply(network, params, stats, inputs)
 
-        found = self.forward(infer, images)
-        layers = {"features": join(found.features)}
+        features, logits, decoded = self.forward(infer, images)
+        layers = {"features": jnp.concatenate(list(features.values()), axis=-1)}
         if self.encoder_auto is not None:
-            layers |= {f"features_of_{name}": x for name, x in found.features.items()}
-        if found.logits is not None:
-            layers["logits"] = found.logits
-        if self.reconstruction is not None and found.decoded is not None:
-            layers["reconstruction"] = self.reconstruction.to_images(found.decoded)
+            layers |= {f"features_of_{name}": x for name, x in features.items()}
+        if logits is not None:
+            layers["logits"] = logits
+        if self.reconstruction is not None and decoded is not None:
+            layers["reconstruction"] = self.reconstruction.to_images(decoded)
         return layers
 
     def forward(
@@ -202,55 +180,30 @@ class Spread:
         apply: Callable[[str, Network, jax.Array], jax.Array],
         images: jax.Array,
         labels: jax.Array | None = None,
-    ) -> "Forward":
-        """The outputs of all networks for images, each applied once, by `apply`.
+    ) -> tuple[dict[str, jax.Array], jax.Array | None, jax.Array | None]:
+        """Features of each encoder by its name [n, f], logits and decoded images.
 
-        Args:
-          apply: (name, network, inputs) to the outputs of the network.
-          images: [n, h, w, c].
-          labels: their classes, or None for those that the head predicts.
+        `apply` takes (name, network, inputs) to outputs; labels of None stand for those
+        that the head predicts.
         """
-        features = {name: apply(name, net, images) for name, net in self.encoders}
+        features = {"encoder": apply("encoder", self.encoder, images)}
+        if self.encoder_auto is not None:
+            features["encoder_auto"] = apply("encoder_auto", self.encoder_auto, images)
         logits = decoded = None
         if self.head is not None:
-            logits = apply("head", self.head, join(features))
+            joined = jnp.concatenate(list(features.values()), axis=-1)
+            logits = apply("head", self.head, joined)
         if self.reconstruction is not None:
-            read = features[self.encoders[-1][0]]
+            read = features.get("encoder_auto", features["encoder"])
             if logits is not None:
                 labels = jnp.argmax(logits, axis=-1) if labels is None else labels
                 read = self.reconstruction.input(read, labels, logits.shape[-1])
             decoded = apply("decoder", self.reconstruction.decoder, read)
-        return Forward(features, logits, decoded)
-
-    @property
-    def encoders(self) -> tuple[tuple[str, Network], ...]:
-        """The encoders, by the names under which `Variables` keeps them."""
-        if self.encoder_auto is None:
-            return (("encoder", self.encoder),)
-        return (("encoder", self.encoder), ("encoder_auto", self.encoder_auto))
+        return features, logits, decoded
 
 
-_METRICS = {"alignment", "spread", "top1", "cross_entropy", "reconstruction"}
+_METRICS = ("alignment", "spread", "top1", "cross_entropy", "reconstruction")
 """Names that a contrastive term may not have, or its metric would hide another."""
-
-
-class Forward(NamedTuple):
-    """The outputs of the networks of a `Spread`.
-
-    Attributes:
-      features: of each encoder, by its name [n, f].
-      logits: of the head [n, k].
-      decoded: images of the decoder [n, h, w, c].
-    """
-
-    features: dict[str, jax.Array]
-    logits: jax.Array | None
-    decoded: jax.Array | None
-
-
-def join(features: dict[str, jax.Array]) -> jax.Array:
-    """Concatenates the features of all encoders, [n, f1 + f2]."""
-    return jnp.concatenate(list(features.values()), axis=-1)
 
 
 def _keys(key: jax.Array) -> dict[str, jax.Array]:

@@ -22,8 +22,6 @@ class SupCon:
     other views of its class. The formula is in `losses.contrastive.supcon`.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features [b, f], which are kept.
-      projector: features to the embeddings [b, d] that the loss compares.
       temperature: τ; 0.1 in the paper.
       positives: mean over positives "out"side the logarithm (equation 2, the paper's
         choice) or "in"side (equation 3).
@@ -38,11 +36,9 @@ class SupCon:
     needs = frozenset({"views", "label"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh encoder and projector."""
         return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
-        """SupCon over the global batch, one value per view."""
         z, memory = applying.embed_views(
             networks(self), variables, batch["views"], clock.key
         )
@@ -74,10 +70,8 @@ class SimCLR:
     formula is in `losses.contrastive.nt_xent`.
 
     Attributes:
-      encoder: as for `SupCon`.
-      projector: as for `SupCon`.
+      block: as for `SupCon`.
       temperature: τ; 0.5 for CIFAR-10 and 0.1 for ImageNet in the paper.
-      block: columns compared at a time, to bound memory; None compares all at once.
     """
 
     encoder: Network
@@ -87,11 +81,9 @@ class SimCLR:
     needs = frozenset({"views"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh encoder and projector."""
         return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
-        """NT-Xent over the global batch, one value per view."""
         z, memory = applying.embed_views(
             networks(self), variables, batch["views"], clock.key
         )

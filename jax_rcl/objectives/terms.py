@@ -23,10 +23,8 @@ class Contrast:
 
     Attributes:
       name: of its metric.
-      weight: of the term in the sum.
       attraction: weight of the pull towards the class against the others (L_attract).
       spread: weight of the class-conditional InfoNCE; 0 for SupCon.
-      temperature: τ.
       classes: "labels", or "examples", where each image is a class (SimCLR).
       positives_in_denominator: weight of all positives in each denominator; 0 for the
         paper's single one.
@@ -34,7 +32,7 @@ class Contrast:
       similarity: of embeddings; see `class_conditional.over_view_pairs`.
       direction: "symmetric" contrasts every view with every other, "one-way" a view
         with those before it.
-      block: columns compared at a time, to bound memory; None compares all at once.
+      block: as for `SupCon`.
     """
 
     name: str = "contrast"
@@ -52,7 +50,6 @@ class Contrast:
     block: Count | None = None
 
     def __post_init__(self) -> None:
-        """Checks that there is a loss."""
         if self.attraction == self.spread == 0:
             raise ValueError(
                 "Contrast.attraction and spread are both 0, so that there is no loss; "
@@ -78,11 +75,7 @@ class Contrast:
     ) -> Float[Array, " b"]:
         """The term of some examples, the rows, against all, the columns.
 
-        Args:
-          rows: embeddings of their views.
-          columns: embeddings of all views.
-          examples: ids of the rows' and of the columns' examples.
-          labels: classes of the rows' and of the columns' examples.
+        `examples` and `labels` are ids and classes of the rows and of the columns.
         """
         row_labels, column_labels = labels if self.classes == "labels" else examples
         pair_loss = functools.partial(
@@ -116,7 +109,6 @@ class Reconstruction:
 
     Attributes:
       decoder: features [b, f] to images [b, h, w, c].
-      weight: of the term in the sum.
       mean: of each channel, or one for all, in units of [0, 1].
       std: likewise; pixels are compared in units of it.
       target: "color", or "gray", the mean of the channels.
@@ -134,7 +126,6 @@ class Reconstruction:
     reads: Literal["features", "features and label"] = "features"
 
     def __post_init__(self) -> None:
-        """Checks that mean and deviation fit each other."""
         if len(self.mean) != len(self.std) or not self.std:
             raise ValueError(
                 f"Reconstruction.mean {self.mean} and std {self.std} must hold one "
@@ -142,11 +133,7 @@ class Reconstruction:
             )
 
     def targets(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w t"]:
-        """What the decoder should output for images: [b, h, w, c], or [b, h, w, 1].
-
-        Raises:
-          ValueError: statistics of another number of channels.
-        """
+        """What the decoder should output for images: [b, h, w, c], or [b, h, w, 1]."""
         channels = images.shape[-1]
         if len(self.mean) not in (1, channels):
             raise ValueError(

@@ -32,10 +32,8 @@ class Uniformity:
     never read.
 
     Attributes:
-      encoder: images [b, h, w, c] in [0, 1] to features.
-      projector: to the embeddings [b, d] whose unit vectors are averaged.
-      fc: a layer between the two that is kept at evaluation, as the 2048 features of
-        the released code are; None for none.
+      fc: a layer between encoder and projector that is kept at evaluation, as the 2048
+        features of the released code are.
       kernel: how alike two priors are, positive semi-definite; None without prior.
       ridge: λ of the kernel ridge regression; None for 1/√n, with the number n of
         centroids that are compared. 0.01 in the released code.
@@ -44,8 +42,7 @@ class Uniformity:
         released code, where the result depends on the number of devices.
       group: with scope="device", compares so many consecutive examples instead of a
         share, which they must divide, on any number of devices; None for the share.
-      block: columns compared at a time, to bound memory; None compares all at once. A
-        kernel needs a matrix [n, n] on every device in any case.
+      block: as for `SupCon`; a kernel needs a matrix [n, n] on every device anyway.
     """
 
     encoder: Network
@@ -61,7 +58,6 @@ class Uniformity:
     block: Count | None = None
 
     def __post_init__(self) -> None:
-        """Checks that groups are those of a device."""
         if self.group is not None and self.scope == "global":
             raise ValueError(
                 f"Uniformity.group {self.group} is of centroids on one device: it goes "
@@ -70,21 +66,18 @@ class Uniformity:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Keys of the batch: the views, and the prior if there is a kernel on it."""
         return frozenset({"views"} if self.kernel is None else {"views", "prior"})
 
     def check(self, records: Mapping[str, np.ndarray]) -> None:
-        """Tries the kernel on the priors of some examples.
+        """Raises ValueError if the kernel of some priors is not what `loss` needs.
 
-        Raises:
-          ValueError: it is not a finite symmetric matrix, not positive semi-definite
-            beyond rounding, or too near to singular for `ridge` in float32.
+        It must be a finite symmetric matrix, positive semi-definite up to rounding, and
+        not too near to singular for `ridge` in float32.
         """
         if self.kernel is not None:
             check_kernel(self.kernel, self.ridge, jnp.asarray(records["prior"]))
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh networks."""
         return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
@@ -92,10 +85,6 @@ class Uniformity:
 
         Metrics besides those of all contrastive methods: `centroid_alignment`, -‖c‖² of
         the centroids that are compared, which a kernel has smoothed.
-
-        Raises:
-          ValueError: fewer than two views, priors that are not vectors, or groups that
-            do not divide a device's share.
         """
         views = batch["views"]
         if views.shape[1] < 2:
@@ -130,16 +119,8 @@ class Uniformity:
         if prior is not None:
             columns = self._smooth(columns, parallel.gather(prior))
             centroids = columns[ids]
-        potentials = uniformity.log_potentials(
-            centroids,
-            columns,
-            row_ids=ids,
-            column_ids=jnp.arange(len(columns)),
-            scale=self.scale,
-            block=self.block,
-        )
-        everywhere = parallel.gather(potentials)
-        return uniformity.decoupled_uniformity(everywhere), centroids
+        potentials = parallel.gather(self._potentials(centroids, columns, ids))
+        return uniformity.decoupled_uniformity(potentials), centroids
 
     def _of_groups(
         self, centroids: jax.Array, prior: jax.Array | None
@@ -155,11 +136,7 @@ class Uniformity:
         def one(group: jax.Array, prior: jax.Array | None) -> tuple:
             if prior is not None:
                 group = self._smooth(group, prior)
-            ids = jnp.arange(size)
-            known = {"row_ids": ids, "column_ids": ids, "scale": self.scale}
-            potentials = uniformity.log_potentials(
-                group, group, **known, block=self.block
-            )
+            potentials = self._potentials(group, group, jnp.arange(size))
             return uniformity.decoupled_uniformity(potentials), group
 
         split = jax.tree.map(
@@ -167,6 +144,13 @@ class Uniformity:
         )
         values, compared = jax.vmap(one)(*split)
         return values, compared.reshape(centroids.shape)
+
+    def _potentials(
+        self, rows: jax.Array, columns: jax.Array, row_ids: jax.Array
+    ) -> jax.Array:
+        own = {"scale": self.scale, "block": self.block}
+        ids = {"row_ids": row_ids, "column_ids": jnp.arange(len(columns))}
+        return uniformity.log_potentials(rows, columns, **ids, **own)
 
     def _smooth(self, centroids: jax.Array, prior: jax.Array) -> jax.Array:
         assert self.kernel is not None
@@ -176,17 +160,12 @@ class Uniformity:
 
 def networks(objective: Uniformity) -> dict[str, Network]:
     """The networks that feed one another, by their names in `Variables`."""
-    kept = {"encoder": objective.encoder, "fc": objective.fc}
-    named = {**kept, "projector": objective.projector}
+    named = {name: getattr(objective, name) for name in ("encoder", "fc", "projector")}
     return {name: network for name, network in named.items() if network is not None}
 
 
 def checked_prior(prior: jax.Array) -> jax.Array:
-    """The priors of a batch, [b, p].
-
-    Raises:
-      ValueError: if they are no vectors of numbers with a fraction.
-    """
+    """The priors of a batch, [b, p]; ValueError if they are no vectors of floats."""
     if prior.ndim != 2 or not jnp.issubdtype(prior.dtype, jnp.floating):
         raise ValueError(
             f"the prior must be a vector of floats for each example, [p]; got "

@@ -155,11 +155,9 @@ class Descent(abc.ABC):
 
     Attributes:
       learning_rate: the peak of the schedule.
-      schedule: how the learning rate goes from update to update.
       weight_decay: pulls parameters to zero, in a way that depends on the optimizer.
       decayed: "weights" spares parameters named `bias` or `scale` (offsets and
         normalisation), "all" none, as PyTorch does by default.
-      groups: exceptions for parameters by their paths.
       reference_batch: the batch size that `learning_rate` is meant for; another one
         multiplies it by batch size / reference_batch (Goyal et al. 2017,
         https://arxiv.org/abs/1706.02677). None takes it as it is.
@@ -167,9 +165,8 @@ class Descent(abc.ABC):
         shortened before anything else. None for no limit.
       accumulate: steps per update, which takes the mean of their gradients and the
         learning rate of the first; schedules go by steps. It is *not* equivalent to a
-        larger batch where a loss compares examples, as contrastive ones do, since each
-        step compares those of its own batch, with its own batch statistics; nor where
-        the method carries memory, which advances at every step. `reference_batch`
+        larger batch where a loss compares examples, as contrastive ones do, where batch
+        statistics are used, or where the method carries memory. `reference_batch`
         counts the examples of an update; steps at the end that do not fill one are
         lost.
       plateau: lowers the learning rate further where the loss stops falling.
@@ -188,12 +185,7 @@ class Descent(abc.ABC):
     def build(
         self, params: Tree, *, total_steps: int, steps_per_epoch: int, batch_size: int
     ) -> optax.GradientTransformation:
-        """The optax transformation for these parameters (arrays, or just shapes).
-
-        Raises:
-          ValueError: for a group that matches no parameter, two groups that set the
-            same thing of one, a warm-up as long as the run, or a run without an update.
-        """
+        """The optax transformation for these parameters (arrays, or just shapes)."""
         every = self.accumulate
         if every > max(total_steps, 1):
             raise ValueError(
@@ -227,15 +219,11 @@ class Descent(abc.ABC):
     def learning_rate_at(
         self, step: int, *, total_steps: int, steps_per_epoch: int, batch_size: int
     ) -> float:
-        """The learning rate of step `step`, from 0, without groups and plateau.
-
-        Where several steps make one update, it is that of their update.
-        """
+        """The learning rate of step `step`, from 0, without groups and plateau."""
         rate = self._rate(total_steps, steps_per_epoch, batch_size)
         return float(rate(step - step % self.accumulate))
 
     def _rate(self, total_steps: int, steps_per_epoch: int, batch_size: int) -> Rate:
-        """The learning rate by the number of steps made."""
         seen = batch_size * self.accumulate
         peak = self.learning_rate * seen / (self.reference_batch or seen)
         return self.schedule.build(
@@ -243,7 +231,6 @@ class Descent(abc.ABC):
         )
 
     def _decays(self, path: str) -> bool:
-        """Whether a parameter is one of those that `decayed` means."""
         offset_or_scale = path.rpartition("/")[2] in ("bias", "scale")
         return self.decayed == "all" or not offset_or_scale
 
@@ -292,9 +279,7 @@ class Adam(Descent):
     decoupled decay.
 
     Attributes:
-      beta1: decay of the mean of gradients.
-      beta2: decay of the mean of their squares.
-      epsilon: added to the root of that mean.
+      beta1, beta2: decays of the running means of gradients and of their squares.
     """
 
     beta1: Decay = 0.9

@@ -29,11 +29,7 @@ class Schedule(abc.ABC):
     warmup_epochs: NotNegative = dataclasses.field(default=0.0, kw_only=True)
 
     def build(self, peak: float, *, total_steps: int, steps_per_epoch: int) -> Rate:
-        """The learning rate, at most `peak`, by the number of updates made.
-
-        Raises:
-          ValueError: for a warm-up as long as the run.
-        """
+        """The learning rate, at most `peak`, by the number of updates made."""
         warmup = round(self.warmup_epochs * steps_per_epoch)
         if warmup and warmup >= total_steps:
             raise ValueError(
@@ -134,7 +130,6 @@ class MultiStep(Schedule):
     factor: Positive = 0.1
 
     def __post_init__(self) -> None:
-        """Checks the order of the epochs."""
         if not all(a < b for a, b in itertools.pairwise((0, *self.epochs))):
             raise ValueError(
                 f"MultiStep.epochs {self.epochs} must be above 0 and increasing."
@@ -169,7 +164,6 @@ class Plateau:
     relative_to: Literal["best", "one"] = "best"
 
     def __post_init__(self) -> None:
-        """Checks that a relative threshold is a share."""
         if self.relative_to == "best" and self.threshold >= 1:
             raise ValueError(
                 f"Plateau.threshold {self.threshold} must be below 1, a share of "

@@ -19,9 +19,6 @@ from jax_rcl.weights.rules import (
     places,
 )
 
-REDUCTION = 32
-"""Pixels on a side of the image for one place of a ResNet's last map."""
-
 Checksum = Literal["known", "any"]
 """`known`: files of published names must have their digests; `any`: none need."""
 
@@ -46,30 +43,19 @@ SHA256: Mapping[str, str] = {
 def read(
     path: str | pathlib.Path, checksum: Checksum = "known"
 ) -> dict[str, np.ndarray]:
-    """Arrays of a file of CLIP's weights by name, as `files.read` gives them.
-
-    Raises:
-      ValueError: a file of a published name has another digest, or `files.read` cannot
-        read it.
-    """
-    if checksum == "known":
-        _verify(pathlib.Path(path))
+    """Arrays of a file by name, as `files.read` gives them, once its digest fits."""
+    path = pathlib.Path(path)
+    published = SHA256.get(path.name) if checksum == "known" else None
+    if published is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != published:
+            raise ValueError(
+                f"checksum of {path} is {found}, published {published}; the download "
+                f"is truncated or another file. Download it again, or write "
+                f"checksum='any' for one of your own."
+            )
     return files.read(path)
-
-
-def _verify(path: pathlib.Path) -> None:
-    """Raises ValueError if a file of a published name is not the published one."""
-    published = SHA256.get(path.name)
-    if published is None:
-        return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != published:
-        raise ValueError(
-            f"checksum of {path} is {found}, published {published}; the download is "
-            f"truncated or another file. Download it again, or write checksum='any' "
-            f"for one of your own."
-        )
 
 
 def to_variables(
@@ -83,43 +69,23 @@ def to_variables(
     - `text`: `params` of a `ClipText`;
     - `logit_scale`: a scalar, whose exponential multiplies cosines.
 
-    Names of parts that are not asked for are left out, and so are counts and the sizes
-    that OpenAI's archives carry as scalars; everything else is used exactly once.
-    float16, as those archives hold most arrays, becomes the type asked for. Images are
-    normalised by `networks.clip.MEAN` and `STD`.
+    Parts that are not asked for are left out. float16, as OpenAI's archives hold most
+    arrays, becomes the type asked for. Images are normalised by `networks.clip.MEAN`
+    and `STD`.
 
     Args:
       state: arrays by the names of OpenAI, which open_clip keeps, or of a `CLIPModel`
         of Hugging Face; with or without `module.` in front, or the `text.` that
         open_clip puts before the names of text towers of another class.
       shapes: parts with arrays, or what has their shapes and types, as leaves.
-
-    Raises:
-      WeightsMismatch: if the names are not CLIP's, or the two do not fit; the message
-        lists what is left over on both sides.
     """
     state = clip_names.plain(state)
-    parts = (
-        clip_names.HUGGING_FACE_PARTS
-        if clip_names.is_hugging_face(state)
-        else clip_names.OPENAI_PARTS
-    )
-    left_out = [
-        name for part, names in parts.items() if part not in shapes for name in names
-    ]
-    rules = clip_names.whole_rules(state)
-    left_out += clip_names.UNREAD
-    return import_arrays(state, rules, shapes, left_out=left_out)
+    rules, parts = clip_names.whole_rules(state)
+    return import_arrays(state, rules, shapes, left_out=clip_names.UNREAD, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The inverse of `to_variables`, bit for bit, in OpenAI's names.
-
-    Any of the parts may be absent; types stay as they are.
-
-    Raises:
-      WeightsMismatch: if CLIP has no such array.
-    """
+    """The inverse of `to_variables`, bit for bit, in OpenAI's names."""
     return export_arrays(variables, clip_names.OPENAI)
 
 
@@ -131,7 +97,6 @@ class Architecture:
     open_clip's "gelu".
 
     Attributes:
-      kind: of the image tower.
       visual: fields of `ClipResNet` (depths, width, output, image_size) or of `ClipViT`
         (patch, width, layers, output, image_size).
       text: fields of `ClipText` (width, layers, output, context, vocabulary), whose
@@ -142,20 +107,11 @@ class Architecture:
     visual: dict[str, Any]
     text: dict[str, Any] | None
 
-    @property
-    def image_size(self) -> int:
-        """Side of the images that it has positions for, in pixels."""
-        return self.visual["image_size"]
-
 
 def architecture(state: Mapping[str, np.ndarray]) -> Architecture:
-    """The hyperparameters of a CLIP model, from the shapes of its arrays alone.
-
-    Raises:
-      WeightsMismatch: it is not CLIP, or lacks arrays that tell its size.
-    """
+    """The hyperparameters of a CLIP model, from the shapes of its arrays alone."""
     state = clip_names.plain(state)
-    shapes = places(state, clip_names.whole_rules(state))
+    shapes = places(state, clip_names.whole_rules(state)[0])
     try:
         if "visual/params/class_token" in shapes:
             kind, visual = "vit", _vit(shapes)
@@ -181,7 +137,7 @@ def _resnet(shapes: Mapping[str, Shape]) -> dict[str, Any]:
         "depths": depths,
         "width": shapes[f"{params}/stem3/kernel"][-1],
         "output": shapes[f"{params}/pool/out/kernel"][1],
-        "image_size": REDUCTION * _side(positions),
+        "image_size": 32 * _side(positions),  # by which the tower reduces it
     }
 
 

@@ -9,15 +9,12 @@ from jax_rcl.weights.rules import (
     LINEAR,
     Layout,
     Rule,
-    WeightsMismatch,
     below,
     linear_rules,
+    require,
     without_prefix,
 )
 from jax_rcl.weights.torchvision import RESNET, norm_rules
-
-TEXT_PREFIX = "text."
-"""What open_clip puts before the names of a text tower of its own class."""
 
 _PARTS = ("query", "key", "value")
 
@@ -173,7 +170,7 @@ HUGGING_FACE_PARTS = {
 def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state without what data parallelism or open_clip puts before names."""
     return {
-        name.removeprefix(TEXT_PREFIX): array
+        name.removeprefix("text."): array
         for name, array in without_prefix(state).items()
     }
 
@@ -184,28 +181,22 @@ def tower_rules(names: Mapping[str, np.ndarray], before: str) -> tuple[Rule, ...
     return VIT_TOWER if token in names else RESNET_TOWER
 
 
-def whole_rules(names: Mapping[str, np.ndarray]) -> tuple[Rule, ...]:
-    """Rules of a model, with parts `visual`, `text` and `logit_scale`.
-
-    Raises:
-      WeightsMismatch: the names are not CLIP's.
-    """
-    if is_hugging_face(names):
-        return HUGGING_FACE
-    if not any(name.startswith(("visual.", "ln_final.")) for name in names):
-        raise WeightsMismatch(
-            f"no name begins with visual. or vision_model., as those of CLIP's image "
-            f"towers do; the first is {next(iter(names), 'none')!r}. The weights of a "
-            f"plain ResNet are read by `ImportResNet`, those of a student that was "
-            f"distilled from CLIP by `ImportDistill`."
-        )
-    return (
+def whole_rules(
+    names: Mapping[str, np.ndarray],
+) -> tuple[tuple[Rule, ...], Mapping[str, tuple[str, ...]]]:
+    """Rules of a model, and the names of its parts `visual`, `text`, `logit_scale`."""
+    if any(name.startswith(("vision_model.", "text_model.")) for name in names):
+        return HUGGING_FACE, HUGGING_FACE_PARTS
+    require(
+        names,
+        ("visual.", "vision_model.", "ln_final."),
+        "CLIP's towers",
+        "The weights of a plain ResNet are read by `ImportResNet`, those of a student "
+        "that was distilled from CLIP by `ImportDistill`.",
+    )
+    rules = (
         *below("visual", "visual", tower_rules(names, "visual")),
         *below("", "text", TEXT_TOWER),
         *LOGIT_SCALE,
     )
-
-
-def is_hugging_face(names: Mapping[str, np.ndarray]) -> bool:
-    """Whether the names are those of a `CLIPModel` of Hugging Face."""
-    return any(name.startswith(("vision_model.", "text_model.")) for name in names)
+    return rules, OPENAI_PARTS

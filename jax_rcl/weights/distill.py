@@ -5,20 +5,13 @@ The paper is "Inverse Problems Leveraging Pre-trained Contrastive Representation
 """
 
 import dataclasses
-import fnmatch
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
-from jax_rcl.weights.clip_names import tower_rules
-from jax_rcl.weights.rules import (
-    Rule,
-    WeightsMismatch,
-    below,
-    import_arrays,
-    linear_rules,
-)
+from jax_rcl.weights import rules
+from jax_rcl.weights.clip_names import OPENAI_PARTS, tower_rules
 from jax_rcl.weights.torchvision import RESNET
 
 Part = Literal["student", "teacher", "probe", "baseline"]
@@ -38,10 +31,8 @@ class _Names:
 
 
 # The teacher is a whole CLIP model, text tower and all.
-_TEXT = ("token_embedding.*", "positional_embedding", "transformer.*", "ln_final.*")
-_TEACHER = tuple(
-    f"baseclip.{name}" for name in (*_TEXT, "text_projection", "logit_scale")
-)
+_TEXT = (*OPENAI_PARTS["text"], *OPENAI_PARTS["logit_scale"])
+_TEACHER = tuple(f"baseclip.{name}" for name in _TEXT)
 _PARTS: Mapping[str, _Names] = {
     "student": _Names("noisy_visual_encoder", others=("baseclip.*",)),
     "teacher": _Names("baseclip.visual", others=("noisy_visual_encoder.*", *_TEACHER)),
@@ -76,31 +67,18 @@ def to_variables(
       `ClipViT`, or of a `ResNet` for a baseline or a probe of one;
     - `head`: parameters of a `Linear`, of a probe or a baseline.
 
-    The other network of a student's file, a head that is not asked for and counts of
-    batches are left out; everything else is used exactly once.
-
-    Raises:
-      ValueError: a head is asked for of a student or a teacher.
-      WeightsMismatch: if the file has no such network, or the two do not fit; the
-        message lists what is left over.
+    The other network of a student's file, and a head that is not asked for, are left
+    out.
     """
     names = _PARTS[part]
     if "head" in shapes and names.head is None:
         raise ValueError(f"a {part} has no head; omit it (head=None).")
-    if not fnmatch.filter(state, f"{names.encoder}.*"):
-        known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())
-        raise WeightsMismatch(
-            f"no name begins with {names.encoder}, as those of a {part} do; the first "
-            f"is {next(iter(state), 'none')!r}. Known are {known}."
-        )
-    rules, left_out = _encoder_rules(state, names.encoder), names.others
+    known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())
+    rules.require(state, (f"{names.encoder}.",), f"a {part}", f"Known are {known}.")
+    numbered = f"{names.encoder}.0.weight" in state
+    tower = NUMBERED_RESNET if numbered else tower_rules(state, names.encoder)
+    table, parts = rules.below(names.encoder, "encoder", tower), {}
     if names.head is not None:
-        rules += linear_rules(names.head, "head/out")
-        left_out += () if "head" in shapes else (f"{names.head}.*",)
-    return import_arrays(state, rules, shapes, left_out=left_out)
-
-
-def _encoder_rules(state: Mapping[str, np.ndarray], encoder: str) -> tuple[Rule, ...]:
-    numbered = f"{encoder}.0.weight" in state
-    rules = NUMBERED_RESNET if numbered else tower_rules(state, encoder)
-    return below(encoder, "encoder", rules)
+        table += rules.linear_rules(names.head, "head/out")
+        parts = {"head": (f"{names.head}.*",)}
+    return rules.import_arrays(state, table, shapes, left_out=names.others, parts=parts)

@@ -69,9 +69,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     if start != _ZIP:
         return _read_old_torch(path)
     with _whole(path, ValueError), zipfile.ZipFile(path) as file:
-        archive = Archive(file)
-        content = archive.arrays() if archive.is_torchscript else archive.content
-        state = _state_dict(content, Stored, path)
+        state = _state_dict(Archive(file).content, Stored, path)
         return {name: array.read() for name, array in state.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
 from jax_rcl.weights import clip, distill, files, moco, torchvision, uniformity
-from jax_rcl.weights.restore import below, replace_leaves, tops
+from jax_rcl.weights.restore import below, nothing_below, replace_leaves
 from jax_rcl.weights.rules import flatten, unflatten
 
 
@@ -18,9 +18,8 @@ from jax_rcl.weights.rules import flatten, unflatten
 class ImportResNet:
     """Takes a ResNet's weights from a file in torchvision's names.
 
-    Also from the checkpoint of a training script, with the names below `state_dict` and
-    `module.` before each, such as the linear probes of MoCo's authors, whose classifier
-    has 1000 outputs whatever the data.
+    Also from the checkpoint of a training script, such as the linear probes of MoCo's
+    authors, whose classifier has 1000 outputs whatever the data.
 
     Attributes:
       file: `.npz`, `.safetensors`, `.pt`, `.pth` or `.pth.tar`.
@@ -37,10 +36,11 @@ class ImportResNet:
     head: str | None = None
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = {"params": self.params, "batch_stats": self.batch_stats}
-        if self.head is not None:
-            places["head"] = self.head
+        places = {
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "head": self.head,
+        }
         return import_file(self, variables, places, torchvision.to_variables)
 
 
@@ -59,8 +59,7 @@ class ImportMoCo:
         projector, the queue and its cursor. Then set `MoCo.slow_starts` to "as given",
         or the key encoder starts as a copy of the query encoder. The projector is a
         `Linear(d)` or `Mlp((f, d))`.
-      params: as for `ImportResNet`, of the query encoder.
-      batch_stats: as for `ImportResNet`.
+      params, batch_stats: as for `ImportResNet`, of the query encoder.
     """
 
     file: str
@@ -69,8 +68,10 @@ class ImportMoCo:
     batch_stats: str = "memory/encoder"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = _encoder(self)
+        places: dict[str, str | None] = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
+        }
         if self.parts != "encoder":
             places["projector/params"] = "params/projector"
         if self.parts == "everything":
@@ -88,9 +89,7 @@ class ImportUniformity:
     A frozen probe of what evaluation keeps, a `Classify` whose encoder is
     `Headed(ResNet(50), Linear(2048))`, is filled with parts="encoder and fc",
     params="frozen/encoder/params/encoder", fc="frozen/encoder/params/head" and
-    batch_stats="frozen/encoder/batch_stats/encoder"; one of the pooled features, whose
-    encoder is the `ResNet`, with parts="encoder", params="frozen/encoder/params" and
-    batch_stats="frozen/encoder/batch_stats".
+    batch_stats="frozen/encoder/batch_stats/encoder".
 
     Attributes:
       file: `.pth.tar`, `.pth` or `.pt`, or its `state_dict` as `.npz` or
@@ -99,8 +98,7 @@ class ImportUniformity:
         `everything`, to go on training as `Uniformity`: also the projector, an
         `Mlp((2048, 256), first="relu")`; or `encoder and projector`, all that files
         written before 23 May 2023 have, whose projector reads the pooled features.
-      params: as for `ImportResNet`.
-      batch_stats: as for `ImportResNet`.
+      params, batch_stats: as for `ImportResNet`.
       fc: prefix that the parameters of the layer after it fill, a `Linear`.
     """
 
@@ -113,12 +111,14 @@ class ImportUniformity:
     fc: str = "params/fc"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = _encoder(self)
-        if self.parts in ("encoder and fc", "everything"):
-            places["fc/params"] = self.fc
-        if self.parts in ("encoder and projector", "everything"):
-            places["projector/params"] = "params/projector"
+        fc = self.parts in ("encoder and fc", "everything")
+        projector = self.parts in ("encoder and projector", "everything")
+        places = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
+            "fc/params": self.fc if fc else None,
+            "projector/params": "params/projector" if projector else None,
+        }
         return import_file(self, variables, places, uniformity.to_variables)
 
 
@@ -134,10 +134,8 @@ class ImportClip:
 
     Attributes:
       file: `.pt`, `.bin`, `.safetensors` or `.npz`.
-      params: as for `ImportResNet`, of the image tower; for a frozen teacher
-        `frozen/teacher/params`.
-      batch_stats: as for `ImportResNet`, if the tower has any; for a frozen teacher
-        `frozen/teacher/batch_stats`.
+      params, batch_stats: as for `ImportResNet`, of the image tower; for a frozen
+        teacher `frozen/teacher/params` and `frozen/teacher/batch_stats`.
       text: prefix that the parameters of the text tower fill; None leaves it out.
       checksum: "known" compares files with OpenAI's names to the published digests;
         "any" takes every file.
@@ -150,10 +148,11 @@ class ImportClip:
     checksum: clip.Checksum = "known"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = {"visual/params": self.params, "visual/batch_stats": self.batch_stats}
-        if self.text is not None:
-            places["text/params"] = self.text
+        places = {
+            "visual/params": self.params,
+            "visual/batch_stats": self.batch_stats,
+            "text/params": self.text,
+        }
         read = functools.partial(clip.read, checksum=self.checksum)
         return import_file(self, variables, places, clip.to_variables, read=read)
 
@@ -171,8 +170,7 @@ class ImportDistill:
       file: Lightning's `.ckpt`, or its `state_dict` as `.npz` or `.safetensors`.
       part: a student; the teacher in the same file, whose statistics drifted while
         the student trained; a linear probe with its encoder; or a baseline.
-      params: as for `ImportResNet`.
-      batch_stats: as for `ImportResNet`, if the encoder has any.
+      params, batch_stats: as for `ImportResNet`.
       head: as for `ImportResNet`, of a probe or a baseline.
     """
 
@@ -183,10 +181,11 @@ class ImportDistill:
     head: str | None = None
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what is below the prefixes, or raises; see `import_file`."""
-        places = _encoder(self)
-        if self.head is not None:
-            places["head"] = self.head
+        places = {
+            "encoder/params": self.params,
+            "encoder/batch_stats": self.batch_stats,
+            "head": self.head,
+        }
         importer = functools.partial(distill.to_variables, part=self.part)
         return import_file(self, variables, places, importer)
 
@@ -194,14 +193,10 @@ class ImportDistill:
 _MAY_LACK_STATISTICS = (ImportClip, ImportDistill)  # CLIP's transformers have none
 
 
-def _encoder(rule: ImportMoCo | ImportUniformity | ImportDistill) -> dict[str, str]:
-    return {"encoder/params": rule.params, "encoder/batch_stats": rule.batch_stats}
-
-
 def import_file(
     rule: ImportResNet | ImportMoCo | ImportUniformity | ImportClip | ImportDistill,
     variables: Variables,
-    places: Mapping[str, str],
+    places: Mapping[str, str | None],
     to_variables: Callable[[Mapping[str, np.ndarray], dict[str, Any]], dict[str, Any]],
     *,
     read: Callable[[str], Mapping[str, np.ndarray]] = files.read,
@@ -211,27 +206,26 @@ def import_file(
     Args:
       rule: for its file, and its name in messages.
       variables: of this run.
-      places: for each prefix of paths that the importer knows, that of this run.
+      places: for each prefix of paths that `to_variables` knows, that of this run, or
+        None for what is left out.
       to_variables: (arrays of the file, shapes in a tree) to arrays in the same tree.
       read: the file's arrays by name.
 
     Raises:
-      ValueError: nothing is below a prefix, the file is damaged or holds another
-        network, of which the message lists what is left over on both sides, or it holds
-        numbers that are not finite.
+      ValueError: nothing is below a prefix, or the file is damaged, holds another
+        network or numbers that are not finite.
     """
     own = flat(variables)
     shapes, path_of = {}, {}
     for place, prefix in places.items():
+        if prefix is None:
+            continue
         leaves = below(own, prefix)
         optional = place.endswith("batch_stats") and isinstance(
             rule, _MAY_LACK_STATISTICS
         )
         if not leaves and not optional:
-            raise ValueError(
-                f"{type(rule).__name__}: nothing below '{prefix}' in this run; there "
-                f"are: {', '.join(tops(own))}."
-            )
+            raise nothing_below(prefix, own, type(rule).__name__)
         shapes |= {f"{place}{rest}": leaf for rest, leaf in leaves.items()}
         path_of |= {f"{place}{rest}": f"{prefix}{rest}" for rest in leaves}
     found = flatten(to_variables(read(rule.file), unflatten(shapes)))

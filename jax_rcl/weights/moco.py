@@ -3,59 +3,40 @@
 The code is https://github.com/facebookresearch/moco; forks of it keep the names.
 """
 
-import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jax_rcl.weights.rules import (
-    PREFIX,
-    Layout,
-    Rule,
-    WeightsMismatch,
-    below,
-    export_arrays,
-    flatten,
-    import_arrays,
-    linear_rules,
-    without_prefix,
-)
+from jax_rcl.weights import rules
 from jax_rcl.weights.torchvision import RESNET
 
-_QUEUE = Layout("[d, q] to [q, d]", lambda x, _: (x.T,), lambda parts: parts[0].T)
-_CURSOR = Layout(
+_CURSOR = rules.Layout(
     "[1] to a scalar",
     lambda x, _: (x.reshape(()),),
     lambda parts: parts[0].reshape(1).astype(np.int64),
 )
 
 
-_LINEAR_HEAD = linear_rules("fc", "params/out")  # MoCo v1
-_MLP_HEAD = (  # MoCo v2
-    *linear_rules("fc.0", "params/hidden1"),
-    *linear_rules("fc.2", "params/out"),
-)
-
-
-def _rules(head: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Names of a checkpoint there and here; its two heads are of one kind."""
+def _rules(is_mlp: bool) -> tuple[rules.Rule, ...]:
+    """Names of a checkpoint there and here; heads are those of MoCo v2, or of v1."""
+    head = rules.linear_rules("fc.2" if is_mlp else "fc", "params/out")
+    head += rules.linear_rules("fc.0", "params/hidden1") if is_mlp else ()
     return (
-        *below("encoder_q", "encoder", RESNET),
-        *below("encoder_q", "projector", head),
-        *below("encoder_k", "slow/encoder", RESNET),
-        *below("encoder_k", "slow/projector", head),
-        Rule("queue", "queue", _QUEUE),
-        Rule("queue_ptr", "cursor", _CURSOR),
+        *rules.below("encoder_q", "encoder", RESNET),
+        *rules.below("encoder_q", "projector", head),
+        *rules.below("encoder_k", "slow/encoder", RESNET),
+        *rules.below("encoder_k", "slow/projector", head),
+        rules.Rule("queue", "queue", rules.LINEAR),
+        rules.Rule("queue_ptr", "cursor", _CURSOR),
     )
 
 
-# Which names are left out where a part is not asked for.
 _NAMES = {
-    "projector": "encoder_q.fc.*",
-    "slow": "encoder_k.*",
-    "queue": "queue",
-    "cursor": "queue_ptr",
+    "projector": ("encoder_q.fc.*",),
+    "slow": ("encoder_k.*",),
+    "queue": ("queue",),
+    "cursor": ("queue_ptr",),
 }
 
 
@@ -71,24 +52,22 @@ def to_variables(
     - `slow`: both again, of the key encoder, at `slow/encoder` and `slow/projector`;
     - `queue` [q, d], one key a row, and `cursor`, the place of the oldest key.
 
-    Parts that are not asked for are left out, and so are counts of batches; everything
-    else is used exactly once. `module.` before names is optional. Released weights
-    expect images normalised as torchvision's (see `torchvision.to_variables`).
-
-    Raises:
-      WeightsMismatch: if there is no query encoder in it, or if the two do not fit; the
-        message lists what is left over.
+    Parts that are not asked for are left out. `module.` before names is optional.
+    Released weights expect images normalised as torchvision's (see
+    `torchvision.to_variables`).
     """
-    state = without_prefix(state)
-    if not fnmatch.filter(state, "encoder_q.*"):
-        raise WeightsMismatch(
-            f"no name begins with {PREFIX}encoder_q, as those of MoCo's query encoder "
-            f"do; the first is {next(iter(state), 'none')!r}. The weights of a plain "
-            f"ResNet, or of a linear probe, are read by `ImportResNet`."
-        )
-    left_out = [name for part, name in _NAMES.items() if part not in shapes]
-    head = _MLP_HEAD if fnmatch.filter(state, "encoder_?.fc.?.*") else _LINEAR_HEAD
-    return import_arrays(state, _rules(head), shapes, left_out=left_out)
+    state = rules.without_prefix(state)
+    rules.require(
+        state,
+        ("encoder_q.",),
+        "MoCo's query encoder",
+        "The weights of a plain ResNet, or of a linear probe, are read by "
+        "`ImportResNet`.",
+    )
+    is_mlp = any(
+        name.startswith(("encoder_q.fc.0.", "encoder_k.fc.0.")) for name in state
+    )
+    return rules.import_arrays(state, _rules(is_mlp), shapes, parts=_NAMES)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -96,11 +75,7 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Saved by PyTorch as `{"state_dict": …}` with tensors, it is what the authors' linear
     evaluation takes. Any of the parts may be absent.
-
-    Raises:
-      WeightsMismatch: if a ResNet, such a head or a queue has no such array.
     """
-    flat = flatten(variables)
-    hidden = fnmatch.filter(flat, "*projector/params/hidden1/*")
-    head = _MLP_HEAD if hidden else _LINEAR_HEAD
-    return export_arrays(variables, _rules(head), PREFIX)
+    heads = (variables, variables.get("slow", {}))
+    is_mlp = any("hidden1" in x.get("projector", {}).get("params", {}) for x in heads)
+    return rules.export_arrays(variables, _rules(is_mlp), rules.PREFIX)

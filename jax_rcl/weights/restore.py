@@ -34,12 +34,7 @@ class Restore:
     which: Which = "newest"
 
     def __call__(self, variables: Variables) -> Variables:
-        """Replaces what `paths` names.
-
-        Raises:
-          ValueError: a prefix matches nothing on one of the two sides, an array has no
-            counterpart, or one of another shape.
-        """
+        """Replaces what `paths` names; ValueError if the two runs do not fit."""
         theirs = read_variables(Path(self.workdir), self.which)
         made, planned = progress(Path(self.workdir))
         if planned is not None and made < planned:
@@ -55,38 +50,27 @@ class Restore:
             wanted, given = below(own, target), below(theirs, source)
             if not wanted and not given and _holds_statistics(target):
                 continue  # the network has none
-            for prefix, arrays, where in (
-                (target, own, "this run"),
-                (source, theirs, self.workdir),
-            ):
-                if not below(arrays, prefix):
-                    raise ValueError(
-                        f"Restore: nothing below '{prefix}' in {where}; there are: "
-                        f"{', '.join(tops(arrays))}."
-                    )
-            self._compare(wanted, given, target, source)
+            if not wanted:
+                raise nothing_below(target, own, "Restore")
+            if not given:
+                raise nothing_below(source, theirs, "Restore", self.workdir)
+            lines = leftovers(
+                {path: tuple(x.shape) for path, x in given.items()},
+                {path: tuple(x.shape) for path, x in wanted.items()},
+                given_at=source,
+                wanted_at=target,
+            )
+            if lines:
+                raise ValueError(
+                    "Restore: the two runs do not hold the same arrays "
+                    "(- the other run, + this one):\n"
+                    + "\n".join(_first_of_both(lines))
+                    + f"\n{_trained(Path(self.workdir), source)}"
+                    "Give this run the network of the other one, or start it from a "
+                    "run of its own."
+                )
             filled |= {f"{target}{rest}": array for rest, array in given.items()}
         return replace_leaves(variables, filled)
-
-    def _compare(
-        self, wanted: Mapping[str, Any], given: Mapping[str, Any], own: str, source: str
-    ) -> None:
-        """Raises ValueError with both sides, where they differ, and what to write."""
-        lines = leftovers(
-            {path: tuple(x.shape) for path, x in given.items()},
-            {path: tuple(x.shape) for path, x in wanted.items()},
-            given_at=source,
-            wanted_at=own,
-        )
-        if lines:
-            raise ValueError(
-                "Restore: the two runs do not hold the same arrays "
-                "(- the other run, + this one):\n"
-                + "\n".join(_first_of_both(lines))
-                + f"\n{_trained(Path(self.workdir), source)}"
-                "Give this run the network of the other one, or start it from a run of "
-                "its own."
-            )
 
 
 def replace_leaves(variables: Variables, arrays: Mapping[str, Any]) -> Variables:
@@ -113,9 +97,14 @@ def _holds_statistics(path: str) -> bool:
     return path.startswith("memory/") or "batch_stats" in path.split("/")
 
 
-def tops(arrays: Mapping[str, Any]) -> list[str]:
-    """The first two parts of each path, for messages."""
-    return sorted({"/".join(path.split("/")[:2]) for path in arrays})
+def nothing_below(
+    prefix: str, arrays: Mapping[str, Any], rule: str, where: str = "this run"
+) -> ValueError:
+    """The error for a prefix that no array of a run has."""
+    tops = sorted({"/".join(path.split("/")[:2]) for path in arrays})
+    return ValueError(
+        f"{rule}: nothing below '{prefix}' in {where}; there are: {', '.join(tops)}."
+    )
 
 
 def _first_of_both(lines: list[str], most: int = 20) -> list[str]:

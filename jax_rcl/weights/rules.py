@@ -4,11 +4,11 @@ A rule says in both directions where an array goes and how its axes are laid out
 
     Rule("layer{i}.{j}.conv1.weight", "params/stage{i}_block{j+1}/conv1/kernel", CONV)
 
-`{i}` stands for a number, on either side with a constant added or subtracted. A family
-of checkpoints is a table of rules; `import_arrays` and `export_arrays` do the rest, and
-are exact inverses.
+A family of checkpoints is a table of rules; `import_arrays` and `export_arrays` do the
+rest, and are exact inverses.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import re
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax import traverse_util
 
 PREFIX = "module."
 """What PyTorch's data parallelism puts before every name."""
@@ -67,15 +68,6 @@ class Rule:
     target: str | tuple[str, ...]
     layout: Layout = SAME
 
-    def __post_init__(self) -> None:
-        wanted = _fields(self.source)
-        for target in self.targets:
-            if _fields(target) != wanted:
-                raise ValueError(
-                    f"rule {self.source!r} -> {target!r}: both sides must mention the "
-                    f"same numbers; got {sorted(wanted)} and {sorted(_fields(target))}."
-                )
-
     @property
     def targets(self) -> tuple[str, ...]:
         """The target or targets, as a tuple."""
@@ -107,89 +99,104 @@ class WeightsMismatch(ValueError):
     """Weights and a network do not fit; the message lists what is left over."""
 
 
-def rename(
-    source: Mapping[str, np.ndarray],
+def import_arrays(
+    state: Mapping[str, np.ndarray],
     rules: Sequence[Rule],
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, Any],
     *,
-    ignore: Sequence[str] = (),
-) -> dict[str, np.ndarray]:
-    """One array per path of `shapes`, of that shape and the source's type.
+    left_out: Sequence[str] = (),
+    parts: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """A tree like `shapes`, of its shapes and types, from another library's arrays.
 
     Args:
-      source: arrays by their names in the other library.
-      rules: each name matches exactly one.
-      shapes: of every array that our network has, by path.
-      ignore: shell patterns (`fc.*`) of names that no rule sees; each matches some.
+      state: arrays by their names there, each of which matches one rule.
+      rules: where they go.
+      shapes: nested dicts with arrays, or what has their shapes and types, as leaves.
+      left_out: shell patterns (`fc.*`) of names that no rule sees; PyTorch's counts of
+        batches are always left out.
+      parts: for parts that may be asked for, by the first name of their paths, patterns
+        of the names that are left out where `shapes` lacks the part.
 
     Raises:
       WeightsMismatch: if an array is left over (-), a path is not filled (+) or a shape
         disagrees (!); the message has all of them, with shapes.
-      ValueError: if two rules claim a name or a path, or a pattern ignores nothing.
+      ValueError: if two rules claim a name or a path.
     """
-    kept = _without(source, ignore)
+    wanted = flatten(shapes)
+    ignored = ["*.num_batches_tracked", *left_out]
+    for part, patterns in (parts or {}).items():
+        ignored += () if part in shapes else patterns
+    kept = {
+        name: array
+        for name, array in state.items()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored)
+    }
     filled: dict[str, np.ndarray] = {}
     unused, wrong = [], []
     for name, array in kept.items():
-        match = _only_match(name, [(rule, rule.source) for rule in rules])
-        if match is None:
-            unused.append(name)
-            continue
-        rule, numbers = match
-        paths = tuple(_render(target, numbers) for target in rule.targets)
+        rule, paths = _destination(name, rules)
         # A layout may need the target's shape; a name without one is left over.
-        if not all(path in shapes for path in paths):
-            unused.append(name)
+        if rule is None or not all(path in wanted for path in paths):
+            unused.append(f"- {name} {array.shape}")
             continue
-        targets = {path: tuple(shapes[path]) for path in paths}
-        parts, fault = _laid_out(rule.layout, array, targets)
+        sizes = tuple(tuple(wanted[path].shape) for path in paths)
+        try:
+            laid = rule.layout.forward(array, sizes)
+            found = tuple(part.shape for part in laid)
+            fault = "" if found == sizes else f"gives {', '.join(map(str, found))}"
+        except ValueError:
+            # An array of another rank cannot be transposed or split.
+            laid, fault = (array,) * len(paths), "cannot be laid out so"
         if fault:
-            wrong.append(f"! {name} {array.shape} -> {fault}")
-        for path, part in zip(paths, parts, strict=True):
+            goals = [f"{path} {size}" for path, size in zip(paths, sizes, strict=True)]
+            goal = f"{', '.join(goals)}: {rule.layout.name} {fault}"
+            wrong.append(f"! {name} {array.shape} -> {goal}")
+        for path, part in zip(paths, laid, strict=True):
             if path in filled:
                 raise ValueError(f"two arrays go to {path}; the second is {name}.")
             filled[path] = part
-    missing = [path for path in shapes if path not in filled]
+    missing = [f"+ {p} {tuple(x.shape)}" for p, x in wanted.items() if p not in filled]
     if unused or missing or wrong:
-        lines = [f"- {name} {kept[name].shape}" for name in unused]
-        lines += [f"+ {path} {tuple(shapes[path])}" for path in missing] + wrong
         raise WeightsMismatch(
             f"the weights do not fit the network: {len(unused)} array(s) of the file "
             f"unused (-), {len(missing)} of the network not filled (+), {len(wrong)} "
-            f"of another shape (!). Is it the right architecture, or do some belong in "
-            f"`ignore`?\n" + "\n".join(lines)
+            f"of another shape (!). Is it the right architecture?\n"
+            + "\n".join(unused + missing + wrong)
         )
-    return filled
+    return unflatten({path: filled[path].astype(x.dtype) for path, x in wanted.items()})
 
 
-def rename_back(
-    target: Mapping[str, np.ndarray], rules: Sequence[Rule]
+def export_arrays(
+    variables: Mapping[str, Any], rules: Sequence[Rule], prefix: str = ""
 ) -> dict[str, np.ndarray]:
-    """Another library's arrays from ours by path; the inverse of `rename`.
+    """A state dict, `prefix` before each name: the exact inverse of `import_arrays`.
 
     Raises:
       WeightsMismatch: if an array matches no rule (+), or one of several that make up
         an array of the other library is absent (-).
       ValueError: if two rules claim a path.
     """
+    ours = {path: np.asarray(x) for path, x in flatten(variables).items()}
     patterns = [(rule, path) for rule in rules for path in rule.targets]
     named: dict[str, np.ndarray] = {}
     lines = []
-    for path, array in target.items():
-        match = _only_match(path, patterns)
-        if match is None:
+    for path, array in ours.items():
+        rule, numbers = _only_match(path, patterns)
+        if rule is None:
             lines.append(f"+ {path} {array.shape}")
             continue
-        rule, numbers = match
         name = _render(rule.source, numbers)
         paths = [_render(pattern, numbers) for pattern in rule.targets]
-        absent = [part for part in paths if part not in target]
+        absent = [part for part in paths if part not in ours]
         if absent:
             lines.append(f"- {name}: needs {', '.join(absent)} beside {path}")
         elif path == paths[0]:
-            if name in named:
+            if f"{prefix}{name}" in named:
                 raise ValueError(f"two arrays go to {name}; the second is {path}.")
-            named[name] = rule.layout.backward(tuple(target[part] for part in paths))
+            whole = rule.layout.backward(tuple(ours[part] for part in paths))
+            # Not `ascontiguousarray`, which makes a vector of a scalar.
+            named[f"{prefix}{name}"] = np.asarray(whole, order="C")
     if lines:
         raise WeightsMismatch(
             "the variables do not fit the rules: no rule for (+), or parts absent for "
@@ -198,44 +205,22 @@ def rename_back(
     return named
 
 
-def import_arrays(
-    state: Mapping[str, np.ndarray],
-    rules: Sequence[Rule],
-    shapes: Mapping[str, Any],
-    *,
-    left_out: Sequence[str] = (),
-) -> dict[str, Any]:
-    """A tree like `shapes`, of its shapes and types, from another library's arrays.
+def require(
+    state: Mapping[str, Any], starts: tuple[str, ...], of: str, hint: str
+) -> None:
+    """Raises WeightsMismatch if no name begins so: they are not those of this family.
 
     Args:
-      state: arrays by their names there.
-      rules: as for `rename`.
-      shapes: nested dicts with arrays, or what has their shapes and types, as leaves.
-      left_out: patterns of names that nothing reads, of which some may be absent;
-        PyTorch's counts of batches are always left out.
+      state: arrays by name.
+      starts: of which one is in every file of the family.
+      of: what such names belong to.
+      hint: what else to try, a sentence.
     """
-    present = [
-        pattern
-        for pattern in (*left_out, "*.num_batches_tracked")
-        if fnmatch.filter(state, pattern)
-    ]
-    wanted = flatten(shapes)
-    sizes = {path: x.shape for path, x in wanted.items()}
-    found = rename(state, rules, sizes, ignore=present)
-    return unflatten({path: found[path].astype(x.dtype) for path, x in wanted.items()})
-
-
-def export_arrays(
-    variables: Mapping[str, Any], rules: Sequence[Rule], prefix: str = ""
-) -> dict[str, np.ndarray]:
-    """A state dict, `prefix` before each name: the inverse of `import_arrays`.
-
-    Bit for bit, and of the types that the variables have.
-    """
-    flat = {path: np.asarray(x) for path, x in flatten(variables).items()}
-    named = rename_back(flat, rules)
-    # Not `ascontiguousarray`, which makes a vector of a scalar.
-    return {f"{prefix}{name}": np.asarray(x, order="C") for name, x in named.items()}
+    if not any(name.startswith(starts) for name in state):
+        raise WeightsMismatch(
+            f"no name begins with {' or '.join(map(repr, starts))}, as those of {of} "
+            f"do; the first is {next(iter(state), 'none')!r}. {hint}"
+        )
 
 
 def without_prefix(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -250,49 +235,26 @@ def places(source: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str,
     """
     shapes: dict[str, Shape] = {}
     for name, array in source.items():
-        match = _only_match(name, [(rule, rule.source) for rule in rules])
-        if match is None:
-            continue
-        rule, numbers = match
-        try:
-            parts = rule.layout.forward(array, ())
-        except ValueError:
-            continue
-        for target, part in zip(rule.targets, parts, strict=True):
-            shapes[_render(target, numbers)] = part.shape
+        rule, paths = _destination(name, rules)
+        with contextlib.suppress(ValueError):
+            parts = rule.layout.forward(array, ()) if rule else ()
+            shapes |= {p: part.shape for p, part in zip(paths, parts, strict=True)}
     return shapes
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dicts to one dict, with names joined by "/"."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}/{path}": leaf for path, leaf in flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
+    return traverse_util.flatten_dict(tree, sep="/")
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 # Templates: text with {name}, {name+1} or {name-1}, each a whole number.
 
 _FIELD = re.compile(r"\{([a-z]+)([+-]\d+)?\}")
-
-
-def _fields(template: str) -> set[str]:
-    return {match[1] for match in _FIELD.finditer(template)}
 
 
 def _render(template: str, numbers: Mapping[str, int]) -> str:
@@ -318,7 +280,7 @@ def _match(template: str, name: str) -> dict[str, int] | None:
 
 def _only_match(
     name: str, patterns: Sequence[tuple[Rule, str]]
-) -> tuple[Rule, dict[str, int]] | None:
+) -> tuple[Rule | None, dict[str, int]]:
     found = [(rule, _match(pattern, name)) for rule, pattern in patterns]
     matches = [(rule, numbers) for rule, numbers in found if numbers is not None]
     if len(matches) > 1:
@@ -327,38 +289,14 @@ def _only_match(
             + ", ".join(f"{rule.source} -> {rule.target}" for rule, _ in matches)
             + ". Make their patterns disjoint."
         )
-    return matches[0] if matches else None
+    return matches[0] if matches else (None, {})
 
 
-def _without(
-    source: Mapping[str, np.ndarray], ignore: Sequence[str]
-) -> dict[str, np.ndarray]:
-    for pattern in ignore:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in source):
-            raise ValueError(
-                f"ignore pattern {pattern!r} matches no name, such as "
-                f"{next(iter(source), 'none')!r}; remove it or correct it."
-            )
-    return {
-        name: array
-        for name, array in source.items()
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignore)
-    }
-
-
-def _laid_out(
-    layout: Layout, array: np.ndarray, targets: Mapping[str, Shape]
-) -> tuple[Arrays, str | None]:
-    """The parts for `targets`, and what is wrong with them, if anything."""
-    try:
-        parts = layout.forward(array, tuple(targets.values()))
-    except ValueError:
-        # An array of another rank cannot be transposed or split.
-        parts = (array,) * len(targets)
-        got = "cannot be laid out so"
-    else:
-        if tuple(part.shape for part in parts) == tuple(targets.values()):
-            return parts, None
-        got = f"gives {', '.join(str(part.shape) for part in parts)}"
-    wanted = ", ".join(f"{path} {shape}" for path, shape in targets.items())
-    return parts, f"{wanted}: {layout.name} {got}"
+def _destination(
+    name: str, rules: Sequence[Rule]
+) -> tuple[Rule | None, tuple[str, ...]]:
+    """The rule for a name of the other library, and where it goes."""
+    rule, numbers = _only_match(name, [(rule, rule.source) for rule in rules])
+    return rule, tuple(
+        _render(path, numbers) for path in (rule.targets if rule else ())
+    )

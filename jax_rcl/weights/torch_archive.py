@@ -8,12 +8,11 @@ training framework, is read as an `Opaque`, which holds attributes and does noth
 
 import collections
 import dataclasses
-import math
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,13 +53,11 @@ class Opaque:
         self.state = state
 
     def __setitem__(self, name: Any, value: Any) -> None:
-        """As of a dict; its items are not needed."""
+        """As of a dict; its items are not needed, nor are those of a list."""
 
-    def append(self, item: Any) -> None:
-        """As of a list, likewise."""
+    def append(self, item: Any) -> None: ...
 
-    def extend(self, items: Any) -> None:
-        """As of a list, likewise."""
+    def extend(self, items: Any) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,25 +84,18 @@ class Stored:
         Raises:
           ValueError: it would reach beyond its storage.
         """
-        numbers = self.archive.storage(self.key, np.dtype(_TYPES[self.kind]))
-        steps = zip(self.shape, self.strides, strict=True)
-        last = self.offset + sum((size - 1) * step for size, step in steps)
-        empty = math.prod(self.shape) == 0
-        if min((self.offset, *self.shape, *self.strides)) < 0 or (
-            not empty and last >= len(numbers)
-        ):
+        dtype = np.dtype(_TYPES[self.kind])
+        strides = [dtype.itemsize * step for step in self.strides]
+        found = dtype.newbyteorder(self.archive.byte_order)
+        numbers = self.archive.storage(self.key)
+        try:
+            start = dtype.itemsize * self.offset
+            stored = np.ndarray(self.shape, found, numbers, start, strides)
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"an array {self.shape} reaches beyond its storage {self.key}"
-            )
-        if empty:
-            array = np.zeros(self.shape, numbers.dtype)
-        else:
-            found = np.lib.stride_tricks.as_strided(
-                numbers[self.offset :],
-                self.shape,
-                [step * numbers.itemsize for step in self.strides],
-            )
-            array = np.array(found, order="C")
+            ) from error
+        array = np.array(stored, dtype, order="C")
         if self.kind == "BFloat16Storage":
             return (array.astype(np.uint32) << 16).view(np.float32)
         return array
@@ -115,35 +105,31 @@ class Archive:
     """An open archive; its arrays are read one by one when they are asked for.
 
     Attributes:
-      content: what was saved, with `Stored` for arrays and `Opaque` for other objects.
+      content: what was saved, with `Stored` for arrays and `Opaque` for other objects;
+        of a TorchScript module its parameters and buffers by name.
 
     Raises:
       ValueError: it is not an archive of PyTorch.
     """
 
     def __init__(self, file: zipfile.ZipFile) -> None:
-        """Reads the pickle."""
         self._file, names = file, file.namelist()
         found = [name for name in names if name.count("/") == 1]
         roots = [n.removesuffix("/data.pkl") for n in found if n.endswith("/data.pkl")]
         if len(roots) != 1:
             raise ValueError("there is no data.pkl in it")
         self._root = roots[0]
-        # `torch.jit.save` adds the code of the modules.
-        self.is_torchscript = f"{self._root}/constants.pkl" in names
-        self._big = self._text("byteorder") == "big"
+        is_big = self._text("byteorder") == "big"
+        self.byte_order: Literal["<", ">"] = ">" if is_big else "<"
         with file.open(f"{self._root}/data.pkl") as pickled:
             self.content = _Reader(pickled, self).load()
+        # `torch.jit.save` adds the code of the modules.
+        if f"{self._root}/constants.pkl" in names:
+            self.content = dict(_named(self.content, ""))
 
-    def arrays(self) -> dict[str, Any]:
-        """Parameters and buffers of a TorchScript module by name, not read yet."""
-        return dict(_named(self.content, ""))
-
-    def storage(self, key: str, dtype: np.dtype) -> np.ndarray:
-        """The numbers of one storage."""
-        raw = self._file.read(f"{self._root}/data/{key}")
-        ordered = dtype.newbyteorder(">" if self._big else "<")
-        return np.frombuffer(raw, ordered).astype(dtype, copy=False)
+    def storage(self, key: str) -> bytes:
+        """The bytes of one storage."""
+        return self._file.read(f"{self._root}/data/{key}")
 
     def declared(self, module: str, name: str) -> frozenset[str] | None:
         """Parameters and buffers of a class of TorchScript, as its code lists them."""
@@ -170,20 +156,24 @@ class _Reader(pickle.Unpickler):
         super().__init__(file)
         self._archive = archive
         self._classes: dict[tuple[str, str], type[Opaque]] = {}
-        self._known: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-            ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
-        }
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        known = self._known.get((module_name, global_name))
-        if known is not None:
-            return known
+        match module_name, global_name:
+            case "collections", "OrderedDict":
+                return collections.OrderedDict
+            case "torch._utils", "_rebuild_tensor_v2":
+                return self._tensor
+            case "torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state":
+                return lambda data, *_: data
         if module_name in ("torch", "torch.storage") and global_name in _TYPES:
             return global_name
-        return self._opaque(module_name, global_name)
+        key = module_name, global_name
+        if key not in self._classes:
+            declared = None
+            if module_name.split(".")[0] == "__torch__":
+                declared = self._archive.declared(*key)
+            self._classes[key] = type(global_name, (Opaque,), {"declared": declared})
+        return self._classes[key]
 
     def persistent_load(self, pid: Any, /) -> Any:
         _, kind, key, *_ = pid
@@ -201,15 +191,6 @@ class _Reader(pickle.Unpickler):
         if kind not in _TYPES:
             return Opaque()  # of a type that numpy does not have, such as quantised
         return Stored(self._archive, kind, key, offset, shape, strides)
-
-    def _opaque(self, module: str, name: str) -> type[Opaque]:
-        if (module, name) not in self._classes:
-            declared = None
-            if module.split(".")[0] == "__torch__":
-                declared = self._archive.declared(module, name)
-            made = type(name, (Opaque,), {"declared": declared})
-            self._classes[module, name] = made
-        return self._classes[module, name]
 
 
 def _named(module: Any, before: str) -> Iterator[tuple[str, Stored]]:

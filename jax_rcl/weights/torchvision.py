@@ -5,15 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_rcl.weights.rules import (
-    CONV,
-    SAME,
-    Rule,
-    export_arrays,
-    import_arrays,
-    linear_rules,
-    without_prefix,
-)
+from jax_rcl.weights import rules
 
 _NORM = {
     "weight": "params/{}/scale",
@@ -23,10 +15,10 @@ _NORM = {
 }
 
 
-def norm_rules(source: str, target: str) -> tuple[Rule, ...]:
+def norm_rules(source: str, target: str) -> tuple[rules.Rule, ...]:
     """Rules of one batch normalisation: parameters and running statistics."""
     return tuple(
-        Rule(f"{source}.{leaf}", path.replace("{}", target), SAME)
+        rules.Rule(f"{source}.{leaf}", path.replace("{}", target))
         for leaf, path in _NORM.items()
     )
 
@@ -34,18 +26,22 @@ def norm_rules(source: str, target: str) -> tuple[Rule, ...]:
 _SOURCE, _TARGET = "layer{stage}.{block}.", "stage{stage}_block{block+1}/"
 
 RESNET = (
-    Rule("conv1.weight", "params/stem/kernel", CONV),
+    rules.Rule("conv1.weight", "params/stem/kernel", rules.CONV),
     *norm_rules("bn1", "stem_norm"),
-    Rule(f"{_SOURCE}conv{{k}}.weight", f"params/{_TARGET}conv{{k}}/kernel", CONV),
+    rules.Rule(
+        f"{_SOURCE}conv{{k}}.weight", f"params/{_TARGET}conv{{k}}/kernel", rules.CONV
+    ),
     *norm_rules(f"{_SOURCE}bn{{k}}", f"{_TARGET}norm{{k}}"),
-    Rule(
-        f"{_SOURCE}downsample.0.weight", f"params/{_TARGET}downsample_conv/kernel", CONV
+    rules.Rule(
+        f"{_SOURCE}downsample.0.weight",
+        f"params/{_TARGET}downsample_conv/kernel",
+        rules.CONV,
     ),
     *norm_rules(f"{_SOURCE}downsample.1", f"{_TARGET}downsample_norm"),
 )
 """Names of a ResNet without its classifier there and here."""
 
-HEAD = linear_rules("fc", "head/out")
+HEAD = rules.linear_rules("fc", "head/out")
 """Names of the classifier there, and of the parameters of a `Linear` here."""
 
 
@@ -54,29 +50,22 @@ def to_variables(
 ) -> dict[str, Any]:
     """Variables of a `ResNet` from a state dict in torchvision's names.
 
-    The classifier (`fc`) is left out unless it is asked for, and so are counts of
-    batches; everything else is used exactly once. torchvision's weights for ImageNet
-    expect images normalised by mean (0.485, 0.456, 0.406) and standard deviation
-    (0.229, 0.224, 0.225): put the network into `Normalized`, which keeps the names.
+    The classifier (`fc`) is left out unless it is asked for. torchvision's weights for
+    ImageNet expect images normalised by mean (0.485, 0.456, 0.406) and standard
+    deviation (0.229, 0.224, 0.225): put the network into `Normalized`, which keeps the
+    names.
 
     Args:
       state: with or without the `module.` that PyTorch's data parallelism prepends.
       shapes: `params` and `batch_stats`, and `head` for the parameters of a `Linear`.
-
-    Raises:
-      WeightsMismatch: if the two do not fit; the message lists what is left over.
     """
-    left_out = () if "head" in shapes else ("fc.*",)
-    rules = (*RESNET, *HEAD)
-    return import_arrays(without_prefix(state), rules, shapes, left_out=left_out)
+    state, parts = rules.without_prefix(state), {"head": ("fc.*",)}
+    return rules.import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The inverse of `to_variables`, bit for bit; without `head` there is no `fc`.
 
     PyTorch's `load_state_dict` takes a state dict without it with `strict=False`.
-
-    Raises:
-      WeightsMismatch: if a ResNet has no such array.
     """
-    return export_arrays(variables, (*RESNET, *HEAD))
+    return rules.export_arrays(variables, (*RESNET, *HEAD))

@@ -3,40 +3,30 @@
 The code is https://github.com/Duplums/contrastive-decoupled-uniformity.
 """
 
-import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jax_rcl.weights.rules import (
-    PREFIX,
-    WeightsMismatch,
-    below,
-    export_arrays,
-    import_arrays,
-    linear_rules,
-    without_prefix,
-)
+from jax_rcl.weights import rules
 from jax_rcl.weights.torchvision import RESNET
 
-_ENCODER = below("encoder", "encoder", RESNET)
+_ENCODER = rules.below("encoder", "encoder", RESNET)
 _NOW = (
     *_ENCODER,
-    *linear_rules("encoder.fc", "fc/params/out"),
-    *linear_rules("head.1", "projector/params/hidden1"),
-    *linear_rules("head.3", "projector/params/out"),
+    *rules.linear_rules("encoder.fc", "fc/params/out"),
+    *rules.linear_rules("head.1", "projector/params/hidden1"),
+    *rules.linear_rules("head.3", "projector/params/out"),
 )
 # Until 23 May 2023 the projector was the encoder's `fc`, without the layer before it.
 _BEFORE = (
     *_ENCODER,
-    *linear_rules("encoder.fc.1", "projector/params/hidden1"),
-    *linear_rules("encoder.fc.3", "projector/params/out"),
+    *rules.linear_rules("encoder.fc.1", "projector/params/hidden1"),
+    *rules.linear_rules("encoder.fc.3", "projector/params/out"),
 )
 
-# Which names are left out where a part is not asked for.
-_NAMES_NOW = {"fc": "encoder.fc.*", "projector": "head.*"}
-_NAMES_BEFORE = {"projector": "encoder.fc.*"}
+_NAMES_NOW = {"fc": ("encoder.fc.*",), "projector": ("head.*",)}
+_NAMES_BEFORE = {"projector": ("encoder.fc.*",)}
 
 
 def to_variables(
@@ -51,43 +41,35 @@ def to_variables(
     - `projector`: `params` of the head, an `Mlp` of two layers with first="relu".
 
     Code of before 23 May 2023 had no `fc`: its projector reads the pooled features.
-    Parts that are not asked for are left out, and so are counts of batches; everything
-    else is used exactly once. `module.` before names is optional.
+    Parts that are not asked for are left out. `module.` before names is optional.
 
     Raises:
-      WeightsMismatch: if there is no encoder in it; if `fc` is asked for and is not
-        there; if the projector is asked for without the `fc` that is there; or if the
-        two do not fit: the message lists what is left over.
+      WeightsMismatch: also if `fc` is asked for and is not there, or the projector
+        without the `fc` that is there.
     """
-    state = without_prefix(state)
-    if not fnmatch.filter(state, "encoder.*"):
-        raise WeightsMismatch(
-            f"no name begins with {PREFIX}encoder, as those of decoupled uniformity's "
-            f"checkpoints do; the first is {next(iter(state), 'none')!r}. The weights "
-            f"of a plain ResNet are read by `ImportResNet`, those of MoCo by "
-            f"`ImportMoCo`."
-        )
+    state = rules.without_prefix(state)
+    rules.require(
+        state,
+        ("encoder.",),
+        "decoupled uniformity's checkpoints",
+        "The weights of a plain ResNet are read by `ImportResNet`, those of MoCo by "
+        "`ImportMoCo`.",
+    )
     has_fc = "encoder.fc.weight" in state
-    _check_fc(has_fc, shapes)
-    rules, names = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
-    left_out = [pattern for part, pattern in names.items() if part not in shapes]
-    return import_arrays(state, rules, shapes, left_out=left_out)
-
-
-def _check_fc(has_fc: bool, shapes: Mapping[str, Any]) -> None:
-    """Raises WeightsMismatch if what is asked for does not go with the file's `fc`."""
     if "fc" in shapes and not has_fc:
-        raise WeightsMismatch(
-            f"no name is {PREFIX}encoder.fc.weight: the file has no layer `fc` between "
-            f"encoder and projector, as files of the authors' code of before 23 May "
-            f"2023. Import without it (parts='encoder', or 'encoder and projector' for "
-            f"a run without `fc`)."
+        raise rules.WeightsMismatch(
+            "no name is module.encoder.fc.weight: the file has no layer `fc` between "
+            "encoder and projector, as files of the authors' code of before 23 May "
+            "2023. Import without it (parts='encoder', or 'encoder and projector' for "
+            "a run without `fc`)."
         )
     if "projector" in shapes and "fc" not in shapes and has_fc:
-        raise WeightsMismatch(
-            f"the projector of this file reads what {PREFIX}encoder.fc gives, not the "
-            f"pooled features; import `fc`, too (parts='everything')."
+        raise rules.WeightsMismatch(
+            "the projector of this file reads what module.encoder.fc gives, not the "
+            "pooled features; import `fc`, too (parts='everything')."
         )
+    table, parts = (_NOW, _NAMES_NOW) if has_fc else (_BEFORE, _NAMES_BEFORE)
+    return rules.import_arrays(state, table, shapes, parts=parts)
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -95,9 +77,6 @@ def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Saved by PyTorch as `{"state_dict": …}` with tensors, it is what the authors' linear
     evaluation takes. A projector without `fc` gets the names of before 23 May 2023.
-
-    Raises:
-      WeightsMismatch: if a ResNet, such a layer or head has no such array.
     """
     before = "projector" in variables and "fc" not in variables
-    return export_arrays(variables, _BEFORE if before else _NOW, PREFIX)
+    return rules.export_arrays(variables, _BEFORE if before else _NOW, rules.PREFIX)

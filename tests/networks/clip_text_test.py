@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from jax_rcl.config.nodes import build, from_json, node, to_json
-from jax_rcl.networks import clip_text
 from jax_rcl.networks.clip_block import attend, quick_gelu
 from jax_rcl.networks.clip_text import ClipText
 
@@ -50,21 +49,22 @@ def vectors(tokens, tower=TINY):
 
 
 @pytest.mark.parametrize(
-    ("name", "visual", "total"),
+    ("width", "output", "visual", "total"),
     [
-        ("RN50", 38_316_896, 102_007_137),
-        ("RN101", 56_259_936, 119_688_033),
-        ("RN50x4", 87_137_080, 178_300_601),
-        ("RN50x16", 167_328_912, 290_979_217),
-        ("ViT-B/32", 87_849_216, 151_277_313),
-        ("ViT-B/16", 86_192_640, 149_620_737),
-        ("ViT-L/14", 303_966_208, 427_616_513),
+        pytest.param(512, 1024, 38_316_896, 102_007_137, id="RN50"),
+        pytest.param(512, 512, 56_259_936, 119_688_033, id="RN101"),
+        pytest.param(640, 640, 87_137_080, 178_300_601, id="RN50x4"),
+        pytest.param(768, 768, 167_328_912, 290_979_217, id="RN50x16"),
+        pytest.param(512, 512, 87_849_216, 151_277_313, id="ViT-B/32"),
+        pytest.param(512, 512, 86_192_640, 149_620_737, id="ViT-B/16"),
+        pytest.param(768, 768, 303_966_208, 427_616_513, id="ViT-L/14"),
     ],
 )
 def test_with_the_image_tower_and_a_scale_sizes_are_the_published_ones(
-    name, visual, total
+    width, output, visual, total
 ):
-    leaves = jax.tree.leaves(shapes(clip_text.tower(name)))
+    tower = ClipText(width=width, layers=12, output=output)
+    leaves = jax.tree.leaves(shapes(tower))
     assert visual + sum(int(np.prod(x.shape)) for x in leaves) + 1 == total
 
 
@@ -129,7 +129,7 @@ def test_rows_may_be_shorter_than_the_context():
 
 def test_rows_longer_than_the_context_are_an_error():
     tokens = jax.ShapeDtypeStruct((2, 78), jnp.int32)
-    init = functools.partial(clip_text.tower("RN50").init, train=False)
+    init = functools.partial(ClipText(512, 1, 8).init, train=False)
     with pytest.raises(ValueError, match="reads 77 tokens at most; got rows of 78"):
         jax.eval_shape(init, jax.random.key(0), tokens)
 
@@ -204,23 +204,17 @@ def test_products_start_normal_by_width_and_depth():
     assert 0.9 / 16 < abs(params[uniform]).max() <= 1 / 16
 
 
-@pytest.mark.parametrize("name", clip_text.TOWERS)
-def test_a_config_names_a_published_tower(name):
-    config = node(ClipText, **clip_text.fields(name))
-    assert build(config) == build(from_json(to_json(config))) == clip_text.tower(name)
-    assert hash(clip_text.tower(name)) == hash(clip_text.tower(name))
-
-
-def test_an_unknown_tower_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"no CLIP tower 'ViT'; .* ViT-B/32, ViT-B/16"):
-        clip_text.tower("ViT")
+def test_a_config_names_a_tower():
+    config = node(ClipText, width=64, layers=1, output=8)
+    assert build(config) == build(from_json(to_json(config))) == ClipText(64, 1, 8)
+    assert hash(build(config)) == hash(ClipText(64, 1, 8))
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"heads": None}, "width 32 must be a multiple of 64.*with `heads`"),
-        ({"heads": 5}, "width 32 must be .*heads 5.*Try width 30"),
+        ({"heads": None}, "width 32 must be a multiple of 64.*unless `heads`"),
+        ({"heads": 5}, "width 32 must be a multiple of 5, as `heads`.*Try 30"),
         ({"heads": 0}, "ClipText.heads 0 must be at least 1"),
     ],
 )

@@ -158,8 +158,16 @@ def trained(name, devices):
     return jax.tree.map(np.asarray, jax.jit(step)(*arguments))
 
 
-# Batch statistics on devices are tested in norms_test.py and clip_test.py.
-@pytest.mark.parametrize("name", ["balanced vit", "mixer"])
+# Batch statistics on devices are tested in norms_test.py and clip_test.py, too.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "balanced vit",
+        "mixer",
+        pytest.param("side by side", marks=pytest.mark.slow),
+        pytest.param("decoder", marks=pytest.mark.slow),
+    ],
+)
 def test_training_does_not_see_the_number_of_devices(name):
     alone, together = trained(name, 1), trained(name, 8)
 

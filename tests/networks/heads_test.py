@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,16 @@ from jax_rcl.networks.heads import Concatenated, Headed, Linear, Mlp, Normalized
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 
-ENCODER = ViT(patch=2, width=4, depth=1, heads=2)
+
+class Flat(nn.Module):
+    """One layer of all pixels."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return nn.Dense(4, name="layer")(images.reshape(len(images), -1))
+
+
+ENCODER = Flat()
 
 
 @functools.partial(jax.jit, static_argnums=(0,))
@@ -26,7 +36,8 @@ def encode(network, variables, images):
 
 
 def shapes(network, x):
-    return jax.eval_shape(functools.partial(init, network), x)
+    init = functools.partial(network.init, train=False)
+    return jax.eval_shape(init, jax.random.key(0), x)
 
 
 @pytest.fixture
@@ -158,6 +169,24 @@ STATISTICS = Mlp((3, 3), norm="sync")
 IMAGES = jnp.asarray(np.random.RandomState(0).rand(2, 8, 8, 3), jnp.float32)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "shape", "size"),
+    [
+        (
+            Headed(ResNet(18, stem="small", stem_padding=2), Linear(2048)),
+            (32, 32, 3),
+            12_219_456,
+        ),
+        (Headed(ResNet(50), Linear(2048)), (32, 32, 3), 27_704_384),
+        (Mlp((2048, 256), first="relu"), (2048,), 4_720_896),
+    ],
+)
+def test_sizes_of_decoupled_uniformity(network, shape, size):
+    leaves = jax.tree.leaves(shapes(network, jnp.zeros((1, *shape)))["params"])
+    assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == size
+
+
 def test_concatenated_encoders_are_those_of_runs_of_their_own():
     encoders = NORMALIZED, Headed(NORMALIZED, STATISTICS)
     draws = np.random.RandomState(0)
@@ -188,30 +217,25 @@ def test_concatenated_encoders_are_those_of_runs_of_their_own():
 def test_equal_encoders_are_separate_networks():
     params = init(Concatenated((ENCODER, ENCODER)), IMAGES)["params"]
     assert set(params) == {"first", "second"}
-    first, second = (params[name]["patches"]["kernel"] for name in params)
+    first, second = (params[name]["layer"]["kernel"] for name in params)
     assert (first != second).any()
 
 
 def test_one_or_three_encoders_can_be_concatenated():
     for count, names in [(1, ("first",)), (3, ("first", "second", "third"))]:
         network = Concatenated((ENCODER,) * count, names)
-        features = jax.eval_shape(
-            functools.partial(encode, network), shapes(network, IMAGES), IMAGES
-        )
+        apply = functools.partial(network.apply, train=False)
+        features = jax.eval_shape(apply, shapes(network, IMAGES), IMAGES)
         assert features.shape == (2, 4 * count)
 
 
 @pytest.mark.parametrize(
     ("encoders", "names", "message"),
     [
-        ((), (), "must be one for each of 0 encoders"),
-        ((ENCODER,), ("first", "second"), "must be one for each of 1 encoders"),
-        ((ENCODER, ENCODER), ("first", "first"), "must differ"),
-        (
-            (ENCODER, ENCODER),
-            ("first", "with/slash"),
-            "must differ and be made of letters",
-        ),
+        ((), (), "must be a different name for each of 0 encoders"),
+        ((ENCODER,), ("first", "second"), "different name for each of 1 encoders"),
+        ((ENCODER, ENCODER), ("first", "first"), "must be a different name for each"),
+        ((ENCODER, ENCODER), ("first", "with/slash"), "2 encoders, of letters, digits"),
     ],
 )
 def test_names_that_cannot_be_are_an_error(encoders, names, message):
@@ -232,4 +256,4 @@ def test_what_is_concatenated_are_vectors():
 def test_a_config_describes_concatenated_encoders():
     fields = {"patch": 2, "width": 4, "depth": 1, "heads": 2}
     config = node(Concatenated, encoders=(node(ViT, **fields), node(ViT, **fields)))
-    assert build(config) == Concatenated((ENCODER, ENCODER))
+    assert build(config) == Concatenated((ViT(**fields), ViT(**fields)))

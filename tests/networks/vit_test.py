@@ -55,12 +55,17 @@ def tiny():
     [
         (ViT(patch=16, width=768, depth=12, heads=12), 85_798_656),
         pytest.param(
+            ViT(patch=32, width=768, depth=12, heads=12),
+            87_455_232,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             ViT(patch=16, width=1024, depth=24, heads=16),
             303_301_632,
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["B/16", "L/16"],
+    ids=["B/16", "B/32", "L/16"],
 )
 def test_sizes_are_those_of_the_paper_without_head(network, published):
     init = functools.partial(network.init, train=False)
@@ -249,7 +254,7 @@ def layers_of(network):
 def test_rates_reach_their_layers():
     layers = layers_of(PAPER)
     rates = {
-        path: layer.rate for path, layer in layers.items() if isinstance(layer, Dropout)
+        path: layer.rate for path, layer in layers.items() if type(layer) is Dropout
     }
     for block in range(1, 8):
         for path, rate in [
@@ -327,7 +332,9 @@ def test_a_patch_that_does_not_divide_the_image_is_an_error():
 
 
 def test_heads_divide_the_width():
-    with pytest.raises(ValueError, match=r"width 64 must be .*heads 7.*Try width 63"):
+    with pytest.raises(
+        ValueError, match=r"width 64 must be a multiple of 7, as `heads`.*Try 63"
+    ):
         ViT(patch=4, width=64, depth=1, heads=7)
 
 

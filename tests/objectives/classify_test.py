@@ -181,9 +181,10 @@ def test_smoothing_mixes_in_the_mean_over_all_classes():
     np.testing.assert_allclose(value, 0.7 * hard + 0.3 * even, rtol=1e-5)
 
 
-def test_smoothing_out_of_range_is_named():
-    with pytest.raises(ValueError, match=r"smoothing 1.0 must be in \[0, 1\)"):
-        Classify(Tiny(), Linear(CLASSES), smoothing=1.0)
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, 1.5])
+def test_smoothing_out_of_range_is_named(smoothing):
+    with pytest.raises(ValueError, match=rf"smoothing {smoothing} must be in \[0, 1\)"):
+        Classify(Tiny(), Linear(CLASSES), smoothing=smoothing)
 
 
 @pytest.mark.parametrize("objective", [TRAINED, FROZEN])

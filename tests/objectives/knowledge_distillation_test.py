@@ -88,3 +88,5 @@ def test_a_rule_from_a_classifier_fills_student_and_teacher():
 def test_a_number_out_of_its_range_is_refused():
     with pytest.raises(ValueError, match=r"weight 1.5 must be in \[0, 1\]"):
         KnowledgeDistillation(Pixels(), Linear(3), weight=1.5)
+    with pytest.raises(ValueError, match=r"temperature 0.0 must be above 0"):
+        KnowledgeDistillation(Pixels(), Linear(3), temperature=0.0)

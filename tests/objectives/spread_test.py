@@ -244,7 +244,7 @@ def test_the_terms_of_a_method_do_not_change_how_its_encoder_starts():
     [
         ({"contrasts": (), "head": None, "reconstruction": None}, "nothing to learn"),
         ({"contrasts": (Contrast(), Contrast())}, "name of its own"),
-        ({"contrasts": (Contrast("spread"),)}, "'spread' is the name of another"),
+        ({"contrasts": (Contrast("spread"),)}, "named spread; .* none of .* spread, "),
         ({"contrasts": ()}, "or one encoder"),
         ({"cross_entropy": 0.0}, "above 0"),
         ({"smoothing": 1.0}, "Spread.smoothing 1.0 must be"),
@@ -267,6 +267,11 @@ def test_parts_that_do_not_fit_are_refused(wrong, message):
     [
         (lambda: Contrast(attraction=0.0, spread=0.0), "there is no loss"),
         (lambda: Contrast(spread=-1.0), "Contrast.spread -1.0 must be at least 0"),
+        (lambda: Contrast(temperature=0.0), "temperature 0.0 must be above 0"),
+        (lambda: Contrast(positives_in_denominator=-1.0), "denominator -1.0 must be"),
+        (lambda: Contrast(weight=0.0), "Contrast.weight 0.0 must be above 0"),
+        (lambda: Contrast(block=0), "Contrast.block 0 must be at least 1"),
+        (lambda: Reconstruction(Painter(), weight=0.0), "weight 0.0 must be above 0"),
         (lambda: Reconstruction(Painter(), std=(0.0,)), "std .* must be above 0"),
         (lambda: Reconstruction(Painter(), mean=(0.0, 0.0)), "one number per channel"),
     ],

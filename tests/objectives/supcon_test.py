@@ -165,8 +165,10 @@ def test_the_alignment_of_two_views_is_a_quarter_of_their_squared_distance():
 # Settings.
 
 
-def test_a_setting_that_cannot_be_is_named():
-    with pytest.raises(ValueError, match=r"SupCon.temperature 0.0 must be above 0"):
-        SupCon(*NETWORKS, temperature=0.0)
-    with pytest.raises(ValueError, match=r"SimCLR.block 0 must be at least 1"):
-        SimCLR(*NETWORKS, block=0)
+@pytest.mark.parametrize("kind", [SupCon, SimCLR])
+def test_a_setting_that_cannot_be_is_named(kind):
+    for temperature in (0.0, -1.0):
+        with pytest.raises(ValueError, match=rf"temperature {temperature} must be abo"):
+            kind(*NETWORKS, temperature=temperature)
+    with pytest.raises(ValueError, match=rf"{kind.__name__}.block 0 must be at least"):
+        kind(*NETWORKS, block=0)

@@ -128,7 +128,15 @@ def by_hand(objective, batch, rows=slice(None)):
 
 
 @pytest.mark.parametrize(
-    "views, kernel, block", [(2, None, None), (3, Rbf(2.0), 3), (2, Cosine(), None)]
+    "views, kernel, block",
+    [
+        (2, None, None),
+        (3, Rbf(2.0), 3),
+        (2, Cosine(), None),
+        pytest.param(3, None, None, marks=pytest.mark.slow),
+        pytest.param(2, Rbf(2.0), None, marks=pytest.mark.slow),
+        pytest.param(3, Cosine(), None, marks=pytest.mark.slow),
+    ],
 )
 def test_the_loss_is_the_formula_of_the_global_batch(views, kernel, block):
     method = objective(kernel=kernel, ridge=0.1, scale=1.5, block=block)
@@ -141,7 +149,18 @@ def test_the_loss_is_the_formula_of_the_global_batch(views, kernel, block):
 
 
 @pytest.mark.parametrize(
-    "kernel, devices, group", [(None, 2, 2), (Rbf(2.0), 1, 4), (Rbf(2.0), 4, None)]
+    "kernel, devices, group",
+    [
+        (None, 2, 2),
+        (Rbf(2.0), 1, 4),
+        (Rbf(2.0), 4, None),
+        pytest.param(None, 1, 2, marks=pytest.mark.slow),
+        pytest.param(None, 4, None, marks=pytest.mark.slow),
+        pytest.param(None, 2, 4, marks=pytest.mark.slow),
+        pytest.param(Rbf(2.0), 1, 2, marks=pytest.mark.slow),
+        pytest.param(Rbf(2.0), 2, 2, marks=pytest.mark.slow),
+        pytest.param(Rbf(2.0), 2, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_within_groups_it_is_the_mean_of_their_losses(kernel, devices, group):
     method = objective(kernel=kernel, scope="device", group=group)
@@ -150,6 +169,22 @@ def test_within_groups_it_is_the_mean_of_their_losses(kernel, devices, group):
     expected = np.mean([by_hand(method, batch(), rows)[0] for rows in groups])
     value, _ = outcome(method, batch(), devices)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_no_gradient_reaches_the_prior_through_the_kernel():
+    method, mesh = objective(kernel=Rbf(2.0)), parallel.make_mesh(jax.devices()[:2])
+
+    def slope(variables, share):
+        clock = Clock(jax.random.key(0), jnp.int32(0), jnp.float32(0))
+
+        def loss(prior):
+            found = method.loss(variables, share | {"prior": prior}, clock)
+            return parallel.mean(found.value)
+
+        return jax.grad(loss)(share["prior"])
+
+    program = jax.jit(parallel.over_shares(slope, mesh))
+    np.testing.assert_array_equal(program(fresh(method), batch()), 0)
 
 
 def test_the_prior_is_read_with_a_kernel_only():
@@ -174,11 +209,14 @@ def test_a_layer_that_is_kept_stands_between_encoder_and_projector():
 @pytest.mark.parametrize(
     "settings, message",
     [
+        ({"ridge": 0.0}, "Uniformity.ridge 0.0 must be above 0"),
+        ({"scale": -1.0}, "Uniformity.scale -1.0 must be above 0"),
+        ({"block": 0}, "Uniformity.block 0 must be at least 1"),
         ({"scope": "device", "group": 1}, "Uniformity.group 1 must be at least 2"),
         ({"group": 4}, 'Uniformity.group 4 .* scope="device"'),
     ],
 )
-def test_groups_that_compare_nothing_are_refused(settings, message):
+def test_numbers_that_mean_nothing_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         objective(**settings)
 

@@ -1,6 +1,7 @@
 """Optimizers against their formulas, schedules against their curves, groups by path."""
 
 import dataclasses
+import itertools
 import math
 import pathlib
 
@@ -236,13 +237,21 @@ def scalar(optimizer, gradients, losses=None, run=RUN):
     return np.asarray(scanned()[1])
 
 
+SCHEDULES = [
+    schedules.Constant(warmup_epochs=1.0),
+    schedules.Cosine(),
+    schedules.EpochCosine(),
+    schedules.MultiStep((3, 7)),
+]
+ACCUMULATED = list(itertools.product(OPTIMIZERS[:1] + OPTIMIZERS[2:], SCHEDULES))
+ALWAYS = (0, 5, 10, 3)  # every optimizer and every schedule
+
+
 @pytest.mark.parametrize(
     ("kind", "schedule"),
     [
-        (optimizers.Sgd, schedules.Constant(warmup_epochs=1.0)),
-        (optimizers.AdamW, schedules.Cosine()),
-        (optimizers.Lars, schedules.EpochCosine()),
-        (optimizers.Sgd, schedules.MultiStep((3, 7))),
+        pytest.param(*case, marks=() if place in ALWAYS else pytest.mark.slow)
+        for place, case in enumerate(ACCUMULATED)
     ],
 )
 def test_steps_that_accumulate_make_the_updates_of_their_mean_gradients(kind, schedule):
@@ -257,7 +266,7 @@ def test_steps_that_accumulate_make_the_updates_of_their_mean_gradients(kind, sc
     still = np.concatenate([[0], got[3::4]])
     for place in range(3):
         np.testing.assert_array_equal(got[place::4], still[:-1])
-    for step in range(0, 40, 3):
+    for step in range(40):
         np.testing.assert_allclose(
             many.learning_rate_at(step, **RUN),
             one.learning_rate_at(step // 4, **run),
@@ -415,6 +424,22 @@ def test_optimizers_are_values_that_fulfil_the_protocol(kind):
     [
         (lambda: optimizers.Sgd(0.0), "Sgd.learning_rate 0.0 must be above 0"),
         (lambda: optimizers.AdamW(0.1, beta2=1.5), r"AdamW.beta2 1.5 .* \[0, 1\)"),
+        (lambda: optimizers.AdamW(0.1, weight_decay=-1.0), "AdamW.weight_decay -1.0"),
+        (lambda: optimizers.Sgd(0.1, momentum=1.0), r"Sgd.momentum 1.0 .* \[0, 1\)"),
+        (lambda: optimizers.Adam(0.1, epsilon=0.0), "Adam.epsilon 0.0"),
+        (lambda: optimizers.Lars(0.1, trust_coefficient=0.0), "Lars.trust_coefficient"),
+        (lambda: optimizers.Lars(0.1, momentum=-0.1), "Lars.momentum -0.1"),
+        (lambda: optimizers.Sgd(0.1, reference_batch=0), "Sgd.reference_batch 0"),
+        (lambda: optimizers.Sgd(0.1, clip_norm=0.0), "Sgd.clip_norm 0.0"),
+        (lambda: optimizers.Sgd(0.1, accumulate=0), "Sgd.accumulate 0 must be at le"),
+        (lambda: schedules.Plateau(1.0), r"Plateau.factor 1.0 must be in \(0, 1\)"),
+        (lambda: schedules.Plateau(patience=-1), "Plateau.patience -1"),
+        (lambda: schedules.Plateau(threshold=0.0), "Plateau.threshold 0.0"),
+        (lambda: schedules.Constant(warmup_epochs=-1.0), "Constant.warmup_epochs -1.0"),
+        (lambda: schedules.Cosine(final=-1.0), "Cosine.final -1.0"),
+        (lambda: schedules.EpochCosine(period=0.0), "EpochCosine.period 0.0"),
+        (lambda: schedules.MultiStep((3,), factor=0.0), "MultiStep.factor 0.0"),
+        (lambda: optimizers.Group("a", -1.0), "learning_rate_scale -1.0"),
         (lambda: optimizers.Sgd(0.1, momentum=0.0, nesterov=True), "Sgd.nesterov True"),
         (lambda: schedules.Plateau(threshold=1.0), "Plateau.threshold 1.0 must be bel"),
         (lambda: schedules.MultiStep((3, 2)), r"MultiStep.epochs \(3, 2\) must be"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jax_rcl.networks import clip as towers
-from jax_rcl.networks import clip_text
+from jax_rcl.networks.clip_text import ClipText
 from jax_rcl.weights.clip import architecture, from_variables, to_variables
 
 pytestmark = pytest.mark.slow
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 NAMES = ("RN50", "RN101", "ViT-B/32")
 VISUAL_PARAMETERS = {"RN50": 38_316_896, "RN101": 56_259_936, "ViT-B/32": 87_849_216}
 PARAMETERS = {"RN50": 102_007_137, "RN101": 119_688_033, "ViT-B/32": 151_277_313}
+TEXT = {"width": 512, "layers": 12}
 TOKENS = (49406, 320, 1125, 539, 320, 2368, 49407, 0)
 
 
@@ -40,10 +41,13 @@ def weight(name, shape):
 
 @functools.cache
 def networks(name):
-    image = towers.fields(name)["image_size"]
+    fields = towers.fields(name)
+    side = fields["image_size"]
+    image = towers.ClipResNet if "depths" in fields else towers.ClipViT
+    text = ClipText(**TEXT, output=fields["output"])
     return {
-        "visual": (towers.tower(name), np.ones((1, image, image, 3), np.float32)),
-        "text": (clip_text.tower(name), np.asarray([TOKENS], np.int32)),
+        "visual": (image(**fields), np.ones((1, side, side, 3), np.float32)),
+        "text": (text, np.asarray([TOKENS], np.int32)),
     }
 
 
@@ -84,7 +88,8 @@ def test_a_published_size_goes_in_runs_and_comes_back(name):
     state = state_of(shapes)
     found = architecture(state)
     assert found.visual == towers.fields(name)
-    assert found.text == clip_text.fields(name) | {"context": 77, "vocabulary": 49408}
+    sizes = {"output": found.visual["output"], "context": 77, "vocabulary": 49408}
+    assert found.text == TEXT | sizes
 
     variables = to_variables(state, shapes)
     assert jax.tree.structure(variables) == jax.tree.structure(shapes)

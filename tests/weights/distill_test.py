@@ -138,7 +138,7 @@ def test_a_part_that_the_file_does_not_have_is_named_with_those_there_are():
     shapes = {"encoder": variables_of("clip vit", 0)}
     with pytest.raises(
         WeightsMismatch,
-        match=r"no name begins with backbone, as those of a probe do; the first is "
+        match=r"no name begins with 'backbone\.', as those of a probe do; the first is "
         r"'noisy_visual_encoder\S+ Known are noisy_visual_encoder\.\* \(student\), "
         r"baseclip\.visual\.\* \(teacher\), backbone",
     ):

@@ -158,7 +158,9 @@ def test_names_may_have_lost_what_data_parallelism_put_before_them():
 
 @pytest.mark.parametrize("state", [{}, {"module.conv1.weight": np.zeros((4, 3, 3, 3))}])
 def test_a_file_of_something_else_is_told_from_a_checkpoint_of_moco(state):
-    with pytest.raises(WeightsMismatch, match=r"module\.encoder_q.*ImportResNet"):
+    with pytest.raises(
+        WeightsMismatch, match=r"begins with 'encoder_q\.'.*ImportResNet"
+    ):
         to_variables(state, of(shapes_of("v2"), "encoder"))
 
 
