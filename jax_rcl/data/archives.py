@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import shutil
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -68,7 +69,14 @@ def _download(archive: Archive, path: Path) -> None:
         handle, name = tempfile.mkstemp(".partial", archive.name, path.parent)
         os.close(handle)
         partial = Path(name)
-        _copy(archive, partial)
+        with (
+            urllib.request.urlopen(archive.url, timeout=30) as reply,
+            tqdm.tqdm.wrapattr(
+                reply, "read", archive.size, desc=archive.name, unit="B"
+            ) as counted,
+            partial.open("wb") as file,
+        ):
+            shutil.copyfileobj(counted, file, 1 << 20)
         wrong = _difference(archive, partial)
         if wrong:
             raise ValueError(
@@ -87,16 +95,3 @@ def _download(archive: Archive, path: Path) -> None:
     finally:
         if partial:
             partial.unlink(missing_ok=True)
-
-
-def _copy(archive: Archive, path: Path) -> None:
-    with (
-        urllib.request.urlopen(archive.url, timeout=30) as reply,
-        path.open("wb") as file,
-        tqdm.tqdm(
-            total=archive.size, desc=archive.name, unit="B", unit_scale=True
-        ) as bar,
-    ):
-        while piece := reply.read(1 << 20):
-            file.write(piece)
-            bar.update(len(piece))

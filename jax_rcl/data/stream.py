@@ -5,6 +5,7 @@ processes, threads or devices, nor of where a run was interrupted. The position 
 data is the step.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
@@ -118,37 +119,26 @@ def train_stream(
 
 
 def eval_batches(
-    source: Source,
-    batch_size: int,
-    *,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = THREADS,
+    source: Source, batch_size: int
 ) -> Iterator[tuple[Rows, Bool[np.ndarray, " b"]]]:
     """Every record once, in order, in batches of one shape.
 
     The last batch is padded by repeating the last record.
-    The other arguments are those of `train_stream`.
 
     Yields:
-      Arrays [n/P, ...] by key, and which of their rows count.
+      Arrays [n, ...] by key, and which of their rows count.
     """
-    share = share_of(batch_size, process_index, process_count)
-    count = len(source)
+    count, steps = len(source), range(-(-len(source) // batch_size))
 
     def places(step: int) -> np.ndarray:
-        return np.arange(step * batch_size, (step + 1) * batch_size)[share]
+        return np.arange(step * batch_size, (step + 1) * batch_size)
 
     def indices(step: int) -> np.ndarray:
         return np.minimum(places(step), count - 1)
 
-    steps = range(-(-count // batch_size))
-    batches = _batches(source, indices, steps, threads)
-    try:
+    with contextlib.closing(_batches(source, indices, steps, THREADS)) as batches:
         for step, rows in zip(steps, batches, strict=True):
             yield rows, places(step) < count
-    finally:
-        batches.close()
 
 
 def share_of(batch_size: int, process_index: int, process_count: int) -> slice:

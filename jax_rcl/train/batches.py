@@ -34,27 +34,22 @@ def place_data(run: Run) -> Tree:
     return parallel.spread(rows, run.mesh)
 
 
-def jit_step(run: Run) -> Any:
-    """The step of this run, not compiled yet."""
-    experiment = run.experiment
+def compile_step(
+    run: Run, state: TrainState, data: Tree
+) -> tuple[Callable[..., Any], float]:
+    """Compiles the step for these shapes and devices; with the seconds that it took."""
+    began, experiment = time.monotonic(), run.experiment
     update = train_step.make_update(
         experiment.objective,
         experiment.augment,
         run.plan.optimizer,
         total_steps=run.plan.total_steps,
     )
-    return train_step.make_step(
+    step = train_step.make_step(
         update, run.mesh, steps_per_call=experiment.steps_per_call
     )
-
-
-def compile_step(
-    run: Run, state: TrainState, data: Tree
-) -> tuple[Callable[..., Any], float]:
-    """Compiles the step for these shapes and devices; with the seconds that it took."""
-    began = time.monotonic()
     count = parallel.replicate(np.int32(1), run.mesh)
-    compiled = jit_step(run).lower(state, count, data, batch_shapes(run)).compile()
+    compiled = step.lower(state, count, data, batch_shapes(run)).compile()
     seconds = time.monotonic() - began
     logger.info("compiled the step in %.1f s", seconds)
     return compiled, seconds
@@ -127,24 +122,24 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
     experiment, last = run.experiment, run.plan.total_steps
     order = example_order(run)
     index, count = parallel.process_index(), parallel.process_count()
-    if not run.plan.resident:
-        batches = stream.train_stream(
-            experiment.source,
-            order,
-            start_step=start,
-            stop_step=last,
-            process_index=index,
-            process_count=count,
-            threads=experiment.threads,
-        )
-        with contextlib.closing(batches):
-            for batch in batches:
-                check_batch(run, batch)
-                yield batch
+    if run.plan.resident:
+        share = stream.share_of(experiment.batch_size, index, count)
+        for step in range(start, last):
+            yield {INDEX: order.indices(step)[share].astype(np.int32)}
         return
-    share = stream.share_of(experiment.batch_size, index, count)
-    for step in range(start, last):
-        yield {INDEX: order.indices(step)[share].astype(np.int32)}
+    batches = stream.train_stream(
+        experiment.source,
+        order,
+        start_step=start,
+        stop_step=last,
+        process_index=index,
+        process_count=count,
+        threads=experiment.threads,
+    )
+    with contextlib.closing(batches):
+        for batch in batches:
+            check_batch(run, batch)
+            yield batch
 
 
 def check_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
@@ -169,7 +164,7 @@ def example_order(run: Run) -> stream.Order:
 
 
 def first_batch(run: Run, key: jax.Array) -> dict[str, np.ndarray]:
-    """The first batch as the objective sees it, on the host; `key` of `TrainState`."""
+    """The first batch as the objective sees it, on the host; `key` is the state's."""
     source = run.experiment.source
     records = [source[int(index)] for index in example_order(run).indices(0)]
     batch = {key: np.stack([record[key] for record in records]) for key in records[0]}

@@ -66,7 +66,7 @@ def run_evaluators(
     """Numbers of the named evaluators, as `<evaluator>/<number>`.
 
     Raises:
-      RuntimeError: one of them failed; the message names it and the step.
+      RuntimeError: one of them failed.
     """
     numbers: dict[str, float] = {}
     for name in names:
@@ -89,15 +89,15 @@ def run_evaluators_on_best(
     """Numbers of evaluators on the best state, as `best/<evaluator>/<number>`.
 
     Args:
-      run: the run.
+      run: of which this is the best state.
       encoder: of `make_encoder`.
       names: of the evaluators.
       newest: step of the newest state and its numbers, which are those of the best
         state if it is the same one.
 
     Returns:
-      The numbers, and the step as `best/step`; nothing, with a warning, if no state has
-      had a finite number to be chosen by.
+      Also the step as `best/step`; nothing, with a warning, if no state has had a
+      finite number to be chosen by.
     """
     if not has_checkpoint(run.workdir, "best"):
         logger.warning("%s has no best state yet.", run.workdir)
@@ -192,7 +192,7 @@ class FirstViews:
 
     Attributes:
       images: [m, v, h, w, c] in [0, 1].
-      labels: their classes, or None.
+      labels: [m], if the batch has them.
       titles: of the v columns: the views, then the negatives made of the examples.
     """
 
@@ -235,12 +235,8 @@ def write_page(
 ) -> Path:
     """Writes report/index.html: numbers, pictures, facts and the config of a run.
 
-    Args:
-      run: the run.
-      state: at its end.
-      encode: of that state; evaluators that it has served need not encode again.
-      views: of `first_views`.
-      seconds: how long it all took.
+    `state` is its last one and `encode` that one's, with which evaluators that it has
+    served need not encode again; `views` are those of `first_views`.
     """
     figures = {}
     if views is not None:
@@ -293,12 +289,7 @@ def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
 
 
 def provenance(seconds: float, mesh: Mesh | None = None) -> dict[str, Any]:
-    """Where numbers are from: commit, date, device, seconds and versions.
-
-    Args:
-      seconds: it took to find them.
-      mesh: the devices; all of them by default.
-    """
+    """Where numbers are from: commit, date, devices, seconds taken, and versions."""
     devices = (mesh or parallel.make_mesh()).size
     return {
         "commit": commit(),

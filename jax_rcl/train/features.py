@@ -19,7 +19,6 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.prior import Informed
-from jax_rcl.data.records import names_of
 from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.run import Run, has_checkpoint
@@ -71,32 +70,7 @@ class WithFeatures(Informed):
             state = state_of(workdir, self.which)
         except ConfigError as error:
             raise ConfigError(f"WithFeatures.workdir: {error}") from error
-        return _features(
-            self.source,
-            workdir,
-            state,
-            self.layer,
-            self.preprocess,
-            self.which,
-            self.batch_size,
-        )
-
-
-# `state` is in the key, as a run may have gone on since.
-@functools.lru_cache(maxsize=4)
-def _features(
-    source: Source,
-    workdir: Path,
-    state: tuple[str, int],
-    layer: str,
-    preprocess: Operation | None,
-    which: Which,
-    batch_size: int,
-) -> Float32[np.ndarray, "m f"]:
-    run, encode = encoder_of(workdir, which)
-    return encode_source(
-        run, encode, source, layer=layer, preprocess=preprocess, batch_size=batch_size
-    )
+        return _encoded(dataclasses.replace(self, workdir=str(workdir)), state)
 
 
 def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
@@ -151,61 +125,45 @@ def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
     return run, make_encoder(run)(restore_variables(run, which)[1])
 
 
-def encode_source(
-    run: Run,
-    encode: Encode,
-    source: Source,
-    *,
-    layer: str = "features",
-    preprocess: Operation | None = None,
-    batch_size: int = 256,
+# `state`, what `state_of` gives, is in the key, as a run may have gone on since.
+@functools.lru_cache(maxsize=4)
+def _encoded(
+    wanted: WithFeatures, state: tuple[str, int]
 ) -> Float32[np.ndarray, "m f"]:
-    """One layer of the features of every image of a source, in order; read-only.
-
-    Args:
-      run: of the encoder.
-      encode: of `encoder_of`.
-      source: records of `image`, with or without labels.
-      layer: which of the named features.
-      preprocess: a deterministic operation on each image.
-      batch_size: images in a call.
-
-    Raises:
-      ValueError: the source is empty, the network cannot take its images, there is no
-        such layer of one vector for each image, or the encoder has diverged.
-    """
-    width = _width(run, source, layer, preprocess)
-    rows, first = np.empty((len(source), width), np.float32), 0
+    """The features of every image of a source, in order; read-only."""
+    source, layer = wanted.source, wanted.layer
+    run, encode = encoder_of(Path(wanted.workdir), wanted.which)
+    rows, first = np.empty((len(source), _width(run, wanted)), np.float32), 0
     hidden = not parallel.is_main()
     with tqdm.tqdm(
         total=len(rows), desc="encoding", unit="image", delay=2, disable=hidden
     ) as bar:
-        for batch, mask in stream.eval_batches(source, batch_size):
-            found = encode(_prepare(preprocess, batch["image"]), (layer,))[layer]
+        for batch, mask in stream.eval_batches(source, wanted.batch_size):
+            images = _prepare(wanted.preprocess, batch["image"])
             count = int(mask.sum())
-            rows[first : first + count] = np.asarray(found, np.float32)[mask]
+            found = np.asarray(encode(images, (layer,))[layer], np.float32)
+            rows[first : first + count] = found[mask]
             first += count
             bar.update(count)
     broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(broken):
-        i, names = int(broken[0]), names_of(source)
         raise ValueError(
             f"layer {layer!r} of the run of {run.workdir} is not finite for "
-            f"{len(broken)} of {len(rows)} images of {source!r}, first record {i}"
-            f"{f' ({names[i]})' if names else ''}; the encoder has diverged. Train it "
-            f"with a lower learning rate, or take another checkpoint."
+            f"{len(broken)} of {len(rows)} images of {source!r}, first record "
+            f"{broken[0]}; the encoder has diverged. Train it with a lower learning "
+            f"rate, or take another checkpoint."
         )
     rows.flags.writeable = False
     return rows
 
 
-def _width(run: Run, source: Source, layer: str, preprocess: Operation | None) -> int:
+def _width(run: Run, wanted: WithFeatures) -> int:
     """The length f of the vectors of a layer; nothing is computed."""
+    source, layer = wanted.source, wanted.layer
     if not len(source):
         raise ValueError(f"{source!r} is empty; there is nothing to encode.")
-    shape = np.shape(source[0]["image"])
-    images = jax.ShapeDtypeStruct((1, *shape), np.uint8)
-    shown = jax.eval_shape(functools.partial(compose.prepare, preprocess), images)
+    images = jax.ShapeDtypeStruct((1, *np.shape(source[0]["image"])), np.uint8)
+    shown = jax.eval_shape(functools.partial(_prepare, wanted.preprocess), images)
     try:
         layers = jax.eval_shape(
             run.experiment.objective.encode, run.plan.variables, shown
@@ -216,17 +174,10 @@ def _width(run: Run, source: Source, layer: str, preprocess: Operation | None) -
             f"{list(shown.shape[1:])} of {source!r}: {error} Set `preprocess`, or give "
             f"a source of the size that it was trained on."
         ) from error
-    if layer not in layers:
-        raise ValueError(
-            unknown(f"the run of {run.workdir} gives no layer", layer, layers)
-        )
-    if layers[layer].ndim != 2:
-        vectors = [name for name, x in layers.items() if x.ndim == 2]
-        raise ValueError(
-            f"layer {layer!r} of the run of {run.workdir} gives "
-            f"{list(layers[layer].shape[1:])} for each image; a prior is one vector. "
-            f"There are: {', '.join(vectors)}."
-        )
+    vectors = [name for name, x in layers.items() if x.ndim == 2]
+    if layer not in vectors:
+        words = f"the run of {run.workdir} gives no vectors of layer"
+        raise ValueError(unknown(words, layer, vectors))
     return layers[layer].shape[1]
 
 

@@ -123,14 +123,10 @@ def open_outputs(
 
 def report_finished(run: Run) -> dict[str, float]:
     """Says that there is nothing left to do; returns the numbers of the run."""
-    numbers = latest_numbers(run, log.read(run.workdir))
+    numbers, steps = latest_numbers(run, log.read(run.workdir)), run.plan.total_steps
     if parallel.is_main():
         print(tables.closing(numbers, run.protocols()))
-        print(
-            f"finished: {run.plan.total_steps} steps were made and reported in "
-            f"{page_of(run)}",
-            flush=True,
-        )
+        print(f"finished: {steps} steps were made and reported in {page_of(run)}")
     return numbers
 
 
@@ -253,15 +249,12 @@ class Loop:
         """Says where it happened, and what is left."""
         self.saved.wait()
         steps = self.saved.steps()
-        kept = (
-            f"the last good checkpoint is step {steps[-1]}"
-            if steps
-            else "none was saved"
-        )
+        good = f"step {steps[-1]}" if steps else "none"
         return (
             f"the loss of step {step} is {numbers['train/loss']:g} and the norm of its "
-            f"gradient {numbers['train/grad_norm']:g}; {kept} in {self.saved.folder}. "
-            "Try a lower learning rate, a longer warm-up or a higher temperature."
+            f"gradient {numbers['train/grad_norm']:g}; the last good checkpoint in "
+            f"{self.saved.folder} is {good}. Try a lower "
+            "learning rate, a longer warm-up or a higher temperature."
         )
 
     def evaluate(self, variables: Variables, step: int, names: list[str]) -> None:

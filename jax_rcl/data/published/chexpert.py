@@ -38,6 +38,8 @@ VIEW = "Frontal/Lateral"
 ROOT = "CheXpert-v1.0-small/"
 """The prefix of every path in the tables: the folder as it is unpacked."""
 
+HINT = f"CheXpert.folder names the unpacked {ROOT}, with train.csv and valid.csv"
+
 UNCERTAIN = np.float32(-1)
 """How the tables mark that a report is uncertain."""
 
@@ -110,7 +112,15 @@ class CheXpert:
 
     def __getitem__(self, index: int) -> Record:
         path = self._root / self.names[index]
-        image = read_image(path, InFiles.remedy).convert("L")
+        try:
+            image = read_image(path, InFiles.remedy).convert("L")
+        except ValueError as error:
+            if path.exists():
+                raise
+            raise FileNotFoundError(
+                f"{path}, which {self.split}.csv lists, does not exist; {HINT}, and "
+                f"all images."
+            ) from error
         image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)[..., None]
         return {"image": pixels, "targets": self.all_targets[index]}
@@ -148,10 +158,9 @@ class Table(NamedTuple):
 # Sources of other views, and evaluators of equal ones, share what is read.
 @functools.cache
 def _read(path: Path) -> Table:
-    hint = f"CheXpert.folder names the unpacked {ROOT}, with train.csv and valid.csv"
     known = (NO_FINDING, *PATHOLOGIES)
-    table = read_csv(path, ("Path", VIEW, *known), hint)
-    names = tuple(name.removeprefix(ROOT) for name in table.column("Path"))
+    table = read_csv(path, ("Path", VIEW, *known), HINT)
+    names = tuple(name.removeprefix(ROOT) for name in table.columns["Path"])
     frontal = np.array(table.codes(VIEW, {"Frontal": True, "Lateral": False}), bool)
     values = np.array([table.codes(name, _VALUES) for name in known], np.float32).T
     healthy, targets = values[:, :1] == 1, values[:, 1:]

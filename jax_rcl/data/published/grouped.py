@@ -8,7 +8,7 @@ and `group` = label · c + confounder, of c values of the confounder.
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
@@ -21,7 +21,6 @@ from jax_rcl.data.wrappers import Around
 from jax_rcl.ranges import Count, ranged
 
 Part = Literal["train", "val", "test"]
-PARTS = get_args(Part)
 # How tables write the parts.
 PART_OF = {"0": "train", "1": "val", "2": "test"} | {
     name: part
@@ -143,7 +142,7 @@ class Grouped(InGroups):
             table, self.confounder, self.confounder_names
         )
         return Table(
-            tuple(str(root / image) for image in table.column(self.image)),
+            tuple(str(root / image) for image in table.columns[self.image]),
             tuple(table.codes(self.partition, PART_OF)),
             labels,
             confounders,
@@ -156,7 +155,7 @@ def _encode(
     table: Csv, column: str, names: tuple[str, ...]
 ) -> tuple[Int32[np.ndarray, " m"], tuple[str, ...]]:
     """The number of each value of a column, and what the numbers mean."""
-    values = table.column(column)
+    values = table.columns[column]
     if not names and all(value.isdecimal() for value in values):
         names = tuple(str(i) for i in range(1 + max(map(int, values), default=-1)))
     names = names or tuple(sorted(set(values)))
