@@ -40,13 +40,11 @@ def fetch(archive: Archive, folder: Path) -> Path:
     path = folder / archive.name
     if not path.exists():
         _download(archive, path)
-    else:
-        wrong = _difference(archive, path)
-        if wrong:
-            raise ValueError(
-                f"{path} is not the published {archive.name}: {wrong}. It is "
-                f"damaged or incomplete: delete it, or replace it by {archive.url}."
-            )
+    elif wrong := _difference(archive, path):
+        raise ValueError(
+            f"{path} is not the published {archive.name}: {wrong}. It is damaged or "
+            f"incomplete: delete it, or replace it by {archive.url}."
+        )
     return path
 
 

@@ -41,31 +41,23 @@ def shared(
 
 @functools.cache
 def cifar(
-    archive: Archive,
-    folder: Path,
-    batches: tuple[str, ...],
-    names: str,
-    label_bytes: int,
-    label_byte: int,
+    archive: Archive, folder: Path, classes: int, split: str, labels: str
 ) -> Arrays:
-    """CIFAR's binary version (https://www.cs.toronto.edu/~kriz/cifar.html).
+    """The binary version of CIFAR (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-    A record is `label_bytes` labels, of which number `label_byte` is taken, then 3,072
-    bytes: red, green and blue planes of 32 x 32, row by row.
-
-    Args:
-      archive: the published tar.gz; downloaded into `folder` if it is not there.
-      folder: where it lies.
-      batches: its members with records, in order.
-      names: its member with one class name a line.
-      label_bytes: how many labels a record has.
-      label_byte: which of them is the label, from 0.
+    A record is its label, of CIFAR-100 the coarse and the fine one, then 3,072 bytes:
+    red, green and blue planes of 32 x 32, row by row. The archive is downloaded into
+    `folder` if it does not lie there.
     """
-    path = fetch(archive, folder)
-    members = _members(path, {*batches, names})
-    size = label_bytes + 3 * 32 * 32
+    batches, names = [f"{split}.bin"], f"{labels}_label_names.txt"
+    label_bytes, label_byte = 2, int(labels == "fine")
+    if classes == 10:
+        numbered = [f"data_batch_{i}.bin" for i in range(1, 6)]
+        batches = numbered if split == "train" else ["test_batch.bin"]
+        names, label_bytes, label_byte = "batches.meta.txt", 1, 0
+    members = members_of(fetch(archive, folder), {*batches, names})
     records = np.frombuffer(b"".join(members[name] for name in batches), np.uint8)
-    records = records.reshape(-1, size)
+    records = records.reshape(-1, label_bytes + 3 * 32 * 32)
     images = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     class_names = tuple(members[names].decode("ascii").split())
     return shared(images, records[:, label_byte], class_names)
@@ -88,7 +80,7 @@ def stl10(archive: Archive, folder: Path, split: str) -> Arrays:
         members = {n: (path / n).read_bytes() for n in (pixels, classes, names)}
     else:
         path = fetch(archive, folder)
-        members = _members(path, {pixels, classes, names})
+        members = members_of(path, {pixels, classes, names})
     labels = np.frombuffer(members[classes], np.uint8)
     class_names = tuple(members[names].decode("ascii").split())
     size = 3 * 96 * 96
@@ -103,15 +95,19 @@ def stl10(archive: Archive, folder: Path, split: str) -> Arrays:
     )
 
 
-def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
-    """Content of the files of these names, in whatever folder of the archive."""
+def members_of(path: Path, wanted: set[str], below: str = "") -> dict[str, bytes]:
+    """Content of files of a tar.gz by their paths in its one folder.
+
+    Of those that are wanted; and, if given, of all below another folder.
+    """
     found = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
-            name = member.name.rpartition("/")[-1]
-            if name in wanted and (file := archive.extractfile(member)):
+            name = member.name.partition("/")[2]
+            chosen = name in wanted or (below and name.startswith(f"{below}/"))
+            if chosen and (file := archive.extractfile(member)):
                 found[name] = file.read()
-            if len(found) == len(wanted):
+            if not below and len(found) == len(wanted):
                 break  # what follows may be gigabytes
     return found
 

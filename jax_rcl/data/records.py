@@ -1,6 +1,7 @@
 """What every source has: records, labels, a size, shares."""
 
 import dataclasses
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -61,11 +62,18 @@ def balanced_share(
 
     A class of c examples gives round(fraction · c) of them, but at least one.
     """
+    return draw_of_each(labels, lambda c: max(1, round(fraction * c)), seed)
+
+
+def draw_of_each(
+    labels: Int32[np.ndarray, " m"], kept: Callable[[int], int], seed: int
+) -> Int64[np.ndarray, " s"]:
+    """Places of kept(c) random examples of each class of c, in ascending order."""
     parts = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        kept = max(1, round(fraction * len(members)))
-        parts.append(members[permutation(len(members), seed, int(label))[:kept]])
+        order = permutation(len(members), seed, int(label))
+        parts.append(members[order[: kept(len(members))]])
     return np.sort(np.concatenate(parts))
 
 

@@ -114,15 +114,7 @@ class Cifar(InMemory):
     def arrays(self) -> formats.Arrays:
         """The images and labels of this split."""
         archive, folder = CIFAR[self.classes], data_folder(self.folder)
-        if self.classes == 10:
-            train = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
-            batches = train if self.split == "train" else ("test_batch.bin",)
-            return formats.cifar(archive, folder, batches, "batches.meta.txt", 1, 0)
-        names = f"{self.labels}_label_names.txt"
-        label_byte = 0 if self.labels == "coarse" else 1
-        return formats.cifar(
-            archive, folder, (f"{self.split}.bin",), names, 2, label_byte
-        )
+        return formats.cifar(archive, folder, self.classes, self.split, self.labels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,18 +98,12 @@ def train_stream(
       stop_step: the step after the last.
       process_index: p, from 0.
       process_count: P, which divides n.
-      threads: how many batches are read at the same time and ahead, and so kept in
-        memory.
+      threads: how many batches are read at once and ahead, and so kept in memory.
 
     Returns:
       An iterator of arrays [n/P, ...] by key, with a method `close` that stops its
       threads. What `source` raises is raised by `next` at the step it belongs to.
     """
-    if order.count != len(source):
-        raise ValueError(
-            f"the order is of {order.count} examples, but the source has "
-            f"{len(source)}; write Order(len(source), ...)."
-        )
     share = share_of(order.batch_size, process_index, process_count)
 
     def indices(step: int) -> np.ndarray:

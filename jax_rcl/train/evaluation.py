@@ -88,16 +88,9 @@ def run_evaluators_on_best(
 ) -> dict[str, float]:
     """Numbers of evaluators on the best state, as `best/<evaluator>/<number>`.
 
-    Args:
-      run: of which this is the best state.
-      encoder: of `make_encoder`.
-      names: of the evaluators.
-      newest: step of the newest state and its numbers, which are those of the best
-        state if it is the same one.
-
-    Returns:
-      Also the step as `best/step`; nothing, with a warning, if no state has had a
-      finite number to be chosen by.
+    Its step is there as `best/step`; nothing is, with a warning, if no state has had a
+    finite number to be chosen by. `newest` has the step and the numbers of the newest
+    state, which need not be found again if it is the best.
     """
     if not has_checkpoint(run.workdir, "best"):
         logger.warning("%s has no best state yet.", run.workdir)

@@ -58,13 +58,7 @@ class WithFeatures(Informed):
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m f"]:
-        """The features of all records, [m, f], read-only.
-
-        Raises:
-          ConfigError: there is no such run or checkpoint, or it cannot be built.
-          ValueError: it has no such layer of vectors, cannot take the images, or has
-            diverged.
-        """
+        """The features of all records, [m, f], read-only."""
         workdir = Path(self.workdir).expanduser().absolute()
         try:
             state = state_of(workdir, self.which)
@@ -80,7 +74,8 @@ def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
       ConfigError: there is no run, or no such checkpoint.
     """
     stored_config(workdir)
-    if not has_checkpoint(workdir, which):
+    saved = [p for p in (workdir / folder_of(which)).glob("*") if p.name.isdigit()]
+    if not saved:
         hint = (
             'its config has no `best`. Take which="newest", or train it with '
             'best=node(Best, "<evaluator>/<number>").'
@@ -88,7 +83,6 @@ def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
             else "train it first, at least up to its first checkpoint."
         )
         raise ConfigError(f"{workdir} holds no {which} checkpoint: {hint}")
-    saved = [p for p in (workdir / folder_of(which)).iterdir() if p.name.isdigit()]
     newest = max(saved, key=lambda path: int(path.name))
     return newest.name, newest.stat().st_mtime_ns
 

@@ -2,13 +2,13 @@
 
 import collections
 import contextlib
-import dataclasses
 import logging
 import math
 import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -97,7 +97,8 @@ def train(
             loop.evaluate_best()
     numbers = latest_numbers(run, log.read(run.workdir))
     write_results(run, last, numbers)
-    page = write_page(run, state, loop.encode_last(state), views, loop.seconds)
+    encode = loop.evaluated or loop.encoder(state.variables)
+    page = write_page(run, state, encode, views, loop.seconds)
     if parallel.is_main():
         print(*filter(None, (unmoved, f"report: {page}")), sep="\n", flush=True)
     return numbers
@@ -130,21 +131,13 @@ def report_finished(run: Run) -> dict[str, float]:
     return numbers
 
 
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """A call of the step that may still be under way.
+class Pending(NamedTuple):
+    """A call of the step that may still be under way."""
 
-    Attributes:
-      step: updates made before it.
-      count: updates it makes.
-      metrics: of each update, still on the device.
-      waited: seconds that the host waited for its data.
-    """
-
-    step: int
-    count: int
-    metrics: Tree
-    waited: float
+    step: int  # updates made before it
+    count: int  # updates that it makes
+    metrics: Tree  # of each update, still on the device
+    waited: float  # seconds that the host waited for its data
 
 
 class Loop:
@@ -304,10 +297,6 @@ class Loop:
     def paused(self) -> contextlib.AbstractContextManager[object]:
         """The time of an evaluation does not count as slow training."""
         return self.progress.paused() if self.progress else contextlib.nullcontext()
-
-    def encode_last(self, state: TrainState) -> Encode:
-        """The encoder of the last state: the one that evaluators have used, if any."""
-        return self.evaluated or self.encoder(state.variables)
 
     def save(self, state: TrainState, step: int) -> None:
         """Starts writing a checkpoint once the log and the best are on disk."""

@@ -322,10 +322,7 @@ def one_example(
     batch: dict[str, jax.ShapeDtypeStruct],
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch of one, which is enough to initialise networks with."""
-    return {
-        key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-        for key, x in batch.items()
-    }
+    return jax.eval_shape(lambda rows: {key: x[:1] for key, x in rows.items()}, batch)
 
 
 def shapes_only(tree: Tree) -> Tree:

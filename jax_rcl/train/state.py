@@ -200,13 +200,9 @@ class BestSoFar(contextlib.ExitStack):
         names: Collection[str],
         numbers: Mapping[str, float],
     ) -> bool:
-        """Starts to save variables if they are the best; says whether they are.
+        """Starts to save the variables of a step if they are the best, and says so.
 
-        Args:
-          variables: after `step` updates.
-          step: how many.
-          names: of the evaluators that ran on these variables.
-          numbers: of theirs, as `<evaluator>/<number>`.
+        `names` are those of the evaluators that ran on them, `numbers` what they gave.
 
         Raises:
           ConfigError: the evaluator of the monitored number gave no such number.

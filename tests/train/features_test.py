@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,8 +23,8 @@ from jax_rcl.train.evaluation import trained
 from jax_rcl.train.features import WithFeatures, encoder_of
 from jax_rcl.train.run import Run, claim
 from jax_rcl.train.state import restore_variables
+from tests.train.shared import tiny
 
-TINY = Path(__file__).parents[1] / "tiny.py"
 SOURCE = Synthetic(classes=4, size=8, count=21, seed=5)
 
 
@@ -41,11 +40,7 @@ def alone():
 
 def begun(workdir, *, step=2, **fields):
     """The workdir of a run of two steps, whose variables were drawn, not trained."""
-    config = configs.load(f"{TINY}:count=32,epochs=1")
-    with config.unlocked():
-        for name, value in fields.items():
-            config[name] = value
-    run = Run.prepare(config, workdir)
+    run = Run.prepare(tiny("count=32,epochs=1", **fields), workdir)
     claim(run)
     random = np.random.default_rng(0)
     drawn = jax.tree.map(
@@ -174,7 +169,9 @@ def test_a_run_that_is_not_there_is_an_error(workdir, tmp_path):
 
 
 def test_layers_that_are_not_there_are_listed(workdir):
-    with pytest.raises(ValueError, match=r"no layer 'feature'; there are: .*features"):
+    with pytest.raises(
+        ValueError, match=r"no vectors of layer 'feature'; there are: .*features"
+    ):
         WithFeatures(SOURCE, str(workdir), "feature")[0]
 
 

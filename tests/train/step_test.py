@@ -134,20 +134,6 @@ def test_an_update_is_a_step_against_the_gradient_of_the_mean_loss(devices):
     np.testing.assert_allclose(metrics["error"], [np.abs(error).mean()], rtol=1e-5)
 
 
-@pytest.fixture
-def compiled():
-    """One entry for each program that is compiled from here on."""
-    found = []
-
-    def listen(event, seconds, **facts):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def test_a_step_is_compiled_once_for_any_batch_and_any_count(compiled):
     augment = Noisy()
     trainer = Trainer(augment=augment, steps_per_call=4)

@@ -82,18 +82,11 @@ class CheXpert:
     # they belong to different radiographs; it is never asked to.
     views: Views = "all"
 
+    class_names = ()  # pathologies do not exclude each other: they are targets
+    target_names = PATHOLOGIES
+
     def __post_init__(self) -> None:
         check_choices(self)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Empty: pathologies do not exclude each other; see `target_names`."""
-        return ()
-
-    @property
-    def target_names(self) -> tuple[str, ...]:
-        """What each of the targets means."""
-        return PATHOLOGIES
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:

@@ -22,12 +22,12 @@ from jax_rcl.ranges import Count, ranged
 
 Part = Literal["train", "val", "test"]
 # How tables write the parts.
-PART_OF = {"0": "train", "1": "val", "2": "test"} | {
+PART_OF = {
     name: part
     for part, names in (
-        ("train", ("train", "training")),
-        ("val", ("val", "valid", "validation")),
-        ("test", ("test", "testing")),
+        ("train", ("0", "train", "training")),
+        ("val", ("1", "val", "valid", "validation")),
+        ("test", ("2", "test", "testing")),
     )
     for name in names
 }

@@ -81,10 +81,7 @@ class Zappos(InFiles):
     size: Count = 32
     frame: Literal["whole", "square"] = "whole"
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What each label means, whatever labels the split has."""
-        return CLASSES
+    class_names = CLASSES
 
     @property
     def names(self) -> tuple[str, ...]:

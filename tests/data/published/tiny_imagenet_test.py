@@ -88,7 +88,7 @@ def test_validation_images_are_held_out_of_the_training_images(folder):
 
 
 def test_the_coarse_map_is_for_all_200_classes(folder):
-    with pytest.raises(ValueError, match=r"'tiny-imagenet' has 200 .* only 3 classes"):
+    with pytest.raises(ValueError, match=r"'tiny-imagenet' has 200 .* the 3 classes"):
         len(coarsened(TinyImageNet(str(folder)), coarse.TINY_IMAGENET))
 
 
