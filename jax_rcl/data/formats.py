@@ -9,21 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 
 from jax_rcl.data.archives import Archive, fetch
 
 
 class Arrays(NamedTuple):
-    """A data set in memory; read-only, as every reader shares it.
+    """A data set in memory; read-only, as every reader shares it."""
 
-    Attributes:
-      images: uint8 [m, h, w, c].
-      labels: int32 [m]; None where there are none.
-      class_names: what each label means.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
+    images: UInt8[np.ndarray, "m h w c"]
+    labels: Int32[np.ndarray, " m"] | None
     class_names: tuple[str, ...]
 
 

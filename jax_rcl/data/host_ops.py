@@ -17,9 +17,6 @@ def decode(file: str | Path | bytes) -> Image.Image:
     dropped. Of several frames the first is taken. A camera's orientation tag is
     ignored, as the pipelines behind the published ImageNet numbers ignore it.
 
-    Args:
-      file: a path, or the bytes of a file.
-
     Raises:
       ValueError: naming the file, if it cannot be read as an image to its end.
     """

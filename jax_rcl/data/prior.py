@@ -72,7 +72,6 @@ class WithPrior(Informed):
 
     Attributes:
       source: all of it; choose among its records around this one.
-      file: path of the file.
       labels: whether a prior may be the labels in another form: `refused` or `meant`.
     """
 
@@ -182,11 +181,6 @@ class WithRandomBits(Informed):
     Whatever a method gains from this prior, it gains by chance or by mistake. Bit j of
     record i is 1 if word i · bits + j of a Philox generator, uniform in [0, 2^64), lies
     below share · 2^64: the same for ever, whatever the source and its size.
-
-    Attributes:
-      source: of any records.
-      bits: for each record.
-      share: of ones.
     """
 
     source: Source

@@ -136,13 +136,17 @@ def _of_every_record(source: Source, key: str) -> Int32[np.ndarray, " m"]:
 
 def check_labels(source: Source) -> None:
     """Raises ValueError unless every label is one of the classes that are named."""
-    labels, k = labels_of(source), len(source.class_names)
-    wrong = np.flatnonzero((labels < 0) | (labels >= k))
+    check_codes(labels_of(source), len(source.class_names), repr(source))
+
+
+def check_codes(codes: Int32[np.ndarray, " m"], k: int, where: str) -> None:
+    """Raises ValueError unless the labels of the records of something are in [0, k)."""
+    wrong = np.flatnonzero((codes < 0) | (codes >= k))
     if len(wrong):
         raise ValueError(
-            f"record {wrong[0]} of {source!r} has label {labels[wrong[0]]}; labels "
-            f"must be in [0, {k}), as there are {k} class names ({len(wrong)} records "
-            f"break this). Correct the labels, or wrap the source in Relabel."
+            f"record {wrong[0]} of {where} has label {codes[wrong[0]]}; labels must be "
+            f"in [0, {k}), as there are {k} class names ({len(wrong)} records break "
+            f"this). Correct the labels, or wrap the source in Relabel."
         )
 
 

@@ -54,12 +54,8 @@ class Digits(InMemory):
     """1,797 handwritten digits, gray, 8x8, that come with scikit-learn.
 
     The test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin
-    and Kaynak 1998). It has no split of its own: a share of every class, drawn by
-    `seed`, is held out. The original 0 .. 16 becomes 0 .. 255.
-
-    Attributes:
-      split: `train`, or `test` for what is held out.
-      held_out: fraction of every class in `test`.
+    and Kaynak 1998). It has no split of its own: `test` is a share of every class,
+    `held_out`, drawn by `seed`. The original 0 .. 16 becomes 0 .. 255.
     """
 
     split: Split = "train"
@@ -127,7 +123,6 @@ class Idx(InMemory):
     downloaded, and only then compared with the published checksum.
 
     Attributes:
-      name: of the data set and of its folder.
       folder: the data folder; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
     """
 
@@ -167,7 +162,6 @@ class Npz(InMemory):
     """Your own arrays, saved by `numpy.savez`.
 
     Attributes:
-      file: path of the .npz file.
       image: key of the images, uint8, [m, h, w] or [m, h, w, c] with 1 or 3 channels.
       label: key of the labels, integers [m]; None where there are none.
       names: of the classes; empty calls them 0, 1, … up to the highest label.
@@ -193,11 +187,6 @@ class Synthetic:
     Record i is of class i mod `classes`. The class sets the direction of the waves and
     their colour; wavelength, phase and noise are drawn from (seed, i). The same classes
     look alike under every seed, so that another seed is a test set.
-
-    Attributes:
-      size: height and width.
-      channels: 3 for colour, 1 for gray.
-      count: number of records.
     """
 
     classes: Count = 10

@@ -34,14 +34,10 @@ Rows = dict[str, Shaped[np.ndarray, "_ ..."]]
 @dataclasses.dataclass(frozen=True)
 @ranged
 class Order:
-    """Which examples each training step sees.
+    """Which of `count` examples each training step sees.
 
     Epoch e is a permutation of all examples that depends on (seed, e) alone, cut into
-    batches; what is left over, fewer than a batch, sits this epoch out.
-
-    Attributes:
-      count: number of examples.
-      batch_size: n, of the global batch.
+    global batches; what is left over, fewer than a batch, sits this epoch out.
     """
 
     count: int
@@ -88,17 +84,9 @@ def train_stream(
     """One process's share of the batches of steps start_step, …, stop_step - 1.
 
     Process p of P reads places p·n/P to (p + 1)·n/P of each global batch, so that the
-    shares put together are the same for any P. Starting at a step gives, bit for bit,
-    what skipping to it gives.
-
-    Args:
-      source: what to read.
-      order: of len(source) examples.
-      start_step: first step.
-      stop_step: the step after the last.
-      process_index: p, from 0.
-      process_count: P, which divides n.
-      threads: how many batches are read at once and ahead, and so kept in memory.
+    shares put together are the same for any P that divides n. Starting at a step gives,
+    bit for bit, what skipping to it gives. `threads` batches are read at once and
+    ahead, and so kept in memory.
 
     Returns:
       An iterator of arrays [n/P, ...] by key, with a method `close` that stops its
@@ -137,11 +125,6 @@ def eval_batches(
 
 def share_of(batch_size: int, process_index: int, process_count: int) -> slice:
     """The places of a global batch that process `process_index` reads."""
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f"a batch of {batch_size} cannot be split evenly over {process_count} "
-            f"process(es). Try {process_count * max(1, batch_size // process_count)}."
-        )
     share = batch_size // process_count
     return slice(process_index * share, (process_index + 1) * share)
 

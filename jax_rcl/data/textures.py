@@ -9,13 +9,10 @@ import numpy as np
 
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
-from jax_rcl.data.folders import in_short
+from jax_rcl.data.folders import images_in, in_short
 from jax_rcl.data.records import Record
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
-
-TEXTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Suffixes of textures, in any case; of several files the first of these is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,16 +21,15 @@ class WithTexture(AllOf):
     """A source of files, each record with the texture synthesised from its photograph.
 
     The photograph `<anywhere>/<class>/<stem>.<any>` belongs to the texture
-    `<folder>/<class>/<stem>.png` (or .jpg, .jpeg), as `jax-rcl prepare textures` makes
-    them. Records gain `texture`, uint8 [size, size, 3], the central square of that
-    file, resized where it has another size; negatives are made of it on the device
-    (Ge et al. 2021, https://arxiv.org/abs/2110.14189).
+    `<folder>/<class>/<stem>.png`, as `jax-rcl prepare textures` makes them, or without
+    one to an image file of another type. Records gain `texture`, uint8 [size, size, 3],
+    the central square of that file, resized where it has another size; negatives are
+    made of it on the device (Ge et al. 2021, https://arxiv.org/abs/2110.14189).
 
     Attributes:
       source: with `files`, such as an `ImageFolder`; choose among the records of this
         one, `Subset(WithTexture(...), 0.1)`, not the other way round.
       folder: of the textures, with the class folders directly in it.
-      size: height and width of the textures.
     """
 
     source: Source
@@ -80,10 +76,6 @@ class WithTexture(AllOf):
 
 def _textures_in(folder: Path) -> dict[str, str]:
     """The path of each texture directly in `folder`, by its name without the suffix."""
-    paths = [
-        path for path in folder.glob("*") if path.suffix.lower() in TEXTURE_SUFFIXES
-    ]
-    paths.sort(
-        key=lambda path: TEXTURE_SUFFIXES.index(path.suffix.lower()), reverse=True
-    )
-    return {path.stem: str(path) for path in paths}
+    paths = images_in(folder) if folder.is_dir() else ()
+    in_turn = sorted(paths, key=lambda path: path.lower().endswith(".png"))
+    return {Path(path).stem: path for path in in_turn}

@@ -26,10 +26,7 @@ from jax_rcl.ranges import Count, Within, ranged
 
 
 def _passed_on(name: str, default: Any = None) -> Any:
-    """A property of a wrapper: what `source` knows of each record, for these records.
-
-    The default where the source does not say.
-    """
+    """A property: what `source` knows of each record, or the default, for these."""
     return property(lambda self: self._pick(getattr(self.source, name, default)))
 
 
@@ -229,7 +226,6 @@ class Relabel(Around):
     Attributes:
       source: with labels in [0, len(mapping)); evaluate the old labels on it.
       mapping: the new label of each old one.
-      class_names: what each new label means.
       name: what errors call the mapping.
     """
 

@@ -36,18 +36,12 @@ PEAK_FLOPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What XLA says of the compiled step, for one device.
-
-    Attributes:
-      flops: of one update; None where XLA does not say.
-      temporary_bytes: memory for intermediate results.
-      argument_bytes: memory for the state, the data set if it is laid out, and a batch.
-    """
+    """What XLA says of the compiled step, for one device."""
 
     compile_seconds: float
-    flops: float | None
+    flops: float | None  # of one update, where XLA says it
     temporary_bytes: int
-    argument_bytes: int
+    argument_bytes: int  # the state, the data set if it is laid out, and a batch
 
 
 def cost_of(compiled: Any, seconds: float) -> Cost:

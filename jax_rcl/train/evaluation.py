@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Int32
 from ml_collections import ConfigDict
 
 import jax_rcl
@@ -181,17 +182,11 @@ def write_results(
 
 @dataclasses.dataclass(frozen=True)
 class FirstViews:
-    """The first examples of a run as its objective saw them.
+    """The first examples of a run as its objective saw them."""
 
-    Attributes:
-      images: [m, v, h, w, c] in [0, 1].
-      labels: [m], if the batch has them.
-      titles: of the v columns: the views, then the negatives made of the examples.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    titles: tuple[str, ...]
+    images: Float[np.ndarray, "m v h w c"]  # in [0, 1]
+    labels: Int32[np.ndarray, " m"] | None
+    titles: tuple[str, ...]  # of the v columns: the views, then their negatives
 
     def sheet(self) -> np.ndarray:
         """All views in one image, a row for each example."""
@@ -275,9 +270,7 @@ def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
         "time": f"{minutes} min {rest} s, evaluation included",
         "devices": made["device"],
         "parameters": f"{sum(sizes):,}",
-        "date": made["date"],
-        "commit": made["commit"],
-        "versions": made["versions"],
+        **{name: made[name] for name in ("date", "commit", "versions")},
     }
 
 
@@ -295,14 +288,10 @@ def provenance(seconds: float, mesh: Mesh | None = None) -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of the code that runs, with + where files were changed; or unknown."""
-    folder = Path(jax_rcl.__file__).parent
+    folder = str(Path(jax_rcl.__file__).parent)
+    command = ["git", "-C", folder, "describe", "--always", "--dirty=+"]
+    silent = subprocess.DEVNULL
     try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return subprocess.check_output(command, stderr=silent, text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return described.stdout.strip()

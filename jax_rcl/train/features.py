@@ -21,6 +21,7 @@ from jax_rcl.data import stream
 from jax_rcl.data.prior import Informed
 from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
+from jax_rcl.train.plan import encoded_shapes, refusals
 from jax_rcl.train.run import Run, has_checkpoint
 from jax_rcl.train.state import restore_variables
 
@@ -42,10 +43,8 @@ class WithFeatures(Informed):
     Attributes:
       source: all of it; wrap this class, not the source, to choose records.
       workdir: of the other run; the data that it was trained on must be available.
-      layer: which of the features of its objective.
       preprocess: a deterministic operation on each image, such as a resize and a
         central crop; None where the images have a size that the encoder takes.
-      which: the newest checkpoint, or that of the best state.
       batch_size: images in a call; affects memory, speed and rounding only.
     """
 
@@ -68,11 +67,7 @@ class WithFeatures(Informed):
 
 
 def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
-    """The step of a run's checkpoint and when it was written, which identify it.
-
-    Raises:
-      ConfigError: there is no run, or no such checkpoint.
-    """
+    """The step of a run's checkpoint and when it was written, which identify it."""
     stored_config(workdir)
     saved = [p for p in (workdir / folder_of(which)).glob("*") if p.name.isdigit()]
     if not saved:
@@ -91,9 +86,6 @@ def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
     """The run that a workdir holds, without its evaluators, and its encoder.
 
     Warns if the run is unfinished or was trained with labels.
-
-    Raises:
-      ConfigError: there is no run, its source is not there, or it has no checkpoint.
     """
     config = stored_config(workdir)
     with config.unlocked():
@@ -153,26 +145,16 @@ def _encoded(
 
 def _width(run: Run, wanted: WithFeatures) -> int:
     """The length f of the vectors of a layer; nothing is computed."""
-    source, layer = wanted.source, wanted.layer
-    if not len(source):
-        raise ValueError(f"{source!r} is empty; there is nothing to encode.")
-    images = jax.ShapeDtypeStruct((1, *np.shape(source[0]["image"])), np.uint8)
-    shown = jax.eval_shape(functools.partial(_prepare, wanted.preprocess), images)
-    try:
-        layers = jax.eval_shape(
-            run.experiment.objective.encode, run.plan.variables, shown
-        )
-    except Exception as error:  # a network may raise anything
-        raise ValueError(
-            f"the network of the run of {run.workdir} cannot take images "
-            f"{list(shown.shape[1:])} of {source!r}: {error} Set `preprocess`, or give "
-            f"a source of the size that it was trained on."
-        ) from error
+    if not len(wanted.source):
+        raise ValueError(f"{wanted.source!r} is empty; there is nothing to encode.")
+    shape, preprocess = np.shape(wanted.source[0]["image"]), wanted.preprocess
+    with refusals(f"the run of {run.workdir}"):
+        layers = encoded_shapes(run.experiment, run.plan.variables, shape, preprocess)
     vectors = [name for name, x in layers.items() if x.ndim == 2]
-    if layer not in vectors:
+    if wanted.layer not in vectors:
         words = f"the run of {run.workdir} gives no vectors of layer"
-        raise ValueError(unknown(words, layer, vectors))
-    return layers[layer].shape[1]
+        raise ValueError(unknown(words, wanted.layer, vectors))
+    return layers[wanted.layer].shape[1]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -226,8 +226,7 @@ class Loop:
         for place in range(oldest.count):
             step = oldest.step + place + 1
             numbers = {name: float(values[place]) for name, values in metrics.items()}
-            if not math.isfinite(numbers["train/loss"] + numbers["train/grad_norm"]):
-                raise Diverged(self.diverged(step, numbers))
+            self.check_numbers(step, numbers)
             if self.lines and self.progress and self.run.logs(step):
                 # The optimizer may have lowered it where the loss stopped falling.
                 lowered = numbers.get(f"train/{PLATEAU}", 1.0)
@@ -238,12 +237,14 @@ class Loop:
             done = oldest.step + oldest.count
             self.progress.update(done, numbers, oldest.waited)
 
-    def diverged(self, step: int, numbers: dict[str, float]) -> str:
-        """Says where it happened, and what is left."""
+    def check_numbers(self, step: int, numbers: dict[str, float]) -> None:
+        """Raises Diverged if the loss or its gradient is not finite."""
+        if math.isfinite(numbers["train/loss"] + numbers["train/grad_norm"]):
+            return
         self.saved.wait()
         steps = self.saved.steps()
         good = f"step {steps[-1]}" if steps else "none"
-        return (
+        raise Diverged(
             f"the loss of step {step} is {numbers['train/loss']:g} and the norm of its "
             f"gradient {numbers['train/grad_norm']:g}; the last good checkpoint in "
             f"{self.saved.folder} is {good}. Try a lower "

@@ -30,21 +30,14 @@ CPU_RESIDENT_BYTES = 2 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What an experiment comes to with its data and its devices.
-
-    Attributes:
-      resident: whether the data set is laid out in device memory.
-      record: shapes of one record of the source.
-      augmented: shapes of a global batch after augmentation.
-      variables: shapes; arrays where `init_from` gives some.
-    """
+    """What an experiment comes to with its data and its devices."""
 
     steps_per_epoch: int
     total_steps: int
-    resident: bool
+    resident: bool  # whether the data set is laid out in device memory
     record: dict[str, jax.ShapeDtypeStruct]
-    augmented: dict[str, jax.ShapeDtypeStruct]
-    variables: Variables
+    augmented: dict[str, jax.ShapeDtypeStruct]  # a global batch
+    variables: Variables  # shapes; arrays where `init_from` gives some
     optimizer: optax.GradientTransformation
 
     def example(self) -> dict[str, jax.Array]:
@@ -219,21 +212,29 @@ def check_images(experiment: Experiment, variables: Variables) -> None:
     """
     for name, evaluator in experiment.evaluators.items():
         with refusals(f"evaluators.{name}"):
-            shapes = {
-                jax.eval_shape(
-                    functools.partial(prepare, preprocess),
-                    jax.ShapeDtypeStruct((1, *source[0]["image"].shape), jnp.uint8),
-                )
+            for shape, preprocess in {
+                (np.shape(source[0]["image"]), preprocess)
                 for source, preprocess in sources_of(evaluator)
-            }
-        for images in shapes:
-            try:
-                jax.eval_shape(experiment.objective.encode, variables, images)
-            except Exception as error:
-                raise ConfigError(
-                    f"evaluators.{name}: the network was made for the views of the "
-                    f"training and cannot take images {list(images.shape[1:])}: {error}"
-                ) from error
+            }:
+                encoded_shapes(experiment, variables, shape, preprocess)
+
+
+def encoded_shapes(
+    experiment: Experiment,
+    variables: Variables,
+    shape: tuple[int, ...],
+    preprocess: Operation | None,
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the objective's `encode` gives for an image of this shape, once prepared."""
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+    shown = jax.eval_shape(functools.partial(prepare, preprocess), image)
+    try:
+        return jax.eval_shape(experiment.objective.encode, variables, shown)
+    except Exception as error:  # a network may raise anything
+        raise ValueError(
+            f"the network was made for the views of the training and cannot take "
+            f"images {list(shown.shape[1:])}: {error} Set `preprocess`, or give others."
+        ) from error
 
 
 def sources_of(

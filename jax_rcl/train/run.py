@@ -18,16 +18,11 @@ from jax_rcl.train.plan import Plan, plan
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What stays the same from the first step to the last.
-
-    Attributes:
-      config: what the experiment was built from.
-      workdir: where all its files go, an absolute path.
-    """
+    """What stays the same from the first step to the last."""
 
     config: ConfigDict
     experiment: Experiment
-    workdir: Path
+    workdir: Path  # absolute
     mesh: Mesh
     plan: Plan
 

@@ -7,12 +7,7 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """A run stopped on request, after a checkpoint was written.
-
-    Attributes:
-      number: of the signal, such as `signal.SIGTERM`.
-      step: updates made; the run continues from there.
-    """
+    """A run stopped by signal `number`, after a checkpoint of `step` was written."""
 
     def __init__(self, number: int, step: int) -> None:
         """Says which signal stopped the run, and where."""

@@ -174,11 +174,7 @@ class BestSoFar(contextlib.ExitStack):
     """
 
     def __init__(self, run: Run) -> None:
-        """Opens the folder, if the run has a best state.
-
-        Raises:
-          DamagedCheckpoint: what is there cannot be read.
-        """
+        """Opens the folder, if the run has a best state."""
         super().__init__()
         self.run, self._kept = run, None
         self._step, self._value = 0, None

@@ -139,16 +139,6 @@ def test_a_run_that_is_over_gives_no_batches():
     assert collected(stream) == []
 
 
-def test_an_order_of_another_source_is_refused():
-    with pytest.raises(ValueError, match="of 23 examples, but the source has 22"):
-        train_stream(SOURCE, Order(23, 8), start_step=0, stop_step=1)
-
-
-def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(ValueError, match=r"batch of 10 .* 4 process\(es\). Try 8"):
-        train_stream(SOURCE, Order(22, 10), start_step=0, stop_step=1, process_count=4)
-
-
 def test_what_a_source_raises_comes_out_at_its_step():
     source, order = Faulty(at=7, fault="damaged"), Order(1000, 10)
     [step] = [s for s in range(100) if 7 in order.indices(s)]

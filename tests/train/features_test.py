@@ -129,7 +129,9 @@ def test_sources_without_labels_are_encoded_too(workdir, tmp_path):
 
 def test_images_are_prepared_by_preprocess(workdir):
     large = Synthetic(classes=4, size=12, count=6)
-    with pytest.raises(ValueError, match=r"cannot take images \[12, 12, 3\] of .*Set"):
+    with pytest.raises(
+        ValueError, match=r"the run of .* cannot take images \[12, 12, 3\]: .*Set"
+    ):
         WithFeatures(large, str(workdir))[0]
     found = WithFeatures(large, str(workdir), preprocess=CenterCrop(8)).priors
     _, encode = trained(workdir)

@@ -30,10 +30,7 @@ class CelebA(InGroups):
     (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html).
 
     Attributes:
-      split: a part of the published partition.
       size: width of the images.
-      label: attribute that is the label.
-      confounder: attribute that the label is confounded with.
       frame: `square` takes the central 178x178 and makes it [size, size], as Sagawa et
         al. do; `whole` keeps the frame, [int(size · 218 / 178), size].
     """

@@ -71,7 +71,6 @@ class CheXpert:
       size: height and width that images are resized to, whatever their proportions.
       uncertain: what a target is where the report is uncertain: `missing` (NaN),
         `zeros` or `ones`.
-      views: which radiographs.
     """
 
     folder: str

@@ -15,17 +15,11 @@ from jax_rcl.data.folders import in_short
 
 @dataclasses.dataclass(frozen=True)
 class CoarseMap:
-    """Which coarse class each fine class belongs to.
+    """Which coarse class each fine class belongs to; not all of them need occur."""
 
-    Attributes:
-      name: what errors call it.
-      mapping: the coarse class of each fine one; not every coarse class need occur.
-      class_names: of the coarse classes.
-    """
-
-    name: str
-    mapping: tuple[int, ...]
-    class_names: tuple[str, ...]
+    name: str  # what errors call it
+    mapping: tuple[int, ...]  # the coarse class of each fine one
+    class_names: tuple[str, ...]  # of the coarse ones
 
     def __post_init__(self) -> None:
         k = len(self.class_names)
@@ -54,10 +48,9 @@ class CoarseMap:
     @property
     def members(self) -> tuple[tuple[int, ...], ...]:
         """The fine classes of each coarse one, ascending."""
-        every = range(len(self.class_names))
         return tuple(
             tuple(fine for fine, of in enumerate(self.mapping) if of == coarse)
-            for coarse in every
+            for coarse in range(len(self.class_names))
         )
 
     def check(self, source: Source) -> None:

@@ -78,12 +78,8 @@ def attributes(
 
     The column `is_present` of `attributes/image_attribute_labels.txt`, where one
     annotator says for every image and attribute whether it is present and how certain
-    this is: 1 not visible, 2 guessing, 3 probably, 4 definitely.
-
-    Args:
-      source: which images.
-      least_certainty: a bit stated with less certainty than this is 0, present or not;
-        1 takes all of them as they are.
+    this is: 1 not visible, 2 guessing, 3 probably, 4 definitely. A bit stated with less
+    certainty than `least_certainty` is 0, present or not.
     """
     check_choice("least_certainty", least_certainty, CERTAINTIES)
     ids = np.sort([photo.number for photo in _photos(source.root)])

@@ -71,7 +71,6 @@ class Emoji(InMemory):
     Body has 386 objects, Activities 85.
 
     Attributes:
-      vendor: whose drawings, `google` or `twitter`.
       split: `train`, or `test` for what is held out.
       size: height and width; other than 64 by bicubic resizing.
       labels: the 9 groups, such as Food & Drink, or the 58 `subgroup`s that have 10

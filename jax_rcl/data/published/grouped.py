@@ -67,11 +67,8 @@ class InGroups(InFiles):
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
         """Path and label of every record."""
-        table = self.table
-        labels = table.labels[self._rows].tolist()
-        return tuple(
-            (table.paths[i], y) for i, y in zip(self._rows, labels, strict=True)
-        )
+        paths, labels = self.table.paths, self.table.labels
+        return tuple((paths[i], int(labels[i])) for i in self._rows)
 
     @functools.cached_property
     def all_groups(self) -> Int32[np.ndarray, " m"]:
@@ -104,15 +101,9 @@ class Grouped(InGroups):
     numeric or alphabetic order. Splits are 0, 1, 2 or train, val, test.
 
     Attributes:
-      folder: image files are named relative to it.
-      size: height and width of the images.
-      table_file: name of the table in the folder.
-      image: column with the file.
-      label: column with the label.
-      confounder: column with what the label is confounded with.
-      partition: column with the split.
+      folder: of the table, to which it names image files.
+      image: column with the file; `label`, `confounder`, `partition` are columns, too.
       names: of the classes.
-      confounder_names: of the values of the confounder.
     """
 
     folder: str
@@ -173,9 +164,7 @@ class WithGroups(Around):
     train `GroupDRO` on them.
 
     Attributes:
-      source: with or without groups.
       file: `.npy` of the group of each record, whole numbers [m] from 0.
-      group_names: what each group means.
     """
 
     source: Source

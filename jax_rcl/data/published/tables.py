@@ -37,11 +37,7 @@ class Csv(NamedTuple):
     columns: dict[str, list[str]]
 
     def codes(self, name: str, meanings: Mapping[str, Meaning]) -> list[Meaning]:
-        """What the values of a column mean.
-
-        Raises:
-          ValueError: naming the first row, from 1, whose value means nothing.
-        """
+        """What the values of a column mean; ValueError for one that means nothing."""
         values = self.columns[name]
         for row, value in enumerate(values, start=1):
             if value not in meanings:
@@ -56,13 +52,7 @@ class Csv(NamedTuple):
 def read_csv(
     path: Path, columns: Sequence[str], hint: str, advice: str = "Get the file again"
 ) -> Csv:
-    """A table that has these columns, among others.
-
-    Raises:
-      FileNotFoundError: there is no such file; the hint says what to do.
-      ValueError: columns are missing, and `advice` says what to do, or a row is shorter
-        or longer than the header.
-    """
+    """A table that has these columns, among others; `advice` is for when it has not."""
     check_exists(path, hint)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         header, *rows = [row for row in csv.reader(file) if row] or [[]]

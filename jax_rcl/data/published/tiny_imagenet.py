@@ -26,8 +26,6 @@ class TinyImageNet(InFiles):
 
     Attributes:
       folder: path of the unpacked archive, `…/tiny-imagenet-200`.
-      split: `train`, or `test` for the published validation images.
-      size: height and width of the images.
     """
 
     # Deviation: the released code of Fu et al. 2022 selects its checkpoint on the very
