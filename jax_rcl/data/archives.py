@@ -61,28 +61,24 @@ def _difference(archive: Archive, path: Path) -> str:
 
 
 def _download(archive: Archive, path: Path) -> None:
-    partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(".partial", archive.name, path.parent)
-        os.close(handle)
-        partial = Path(name)
-        with (
-            urllib.request.urlopen(archive.url, timeout=30) as reply,
-            tqdm.tqdm.wrapattr(
-                reply, "read", archive.size, desc=archive.name, unit="B"
-            ) as counted,
-            partial.open("wb") as file,
-        ):
-            shutil.copyfileobj(counted, file, 1 << 20)
-        wrong = _difference(archive, partial)
-        if wrong:
-            raise ValueError(
-                f"{archive.url} did not give the published {archive.name}: {wrong}. "
-                f"Get the file elsewhere and put it into {path.parent}."
-            )
-        partial.chmod(0o644)  # mkstemp lets nobody else read it
-        partial.replace(path)
+        with tempfile.TemporaryDirectory(".partial", archive.name, path.parent) as made:
+            partial = Path(made) / archive.name
+            with (
+                urllib.request.urlopen(archive.url, timeout=30) as reply,
+                tqdm.tqdm.wrapattr(
+                    reply, "read", archive.size, desc=archive.name
+                ) as counted,
+                partial.open("wb") as file,
+            ):
+                shutil.copyfileobj(counted, file, 1 << 20)
+            if wrong := _difference(archive, partial):
+                raise ValueError(
+                    f"{archive.url} did not give the published {archive.name}: "
+                    f"{wrong}. Get the file elsewhere and put it into {path.parent}."
+                )
+            partial.replace(path)
     except OSError as error:
         raise FileNotFoundError(
             f"{path} is missing, and {archive.url} could not be fetched ({error}). "
@@ -90,6 +86,3 @@ def _download(archive: Archive, path: Path) -> None:
             f"there on a machine with a network and put it into {path.parent}, or name "
             f"the folder that holds it by `folder` or by $JAX_RCL_DATA."
         ) from error
-    finally:
-        if partial:
-            partial.unlink(missing_ok=True)

@@ -32,12 +32,10 @@ class Packed:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means; empty where there are none."""
         return tuple(self.description["class_names"])
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """What each group means; empty where there are none."""
         return tuple(self.description["group_names"])
 
     @property

@@ -64,7 +64,6 @@ class Digits(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         return _digits(self.split, self.held_out, self.seed)
 
 
@@ -108,7 +107,6 @@ class Cifar(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         archive, folder = CIFAR[self.classes], data_folder(self.folder)
         return formats.cifar(archive, folder, self.classes, self.split, self.labels)
 
@@ -132,7 +130,6 @@ class Idx(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         part = "train" if self.split == "train" else "t10k"
         known = IDX.get(self.name)
         return formats.idx(
@@ -174,7 +171,6 @@ class Npz(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels."""
         path = Path(self.file).expanduser()
         return formats.npz(path, self.image, self.label, self.names)
 
@@ -197,12 +193,10 @@ class Synthetic:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return tuple(f"grating {i}" for i in range(self.classes))
 
     @property
     def all_labels(self) -> Int32[np.ndarray, " m"]:
-        """The labels of all records."""
         return np.arange(self.count, dtype=np.int32) % np.int32(self.classes)
 
     def __len__(self) -> int:

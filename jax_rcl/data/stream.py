@@ -112,15 +112,12 @@ def eval_batches(
     """
     count, steps = len(source), range(-(-len(source) // batch_size))
 
-    def places(step: int) -> np.ndarray:
-        return np.arange(step * batch_size, (step + 1) * batch_size)
-
     def indices(step: int) -> np.ndarray:
-        return np.minimum(places(step), count - 1)
+        return np.minimum(step * batch_size + np.arange(batch_size), count - 1)
 
     with contextlib.closing(_batches(source, indices, steps, THREADS)) as batches:
         for step, rows in zip(steps, batches, strict=True):
-            yield rows, places(step) < count
+            yield rows, step * batch_size + np.arange(batch_size) < count
 
 
 def share_of(batch_size: int, process_index: int, process_count: int) -> slice:

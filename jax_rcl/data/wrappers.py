@@ -77,7 +77,6 @@ class AllOf(Around):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.source.class_names
 
     @property
@@ -118,7 +117,6 @@ class Subset(Chosen):
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
-        """Which records of the source these are."""
         return balanced_share(labels_of(self.source), self.fraction, self.seed)
 
 
@@ -139,7 +137,6 @@ class Split(Chosen):
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
-        """Which records of the source these are."""
         count = len(self.source)
         first = int(count * (1 - self.val_share))
         if not 0 < first < count:
@@ -239,7 +236,6 @@ class Relabel(Around):
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """What each group means; empty where there are none."""
         return group_names_of(self.source)
 
     @property

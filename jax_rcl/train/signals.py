@@ -29,12 +29,10 @@ class Signals(contextlib.ExitStack):
     caught = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
-        """No signal came yet."""
         super().__init__()
         self.number: int | None = None
 
     def __enter__(self) -> "Signals":
-        """Starts to listen."""
         if threading.current_thread() is threading.main_thread():
             for number in self.caught:
                 before = signal.signal(number, self._note)

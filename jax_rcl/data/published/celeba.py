@@ -46,7 +46,6 @@ class CelebA(InGroups):
 
     @functools.cached_property
     def table(self) -> Table:
-        """The examples of all splits."""
         root = self.root
         names, images, values, parts = _lists(root)
         for setting in ("label", "confounder"):
@@ -66,7 +65,6 @@ class CelebA(InGroups):
         )
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """What `frame` keeps of an image, in the size of the records."""
         if self.frame == "square":
             return host_ops.center_square(image, self.size)
         height = self.size * image.height // image.width

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from PIL import Image
 
-from jax_rcl.data.folders import InFiles, read_image
+from jax_rcl.data.folders import read_image
 from jax_rcl.data.published.tables import read_csv
 from jax_rcl.data.records import Record, check_choices
 from jax_rcl.ranges import Count, ranged
@@ -48,9 +48,6 @@ _VALUES = {"": np.nan} | {
     f"{x:g}{end}": x for x in (1.0, 0.0, -1.0) for end in ("", ".0")
 }
 
-Part = Literal["train", "valid"]
-Uncertain = Literal["missing", "zeros", "ones"]
-Views = Literal["all", "frontal", "lateral"]
 _MEANINGS = {"missing": np.nan, "zeros": 0.0, "ones": 1.0}
 
 
@@ -74,12 +71,12 @@ class CheXpert:
     """
 
     folder: str
-    split: Part
+    split: Literal["train", "valid"]
     size: Count = 224
-    uncertain: Uncertain = "missing"
+    uncertain: Literal["missing", "zeros", "ones"] = "missing"
     # Deviation: the released code filters labels by view but not the images, so that
     # they belong to different radiographs; it is never asked to.
-    views: Views = "all"
+    views: Literal["all", "frontal", "lateral"] = "all"
 
     class_names = ()  # pathologies do not exclude each other: they are targets
     target_names = PATHOLOGIES
@@ -104,15 +101,8 @@ class CheXpert:
 
     def __getitem__(self, index: int) -> Record:
         path = self._root / self.names[index]
-        try:
-            image = read_image(path, InFiles.remedy).convert("L")
-        except ValueError as error:
-            if path.exists():
-                raise
-            raise FileNotFoundError(
-                f"{path}, which {self.split}.csv lists, does not exist; {HINT}, and "
-                f"all images."
-            ) from error
+        image = read_image(path, f"Unpack it again: {HINT}, and all images.")
+        image = image.convert("L")
         image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)[..., None]
         return {"image": pixels, "targets": self.all_targets[index]}
@@ -128,8 +118,7 @@ class CheXpert:
     @functools.cached_property
     def _rows(self) -> list[int]:
         frontal = self._table.frontal
-        everything = np.full_like(frontal, True)
-        chosen = {"all": everything, "frontal": frontal, "lateral": ~frontal}
+        chosen = {"all": frontal | True, "frontal": frontal, "lateral": ~frontal}
         rows = np.flatnonzero(chosen[self.views]).tolist()
         if not rows:
             raise ValueError(

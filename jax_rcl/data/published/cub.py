@@ -61,7 +61,6 @@ class Cub200(InFiles):
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """Path and label of every record."""
         photos, images = self._photos, check_exists(self.root / "images", MISSING)
         return tuple((f"{images}/{photo.name}", photo.label) for photo in photos)
 

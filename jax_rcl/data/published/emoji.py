@@ -96,7 +96,6 @@ class Emoji(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         rows, class_names = self._rows
         files = tuple(row.file for row in rows)
         root = data_folder(self.folder)

@@ -52,7 +52,6 @@ class InGroups(InFiles):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.table.class_names
 
     @property
@@ -66,7 +65,6 @@ class InGroups(InFiles):
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """Path and label of every record."""
         paths, labels = self.table.paths, self.table.labels
         return tuple((paths[i], int(labels[i])) for i in self._rows)
 
@@ -119,7 +117,6 @@ class Grouped(InGroups):
 
     @functools.cached_property
     def table(self) -> Table:
-        """The examples of all splits."""
         root = self.root
         columns = (self.image, self.label, self.confounder, self.partition)
         table = read_csv(
@@ -173,12 +170,10 @@ class WithGroups(Around):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.source.class_names
 
     @functools.cached_property
     def all_groups(self) -> Int32[np.ndarray, " m"]:
-        """The groups of all records."""
         found = np.load(Path(self.file).expanduser(), allow_pickle=False)
         m, k = len(self.source), len(self.group_names)
         if found.shape != (m,) or not np.issubdtype(found.dtype, np.integer):

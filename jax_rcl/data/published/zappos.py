@@ -92,7 +92,6 @@ class Zappos(InFiles):
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """Path and label of every record."""
         (cids, labels), path_of = _shoes(self.root), _images(self.root)
         if missing := [cid for cid in cids if cid not in path_of]:
             raise FileNotFoundError(
@@ -103,7 +102,6 @@ class Zappos(InFiles):
         return tuple((path_of[cids[i]], labels[i]) for i in rows_of(self))
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """What `frame` keeps of an image, in the size of the records."""
         if self.frame == "square":
             return host_ops.center_square(image, self.size)
         shape = int(self.size * 4 / 3), self.size

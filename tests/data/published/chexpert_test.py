@@ -219,7 +219,7 @@ def test_a_missing_table_or_image_is_named(folder):
     source = CheXpert(str(folder), "train")
     (folder / source.names[2]).unlink()
     words = (
-        r"view1_frontal\.jpg, which train\.csv lists, does not exist; CheXpert\.fold"
+        r"00003/study1/view1_frontal\.jpg does not exist\. .* CheXpert\.folder names"
     )
     with pytest.raises(FileNotFoundError, match=words):
         source[2]

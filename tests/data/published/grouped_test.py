@@ -144,7 +144,8 @@ def test_what_is_missing_is_named(folder):
     ):
         len(Grouped(str(folder / "gone")))
     (folder / "birds" / "0.png").unlink()
-    with pytest.raises(ValueError, match=r"birds/0\.png does not decode.*No such file"):
+    words = r"birds/0\.png does not exist\. Replace it, or unpack"
+    with pytest.raises(FileNotFoundError, match=words):
         Grouped(str(folder))[0]
     (folder / "metadata.csv").write_text(f"{HEADER}\n1,a.png,0,0,0,b.png\n")
     with pytest.raises(ValueError, match=r"split='val'.* some in train\."):
