@@ -152,8 +152,9 @@ def _bits(root: Path) -> tuple[tuple[str, ...], Float32[np.ndarray, "m 126"]]:
     )
     columns = [table.codes(name, {"0": False, "1": True}) for name in names]
     place = {cid: i for i, cid in enumerate(table.columns["CID"])}
+    cids, _ = _shoes(root)
     with reading(table.path, MISSING):
-        rows = [place[cid] for cid in _shoes(root)[0]]
+        rows = [place[cid] for cid in cids]
     return names, np.array(columns, np.float32).T[rows]
 
 
