@@ -44,7 +44,7 @@ def begun(workdir, *, step=2, **fields):
     claim(run)
     random = np.random.default_rng(0)
     drawn = jax.tree.map(
-        lambda x: random.random(x.shape).astype(x.dtype), run.plan.variables
+        lambda x: (random.random(x.shape) - 0.5).astype(x.dtype), run.plan.variables
     )
     save(workdir, step, drawn)
     return workdir

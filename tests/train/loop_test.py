@@ -129,15 +129,15 @@ def mended(tmp_path, monkeypatch):
     return tmp_path / "mended"
 
 
-@pytest.fixture(autouse=True)
-def blank_figures(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def blank_figures(whole):
     """Figures are made but not painted, which is most of the time of a page.
 
-    Runs of fixtures of the module are made before this, so that theirs are.
+    But for those of `whole`.
     """
-    monkeypatch.setattr(
-        "jax_rcl.report.page.to_png", lambda figure, *, scale: bytes(24)
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jax_rcl.report.page.to_png", lambda figure, *, scale: bytes(24))
+        yield
 
 
 def train_until(step, config, workdir, devices=1):
@@ -204,7 +204,7 @@ def compiled_once():
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, compiled_once):
     """The workdir of a run that was never stopped."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     train(tiny(), workdir, mesh=mesh())
