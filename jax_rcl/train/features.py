@@ -152,7 +152,7 @@ def _width(run: Run, wanted: WithFeatures) -> int:
         layers = encoded_shapes(run.experiment, run.plan.variables, shape, preprocess)
     vectors = [name for name, x in layers.items() if x.ndim == 2]
     if wanted.layer not in vectors:
-        words = f"the run of {run.workdir} gives no vectors of layer"
+        words = f"the run of {run.workdir} gives no layer"
         raise ValueError(unknown(words, wanted.layer, vectors))
     return layers[wanted.layer].shape[1]
 

@@ -143,7 +143,7 @@ def check_loss(
 def check_values(
     experiment: Experiment, record: dict[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Lets an objective check some records, a batch at most, spread evenly."""
+    """Lets an objective check records, a batch at most, evenly spaced."""
     check = getattr(experiment.objective, "check", None)
     read = sorted(experiment.objective.needs & set(record))
     if check is None or not read:

@@ -171,9 +171,7 @@ def test_a_run_that_is_not_there_is_an_error(workdir, tmp_path):
 
 
 def test_layers_that_are_not_there_are_listed(workdir):
-    with pytest.raises(
-        ValueError, match=r"no vectors of layer 'feature'; there are: .*features"
-    ):
+    with pytest.raises(ValueError, match=r"no layer 'feature'; there are: .*features"):
         WithFeatures(SOURCE, str(workdir), "feature")[0]
 
 

@@ -154,6 +154,8 @@ def _bits(root: Path) -> tuple[tuple[str, ...], Float32[np.ndarray, "m 126"]]:
     place = {cid: i for i, cid in enumerate(table.columns["CID"])}
     cids, _ = _shoes(root)
     with reading(table.path, MISSING):
+        if len(names) != 126:  # one more may be the label
+            raise ValueError(f"it has {len(names)} columns beside CID and its labels")
         rows = [place[cid] for cid in cids]
     return names, np.array(columns, np.float32).T[rows]
 
