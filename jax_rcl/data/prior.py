@@ -165,7 +165,6 @@ class WithKeywords(Informed):
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:
-        """The bits of all records, [m, p]."""
         place = {word: j for j, word in enumerate(self.words)}
         bits = np.zeros((len(self), len(place)), np.float32)
         for i, own in enumerate(self.keywords):
@@ -190,7 +189,6 @@ class WithRandomBits(Informed):
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:
-        """The bits of all records, [m, bits]."""
         # `records.permutation` never reaches these counters: the bits of a record must
         # not depend on when it is seen.
         words = np.random.Philox(key=self.seed, counter=[0, 0, 1, 0])
