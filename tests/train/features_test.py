@@ -44,9 +44,11 @@ def begun(workdir, *, step=2, **fields):
     claim(run)
     random = np.random.default_rng(0)
     drawn = jax.tree.map(
-        lambda x: (random.random(x.shape) - 0.5).astype(x.dtype), run.plan.variables
+        lambda x: random.random(x.shape).astype(x.dtype), run.plan.variables
     )
-    save(workdir, step, drawn)
+    # Variances are positive; features have the size of the inputs.
+    params = jax.tree.map(lambda x: x - np.float32(0.5), drawn.params)
+    save(workdir, step, drawn.replace(params=params))
     return workdir
 
 
