@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
 from jax_rcl.data.sources import Synthetic
@@ -14,7 +15,7 @@ from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.run import Run
-from tests.train.shared import mesh, tiny
+from tests.train.shared import TINY, mesh
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,8 @@ def encoder(tmp_path_factory):
     """Makes the encoder of an untrained run on so many devices."""
 
     def make(devices):
-        run = Run.prepare(
-            tiny("count=32"), tmp_path_factory.mktemp("run"), mesh(devices)
-        )
+        config = configs.load(f"{TINY}:count=32")
+        run = Run.prepare(config, tmp_path_factory.mktemp("run"), mesh(devices))
         same = jax.tree.map(
             lambda x: np.full(x.shape, 0.1, x.dtype), run.plan.variables
         )
