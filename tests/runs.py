@@ -22,11 +22,14 @@ def begun(config, workdir, *, step=2, seed=0, **fields):
 
 
 def drawn(run, seed=0):
-    """Positive values of the shapes of a run's variables."""
+    """Values of the shapes of a run's variables: variances and the like in [0, 1)."""
     random = np.random.default_rng(seed)
-    return jax.tree.map(
+    found = jax.tree.map(
         lambda x: random.random(x.shape).astype(x.dtype), run.plan.variables
     )
+    # Around zero, so that features have the size of the images.
+    params = jax.tree.map(lambda x: x - np.float32(0.5), found.params)
+    return found.replace(params=params)
 
 
 def save(workdir, step, variables):

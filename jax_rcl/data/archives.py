@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import shutil
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -39,13 +40,11 @@ def fetch(archive: Archive, folder: Path) -> Path:
     path = folder / archive.name
     if not path.exists():
         _download(archive, path)
-    else:
-        wrong = _difference(archive, path)
-        if wrong:
-            raise ValueError(
-                f"{path} is not the published {archive.name}: {wrong}. It is "
-                f"damaged or incomplete: delete it, or replace it by {archive.url}."
-            )
+    elif wrong := _difference(archive, path):
+        raise ValueError(
+            f"{path} is not the published {archive.name}: {wrong}. It is damaged or "
+            f"incomplete: delete it, or replace it by {archive.url}."
+        )
     return path
 
 
@@ -62,21 +61,24 @@ def _difference(archive: Archive, path: Path) -> str:
 
 
 def _download(archive: Archive, path: Path) -> None:
-    partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(".partial", archive.name, path.parent)
-        os.close(handle)
-        partial = Path(name)
-        _copy(archive, partial)
-        wrong = _difference(archive, partial)
-        if wrong:
-            raise ValueError(
-                f"{archive.url} did not give the published {archive.name}: {wrong}. "
-                f"Get the file elsewhere and put it into {path.parent}."
-            )
-        partial.chmod(0o644)  # mkstemp lets nobody else read it
-        partial.replace(path)
+        with tempfile.TemporaryDirectory(".partial", archive.name, path.parent) as made:
+            partial = Path(made) / archive.name
+            with (
+                urllib.request.urlopen(archive.url, timeout=30) as reply,
+                tqdm.tqdm.wrapattr(
+                    reply, "read", archive.size, desc=archive.name
+                ) as counted,
+                partial.open("wb") as file,
+            ):
+                shutil.copyfileobj(counted, file, 1 << 20)
+            if wrong := _difference(archive, partial):
+                raise ValueError(
+                    f"{archive.url} did not give the published {archive.name}: "
+                    f"{wrong}. Get the file elsewhere and put it into {path.parent}."
+                )
+            partial.replace(path)
     except OSError as error:
         raise FileNotFoundError(
             f"{path} is missing, and {archive.url} could not be fetched ({error}). "
@@ -84,19 +86,3 @@ def _download(archive: Archive, path: Path) -> None:
             f"there on a machine with a network and put it into {path.parent}, or name "
             f"the folder that holds it by `folder` or by $JAX_RCL_DATA."
         ) from error
-    finally:
-        if partial:
-            partial.unlink(missing_ok=True)
-
-
-def _copy(archive: Archive, path: Path) -> None:
-    with (
-        urllib.request.urlopen(archive.url, timeout=30) as reply,
-        path.open("wb") as file,
-        tqdm.tqdm(
-            total=archive.size, desc=archive.name, unit="B", unit_scale=True
-        ) as bar,
-    ):
-        while piece := reply.read(1 << 20):
-            file.write(piece)
-            bar.update(len(piece))

@@ -66,6 +66,8 @@ def read_image(path: str | Path, remedy: str) -> Image.Image:
     try:
         return host_ops.decode(path)
     except ValueError as error:
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{path} does not exist. {remedy}") from error
         raise ValueError(f"{error}. {remedy}") from error
 
 
@@ -78,7 +80,6 @@ class ImageFolder(InFiles):
     `host_ops.decode`.
 
     Attributes:
-      size: height and width of the images.
       unreadable: what to do about a file that does not decode: an `error` that names
         it when its turn comes, or `skip`, which decodes every file once when the
         source is first used, omits the damaged ones and names them in a warning.
@@ -123,14 +124,12 @@ class ImageFolder(InFiles):
         return self.classes
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """A decoded image in the size of the records."""
         if self.resize == "bicubic":
             return host_ops.center_square(image, self.size)
         return host_ops.shorter_side(image, self.size)
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """Path and label of every record."""
         root, files = self.root, []
         for label, name in enumerate(self.class_names):
             if self.missing == "skip" and not (root / name).is_dir():

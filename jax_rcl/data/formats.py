@@ -5,26 +5,20 @@ import gzip
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 
 from jax_rcl.data.archives import Archive, fetch
 
 
 class Arrays(NamedTuple):
-    """A data set in memory; read-only, as every reader shares it.
+    """A data set in memory; read-only, as every reader shares it."""
 
-    Attributes:
-      images: uint8 [m, h, w, c].
-      labels: int32 [m]; None where there are none.
-      class_names: what each label means.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
+    images: UInt8[np.ndarray, "m h w c"]
+    labels: Int32[np.ndarray, " m"] | None
     class_names: tuple[str, ...]
 
 
@@ -42,37 +36,23 @@ def shared(
 
 @functools.cache
 def cifar(
-    archive: Archive,
-    folder: Path,
-    batches: tuple[str, ...],
-    names: str,
-    label_bytes: int,
-    label_byte: int,
+    archive: Archive, folder: Path, classes: int, split: str, labels: str
 ) -> Arrays:
-    """CIFAR's binary version (https://www.cs.toronto.edu/~kriz/cifar.html).
+    """The binary version of CIFAR (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-    A record is `label_bytes` labels, of which number `label_byte` is taken, then 3,072
-    bytes: red, green and blue planes of 32 x 32, row by row.
-
-    Args:
-      archive: the published tar.gz; downloaded into `folder` if it is not there.
-      folder: where it lies.
-      batches: its members with records, in order.
-      names: its member with one class name a line.
-      label_bytes: how many labels a record has.
-      label_byte: which of them is the label, from 0.
+    A record is its label, of CIFAR-100 the coarse and the fine one, then 3,072 bytes:
+    red, green and blue planes of 32 x 32, row by row. The archive is downloaded into
+    `folder` if it does not lie there.
     """
-    path = fetch(archive, folder)
-    members = _members(path, {*batches, names})
-    size = label_bytes + 3 * 32 * 32
-    for name in batches:
-        if not members[name] or len(members[name]) % size:
-            raise ValueError(
-                f"{name} in {path} holds {len(members[name])} bytes; expected a "
-                f"multiple of {size}, the size of a record."
-            )
+    batches, names = [f"{split}.bin"], f"{labels}_label_names.txt"
+    label_bytes, label_byte = 2, int(labels == "fine")
+    if classes == 10:
+        numbered = [f"data_batch_{i}.bin" for i in range(1, 6)]
+        batches = numbered if split == "train" else ["test_batch.bin"]
+        names, label_bytes, label_byte = "batches.meta.txt", 1, 0
+    members = members_of(fetch(archive, folder), {*batches, names})
     records = np.frombuffer(b"".join(members[name] for name in batches), np.uint8)
-    records = records.reshape(-1, size)
+    records = records.reshape(-1, label_bytes + 3 * 32 * 32)
     images = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     class_names = tuple(members[names].decode("ascii").split())
     return shared(images, records[:, label_byte], class_names)
@@ -95,7 +75,7 @@ def stl10(archive: Archive, folder: Path, split: str) -> Arrays:
         members = {n: (path / n).read_bytes() for n in (pixels, classes, names)}
     else:
         path = fetch(archive, folder)
-        members = _members(path, {pixels, classes, names})
+        members = members_of(path, {pixels, classes, names})
     labels = np.frombuffer(members[classes], np.uint8)
     class_names = tuple(members[names].decode("ascii").split())
     size = 3 * 96 * 96
@@ -104,29 +84,26 @@ def stl10(archive: Archive, folder: Path, split: str) -> Arrays:
             f"{pixels} in {path} holds {len(members[pixels])} bytes; expected {size} "
             f"for each of the {len(labels)} labels in {classes}. Unpack it again."
         )
-    if not len(labels) or labels.min() < 1 or labels.max() > len(class_names):
-        raise ValueError(
-            f"{classes} in {path} should hold labels from 1 to {len(class_names)}, the "
-            f"names in {names}; it holds {np.unique(labels)[:12]}. Unpack it again."
-        )
     images = np.frombuffer(members[pixels], np.uint8).reshape(-1, 3, 96, 96)
     return shared(
         images.transpose(0, 3, 2, 1), labels.astype(np.int32) - 1, class_names
     )
 
 
-def _members(path: Path, wanted: set[str]) -> dict[str, bytes]:
-    """Content of the files of these names, in whatever folder of the archive."""
+def members_of(path: Path, wanted: set[str], below: str = "") -> dict[str, bytes]:
+    """Content of files of a tar.gz by their paths in its one folder.
+
+    Of those that are wanted; and, if given, of all below another folder.
+    """
     found = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
-            name = member.name.rpartition("/")[-1]
-            if name in wanted and (file := archive.extractfile(member)):
+            name = member.name.partition("/")[2]
+            chosen = name in wanted or (below and name.startswith(f"{below}/"))
+            if chosen and (file := archive.extractfile(member)):
                 found[name] = file.read()
-            if len(found) == len(wanted):
+            if not below and len(found) == len(wanted):
                 break  # what follows may be gigabytes
-    if missing := wanted - found.keys():
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}.")
     return found
 
 
@@ -198,8 +175,17 @@ def npz(
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{path} is damaged ({error}); save it again.") from error
     images = arrays[0]
-    for problem in _image_problems(images):
-        raise ValueError(f"{image!r} of {path} {problem}")
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"{image!r} of {path} is {images.dtype}; images must be uint8, 0 to 255. "
+            f"For values in [0, 1] save np.rint(255 * images).astype(np.uint8)."
+        )
+    if images.ndim != 3 and (images.ndim != 4 or images.shape[-1] not in (1, 3)):
+        raise ValueError(
+            f"{image!r} of {path} is {list(images.shape)}; images must be [m, h, w] or "
+            f"[m, h, w, c] with c = 1 or 3 channels last. For [m, c, h, w] save "
+            f"images.transpose(0, 2, 3, 1)."
+        )
     if images.ndim == 3:
         images = images[..., None]
     if label is None:
@@ -211,19 +197,3 @@ def npz(
             f"be integers [{len(images)}], one for each image."
         )
     return shared(images, labels, class_names or _numbers(labels))
-
-
-def _image_problems(images: np.ndarray) -> Iterator[str]:
-    if images.dtype != np.uint8:
-        yield (
-            f"is {images.dtype}; images must be uint8, 0 to 255. For values in [0, 1] "
-            f"save np.rint(255 * images).astype(np.uint8)."
-        )
-    if images.ndim not in (3, 4) or (
-        images.ndim == 4 and images.shape[-1] not in (1, 3)
-    ):
-        yield (
-            f"is {list(images.shape)}; images must be [m, h, w] or [m, h, w, c] with "
-            f"c = 1 or 3 channels last. For [m, c, h, w] save "
-            f"images.transpose(0, 2, 3, 1)."
-        )

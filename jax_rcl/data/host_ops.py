@@ -7,8 +7,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-_WHITE = (255, 255, 255, 255)
-
 
 def decode(file: str | Path | bytes) -> Image.Image:
     """An RGB image from an encoded one, of any format that PIL reads.
@@ -16,9 +14,6 @@ def decode(file: str | Path | bytes) -> Image.Image:
     Transparent images are laid on white. Gray becomes RGB; of 16 bits the lower 8 are
     dropped. Of several frames the first is taken. A camera's orientation tag is
     ignored, as the pipelines behind the published ImageNet numbers ignore it.
-
-    Args:
-      file: a path, or the bytes of a file.
 
     Raises:
       ValueError: naming the file, if it cannot be read as an image to its end.
@@ -38,7 +33,7 @@ def rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, _WHITE)
+        white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
 

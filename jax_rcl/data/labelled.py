@@ -9,13 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from jax_rcl.core import Source
-from jax_rcl.data.records import (
-    Fraction,
-    Seed,
-    check_labels,
-    labels_of,
-    permutation,
-)
+from jax_rcl.data.records import Fraction, Seed, check_labels, draw_of_each, labels_of
 from jax_rcl.data.wrappers import Chosen
 from jax_rcl.ranges import ranged
 
@@ -59,9 +53,4 @@ class FewLabels(Chosen):
                 f"{self.class_names[rarest]!r} has {counts[rarest]}; write {less}"
                 f"Subset, which takes a share of each class."
             )
-        parts = []
-        for label in range(len(counts)):
-            members = np.flatnonzero(labels == label)
-            order = permutation(len(members), self.seed, label)
-            parts.append(members[order[:each]])
-        return np.sort(np.concatenate(parts))
+        return draw_of_each(labels, lambda _: each, self.seed)

@@ -32,12 +32,10 @@ class Packed:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means; empty where there are none."""
         return tuple(self.description["class_names"])
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """What each group means; empty where there are none."""
         return tuple(self.description["group_names"])
 
     @property
@@ -61,18 +59,15 @@ class Packed:
             )
         try:
             description = json.loads(path.read_text("utf-8"))
-            if description["format"] == FORMAT:
-                lacking = {"arrays", "count", "class_names"} - {*description}
-                if not lacking:
-                    return description
-                raise KeyError(*sorted(lacking)[:1])
-            problem = f"its format is {description['format']!r}, not {FORMAT!r}"
-        except (ValueError, KeyError, TypeError) as error:
-            problem = f"it does not read as such ({type(error).__name__}: {error})"
-        raise ValueError(
-            f"{path} was not written by this version of jax-rcl prepare pack: "
-            f"{problem}. Pack the records again."
-        )
+            found = description["format"]
+        except (ValueError, LookupError, TypeError) as error:
+            found = f"not known ({type(error).__name__}: {error})"
+        if found != FORMAT:
+            raise ValueError(
+                f"{path} was not written by this version of jax-rcl prepare pack: its "
+                f"format is {found}, not {FORMAT}. Pack the records again."
+            )
+        return description
 
     @functools.cached_property
     def arrays(self) -> dict[str, Shaped[np.ndarray, "m ..."]]:
@@ -107,18 +102,14 @@ class Packed:
         try:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
             found = (rows.shape, rows.dtype.name)
-            size = path.stat().st_size
+            if found == wanted and path.stat().st_size == described["bytes"]:
+                return rows
+            problem = f"it holds {found[1]} {list(found[0])}"
         # numpy raises ValueError, OSError and EOFError for what is cut short.
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
-        else:
-            if found == wanted and size == described["bytes"]:
-                return rows
-            problem = (
-                f"it holds {found[1]} {list(found[0])} in {size:,} bytes, expected "
-                f"{wanted[1]} {list(wanted[0])} in {described['bytes']:,}"
-            )
         raise ValueError(
-            f"{path} is damaged or belongs to other records: {problem}. Pack the "
+            f"{path} is damaged or belongs to other records: {problem}, expected "
+            f"{wanted[1]} {list(wanted[0])} in {described['bytes']:,} bytes. Pack the "
             f"records again, or copy the whole folder again."
         )

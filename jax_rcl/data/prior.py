@@ -7,7 +7,9 @@ https://arxiv.org/abs/2206.01646); its length p and its meaning are free.
 
 import dataclasses
 import functools
+import itertools
 import logging
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,6 @@ from jax_rcl.core import Source
 from jax_rcl.data.prior_files import (
     check_finite,
     chunks,
-    keys_in,
     matrix,
     read_arrays,
     texts,
@@ -71,7 +72,6 @@ class WithPrior(Informed):
 
     Attributes:
       source: all of it; choose among its records around this one.
-      file: path of the file.
       labels: whether a prior may be the labels in another form: `refused` or `meant`.
     """
 
@@ -85,8 +85,10 @@ class WithPrior(Informed):
         path = Path(self.file).expanduser()
         arrays = read_arrays(path, ("prior", "labels", "names"))
         if "prior" not in arrays:
+            with zipfile.ZipFile(path) as archive:
+                there = ", ".join(archive.namelist()) or "none"
             raise ValueError(
-                f"{path} has no array 'prior'; it has {keys_in(path)}. Save it by "
+                f"{path} has no array 'prior'; it has {there}. Save it by "
                 f"numpy.savez(file, prior=rows, names=names)."
             )
         found = matrix(arrays["prior"], "prior", path)
@@ -96,12 +98,13 @@ class WithPrior(Informed):
                 f"{path} has {len(found)} rows of prior for {m} records of "
                 f"{self.source!r}; there must be one for each. Wrap the whole source, "
                 f"then choose among its records: Subset(WithPrior(source, file), 0.1). "
-                f"If the file has rows of other images, too, and their names, "
-                f"jax-rcl prepare join picks those of the source."
+                f"If the file has names, jax-rcl prepare join picks the rows needed."
             )
         if "names" in arrays:
             _check_names(self.source, texts(arrays["names"], path), path)
-        labels = _labels_or_targets(self.source)
+        labels = getattr(self.source, "all_targets", None)
+        if m and "label" in self.source[0]:
+            labels = labels_of(self.source)
         if labels is not None and "labels" in arrays:
             _check_labels(self.source, arrays["labels"], labels, path)
         elif not ("names" in arrays and names_of(self.source)):
@@ -153,17 +156,15 @@ class WithKeywords(Informed):
         counts = Counter(word for own in keywords for word in set(own))
         words = sorted(word for word, count in counts.items() if count >= self.least)
         if not words:
-            most = max(counts.values(), default=0)
+            most = max(counts.values(), default=1)
             raise ValueError(
                 f"WithKeywords.least is {self.least}, but no word has more than {most} "
-                f"of the {len(self)} records of {self.source!r}; write {max(1, most)} "
-                f"or less."
+                f"of the {len(self)} records of {self.source!r}; write {most} or less."
             )
         return tuple(words)
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:
-        """The bits of all records, [m, p]."""
         place = {word: j for j, word in enumerate(self.words)}
         bits = np.zeros((len(self), len(place)), np.float32)
         for i, own in enumerate(self.keywords):
@@ -179,11 +180,6 @@ class WithRandomBits(Informed):
     Whatever a method gains from this prior, it gains by chance or by mistake. Bit j of
     record i is 1 if word i · bits + j of a Philox generator, uniform in [0, 2^64), lies
     below share · 2^64: the same for ever, whatever the source and its size.
-
-    Attributes:
-      source: of any records.
-      bits: for each record.
-      share: of ones.
     """
 
     source: Source
@@ -193,7 +189,6 @@ class WithRandomBits(Informed):
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:
-        """The bits of all records, [m, bits]."""
         # `records.permutation` never reaches these counters: the bits of a record must
         # not depend on when it is seen.
         words = np.random.Philox(key=self.seed, counter=[0, 0, 1, 0])
@@ -208,27 +203,16 @@ class WithRandomBits(Informed):
 # What is compared with the source.
 
 
-def _labels_or_targets(source: Source) -> Shaped[np.ndarray, "m ..."] | None:
-    """The labels [m] of a source, or its targets [m, t]; None where it has neither."""
-    if not len(source):
-        return None
-    if "label" in source[0]:
-        return labels_of(source)
-    return getattr(source, "all_targets", None)
-
-
 def _check_names(source: Source, found: tuple[str, ...], path: Path) -> None:
     """Compares the names of a file with those of a source that has names."""
     own = names_of(source)
     if not own or found == own:
         return
-    pairs = enumerate(zip(found, own, strict=False))
-    first = next((i for i, (a, b) in pairs if a != b), min(len(found), len(own)))
-    theirs = found[first] if first < len(found) else "missing"
-    order = "in another order" if sorted(found) == sorted(own) else "others"
+    pairs = itertools.zip_longest(found, own, fillvalue="missing")
+    first, (theirs, ours) = next((i, x) for i, x in enumerate(pairs) if x[0] != x[1])
     raise ValueError(
-        f"the names in {path} are {order} than those of {source!r}: the first to "
-        f"differ is record {first}, {theirs!r} in the file and {own[first]!r} in the "
+        f"the names in {path} are not those of {source!r} in this order: the first to "
+        f"differ is record {first}, {theirs!r} in the file and {ours!r} in the "
         f"source. Put the rows in the order of the source: "
         f"jax-rcl prepare join --features={path} --config=FILE.py --out=FILE.npz"
     )
@@ -241,8 +225,8 @@ def _check_labels(
     path: Path,
 ) -> None:
     """Compares the labels of a file with labels or targets; NaN equals NaN."""
-    if found.shape == (len(own), 1):
-        found = found[:, 0] if own.ndim == 1 else found
+    if found.shape == (len(own), 1) and own.ndim == 1:
+        found = found[:, 0]
     if found.shape != own.shape or found.dtype.kind not in "biuf":
         raise ValueError(
             f"'labels' of {path} are {found.dtype} {list(found.shape)}, those of "
@@ -266,17 +250,20 @@ def _are_labels(
 ) -> bool:
     """Whether a prior is the labels, or targets, in another form."""
     if labels.ndim == 2:
-        if rows.shape == labels.shape:
-            missing = np.isnan(labels)
-            if not missing.all() and ((rows == labels) | missing).all():
+        missing = np.isnan(labels)
+        if rows.shape == labels.shape and not missing.all():
+            if ((rows == labels) | missing).all():
                 return True
         filled = np.nan_to_num(labels, nan=-1)
         labels = np.unique(filled, axis=0, return_inverse=True)[1]
     _, first, codes = np.unique(labels, return_index=True, return_inverse=True)
     if not 1 < len(first) < len(rows):  # no two records share a label, or all do
         return False
-    forms = (_one_row_for_each_class, _few_rows_of_one_class_each, _column_for_each)
-    return any(form(rows, first, codes) for form in forms)
+    return (
+        _one_row_for_each_class(rows, first, codes)
+        or _few_rows_of_one_class_each(rows, codes)
+        or _column_for_each(rows, first, codes)
+    )
 
 
 def _one_row_for_each_class(
@@ -297,14 +284,9 @@ def _one_row_for_each_class(
 
 def _few_rows_of_one_class_each(
     rows: Float32[np.ndarray, "m p"],
-    first: Integer[np.ndarray, " k"],
     codes: Integer[np.ndarray, " m"],
 ) -> bool:
-    """Whether the rows are those of a finer label.
-
-    On average two records or more share a row, and all that share it are of one class.
-    """
-    del first
+    """Whether rows are shared by two records or more on average, of one class each."""
     class_of: dict[bytes, int] = {}
     for row, code in zip(rows, codes.tolist(), strict=True):
         # 0 and -0 are equal, and have different bits.

@@ -119,13 +119,6 @@ def _mapped(path: Path, start: int) -> Shaped[np.ndarray, "..."]:
         return np.memmap(path, dtype, "r", file.tell(), shape, order)
 
 
-def keys_in(path: Path) -> str:
-    """The arrays of an .npz file, for a message."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-    return ", ".join(map(repr, names)) or "none"
-
-
 def chunks(count: int) -> Iterator[slice]:
     """Slices that cover `count` rows, CHUNK at a time."""
     for first in range(0, count, CHUNK):

@@ -1,6 +1,7 @@
 """What every source has: records, labels, a size, shares."""
 
 import dataclasses
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -61,11 +62,18 @@ def balanced_share(
 
     A class of c examples gives round(fraction · c) of them, but at least one.
     """
+    return draw_of_each(labels, lambda c: max(1, round(fraction * c)), seed)
+
+
+def draw_of_each(
+    labels: Int32[np.ndarray, " m"], kept: Callable[[int], int], seed: int
+) -> Int64[np.ndarray, " s"]:
+    """Places of kept(c) random examples of each class of c, in ascending order."""
     parts = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        kept = max(1, round(fraction * len(members)))
-        parts.append(members[permutation(len(members), seed, int(label))[:kept]])
+        order = permutation(len(members), seed, int(label))
+        parts.append(members[order[: kept(len(members))]])
     return np.sort(np.concatenate(parts))
 
 
@@ -128,13 +136,17 @@ def _of_every_record(source: Source, key: str) -> Int32[np.ndarray, " m"]:
 
 def check_labels(source: Source) -> None:
     """Raises ValueError unless every label is one of the classes that are named."""
-    labels, k = labels_of(source), len(source.class_names)
-    wrong = np.flatnonzero((labels < 0) | (labels >= k))
+    check_codes(labels_of(source), len(source.class_names), repr(source))
+
+
+def check_codes(codes: Int32[np.ndarray, " m"], k: int, where: str) -> None:
+    """Raises ValueError unless the labels of the records of something are in [0, k)."""
+    wrong = np.flatnonzero((codes < 0) | (codes >= k))
     if len(wrong):
         raise ValueError(
-            f"record {wrong[0]} of {source!r} has label {labels[wrong[0]]}; labels "
-            f"must be in [0, {k}), as there are {k} class names ({len(wrong)} records "
-            f"break this). Correct the labels, or wrap the source in Relabel."
+            f"record {wrong[0]} of {where} has label {codes[wrong[0]]}; labels must be "
+            f"in [0, {k}), as there are {k} class names ({len(wrong)} records break "
+            f"this). Correct the labels, or wrap the source in Relabel."
         )
 
 

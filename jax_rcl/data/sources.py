@@ -54,12 +54,8 @@ class Digits(InMemory):
     """1,797 handwritten digits, gray, 8x8, that come with scikit-learn.
 
     The test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin
-    and Kaynak 1998). It has no split of its own: a share of every class, drawn by
-    `seed`, is held out. The original 0 .. 16 becomes 0 .. 255.
-
-    Attributes:
-      split: `train`, or `test` for what is held out.
-      held_out: fraction of every class in `test`.
+    and Kaynak 1998). It has no split of its own: `test` is a share of every class,
+    `held_out`, drawn by `seed`. The original 0 .. 16 becomes 0 .. 255.
     """
 
     split: Split = "train"
@@ -68,7 +64,6 @@ class Digits(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         return _digits(self.split, self.held_out, self.seed)
 
 
@@ -112,17 +107,8 @@ class Cifar(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         archive, folder = CIFAR[self.classes], data_folder(self.folder)
-        if self.classes == 10:
-            train = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
-            batches = train if self.split == "train" else ("test_batch.bin",)
-            return formats.cifar(archive, folder, batches, "batches.meta.txt", 1, 0)
-        names = f"{self.labels}_label_names.txt"
-        label_byte = 0 if self.labels == "coarse" else 1
-        return formats.cifar(
-            archive, folder, (f"{self.split}.bin",), names, 2, label_byte
-        )
+        return formats.cifar(archive, folder, self.classes, self.split, self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +121,6 @@ class Idx(InMemory):
     downloaded, and only then compared with the published checksum.
 
     Attributes:
-      name: of the data set and of its folder.
       folder: the data folder; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
     """
 
@@ -145,7 +130,6 @@ class Idx(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         part = "train" if self.split == "train" else "t10k"
         known = IDX.get(self.name)
         return formats.idx(
@@ -175,7 +159,6 @@ class Npz(InMemory):
     """Your own arrays, saved by `numpy.savez`.
 
     Attributes:
-      file: path of the .npz file.
       image: key of the images, uint8, [m, h, w] or [m, h, w, c] with 1 or 3 channels.
       label: key of the labels, integers [m]; None where there are none.
       names: of the classes; empty calls them 0, 1, … up to the highest label.
@@ -188,7 +171,6 @@ class Npz(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels."""
         path = Path(self.file).expanduser()
         return formats.npz(path, self.image, self.label, self.names)
 
@@ -201,11 +183,6 @@ class Synthetic:
     Record i is of class i mod `classes`. The class sets the direction of the waves and
     their colour; wavelength, phase and noise are drawn from (seed, i). The same classes
     look alike under every seed, so that another seed is a test set.
-
-    Attributes:
-      size: height and width.
-      channels: 3 for colour, 1 for gray.
-      count: number of records.
     """
 
     classes: Count = 10
@@ -216,12 +193,10 @@ class Synthetic:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return tuple(f"grating {i}" for i in range(self.classes))
 
     @property
     def all_labels(self) -> Int32[np.ndarray, " m"]:
-        """The labels of all records."""
         return np.arange(self.count, dtype=np.int32) % np.int32(self.classes)
 
     def __len__(self) -> int:

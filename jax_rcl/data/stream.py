@@ -5,6 +5,7 @@ processes, threads or devices, nor of where a run was interrupted. The position 
 data is the step.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
@@ -33,14 +34,10 @@ Rows = dict[str, Shaped[np.ndarray, "_ ..."]]
 @dataclasses.dataclass(frozen=True)
 @ranged
 class Order:
-    """Which examples each training step sees.
+    """Which of `count` examples each training step sees.
 
     Epoch e is a permutation of all examples that depends on (seed, e) alone, cut into
-    batches; what is left over, fewer than a batch, sits this epoch out.
-
-    Attributes:
-      count: number of examples.
-      batch_size: n, of the global batch.
+    global batches; what is left over, fewer than a batch, sits this epoch out.
     """
 
     count: int
@@ -87,28 +84,14 @@ def train_stream(
     """One process's share of the batches of steps start_step, …, stop_step - 1.
 
     Process p of P reads places p·n/P to (p + 1)·n/P of each global batch, so that the
-    shares put together are the same for any P. Starting at a step gives, bit for bit,
-    what skipping to it gives.
-
-    Args:
-      source: what to read.
-      order: of len(source) examples.
-      start_step: first step.
-      stop_step: the step after the last.
-      process_index: p, from 0.
-      process_count: P, which divides n.
-      threads: how many batches are read at the same time and ahead, and so kept in
-        memory.
+    shares put together are the same for any P that divides n. Starting at a step gives,
+    bit for bit, what skipping to it gives. `threads` batches are read at once and
+    ahead, and so kept in memory.
 
     Returns:
       An iterator of arrays [n/P, ...] by key, with a method `close` that stops its
       threads. What `source` raises is raised by `next` at the step it belongs to.
     """
-    if order.count != len(source):
-        raise ValueError(
-            f"the order is of {order.count} examples, but the source has "
-            f"{len(source)}; write Order(len(source), ...)."
-        )
     share = share_of(order.batch_size, process_index, process_count)
 
     def indices(step: int) -> np.ndarray:
@@ -118,46 +101,27 @@ def train_stream(
 
 
 def eval_batches(
-    source: Source,
-    batch_size: int,
-    *,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = THREADS,
+    source: Source, batch_size: int
 ) -> Iterator[tuple[Rows, Bool[np.ndarray, " b"]]]:
     """Every record once, in order, in batches of one shape.
 
     The last batch is padded by repeating the last record.
-    The other arguments are those of `train_stream`.
 
     Yields:
-      Arrays [n/P, ...] by key, and which of their rows count.
+      Arrays [n, ...] by key, and which of their rows count.
     """
-    share = share_of(batch_size, process_index, process_count)
-    count = len(source)
-
-    def places(step: int) -> np.ndarray:
-        return np.arange(step * batch_size, (step + 1) * batch_size)[share]
+    count, steps = len(source), range(-(-len(source) // batch_size))
 
     def indices(step: int) -> np.ndarray:
-        return np.minimum(places(step), count - 1)
+        return np.minimum(step * batch_size + np.arange(batch_size), count - 1)
 
-    steps = range(-(-count // batch_size))
-    batches = _batches(source, indices, steps, threads)
-    try:
+    with contextlib.closing(_batches(source, indices, steps, THREADS)) as batches:
         for step, rows in zip(steps, batches, strict=True):
-            yield rows, places(step) < count
-    finally:
-        batches.close()
+            yield rows, step * batch_size + np.arange(batch_size) < count
 
 
 def share_of(batch_size: int, process_index: int, process_count: int) -> slice:
     """The places of a global batch that process `process_index` reads."""
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f"a batch of {batch_size} cannot be split evenly over {process_count} "
-            f"process(es). Try {process_count * max(1, batch_size // process_count)}."
-        )
     share = batch_size // process_count
     return slice(process_index * share, (process_index + 1) * share)
 

@@ -3,20 +3,16 @@
 import dataclasses
 import functools
 import inspect
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
+from jax_rcl.data.folders import images_in, in_short
 from jax_rcl.data.records import Record
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
-
-TEXTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Suffixes of textures, in any case; of several files the first of these is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +21,15 @@ class WithTexture(AllOf):
     """A source of files, each record with the texture synthesised from its photograph.
 
     The photograph `<anywhere>/<class>/<stem>.<any>` belongs to the texture
-    `<folder>/<class>/<stem>.png` (or .jpg, .jpeg), as `jax-rcl prepare textures` makes
-    them. Records gain `texture`, uint8 [size, size, 3], the central square of that
-    file, resized where it has another size; negatives are made of it on the device
-    (Ge et al. 2021, https://arxiv.org/abs/2110.14189).
+    `<folder>/<class>/<stem>.png`, as `jax-rcl prepare textures` makes them, or without
+    one to an image file of another type. Records gain `texture`, uint8 [size, size, 3],
+    the central square of that file, resized where it has another size; negatives are
+    made of it on the device (Ge et al. 2021, https://arxiv.org/abs/2110.14189).
 
     Attributes:
       source: with `files`, such as an `ImageFolder`; choose among the records of this
         one, `Subset(WithTexture(...), 0.1)`, not the other way round.
       folder: of the textures, with the class folders directly in it.
-      size: height and width of the textures.
     """
 
     source: Source
@@ -53,26 +48,22 @@ class WithTexture(AllOf):
     @functools.cached_property
     def textures(self) -> tuple[str, ...]:
         """The path of the texture of every record; only folders are read for it."""
-        root = Path(self.folder).expanduser()
-        photographs = [Path(path) for path, _ in _files_of(self.source)]
+        root, files = Path(self.folder).expanduser(), getattr(self.source, "files")  # noqa: B009, pyright
+        photographs = [Path(path) for path, _ in files]
         found = {
             name: _textures_in(root / name)
             for name in {path.parent.name for path in photographs}
         }
-        textures = [found[path.parent.name].get(path.stem) for path in photographs]
-        missing = [
-            path for path, one in zip(photographs, textures, strict=True) if not one
-        ]
+        missing = [p for p in photographs if p.stem not in found[p.parent.name]]
         if missing:
-            first = ", ".join(f"{p.parent.name}/{p.stem}.png" for p in missing[:3])
-            more = ", …" if len(missing) > 3 else ""
+            names = [f"{path.parent.name}/{path.stem}.png" for path in missing]
             raise FileNotFoundError(
-                f"WithTexture.folder {root} lacks the textures of {len(missing)} of "
-                f"{len(photographs)} photographs: {first}{more}. Make what is missing: "
-                f"jax-rcl prepare textures "
+                f"WithTexture.folder {root} lacks the textures of "
+                f"{in_short(names, len(photographs), 'photographs')}. Make what is "
+                f"missing: jax-rcl prepare textures "
                 f"--images={missing[0].parent.parent} --out={root}"
             )
-        return tuple(path for path in textures if path)
+        return tuple(found[path.parent.name][path.stem] for path in photographs)
 
     def __len__(self) -> int:
         return len(self.textures)
@@ -83,19 +74,8 @@ class WithTexture(AllOf):
         return {**self.source[index], "texture": texture}
 
 
-def _files_of(source: Any) -> tuple[tuple[str, int], ...]:
-    return source.files
-
-
 def _textures_in(folder: Path) -> dict[str, str]:
     """The path of each texture directly in `folder`, by its name without the suffix."""
-    found: dict[str, str] = {}
-    if not folder.is_dir():
-        return found
-    with os.scandir(folder) as entries:
-        paths = [Path(entry.path) for entry in entries]
-    for suffix in TEXTURE_SUFFIXES:
-        for path in paths:
-            if path.suffix.lower() == suffix:
-                found.setdefault(path.stem, str(path))
-    return found
+    paths = images_in(folder) if folder.is_dir() else ()
+    in_turn = sorted(paths, key=lambda path: path.lower().endswith(".png"))
+    return {Path(path).stem: path for path in in_turn}

@@ -5,7 +5,7 @@ import functools
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Int32, Int64
 
 from jax_rcl.core import Source
 from jax_rcl.data.published.coarse import CoarseMap
@@ -25,6 +25,11 @@ from jax_rcl.data.records import (
 from jax_rcl.ranges import Count, Within, ranged
 
 
+def _passed_on(name: str, default: Any = None) -> Any:
+    """A property: what `source` knows of each record, or the default, for these."""
+    return property(lambda self: self._pick(getattr(self.source, name, default)))
+
+
 class Around:
     """A source made of another, `source`: what is known of its records is passed on.
 
@@ -32,6 +37,11 @@ class Around:
     """
 
     source: Source
+
+    all_groups = _passed_on("all_groups")
+    all_targets = _passed_on("all_targets")
+    priors = _passed_on("priors")
+    keywords = _passed_on("keywords", ())
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -42,34 +52,14 @@ class Around:
         return self._pick(labels_of(self.source))
 
     @property
-    def all_groups(self) -> Int32[np.ndarray, " s"] | None:
-        """The groups of all records; None where the source does not list them."""
-        return self._pick(getattr(self.source, "all_groups", None))
-
-    @property
     def names(self) -> tuple[str, ...]:
         """The names of all records; empty where the source does not say."""
         return self._pick(names_of(self.source))
 
     @property
-    def keywords(self) -> tuple[tuple[str, ...], ...]:
-        """Words that describe each record; empty where the source does not say."""
-        return self._pick(getattr(self.source, "keywords", ()))
-
-    @property
     def target_names(self) -> tuple[str, ...]:
         """What each target means; empty where there are none."""
         return getattr(self.source, "target_names", ())
-
-    @property
-    def all_targets(self) -> Float32[np.ndarray, "s t"] | None:
-        """The targets of all records; None where the source does not list them."""
-        return self._pick(getattr(self.source, "all_targets", None))
-
-    @property
-    def priors(self) -> Float32[np.ndarray, "s p"] | None:
-        """The priors of all records; None where the source does not list them."""
-        return self._pick(getattr(self.source, "priors", None))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -87,7 +77,6 @@ class AllOf(Around):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.source.class_names
 
     @property
@@ -128,7 +117,6 @@ class Subset(Chosen):
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
-        """Which records of the source these are."""
         return balanced_share(labels_of(self.source), self.fraction, self.seed)
 
 
@@ -149,7 +137,6 @@ class Split(Chosen):
 
     @functools.cached_property
     def indices(self) -> Int64[np.ndarray, " s"]:
-        """Which records of the source these are."""
         count = len(self.source)
         first = int(count * (1 - self.val_share))
         if not 0 < first < count:
@@ -236,7 +223,6 @@ class Relabel(Around):
     Attributes:
       source: with labels in [0, len(mapping)); evaluate the old labels on it.
       mapping: the new label of each old one.
-      class_names: what each new label means.
       name: what errors call the mapping.
     """
 
@@ -250,39 +236,36 @@ class Relabel(Around):
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """What each group means; empty where there are none."""
         return group_names_of(self.source)
 
     @property
     def all_labels(self) -> Int32[np.ndarray, " m"]:
         """The new labels of all records."""
-        labels = labels_of(self._checked)
-        outside = np.flatnonzero((labels < 0) | (labels >= len(self.mapping)))
-        if len(outside):
-            self._refuse(int(outside[0]), int(labels[outside[0]]))
-        return np.array(self.mapping, np.int32)[labels]
+        return self._mapped(labels_of(self._checked))
 
     def __len__(self) -> int:
         return len(self._checked)
 
     def __getitem__(self, index: int) -> Record:
         record = self._checked[index]
-        label = int(record["label"])
-        if not 0 <= label < len(self.mapping):
-            self._refuse(index, label)
-        return {**record, "label": np.int32(self.mapping[label])}
+        return {**record, "label": self._mapped(record["label"], index)}
 
     @functools.cached_property
     def _checked(self) -> Source:
         CoarseMap(self.name, self.mapping, self.class_names).check(self.source)
         return self.source
 
-    def _refuse(self, index: int, label: int) -> None:
-        raise ValueError(
-            f"record {index} of {self.source!r} has label {label}, but the map "
-            f"{self.name!r} has entries for 0 to {len(self.mapping) - 1} only; correct "
-            f"the label, or add what is missing to `mapping`."
-        )
+    def _mapped(self, labels: Any, first: int = 0) -> Any:
+        """The new labels of the old ones of some records, the first of them `first`."""
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(self.mapping)))
+        if len(wrong):
+            raise ValueError(
+                f"record {first + wrong[0]} of {self.source!r} has label "
+                f"{np.ravel(labels)[wrong[0]]}, but the map {self.name!r} has entries "
+                f"for 0 to {len(self.mapping) - 1} only; correct the label, or add "
+                f"what is missing to `mapping`."
+            )
+        return np.array(self.mapping, np.int32)[labels]
 
 
 def coarsened(source: Source, coarse: CoarseMap) -> Relabel:

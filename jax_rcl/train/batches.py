@@ -12,7 +12,7 @@ import numpy as np
 
 from jax_rcl import parallel
 from jax_rcl.core import Tree
-from jax_rcl.data import stream
+from jax_rcl.data import records, stream
 from jax_rcl.train import step as train_step
 from jax_rcl.train.plan import refusals
 from jax_rcl.train.run import Run
@@ -34,27 +34,22 @@ def place_data(run: Run) -> Tree:
     return parallel.spread(rows, run.mesh)
 
 
-def jit_step(run: Run) -> Any:
-    """The step of this run, not compiled yet."""
-    experiment = run.experiment
+def compile_step(
+    run: Run, state: TrainState, data: Tree
+) -> tuple[Callable[..., Any], float]:
+    """Compiles the step for these shapes and devices; with the seconds that it took."""
+    began, experiment = time.monotonic(), run.experiment
     update = train_step.make_update(
         experiment.objective,
         experiment.augment,
         run.plan.optimizer,
         total_steps=run.plan.total_steps,
     )
-    return train_step.make_step(
+    step = train_step.make_step(
         update, run.mesh, steps_per_call=experiment.steps_per_call
     )
-
-
-def compile_step(
-    run: Run, state: TrainState, data: Tree
-) -> tuple[Callable[..., Any], float]:
-    """Compiles the step for these shapes and devices; with the seconds that it took."""
-    began = time.monotonic()
     count = parallel.replicate(np.int32(1), run.mesh)
-    compiled = jit_step(run).lower(state, count, data, batch_shapes(run)).compile()
+    compiled = step.lower(state, count, data, batch_shapes(run)).compile()
     seconds = time.monotonic() - began
     logger.info("compiled the step in %.1f s", seconds)
     return compiled, seconds
@@ -91,9 +86,9 @@ def feed_calls(
     counts = [parallel.replicate(np.int32(i + 1), run.mesh) for i in range(most)]
     with contextlib.closing(host_batches(run, start)) as batches:
         while step < run.plan.total_steps:
-            count = 1
-            while count < most and not pauses(run, step + count):
-                count += 1
+            count, last = 1, step + 1
+            while count < most and not (run.saves(last) or run.due_evaluators(last)):
+                count, last = count + 1, last + 1
             began = time.monotonic()
             each = [next_batch(batches, step + place) for place in range(count)]
             each += [each[-1]] * (most - count)  # one shape, whatever the count
@@ -114,11 +109,6 @@ def next_batch(
         raise SourceError(f"the batch of step {step} cannot be read: {text}") from error
 
 
-def pauses(run: Run, step: int) -> bool:
-    """Whether something other than training happens once `step` updates are made."""
-    return run.saves(step) or bool(run.due_evaluators(step))
-
-
 def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None, None]:
     """This process's share of every batch from step `start` on.
 
@@ -127,39 +117,27 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
     experiment, last = run.experiment, run.plan.total_steps
     order = example_order(run)
     index, count = parallel.process_index(), parallel.process_count()
-    if not run.plan.resident:
-        batches = stream.train_stream(
-            experiment.source,
-            order,
-            start_step=start,
-            stop_step=last,
-            process_index=index,
-            process_count=count,
-            threads=experiment.threads,
-        )
-        with contextlib.closing(batches):
-            for batch in batches:
-                check_batch(run, batch)
-                yield batch
+    if run.plan.resident:
+        share = stream.share_of(experiment.batch_size, index, count)
+        for step in range(start, last):
+            yield {INDEX: order.indices(step)[share].astype(np.int32)}
         return
-    share = stream.share_of(experiment.batch_size, index, count)
-    for step in range(start, last):
-        yield {INDEX: order.indices(step)[share].astype(np.int32)}
-
-
-def check_batch(run: Run, batch: dict[str, np.ndarray]) -> None:
-    """Raises ValueError for a label that is not a class of the source."""
-    # A data set that is laid out was checked as a whole before anything was compiled.
-    classes = len(run.experiment.source.class_names)
-    if "label" not in batch or not classes:
-        return
-    wrong = batch["label"][(batch["label"] < 0) | (batch["label"] >= classes)]
-    if len(wrong):
-        raise ValueError(
-            f"a record has label {wrong[0]}; labels must be in [0, {classes}), as "
-            f"the source names {classes} classes. Correct the labels, or wrap the "
-            "source in Relabel."
-        )
+    batches = stream.train_stream(
+        experiment.source,
+        order,
+        start_step=start,
+        stop_step=last,
+        process_index=index,
+        process_count=count,
+        threads=experiment.threads,
+    )
+    with contextlib.closing(batches):
+        for batch in batches:
+            # A data set that is laid out was checked before anything was compiled.
+            if "label" in batch and experiment.source.class_names:
+                k = len(experiment.source.class_names)
+                records.check_codes(batch["label"], k, "a batch")
+            yield batch
 
 
 def example_order(run: Run) -> stream.Order:
@@ -169,10 +147,10 @@ def example_order(run: Run) -> stream.Order:
 
 
 def first_batch(run: Run, key: jax.Array) -> dict[str, np.ndarray]:
-    """The first batch as the objective sees it, on the host; `key` of `TrainState`."""
+    """The first batch as the objective sees it, on the host; `key` is the state's."""
     source = run.experiment.source
-    records = [source[int(index)] for index in example_order(run).indices(0)]
-    batch = {key: np.stack([record[key] for record in records]) for key in records[0]}
+    rows = [source[int(index)] for index in example_order(run).indices(0)]
+    batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     clock, _ = train_step.clocks(key, jnp.zeros((), jnp.int32), run.plan.total_steps)
     augment = jax.jit(parallel.over_shares(run.experiment.augment, run.mesh))
     clock = parallel.replicate(clock, run.mesh)

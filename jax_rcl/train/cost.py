@@ -35,25 +35,17 @@ PEAK_FLOPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What XLA says of the compiled step, for one device.
-
-    Attributes:
-      compile_seconds: how long compilation took.
-      flops: of one update; None where XLA does not say.
-      temporary_bytes: memory for intermediate results.
-      argument_bytes: memory for the state, the data set if it is laid out, and a batch.
-    """
+    """What XLA says of the compiled step, for one device."""
 
     compile_seconds: float
-    flops: float | None
+    flops: float | None  # of one update, where XLA says it
     temporary_bytes: int
-    argument_bytes: int
+    argument_bytes: int  # the state, the data set if it is laid out, and a batch
 
 
 def cost_of(compiled: Any, seconds: float) -> Cost:
-    """Reads the cost of a compiled step."""
-    analysis = compiled.cost_analysis() or {}
-    flops = analysis.get("flops")
+    """Reads the cost of a compiled step, which took so long to compile."""
+    flops = (compiled.cost_analysis() or {}).get("flops")
     memory = compiled.memory_analysis()
     return Cost(
         compile_seconds=seconds,

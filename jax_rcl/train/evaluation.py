@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Int32
 from ml_collections import ConfigDict
 
 import jax_rcl
@@ -66,7 +67,7 @@ def run_evaluators(
     """Numbers of the named evaluators, as `<evaluator>/<number>`.
 
     Raises:
-      RuntimeError: one of them failed; the message names it and the step.
+      RuntimeError: one of them failed.
     """
     numbers: dict[str, float] = {}
     for name in names:
@@ -88,16 +89,9 @@ def run_evaluators_on_best(
 ) -> dict[str, float]:
     """Numbers of evaluators on the best state, as `best/<evaluator>/<number>`.
 
-    Args:
-      run: the run.
-      encoder: of `make_encoder`.
-      names: of the evaluators.
-      newest: step of the newest state and its numbers, which are those of the best
-        state if it is the same one.
-
-    Returns:
-      The numbers, and the step as `best/step`; nothing, with a warning, if no state has
-      had a finite number to be chosen by.
+    Its step is there as `best/step`; nothing is, with a warning, if no state has had a
+    finite number to be chosen by. `newest` has the step and the numbers of the newest
+    state, which need not be found again if it is the best.
     """
     if not has_checkpoint(run.workdir, "best"):
         logger.warning("%s has no best state yet.", run.workdir)
@@ -188,17 +182,11 @@ def write_results(
 
 @dataclasses.dataclass(frozen=True)
 class FirstViews:
-    """The first examples of a run as its objective saw them.
+    """The first examples of a run as its objective saw them."""
 
-    Attributes:
-      images: [m, v, h, w, c] in [0, 1].
-      labels: their classes, or None.
-      titles: of the v columns: the views, then the negatives made of the examples.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    titles: tuple[str, ...]
+    images: Float[np.ndarray, "m v h w c"]  # in [0, 1]
+    labels: Int32[np.ndarray, " m"] | None
+    titles: tuple[str, ...]  # of the v columns: the views, then their negatives
 
     def sheet(self) -> np.ndarray:
         """All views in one image, a row for each example."""
@@ -235,12 +223,8 @@ def write_page(
 ) -> Path:
     """Writes report/index.html: numbers, pictures, facts and the config of a run.
 
-    Args:
-      run: the run.
-      state: at its end.
-      encode: of that state; evaluators that it has served need not encode again.
-      views: of `first_views`.
-      seconds: how long it all took.
+    `state` is its last one and `encode` that one's, with which evaluators that it has
+    served need not encode again; `views` are those of `first_views`.
     """
     figures = {}
     if views is not None:
@@ -286,19 +270,12 @@ def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
         "time": f"{minutes} min {rest} s, evaluation included",
         "devices": made["device"],
         "parameters": f"{sum(sizes):,}",
-        "date": made["date"],
-        "commit": made["commit"],
-        "versions": made["versions"],
+        **{name: made[name] for name in ("date", "commit", "versions")},
     }
 
 
 def provenance(seconds: float, mesh: Mesh | None = None) -> dict[str, Any]:
-    """Where numbers are from: commit, date, device, seconds and versions.
-
-    Args:
-      seconds: it took to find them.
-      mesh: the devices; all of them by default.
-    """
+    """Where numbers are from: commit, date, devices, seconds taken, and versions."""
     devices = (mesh or parallel.make_mesh()).size
     return {
         "commit": commit(),
@@ -311,14 +288,10 @@ def provenance(seconds: float, mesh: Mesh | None = None) -> dict[str, Any]:
 
 def commit() -> str:
     """The commit of the code that runs, with + where files were changed; or unknown."""
-    folder = Path(jax_rcl.__file__).parent
+    folder = str(Path(jax_rcl.__file__).parent)
+    command = ["git", "-C", folder, "describe", "--always", "--dirty=+"]
+    silent = subprocess.DEVNULL
     try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return subprocess.check_output(command, stderr=silent, text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return described.stdout.strip()

@@ -19,9 +19,9 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.prior import Informed
-from jax_rcl.data.records import names_of
 from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
+from jax_rcl.train.plan import encoded_shapes, refusals
 from jax_rcl.train.run import Run, has_checkpoint
 from jax_rcl.train.state import restore_variables
 
@@ -43,10 +43,8 @@ class WithFeatures(Informed):
     Attributes:
       source: all of it; wrap this class, not the source, to choose records.
       workdir: of the other run; the data that it was trained on must be available.
-      layer: which of the features of its objective.
       preprocess: a deterministic operation on each image, such as a resize and a
         central crop; None where the images have a size that the encoder takes.
-      which: the newest checkpoint, or that of the best state.
       batch_size: images in a call; affects memory, speed and rounding only.
     """
 
@@ -59,54 +57,20 @@ class WithFeatures(Informed):
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m f"]:
-        """The features of all records, [m, f], read-only.
-
-        Raises:
-          ConfigError: there is no such run or checkpoint, or it cannot be built.
-          ValueError: it has no such layer of vectors, cannot take the images, or has
-            diverged.
-        """
+        """The features of all records, [m, f], read-only."""
         workdir = Path(self.workdir).expanduser().absolute()
         try:
             state = state_of(workdir, self.which)
         except ConfigError as error:
             raise ConfigError(f"WithFeatures.workdir: {error}") from error
-        return _features(
-            self.source,
-            workdir,
-            state,
-            self.layer,
-            self.preprocess,
-            self.which,
-            self.batch_size,
-        )
-
-
-# `state` is in the key, as a run may have gone on since.
-@functools.lru_cache(maxsize=4)
-def _features(
-    source: Source,
-    workdir: Path,
-    state: tuple[str, int],
-    layer: str,
-    preprocess: Operation | None,
-    which: Which,
-    batch_size: int,
-) -> Float32[np.ndarray, "m f"]:
-    run, encode = encoder_of(workdir, which)
-    return encode_source(
-        run, encode, source, layer=layer, preprocess=preprocess, batch_size=batch_size
-    )
+        return _encoded(dataclasses.replace(self, workdir=str(workdir)), state)
 
 
 def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
-    """The step of a run's checkpoint and when it was written, which identify it.
-
-    Raises:
-      ConfigError: there is no run, or no such checkpoint.
-    """
+    """The step of a run's checkpoint and when it was written, which identify it."""
     stored_config(workdir)
-    if not has_checkpoint(workdir, which):
+    saved = [p for p in (workdir / folder_of(which)).glob("*") if p.name.isdigit()]
+    if not saved:
         hint = (
             'its config has no `best`. Take which="newest", or train it with '
             'best=node(Best, "<evaluator>/<number>").'
@@ -114,7 +78,6 @@ def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
             else "train it first, at least up to its first checkpoint."
         )
         raise ConfigError(f"{workdir} holds no {which} checkpoint: {hint}")
-    saved = [p for p in (workdir / folder_of(which)).iterdir() if p.name.isdigit()]
     newest = max(saved, key=lambda path: int(path.name))
     return newest.name, newest.stat().st_mtime_ns
 
@@ -123,9 +86,6 @@ def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
     """The run that a workdir holds, without its evaluators, and its encoder.
 
     Warns if the run is unfinished or was trained with labels.
-
-    Raises:
-      ConfigError: there is no run, its source is not there, or it has no checkpoint.
     """
     config = stored_config(workdir)
     with config.unlocked():
@@ -151,83 +111,50 @@ def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
     return run, make_encoder(run)(restore_variables(run, which)[1])
 
 
-def encode_source(
-    run: Run,
-    encode: Encode,
-    source: Source,
-    *,
-    layer: str = "features",
-    preprocess: Operation | None = None,
-    batch_size: int = 256,
+# `state`, what `state_of` gives, is in the key, as a run may have gone on since.
+@functools.lru_cache(maxsize=4)
+def _encoded(
+    wanted: WithFeatures, state: tuple[str, int]
 ) -> Float32[np.ndarray, "m f"]:
-    """One layer of the features of every image of a source, in order; read-only.
-
-    Args:
-      run: of the encoder.
-      encode: of `encoder_of`.
-      source: records of `image`, with or without labels.
-      layer: which of the named features.
-      preprocess: a deterministic operation on each image.
-      batch_size: images in a call.
-
-    Raises:
-      ValueError: the source is empty, the network cannot take its images, there is no
-        such layer of one vector for each image, or the encoder has diverged.
-    """
-    width = _width(run, source, layer, preprocess)
-    rows, first = np.empty((len(source), width), np.float32), 0
+    """The features of every image of a source, in order; read-only."""
+    source, layer = wanted.source, wanted.layer
+    run, encode = encoder_of(Path(wanted.workdir), wanted.which)
+    rows, first = np.empty((len(source), _width(run, wanted)), np.float32), 0
     hidden = not parallel.is_main()
     with tqdm.tqdm(
         total=len(rows), desc="encoding", unit="image", delay=2, disable=hidden
     ) as bar:
-        for batch, mask in stream.eval_batches(source, batch_size):
-            found = encode(_prepare(preprocess, batch["image"]), (layer,))[layer]
+        for batch, mask in stream.eval_batches(source, wanted.batch_size):
+            images = _prepare(wanted.preprocess, batch["image"])
             count = int(mask.sum())
-            rows[first : first + count] = np.asarray(found, np.float32)[mask]
+            found = np.asarray(encode(images, (layer,))[layer], np.float32)
+            rows[first : first + count] = found[mask]
             first += count
             bar.update(count)
     broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(broken):
-        i, names = int(broken[0]), names_of(source)
         raise ValueError(
             f"layer {layer!r} of the run of {run.workdir} is not finite for "
-            f"{len(broken)} of {len(rows)} images of {source!r}, first record {i}"
-            f"{f' ({names[i]})' if names else ''}; the encoder has diverged. Train it "
-            f"with a lower learning rate, or take another checkpoint."
+            f"{len(broken)} of {len(rows)} images of {source!r}, first record "
+            f"{broken[0]}; the encoder has diverged. Train it with a lower learning "
+            f"rate, or take another checkpoint."
         )
     rows.flags.writeable = False
     return rows
 
 
-def _width(run: Run, source: Source, layer: str, preprocess: Operation | None) -> int:
+def _width(run: Run, wanted: WithFeatures) -> int:
     """The length f of the vectors of a layer; nothing is computed."""
-    if not len(source):
-        raise ValueError(f"{source!r} is empty; there is nothing to encode.")
-    shape = np.shape(source[0]["image"])
-    images = jax.ShapeDtypeStruct((1, *shape), np.uint8)
-    shown = jax.eval_shape(functools.partial(compose.prepare, preprocess), images)
-    try:
-        layers = jax.eval_shape(
-            run.experiment.objective.encode, run.plan.variables, shown
-        )
-    except Exception as error:  # a network may raise anything
-        raise ValueError(
-            f"the network of the run of {run.workdir} cannot take images "
-            f"{list(shown.shape[1:])} of {source!r}: {error} Set `preprocess`, or give "
-            f"a source of the size that it was trained on."
-        ) from error
-    if layer not in layers:
-        raise ValueError(
-            unknown(f"the run of {run.workdir} gives no layer", layer, layers)
-        )
-    if layers[layer].ndim != 2:
-        vectors = [name for name, x in layers.items() if x.ndim == 2]
-        raise ValueError(
-            f"layer {layer!r} of the run of {run.workdir} gives "
-            f"{list(layers[layer].shape[1:])} for each image; a prior is one vector. "
-            f"There are: {', '.join(vectors)}."
-        )
-    return layers[layer].shape[1]
+    if not len(wanted.source):
+        raise ValueError(f"{wanted.source!r} is empty; there is nothing to encode.")
+    shape, preprocess = np.shape(wanted.source[0]["image"]), wanted.preprocess
+    with refusals(f"the run of {run.workdir}"):
+        layers = encoded_shapes(run.experiment, run.plan.variables, shape, preprocess)
+    vectors = [name for name, x in layers.items() if x.ndim == 2]
+    if wanted.layer not in vectors:
+        words = f"the run of {run.workdir} gives no layer"
+        raise ValueError(unknown(words, wanted.layer, vectors))
+    return layers[wanted.layer].shape[1]
 
 
 @functools.partial(jax.jit, static_argnums=0)

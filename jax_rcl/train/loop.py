@@ -2,13 +2,13 @@
 
 import collections
 import contextlib
-import dataclasses
 import logging
 import math
 import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -97,7 +97,8 @@ def train(
             loop.evaluate_best()
     numbers = latest_numbers(run, log.read(run.workdir))
     write_results(run, last, numbers)
-    page = write_page(run, state, loop.encode_last(state), views, loop.seconds)
+    encode = loop.evaluated or loop.encoder(state.variables)
+    page = write_page(run, state, encode, views, loop.seconds)
     if parallel.is_main():
         print(*filter(None, (unmoved, f"report: {page}")), sep="\n", flush=True)
     return numbers
@@ -123,32 +124,20 @@ def open_outputs(
 
 def report_finished(run: Run) -> dict[str, float]:
     """Says that there is nothing left to do; returns the numbers of the run."""
-    numbers = latest_numbers(run, log.read(run.workdir))
+    numbers, steps = latest_numbers(run, log.read(run.workdir)), run.plan.total_steps
     if parallel.is_main():
         print(tables.closing(numbers, run.protocols()))
-        print(
-            f"finished: {run.plan.total_steps} steps were made and reported in "
-            f"{page_of(run)}",
-            flush=True,
-        )
+        print(f"finished: {steps} steps were made and reported in {page_of(run)}")
     return numbers
 
 
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """A call of the step that may still be under way.
+class Pending(NamedTuple):
+    """A call of the step that may still be under way."""
 
-    Attributes:
-      step: updates made before it.
-      count: updates it makes.
-      metrics: of each update, still on the device.
-      waited: seconds that the host waited for its data.
-    """
-
-    step: int
-    count: int
-    metrics: Tree
-    waited: float
+    step: int  # updates made before it
+    count: int  # updates that it makes
+    metrics: Tree  # of each update, still on the device
+    waited: float  # seconds that the host waited for its data
 
 
 class Loop:
@@ -237,8 +226,7 @@ class Loop:
         for place in range(oldest.count):
             step = oldest.step + place + 1
             numbers = {name: float(values[place]) for name, values in metrics.items()}
-            if not math.isfinite(numbers["train/loss"] + numbers["train/grad_norm"]):
-                raise Diverged(self.diverged(step, numbers))
+            self.check_numbers(step, numbers)
             if self.lines and self.progress and self.run.logs(step):
                 # The optimizer may have lowered it where the loss stopped falling.
                 lowered = numbers.get(f"train/{PLATEAU}", 1.0)
@@ -249,19 +237,18 @@ class Loop:
             done = oldest.step + oldest.count
             self.progress.update(done, numbers, oldest.waited)
 
-    def diverged(self, step: int, numbers: dict[str, float]) -> str:
-        """Says where it happened, and what is left."""
+    def check_numbers(self, step: int, numbers: dict[str, float]) -> None:
+        """Raises Diverged if the loss or its gradient is not finite."""
+        if math.isfinite(numbers["train/loss"] + numbers["train/grad_norm"]):
+            return
         self.saved.wait()
         steps = self.saved.steps()
-        kept = (
-            f"the last good checkpoint is step {steps[-1]}"
-            if steps
-            else "none was saved"
-        )
-        return (
+        good = f"step {steps[-1]}" if steps else "none"
+        raise Diverged(
             f"the loss of step {step} is {numbers['train/loss']:g} and the norm of its "
-            f"gradient {numbers['train/grad_norm']:g}; {kept} in {self.saved.folder}. "
-            "Try a lower learning rate, a longer warm-up or a higher temperature."
+            f"gradient {numbers['train/grad_norm']:g}; the last good checkpoint in "
+            f"{self.saved.folder} is {good}. Try a lower "
+            "learning rate, a longer warm-up or a higher temperature."
         )
 
     def evaluate(self, variables: Variables, step: int, names: list[str]) -> None:
@@ -311,10 +298,6 @@ class Loop:
     def paused(self) -> contextlib.AbstractContextManager[object]:
         """The time of an evaluation does not count as slow training."""
         return self.progress.paused() if self.progress else contextlib.nullcontext()
-
-    def encode_last(self, state: TrainState) -> Encode:
-        """The encoder of the last state: the one that evaluators have used, if any."""
-        return self.evaluated or self.encoder(state.variables)
 
     def save(self, state: TrainState, step: int) -> None:
         """Starts writing a checkpoint once the log and the best are on disk."""

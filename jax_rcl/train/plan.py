@@ -30,24 +30,14 @@ CPU_RESIDENT_BYTES = 2 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What an experiment comes to with its data and its devices.
-
-    Attributes:
-      steps_per_epoch: whole batches in a pass over the source.
-      total_steps: updates from the first to the last.
-      resident: whether the data set is laid out in device memory.
-      record: shapes of one record of the source, by key.
-      augmented: shapes of a global batch after augmentation, by key.
-      variables: shapes; arrays where `init_from` gives some.
-      optimizer: built for these parameters.
-    """
+    """What an experiment comes to with its data and its devices."""
 
     steps_per_epoch: int
     total_steps: int
-    resident: bool
+    resident: bool  # whether the data set is laid out in device memory
     record: dict[str, jax.ShapeDtypeStruct]
-    augmented: dict[str, jax.ShapeDtypeStruct]
-    variables: Variables
+    augmented: dict[str, jax.ShapeDtypeStruct]  # a global batch
+    variables: Variables  # shapes; arrays where `init_from` gives some
     optimizer: optax.GradientTransformation
 
     def example(self) -> dict[str, jax.Array]:
@@ -63,9 +53,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     tries on some records (`check_values`) is computed.
 
     Raises:
-      ConfigError: the devices do not divide the batch, the batch is larger than the
-        source, the objective reads a key that nothing provides, a resident source has
-        labels without names, or a part of the experiment refuses something.
+      ConfigError: parts of the experiment do not fit together, or one is refused.
     """
     with refusals("source"):
         count, first = len(experiment.source), experiment.source[0]
@@ -78,8 +66,10 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     with refusals("augment"):
         augmented = augmented_shapes(experiment, mesh, record)
     with refusals("objective"):
-        variables = variable_shapes(experiment, augmented)
-        check_layers(experiment, layer_shapes(experiment, variables, augmented))
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        one = one_example(augmented)
+        variables = jax.eval_shape(experiment.objective.init, key, one)
+        check_layers(experiment, variables, one)
         check_loss(experiment, mesh, variables, augmented)
         check_values(experiment, record)
     fresh = variables
@@ -140,10 +130,8 @@ def check_loss(
     def memory_after(whole: tuple[Variables, Clock], batch: Batch) -> Tree:
         return experiment.objective.loss(whole[0], batch, whole[1]).memory
 
-    clock = jax.eval_shape(clock_of_start)
-    after = jax.eval_shape(
-        parallel.data_parallel(memory_after, mesh), (variables, clock), augmented
-    )
+    whole = variables, jax.eval_shape(clock_of_start)
+    after = jax.eval_shape(parallel.data_parallel(memory_after, mesh), whole, augmented)
     if shapes_only(after) != shapes_only(variables.memory):
         raise ConfigError(
             f"{type(experiment.objective).__name__}.loss returns another memory "
@@ -155,10 +143,7 @@ def check_loss(
 def check_values(
     experiment: Experiment, record: dict[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Lets an objective check the values of records, a batch of them at most.
-
-    They are taken evenly from the source; the objective gets the keys that it reads.
-    """
+    """Lets an objective check records, a batch at most, evenly spaced."""
     check = getattr(experiment.objective, "check", None)
     read = sorted(experiment.objective.needs & set(record))
     if check is None or not read:
@@ -180,24 +165,19 @@ def clock_of_start() -> Clock:
     return train_step.clocks(jax.random.key(0), jnp.zeros((), jnp.int32), 1)[0]
 
 
-def layer_shapes(
+def check_layers(
     experiment: Experiment,
     variables: Variables,
-    augmented: dict[str, jax.ShapeDtypeStruct],
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the objective's `encode` gives for an image of the training's size."""
-    if "views" in augmented:
-        shape = augmented["views"].shape[2:]
-    else:
-        shape = augmented["clean" if "clean" in augmented else "image"].shape[1:]
-    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    return jax.eval_shape(experiment.objective.encode, variables, images)
-
-
-def check_layers(
-    experiment: Experiment, layers: dict[str, jax.ShapeDtypeStruct]
+    one: dict[str, jax.ShapeDtypeStruct],
 ) -> None:
-    """Compares the layers with what evaluators read and with the number of classes."""
+    """Compares what evaluators read, and the number of classes, with what is encoded.
+
+    `one` is an augmented example, whose images have the size of the training's.
+    """
+    # Views have an axis more than images.
+    kind = next(key for key in ("views", "clean", "image") if key in one)
+    images = jax.ShapeDtypeStruct((1, *one[kind].shape[-3:]), jnp.float32)
+    layers = jax.eval_shape(experiment.objective.encode, variables, images)
     for name, evaluator in experiment.evaluators.items():
         missing = sorted(evaluator.needs - set(layers))
         if missing:
@@ -232,49 +212,55 @@ def check_images(experiment: Experiment, variables: Variables) -> None:
     """
     for name, evaluator in experiment.evaluators.items():
         with refusals(f"evaluators.{name}"):
-            shapes = {
+            for shape, preprocess in {
                 (np.shape(source[0]["image"]), preprocess)
                 for source, preprocess in sources_of(evaluator)
-            }
-        for shape, preprocess in shapes:
-            images = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
-            with refusals(f"evaluators.{name}"):
-                shown = jax.eval_shape(functools.partial(prepare, preprocess), images)
-            try:
-                jax.eval_shape(experiment.objective.encode, variables, shown)
-            except Exception as error:
-                raise ConfigError(
-                    f"evaluators.{name}: the network was made for the views of the "
-                    f"training and cannot take images {list(shown.shape[1:])}: {error}"
-                ) from error
+            }:
+                encoded_shapes(experiment, variables, shape, preprocess)
 
 
-def sources_of(part: Any) -> Iterator[tuple[Source, Operation | None]]:
+def encoded_shapes(
+    experiment: Experiment,
+    variables: Variables,
+    shape: tuple[int, ...],
+    preprocess: Operation | None,
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the objective's `encode` gives for an image of this shape, once prepared."""
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+    shown = jax.eval_shape(functools.partial(prepare, preprocess), image)
+    try:
+        return jax.eval_shape(experiment.objective.encode, variables, shown)
+    except Exception as error:  # a network may raise anything
+        raise ValueError(
+            f"the network was made for the views of the training and cannot take "
+            f"images {list(shown.shape[1:])}: {error} Set `preprocess`, or give others."
+        ) from error
+
+
+def sources_of(
+    part: Any, preprocess: Operation | None = None
+) -> Iterator[tuple[Source, Operation | None]]:
     """The sources inside an evaluator, each with what prepares its images.
 
     That is the `preprocess` of the innermost part around the source that has one. A
     part that makes its sources itself and lists them as `sources` is represented by the
     first.
     """
-
-    def walk(part: Any, preprocess: Operation | None) -> Iterator[Any]:
-        if isinstance(part, Source):
-            yield part, preprocess
-            return
-        preprocess = getattr(part, "preprocess", preprocess)
-        inner: Any = ()
-        if isinstance(part, tuple):
-            inner = part
-        elif isinstance(part, Mapping):
-            inner = part.values()
-        elif hasattr(part, "sources"):
-            inner = part.sources[:1]
-        elif dataclasses.is_dataclass(part):
-            inner = [getattr(part, field.name) for field in dataclasses.fields(part)]
-        for each in inner:
-            yield from walk(each, preprocess)
-
-    return walk(part, None)
+    if isinstance(part, Source):
+        yield part, preprocess
+        return
+    preprocess = getattr(part, "preprocess", preprocess)
+    inner: Any = ()
+    if isinstance(part, tuple):
+        inner = part
+    elif isinstance(part, Mapping):
+        inner = part.values()
+    elif hasattr(part, "sources"):
+        inner = part.sources[:1]
+    elif dataclasses.is_dataclass(part):
+        inner = [getattr(part, field.name) for field in dataclasses.fields(part)]
+    for each in inner:
+        yield from sources_of(each, preprocess)
 
 
 def check_best(experiment: Experiment, total_steps: int, steps_per_epoch: int) -> None:
@@ -326,34 +312,18 @@ def augmented_shapes(
     if missing:
         raise ConfigError(
             f"{type(experiment.objective).__name__} reads {', '.join(missing)}, but "
-            f"the batch has {', '.join(sorted(augmented))}: {augment_hint(missing)}"
+            f"the batch has {', '.join(sorted(augmented))}: use an augment that adds "
+            "it (as Views adds views), a source that has it, or a method that needs "
+            "none."
         )
     return augmented
-
-
-def augment_hint(missing: list[str]) -> str:
-    """What to change in the config, so that the batch has the missing keys."""
-    if missing == ["label"]:
-        return "use a source that has labels, or a method that needs none."
-    return "use an augment that adds it (as Views adds views), or a source that has it."
-
-
-def variable_shapes(
-    experiment: Experiment, augmented: dict[str, jax.ShapeDtypeStruct]
-) -> Variables:
-    """Shapes of the method's arrays."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(experiment.objective.init, key, one_example(augmented))
 
 
 def one_example(
     batch: dict[str, jax.ShapeDtypeStruct],
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch of one, which is enough to initialise networks with."""
-    return {
-        key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-        for key, x in batch.items()
-    }
+    return jax.eval_shape(lambda rows: {key: x[:1] for key, x in rows.items()}, batch)
 
 
 def shapes_only(tree: Tree) -> Tree:
@@ -365,8 +335,7 @@ def is_resident(experiment: Experiment, mesh: Mesh) -> bool:
     """Whether the data set is laid out in device memory, as `resident` says."""
     if experiment.resident != "auto":
         return experiment.resident == "always"
-    limit = parallel.memory_limit(mesh)
-    total = records.nbytes(experiment.source)
+    limit, total = parallel.memory_limit(mesh), records.nbytes(experiment.source)
     if limit is None:
         return total <= CPU_RESIDENT_BYTES
     return total / mesh.size <= limit / 3

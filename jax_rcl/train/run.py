@@ -18,16 +18,11 @@ from jax_rcl.train.plan import Plan, plan
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What stays the same from the first step to the last.
-
-    Attributes:
-      config: what the experiment was built from.
-      workdir: where all its files go, an absolute path.
-    """
+    """What stays the same from the first step to the last."""
 
     config: ConfigDict
     experiment: Experiment
-    workdir: Path
+    workdir: Path  # absolute
     mesh: Mesh
     plan: Plan
 
@@ -63,13 +58,12 @@ class Run:
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is written once `step` updates have been made."""
-        last = step == self.plan.total_steps
-        return last or step % self.experiment.save_every == 0
+        return step == self.plan.total_steps or not step % self.experiment.save_every
 
     def logs(self, step: int) -> bool:
         """Whether the metrics of update number `step`, counted from 1, are logged."""
         ends = step in (1, self.plan.total_steps)
-        return ends or step % self.experiment.log_every == 0
+        return ends or not step % self.experiment.log_every
 
     def learning_rate(self, step: int) -> float:
         """The base learning rate of update number `step`, counted from 1."""

@@ -1,18 +1,13 @@
 """Stopping on request: SIGTERM and Ctrl-C are noted for the loop to act on."""
 
+import contextlib
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
 
 
 class Interrupted(Exception):
-    """A run stopped on request, after a checkpoint was written.
-
-    Attributes:
-      number: of the signal, such as `signal.SIGTERM`.
-      step: updates made; the run continues from there.
-    """
+    """A run stopped by signal `number`, after a checkpoint of `step` was written."""
 
     def __init__(self, number: int, step: int) -> None:
         """Says which signal stopped the run, and where."""
@@ -21,7 +16,7 @@ class Interrupted(Exception):
         super().__init__(f"{name}: saved step {step}; the same command continues")
 
 
-class Signals:
+class Signals(contextlib.ExitStack):
     """Within its `with` block, the first SIGTERM or Ctrl-C is only noted.
 
     A second one acts as usual, for whoever cannot wait. Outside the main thread, where
@@ -34,31 +29,16 @@ class Signals:
     caught = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
-        """No signal came yet."""
+        super().__init__()
         self.number: int | None = None
-        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        """Starts to listen."""
         if threading.current_thread() is threading.main_thread():
             for number in self.caught:
-                self._before[number] = signal.signal(number, self._note)
+                before = signal.signal(number, self._note)
+                self.callback(signal.signal, number, before)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Restores the earlier handlers."""
-        self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
-            signal.signal(number, handler)
+        self.close()  # restores the earlier handlers

@@ -1,10 +1,10 @@
 """The state of a run: fresh, from a checkpoint, the best so far."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import TracebackType
 
 import jax
 
@@ -147,11 +147,7 @@ def _initial(run: Run) -> TrainState:
 
 
 def check_frozen(state: TrainState, at_start: Mapping[str, int]) -> str:
-    """Says that no frozen array has changed; empty where there is none.
-
-    Args:
-      state: at the end of the run.
-      at_start: `checksums` of the frozen arrays before its first step.
+    """Says that no frozen array has changed since `at_start`; empty if there is none.
 
     Raises:
       DamagedCheckpoint: some of them have changed.
@@ -169,7 +165,7 @@ def check_frozen(state: TrainState, at_start: Mapping[str, int]) -> str:
     return f"frozen: {len(found)} arrays, at the end as at the start, bit by bit"
 
 
-class BestSoFar:
+class BestSoFar(contextlib.ExitStack):
     """The best variables that a run has had, in a folder of their own; see `Best`.
 
     The number to beat is read from there, so that nothing else needs to survive a stop.
@@ -178,15 +174,12 @@ class BestSoFar:
     """
 
     def __init__(self, run: Run) -> None:
-        """Opens the folder, if the run has a best state.
-
-        Raises:
-          DamagedCheckpoint: what is there cannot be read.
-        """
+        """Opens the folder, if the run has a best state."""
+        super().__init__()
         self.run, self._kept = run, None
         self._step, self._value = 0, None
         if run.experiment.best is not None:
-            self._kept = Checkpoints(run.workdir / BEST, keep=1)
+            self._kept = self.enter_context(Checkpoints(run.workdir / BEST, keep=1))
             try:
                 found = self._kept.newest_facts()
             except DamagedCheckpoint as error:
@@ -196,20 +189,6 @@ class BestSoFar:
             if found is not None:
                 self._step, self._value = found[0], found[1]["value"]
 
-    def __enter__(self) -> "BestSoFar":
-        """Closes the folder at the end of the `with` block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Waits for what is still being written."""
-        if self._kept is not None:
-            self._kept.__exit__(kind, error, trace)
-
     def offer(
         self,
         variables: Variables,
@@ -217,13 +196,9 @@ class BestSoFar:
         names: Collection[str],
         numbers: Mapping[str, float],
     ) -> bool:
-        """Starts to save variables if they are the best; says whether they are.
+        """Starts to save the variables of a step if they are the best, and says so.
 
-        Args:
-          variables: after `step` updates.
-          step: how many.
-          names: of the evaluators that ran on them.
-          numbers: of these evaluators, as `<evaluator>/<number>`.
+        `names` are those of the evaluators that ran on them, `numbers` what they gave.
 
         Raises:
           ConfigError: the evaluator of the monitored number gave no such number.

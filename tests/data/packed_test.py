@@ -126,9 +126,7 @@ def test_a_file_that_is_missing_too_long_or_another_one_is_named(folder):
     with pytest.raises(ValueError, match=r"label\.npy is damaged or belongs to other"):
         len(Packed(str(folder)))
     np.save(path, np.zeros(COUNT, np.int64))
-    with pytest.raises(
-        ValueError, match=r"holds int64 \[10\] .* expected int32 \[10\]"
-    ):
+    with pytest.raises(ValueError, match=r"holds int64 \[10\], expected int32 \[10\]"):
         len(Packed(str(folder)))
     path.unlink()
     with pytest.raises(ValueError, match=r"label\.npy is damaged .*FileNotFound"):
@@ -137,7 +135,7 @@ def test_a_file_that_is_missing_too_long_or_another_one_is_named(folder):
 
 def test_a_folder_of_something_else_is_refused(folder, tmp_path):
     changed(folder, format="shoes 7")
-    with pytest.raises(ValueError, match="its format is 'shoes 7', not 'jax_rcl"):
+    with pytest.raises(ValueError, match="its format is shoes 7, not jax_rcl"):
         len(Packed(str(folder)))
     (folder / RECORDS).write_text('{"count": 3')
     with pytest.raises(ValueError, match=r"records\.json was not written by this"):

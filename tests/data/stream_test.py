@@ -139,16 +139,6 @@ def test_a_run_that_is_over_gives_no_batches():
     assert collected(stream) == []
 
 
-def test_an_order_of_another_source_is_refused():
-    with pytest.raises(ValueError, match="of 23 examples, but the source has 22"):
-        train_stream(SOURCE, Order(23, 8), start_step=0, stop_step=1)
-
-
-def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(ValueError, match=r"batch of 10 .* 4 process\(es\). Try 8"):
-        train_stream(SOURCE, Order(22, 10), start_step=0, stop_step=1, process_count=4)
-
-
 def test_what_a_source_raises_comes_out_at_its_step():
     source, order = Faulty(at=7, fault="damaged"), Order(1000, 10)
     [step] = [s for s in range(100) if 7 in order.indices(s)]
@@ -178,7 +168,7 @@ def test_loading_keeps_the_order_of_records():
 
 @pytest.mark.parametrize("batch_size", [1, 5, 22, 30])
 def test_evaluation_sees_every_record_once_in_order_and_in_one_shape(batch_size):
-    batches = list(eval_batches(SOURCE, batch_size, threads=2))
+    batches = list(eval_batches(SOURCE, batch_size))
     assert all(rows["image"].shape == (batch_size, 4, 4, 3) for rows, _ in batches)
     assert all(mask.shape == (batch_size,) for _, mask in batches)
     images = np.concatenate([rows["image"][mask] for rows, mask in batches])
@@ -186,25 +176,13 @@ def test_evaluation_sees_every_record_once_in_order_and_in_one_shape(batch_size)
 
 
 def test_the_last_evaluation_batch_is_filled_up_with_the_last_record():
-    *_, (rows, mask) = eval_batches(SOURCE, 5, threads=2)
+    *_, (rows, mask) = eval_batches(SOURCE, 5)
     assert mask.tolist() == [True, True, False, False, False]
     np.testing.assert_array_equal(rows["image"][2:], rows["image"][[1, 1, 1]])
 
 
-def test_two_processes_evaluate_the_same_batches_together():
-    whole = list(eval_batches(SOURCE, 6, threads=2))
-    halves = [
-        eval_batches(SOURCE, 6, process_index=p, process_count=2, threads=2)
-        for p in (0, 1)
-    ]
-    for (rows, mask), *parts in zip(whole, *halves, strict=True):
-        np.testing.assert_array_equal(mask, np.concatenate([m for _, m in parts]))
-        images = np.concatenate([r["image"] for r, _ in parts])
-        np.testing.assert_array_equal(rows["image"], images)
-
-
 def test_evaluation_can_be_left_early():
-    batches = eval_batches(SOURCE, 2, threads=2)
+    batches = eval_batches(SOURCE, 2)
     next(batches)
     batches.close()
     with pytest.raises(StopIteration):

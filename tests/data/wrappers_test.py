@@ -163,7 +163,7 @@ def test_counts_fit_the_map():
 
 def test_a_map_of_other_classes_cannot_unbalance():
     with pytest.raises(
-        ValueError, match=r"'pairs' has 4 entries .* misses 4 'grating 4'"
+        ValueError, match=r"'pairs' has 4 entries .* for 1 of 5 classes: 4 'grating 4'"
     ):
         len(Unbalanced(Synthetic(5), PAIRS, (2, 1)))
 

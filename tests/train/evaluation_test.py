@@ -1,7 +1,6 @@
 """The encoder of a run takes images from where they are, and is compiled once."""
 
 import logging
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +15,20 @@ from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.run import Run
-
-TINY = Path(__file__).parents[1] / "tiny.py"
+from tests.train.shared import TINY, mesh
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     """Makes the encoder of an untrained run on so many devices."""
-    config = configs.load(f"{TINY}:count=32")
 
     def make(devices):
-        mesh = parallel.make_mesh(jax.devices()[:devices])
-        run = Run.prepare(config, tmp_path_factory.mktemp("run"), mesh)
-        zeros = jax.tree.map(
+        config = configs.load(f"{TINY}:count=32")
+        run = Run.prepare(config, tmp_path_factory.mktemp("run"), mesh(devices))
+        same = jax.tree.map(
             lambda x: np.full(x.shape, 0.1, x.dtype), run.plan.variables
         )
-        return make_encoder(run)(parallel.replicate(zeros, mesh))
+        return make_encoder(run)(parallel.replicate(same, run.mesh))
 
     return make
 
@@ -58,10 +55,10 @@ def test_where_images_are_makes_no_difference(encoder, images, devices):
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_images_on_a_device_do_not_come_to_the_host(images, devices, monkeypatch):
-    mesh = parallel.make_mesh(jax.devices()[:devices])
+    some = mesh(devices)
     monkeypatch.setattr(parallel, "spread", None)
     for given in (jnp.asarray(images), jax.device_put(images, jax.devices()[-1])):
-        rows = parallel.on_devices(given, mesh)
+        rows = parallel.on_devices(given, some)
         assert len(rows) == -(-12 // devices) * devices
         assert rows.sharding.device_set == {*jax.devices()[:devices]}
         np.testing.assert_array_equal(rows[:12], images)

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,8 +23,8 @@ from jax_rcl.train.evaluation import trained
 from jax_rcl.train.features import WithFeatures, encoder_of
 from jax_rcl.train.state import restore_variables
 from tests import runs
+from tests.train.shared import tiny
 
-TINY = Path(__file__).parents[1] / "tiny.py"
 SOURCE = Synthetic(classes=4, size=8, count=21, seed=5)
 
 
@@ -39,8 +38,8 @@ def alone():
     logging.getLogger("absl").setLevel(absl)
 
 
-def begun(workdir, **fields):
-    return runs.begun(configs.load(f"{TINY}:count=32,epochs=1"), workdir, **fields)
+def begun(workdir, *, step=2, **fields):
+    return runs.begun(tiny("count=32,epochs=1", **fields), workdir, step=step)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +115,9 @@ def test_sources_without_labels_are_encoded_too(workdir, tmp_path):
 
 def test_images_are_prepared_by_preprocess(workdir):
     large = Synthetic(classes=4, size=12, count=6)
-    with pytest.raises(ValueError, match=r"cannot take images \[12, 12, 3\] of .*Set"):
+    with pytest.raises(
+        ValueError, match=r"the run of .* cannot take images \[12, 12, 3\]: .*Set"
+    ):
         WithFeatures(large, str(workdir))[0]
     found = WithFeatures(large, str(workdir), preprocess=CenterCrop(8)).priors
     _, encode = trained(workdir)

@@ -8,16 +8,14 @@ import shutil
 import signal
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from jax_rcl import config as configs
-from jax_rcl import parallel
 from jax_rcl.augment.compose import Pair, Views
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
-from jax_rcl.augment.geometry import CenterCrop, Flip
+from jax_rcl.augment.geometry import CenterCrop
 from jax_rcl.augment.negatives import Negatives, PatchMosaic
 from jax_rcl.checkpoint import (
     BEST,
@@ -51,22 +49,12 @@ from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted
 from jax_rcl.train.state import BestSoFar
 from jax_rcl.weights.restore import Restore
+from tests.train.shared import mesh, tiny
 
 # Reads that are still under way when another one fails end in a closed event loop.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-TINY = str(Path(__file__).parents[1] / "tiny.py")
-
-
-class Pixels(nn.Module):
-    """The smallest encoder: what a run does with one does not depend on it."""
-
-    width: int = 8
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        return nn.Dense(self.width, name="dense")(images.reshape(len(images), -1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,25 +129,15 @@ def mended(tmp_path, monkeypatch):
     return tmp_path / "mended"
 
 
-@pytest.fixture(autouse=True)
-def blank_figures(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def blank_figures(whole):
     """Figures are made but not painted, which is most of the time of a page.
 
-    Runs of fixtures of the module are made before this, so that theirs are.
+    But for those of `whole`.
     """
-    monkeypatch.setattr(
-        "jax_rcl.report.page.to_png", lambda figure, *, scale: bytes(24)
-    )
-
-
-def tiny(arg="", **fields):
-    made = configs.load(f"{TINY}:{arg}")
-    with made.unlocked():
-        made.augment.operation = node(Flip)
-        made.objective.encoder = node(Pixels)
-    for path, text in fields.items():
-        override(made, path, str(text))
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jax_rcl.report.page.to_png", lambda figure, *, scale: bytes(24))
+        yield
 
 
 def train_until(step, config, workdir, devices=1):
@@ -175,10 +153,6 @@ def train_until(step, config, workdir, devices=1):
         patch.setattr(Loop, "after_call", stop)
         with pytest.raises(Interrupted, match=f"SIGTERM: saved step {step}"):
             train(config, workdir, mesh=mesh(devices))
-
-
-def mesh(devices=1):
-    return parallel.make_mesh(jax.devices()[:devices])
 
 
 def numbers(workdir):
@@ -210,11 +184,38 @@ def assert_close(one, other):
         np.testing.assert_allclose(a[path], b[path], rtol=1e-3, atol=1e-4, err_msg=path)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once():
+    """Runs of equal methods, shapes and devices share the compiled step."""
+    kept = {}
+
+    def compiled(run, state, data):
+        part, plan = run.experiment, run.plan
+        numbers = plan.total_steps, plan.steps_per_epoch, part.steps_per_call
+        shapes = str(jax.tree.map(np.shape, (state, data))), part.batch_size
+        key = part.objective, part.augment, part.optimizer, numbers, shapes, run.mesh
+        if key not in kept:
+            kept[key] = batches.compile_step(run, state, data)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jax_rcl.train.loop.compile_step", compiled)
+        yield
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, compiled_once):
     """The workdir of a run that was never stopped."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     train(tiny(), workdir, mesh=mesh())
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The workdir of the same run, stopped at step 6."""
+    workdir = tmp_path_factory.mktemp("stopped") / "run"
+    train_until(6, tiny(), workdir)
     return workdir
 
 
@@ -255,20 +256,24 @@ def test_a_finished_run_says_so_and_changes_nothing(whole, capsys):
     assert before == after
 
 
-def test_a_terminated_run_continues_as_if_it_had_not_been(whole, tmp_path, capsys):
-    train_until(6, tiny(), tmp_path / "run")
-    train(tiny(), tmp_path / "run", mesh=mesh())
-    assert_same_run(whole, tmp_path / "run")
+def test_a_terminated_run_continues_as_if_it_had_not_been(
+    whole, stopped, tmp_path, capsys
+):
+    run = shutil.copytree(stopped, tmp_path / "run")
+    train(tiny(), run, mesh=mesh())
+    assert_same_run(whole, run)
     assert "frozen:" not in capsys.readouterr().out, "it has no frozen arrays"
 
 
 def test_steps_in_one_call_give_the_same_run_also_after_a_stop(whole, tmp_path):
-    made = tiny(steps_per_call=3)
-    train(made, tmp_path / "calls", mesh=mesh())
-    assert_close(whole, tmp_path / "calls")
+    made = tiny(steps_per_call="3")
     train_until(3, made, tmp_path / "run")
     train(made, tmp_path / "run", mesh=mesh())
-    assert_same_run(tmp_path / "calls", tmp_path / "run")
+    assert_close(whole, tmp_path / "run")
+    found, expected = numbers(tmp_path / "run"), numbers(whole)
+    assert [line.keys() for line in found] == [line.keys() for line in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose([*one.values()], [*other.values()], rtol=1e-3)
 
 
 def test_a_run_of_two_devices_continues_on_one(whole, tmp_path):
@@ -335,6 +340,21 @@ def test_streamed_data_give_the_same_run_also_after_an_image_that_does_not_decod
     assert_same_run(whole, tmp_path / "run")
 
 
+def test_what_a_source_raises_is_one_sentence_with_its_step():
+    def read(step):
+        if step == 7:
+            footnote = "\n--------------------\nFor simplicity"
+            raise ValueError(f"a.png does not decode{footnote}")
+        return {"index": np.array([step])}
+
+    stream = map(read, range(6, 9))  # after an error it goes on with what follows
+    assert batches.next_batch(stream, 6)["index"] == 6
+    with pytest.raises(SourceError) as told:
+        batches.next_batch(stream, 7)
+    words = "the batch of step 7 cannot be read: a.png does not decode"
+    assert str(told.value) == words
+
+
 def test_a_workdir_of_another_config_is_left_alone(whole):
     with pytest.raises(ConfigError, match=r"batch_size: 16 -> 32") as told:
         train(tiny("batch_size=32"), whole, mesh=mesh())
@@ -368,16 +388,15 @@ def test_evaluation_of_another_objective_is_refused(whole, tmp_path):
         evaluate(tiny(), tmp_path / "nothing", mesh=mesh())
 
 
-def test_a_run_continues_when_what_it_started_from_is_gone(whole, tmp_path):
-    other = shutil.copytree(whole, tmp_path / "other")
-    made = tiny("epochs=2")
+def test_a_run_continues_when_what_it_started_from_is_gone(stopped, tmp_path):
+    run = shutil.copytree(stopped, tmp_path / "run")
+    made = tiny()
     with made.unlocked():
-        made.init_from = (node(Restore, str(other), {"params": "params"}),)
-    train_until(6, made, tmp_path / "run")
-    shutil.rmtree(other)
-    train(made, tmp_path / "run", mesh=mesh())
-    assert arrays(tmp_path / "run")[0] == 8
-    evaluate(made, tmp_path / "run", mesh=mesh())
+        made.init_from = (node(Restore, str(tmp_path / "gone"), {"params": "params"}),)
+    (run / "config.json").write_text(configs.to_json(made))
+    train(made, run, mesh=mesh())
+    assert arrays(run)[0] == 12
+    evaluate(made, run, mesh=mesh())
 
 
 def test_a_run_of_no_steps_looks_at_what_it_starts_from(whole, tmp_path, capsys):

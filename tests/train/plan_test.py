@@ -4,7 +4,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from jax_rcl.augment.compose import Chain, Pair, Views
 from jax_rcl.augment.corruptions.table import Corruption
 from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.config.experiment import Best
-from jax_rcl.config.nodes import node, override
+from jax_rcl.config.nodes import node
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.prior import WithPrior
 from jax_rcl.data.published.files import CIFAR
@@ -38,41 +37,11 @@ from jax_rcl.optim.optimizers import Group, Sgd
 from jax_rcl.train import plan as plan_module
 from jax_rcl.train.plan import is_resident, plan, sources_of, whole_batches
 from jax_rcl.weights.restore import Restore
-
-TINY = str(Path(__file__).parents[1] / "tiny.py")
-
-
-def tiny(arg="", **fields):
-    """The tiny config with other parts, or other values by path."""
-    made = configs.load(f"{TINY}:{arg}")
-    with made.unlocked():
-        made.augment.operation = node(Flip)
-    for name, value in fields.items():
-        if isinstance(value, str):
-            override(made, name, value)
-        else:
-            with made.unlocked():
-                made[name] = value
-    return made
+from tests.train.shared import TINY, Pixels, mesh, tiny
 
 
 def planned(made, devices=1):
-    mesh = parallel.make_mesh(jax.devices()[:devices])
-    return plan(configs.build(made), mesh)
-
-
-@pytest.fixture
-def compiled():
-    """One entry for each program that is compiled."""
-    found = []
-
-    def listen(event, seconds, **facts):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
+    return plan(configs.build(made), mesh(devices))
 
 
 @pytest.fixture
@@ -115,11 +84,10 @@ def test_steps_may_be_given_instead_of_epochs():
 def test_a_batch_that_devices_do_not_divide_names_one_that_they_do(
     batch_size, devices, works
 ):
-    mesh = parallel.make_mesh(jax.devices()[:devices])
     words = f"batch_size {batch_size} is not divisible by the {devices} devices; "
     with pytest.raises(ConfigError, match=f"{words}try {works}"):
-        whole_batches(batch_size, 64, mesh)
-    assert whole_batches(works, 64, mesh) == 64 // works
+        whole_batches(batch_size, 64, mesh(devices))
+    assert whole_batches(works, 64, mesh(devices)) == 64 // works
 
 
 def test_a_batch_larger_than_the_source_names_the_largest_that_fits():
@@ -141,12 +109,13 @@ def test_a_key_that_no_augment_adds_is_named_with_those_that_are_there():
         planned(tiny(augment=node(Pair, flip, flip)))
     assert str(told.value) == (
         "SupCon reads views, but the batch has clean, distorted, image, label: use an "
-        "augment that adds it (as Views adds views), or a source that has it."
+        "augment that adds it (as Views adds views), a source that has it, or a method "
+        "that needs none."
     )
 
 
 def test_labels_that_the_source_lacks_are_an_error(npz):
-    words = r"SupCon reads label, but the batch has image, views: use a source that has"
+    words = r"SupCon reads label, but the batch has image, views: .* a source that has"
     with pytest.raises(ConfigError, match=words):
         planned(without_evaluators(source=npz()))
 
@@ -183,8 +152,8 @@ def test_labels_that_nobody_reads_may_be_anything(npz):
 
 
 def test_shapes_that_do_not_fit_the_network_are_an_error_of_the_objective():
-    made = tiny(augment=node(Views, node(Flip)))
-    override(made, "objective.encoder.patch", "3")
+    vit = node(ViT, patch=3, width=4, depth=1, heads=1)
+    made = tiny(objective=node(SupCon, encoder=vit, projector=node(Mlp, (4,))))
     with pytest.raises(ConfigError, match=r"^objective: "):
         planned(made)
 
@@ -241,6 +210,7 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 from jax_rcl.main import main
 from jax_rcl.weights.restore import Restore
+from tests.train.shared import TINY, Pixels, mesh, tiny
 
 print(main(sys.argv[1:]), sum(compiled))
 """
@@ -273,8 +243,7 @@ def test_a_missing_archive_is_one_error_before_anything_is_compiled_or_written(
 
 
 def resident(choice, devices=1):
-    mesh = parallel.make_mesh(jax.devices()[:devices])
-    return is_resident(configs.build(tiny(resident=choice)), mesh)
+    return is_resident(configs.build(tiny(resident=choice)), mesh(devices))
 
 
 @pytest.mark.parametrize("limit", [None, 10**9, 3 * 64 * 8 * 8 * 3])
@@ -309,14 +278,14 @@ def test_a_head_with_too_few_outputs_is_refused():
         augment=views, objective=node(Classify, encoder, node(Linear, 3)), evaluators={}
     )
     with pytest.raises(ConfigError, match=r"3 logits.*4 classes"):
-        plan(configs.build(made), parallel.make_mesh(jax.devices()[:1]))
+        planned(made)
 
 
 def test_an_evaluator_of_a_layer_that_is_not_there_is_refused():
     made = tiny(**{"evaluators.knn.layer": "feature"})
     words = "evaluators.knn reads the layer feature, .*embedding, features"
     with pytest.raises(ConfigError, match=words):
-        plan(configs.build(made), parallel.make_mesh(jax.devices()[:1]))
+        planned(made)
 
 
 def test_the_monitored_number_must_be_measured_in_training():
@@ -389,8 +358,7 @@ def test_groups_of_another_number_than_those_of_the_source_are_refused(tmp_path)
     source = node(Synthetic, 2, 8, 1, 40)
     names = ("one", "two", "three")
     grouped = node(WithGroups, source, str(tmp_path / "groups.npy"), names)
-    encoder = node(ViT, patch=4, width=4, depth=1, heads=1)
-    classify = node(Classify, encoder, node(Linear, 2))
+    classify = node(Classify, node(Pixels), node(Linear, 2))
     objective = node(GroupDRO, classify, groups=2)
     made = without_evaluators(source=grouped, objective=objective)
     with pytest.raises(ConfigError, match=r"groups is 2, .* has 3 groups: one; two"):
@@ -398,8 +366,7 @@ def test_groups_of_another_number_than_those_of_the_source_are_refused(tmp_path)
 
 
 def test_what_a_loss_refuses_about_shapes_is_said_before_compiling(compiled):
-    encoder = node(ViT, patch=4, width=8, depth=1, heads=2, pool="mean")
-    projector = node(Mlp, (8, 8))
+    encoder, projector = node(Pixels), node(Mlp, (8, 8))
     with pytest.raises(
         ConfigError, match=r"objective: MoCo.queue_size 24 must be a multiple .* 16"
     ):
@@ -445,7 +412,7 @@ def test_an_objective_may_refuse_values_of_the_records_it_reads(
     made = dataclasses.replace(made, objective=objective)
     # Labels follow one another, so that all are among records spread evenly.
     with pytest.raises(ConfigError, match=f"objective: label 3 is in {shown} records"):
-        plan(made, parallel.make_mesh(jax.devices()[:1]))
+        plan(made, mesh())
     assert not compiled
 
 

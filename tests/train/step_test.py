@@ -1,6 +1,7 @@
 """The one update: what it computes, how often it is compiled, what it gets."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +111,18 @@ def assert_same(one, other, **tolerance):
     assert one.state.step == other.state.step
 
 
+@functools.cache
+def compiled_noisy(steps_per_call):
+    return Trainer(augment=Noisy(), steps_per_call=steps_per_call)
+
+
+def noisy(steps_per_call=4):
+    """A trainer with noise at its first step, compiled once for all tests."""
+    trainer = compiled_noisy(steps_per_call)
+    trainer.restart()
+    return trainer
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_an_update_is_a_step_against_the_gradient_of_the_mean_loss(devices):
     trainer, batch = Trainer(devices=devices), examples(N)
@@ -134,20 +147,6 @@ def test_an_update_is_a_step_against_the_gradient_of_the_mean_loss(devices):
     np.testing.assert_allclose(metrics["error"], [np.abs(error).mean()], rtol=1e-5)
 
 
-@pytest.fixture
-def compiled():
-    """One entry for each program that is compiled from here on."""
-    found = []
-
-    def listen(event, seconds, **facts):
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def test_a_step_is_compiled_once_for_any_batch_and_any_count(compiled):
     augment = Noisy()
     trainer = Trainer(augment=augment, steps_per_call=4)
@@ -162,8 +161,7 @@ def test_a_step_is_compiled_once_for_any_batch_and_any_count(compiled):
 
 
 def test_a_call_makes_as_many_updates_as_its_count():
-    together = Trainer(augment=Noisy(), steps_per_call=4)
-    one_by_one = Trainer(augment=Noisy())
+    together, one_by_one = noisy(), noisy(1)
     batches, alone = stacked(4), []
     for count in (1, 2, 3, 4):
         together.restart()
@@ -183,12 +181,10 @@ def test_a_call_makes_as_many_updates_as_its_count():
 
 def test_rows_of_a_data_set_laid_out_and_the_examples_themselves_are_the_same():
     # One update in a call, on data laid out, is what the runs of the loop's tests do.
-    data, steps_per_call = examples(29), 3
-    places = np.random.default_rng(1).integers(0, 29, (steps_per_call, N))
-    settings = {"augment": Noisy(), "steps_per_call": steps_per_call}
-    resident, direct = Trainer(**settings), Trainer(**settings)
-    found = resident({INDEX: places.astype(np.int32)}, steps_per_call, data)
-    expected = direct({k: x[places] for k, x in data.items()}, steps_per_call)
+    data, places = examples(29), np.random.default_rng(1).integers(0, 29, (4, N))
+    resident, direct = Trainer(augment=Noisy(), steps_per_call=4), noisy()
+    found = resident({INDEX: places.astype(np.int32)}, 3, data)
+    expected = direct({k: x[places] for k, x in data.items()}, 3)
     assert_same(resident, direct)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -230,15 +226,14 @@ def test_progress_goes_from_zero_to_below_one():
 
 
 def test_every_step_draws_anew():
-    trainer = Trainer(augment=Noisy(), steps_per_call=2)
-    same = {k: np.stack([x[0], x[0]]) for k, x in stacked(2).items()}
+    trainer = noisy()
+    same = {k: np.stack([x[0]] * 4) for k, x in stacked(1).items()}
     weights = trainer.variables.params["weights"]
     errors = trainer(same, 2)["error"]
     batch = {k: x[0] for k, x in same.items()}
     clean = np.abs(batch["x"] @ weights - batch["y"]).mean()
     assert not np.isclose(errors[0], clean, rtol=1e-4)
-    again = Trainer(augment=Noisy(), steps_per_call=2)
-    np.testing.assert_array_equal(again(same, 2)["error"], errors)
+    np.testing.assert_array_equal(noisy()(same, 2)["error"], errors)
 
 
 def test_an_optimizer_that_watches_the_loss_gets_it():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from jax_rcl.data import host_ops
 from jax_rcl.data.published.grouped import PART_OF, InGroups, Part, Table
-from jax_rcl.data.published.tables import bad_line, read_lines
+from jax_rcl.data.published.tables import reading
 from jax_rcl.ranges import Count, ranged
 
 MISSING = (
@@ -30,10 +30,7 @@ class CelebA(InGroups):
     (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html).
 
     Attributes:
-      split: a part of the published partition.
       size: width of the images.
-      label: attribute that is the label.
-      confounder: attribute that the label is confounded with.
       frame: `square` takes the central 178x178 and makes it [size, size], as Sagawa et
         al. do; `whole` keeps the frame, [int(size · 218 / 178), size].
     """
@@ -49,25 +46,18 @@ class CelebA(InGroups):
 
     @functools.cached_property
     def table(self) -> Table:
-        """The examples of all splits."""
         root = self.root
-        names, images, values = _attributes(root)
+        names, images, values, parts = _lists(root)
         for setting in ("label", "confounder"):
             if getattr(self, setting) not in names:
                 raise ValueError(
                     f"CelebA has no attribute {getattr(self, setting)!r}; name one by "
                     f"CelebA.{setting}: {', '.join(names)}."
                 )
-        part_of = _partition(root)
-        if missing := [image for image in images if image not in part_of]:
-            raise ValueError(
-                f"{root / 'list_eval_partition.txt'} lacks {len(missing)} of the "
-                f"images of list_attr_celeba.txt, first {missing[0]}; get it again."
-            )
         folder = str(root / "img_align_celeba")  # joining 200,000 Paths takes seconds
         return Table(
             tuple(f"{folder}/{image}" for image in images),
-            tuple(part_of[image] for image in images),
+            parts,
             values[:, names.index(self.label)].astype(np.int32),
             values[:, names.index(self.confounder)].astype(np.int32),
             (f"not {self.label}", self.label),
@@ -75,7 +65,6 @@ class CelebA(InGroups):
         )
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """What `frame` keeps of an image, in the size of the records."""
         if self.frame == "square":
             return host_ops.center_square(image, self.size)
         height = self.size * image.height // image.width
@@ -84,36 +73,21 @@ class CelebA(InGroups):
 
 # Three splits, and evaluators of equal ones, share what is read.
 @functools.cache
-def _attributes(root: Path) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray]:
-    """Names of the attributes, names of the images, and which have which [m, a]."""
+def _lists(
+    root: Path,
+) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, tuple[str, ...]]:
+    """Names of the attributes and of the images, which have which [m, a], the parts."""
     path = root / "list_attr_celeba.txt"
-    numbered = read_lines(path, MISSING)
-    (_, count), (_, header) = next(numbered, (0, "")), next(numbered, (0, ""))
-    names, rows = tuple(header.split()), list(numbered)
-    if count.strip() != str(len(rows)):
-        raise ValueError(
-            f"{path} lists {len(rows)} images, but its first line promises {count!r}: "
-            f"it is incomplete. Get it again."
-        )
-    images, table = [], np.empty((len(rows), len(names)), bool)
-    for place, (number, row) in enumerate(rows):
-        image, *values = row.split() or [""]
-        if not len(names) == len(values) == values.count("1") + values.count("-1"):
-            expected = f"an image with {len(names)} values of 1 or -1"
-            raise bad_line(path, number, row, expected)
-        images.append(image)
-        table[place] = [value == "1" for value in values]
-    return names, tuple(images), table
-
-
-@functools.cache
-def _partition(root: Path) -> dict[str, str]:
-    """The part that each image belongs to."""
-    path, part_of = root / "list_eval_partition.txt", {}
-    for number, line in read_lines(path, MISSING):
-        image, part = [*line.split(), "", ""][:2]
-        if part not in ("0", "1", "2"):
-            expected = "an image with 0, 1 or 2 for train, val or test"
-            raise bad_line(path, number, line, expected)
-        part_of[image] = PART_OF[part]
-    return part_of
+    with reading(path, MISSING):
+        with path.open(encoding="utf-8") as file:
+            count, names = int(file.readline()), tuple(file.readline().split())
+        columns = range(1, 1 + len(names))
+        values = np.loadtxt(path, np.int8, skiprows=2, usecols=columns, ndmin=2)
+        images = np.loadtxt(path, str, skiprows=2, usecols=0, ndmin=1).tolist()
+        if len(images) != count:
+            raise ValueError(f"it lists {len(images)} images of {count}")
+    path = root / "list_eval_partition.txt"
+    with reading(path, MISSING):
+        part_of = dict(np.loadtxt(path, str, ndmin=2).tolist())
+        parts = tuple(PART_OF[part_of[image]] for image in images)
+    return names, tuple(images), values == 1, parts

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from PIL import Image
 
-from jax_rcl.data.folders import InFiles, read_image
+from jax_rcl.data.folders import read_image
 from jax_rcl.data.published.tables import read_csv
 from jax_rcl.data.records import Record, check_choices
 from jax_rcl.ranges import Count, ranged
@@ -38,6 +38,8 @@ VIEW = "Frontal/Lateral"
 ROOT = "CheXpert-v1.0-small/"
 """The prefix of every path in the tables: the folder as it is unpacked."""
 
+HINT = f"CheXpert.folder names the unpacked {ROOT}, with train.csv and valid.csv"
+
 UNCERTAIN = np.float32(-1)
 """How the tables mark that a report is uncertain."""
 
@@ -46,9 +48,6 @@ _VALUES = {"": np.nan} | {
     f"{x:g}{end}": x for x in (1.0, 0.0, -1.0) for end in ("", ".0")
 }
 
-Part = Literal["train", "valid"]
-Uncertain = Literal["missing", "zeros", "ones"]
-Views = Literal["all", "frontal", "lateral"]
 _MEANINGS = {"missing": np.nan, "zeros": 0.0, "ones": 1.0}
 
 
@@ -69,29 +68,21 @@ class CheXpert:
       size: height and width that images are resized to, whatever their proportions.
       uncertain: what a target is where the report is uncertain: `missing` (NaN),
         `zeros` or `ones`.
-      views: which radiographs.
     """
 
     folder: str
-    split: Part
+    split: Literal["train", "valid"]
     size: Count = 224
-    uncertain: Uncertain = "missing"
+    uncertain: Literal["missing", "zeros", "ones"] = "missing"
     # Deviation: the released code filters labels by view but not the images, so that
     # they belong to different radiographs; it is never asked to.
-    views: Views = "all"
+    views: Literal["all", "frontal", "lateral"] = "all"
+
+    class_names = ()  # pathologies do not exclude each other: they are targets
+    target_names = PATHOLOGIES
 
     def __post_init__(self) -> None:
         check_choices(self)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Empty: pathologies do not exclude each other; see `target_names`."""
-        return ()
-
-    @property
-    def target_names(self) -> tuple[str, ...]:
-        """What each of the targets means."""
-        return PATHOLOGIES
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -110,7 +101,8 @@ class CheXpert:
 
     def __getitem__(self, index: int) -> Record:
         path = self._root / self.names[index]
-        image = read_image(path, InFiles.remedy).convert("L")
+        image = read_image(path, f"Unpack it again: {HINT}, and all images.")
+        image = image.convert("L")
         image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)[..., None]
         return {"image": pixels, "targets": self.all_targets[index]}
@@ -126,8 +118,7 @@ class CheXpert:
     @functools.cached_property
     def _rows(self) -> list[int]:
         frontal = self._table.frontal
-        everything = np.full_like(frontal, True)
-        chosen = {"all": everything, "frontal": frontal, "lateral": ~frontal}
+        chosen = {"all": frontal | True, "frontal": frontal, "lateral": ~frontal}
         rows = np.flatnonzero(chosen[self.views]).tolist()
         if not rows:
             raise ValueError(
@@ -148,10 +139,9 @@ class Table(NamedTuple):
 # Sources of other views, and evaluators of equal ones, share what is read.
 @functools.cache
 def _read(path: Path) -> Table:
-    hint = f"CheXpert.folder names the unpacked {ROOT}, with train.csv and valid.csv"
     known = (NO_FINDING, *PATHOLOGIES)
-    table = read_csv(path, ("Path", VIEW, *known), hint)
-    names = tuple(name.removeprefix(ROOT) for name in table.column("Path"))
+    table = read_csv(path, ("Path", VIEW, *known), HINT)
+    names = tuple(name.removeprefix(ROOT) for name in table.columns["Path"])
     frontal = np.array(table.codes(VIEW, {"Frontal": True, "Lateral": False}), bool)
     values = np.array([table.codes(name, _VALUES) for name in known], np.float32).T
     healthy, targets = values[:, :1] == 1, values[:, 1:]

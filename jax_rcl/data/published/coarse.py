@@ -10,21 +10,16 @@ import dataclasses
 from collections.abc import Mapping
 
 from jax_rcl.core import Source
+from jax_rcl.data.folders import in_short
 
 
 @dataclasses.dataclass(frozen=True)
 class CoarseMap:
-    """Which coarse class each fine class belongs to.
+    """Which coarse class each fine class belongs to; not all of them need occur."""
 
-    Attributes:
-      name: what errors call it.
-      mapping: the coarse class of each fine one; not every coarse class need occur.
-      class_names: of the coarse classes.
-    """
-
-    name: str
-    mapping: tuple[int, ...]
-    class_names: tuple[str, ...]
+    name: str  # what errors call it
+    mapping: tuple[int, ...]  # the coarse class of each fine one
+    class_names: tuple[str, ...]  # of the coarse ones
 
     def __post_init__(self) -> None:
         k = len(self.class_names)
@@ -40,49 +35,37 @@ class CoarseMap:
         cls, name: str, members: Mapping[str, tuple[int, ...]]
     ) -> "CoarseMap":
         """The map that gives each coarse class, by name, the fine classes listed."""
-        of = {}
-        for coarse, (coarse_name, fine_classes) in enumerate(members.items()):
-            for fine in fine_classes:
-                if fine in of:
-                    raise ValueError(
-                        f"the map {name!r} lists fine class {fine} under "
-                        f"{coarse_name!r} and a second time; list it once."
-                    )
-                of[fine] = coarse
-        missing = [fine for fine in range(max(of, default=-1) + 1) if fine not in of]
-        if missing:
+        listed = sorted(fine for some in members.values() for fine in some)
+        if listed != list(range(len(listed))):
             raise ValueError(
-                f"the map {name!r} misses fine class "
-                f"{', '.join(map(str, missing))}; list each under a coarse class."
+                f"the map {name!r} lists the fine classes {listed}; list each from 0 "
+                f"to the last once."
             )
-        return cls(name, tuple(of[fine] for fine in sorted(of)), tuple(members))
+        names = tuple(members)
+        of = {fine: i for i, coarse in enumerate(names) for fine in members[coarse]}
+        return cls(name, tuple(of[fine] for fine in listed), names)
 
     @property
     def members(self) -> tuple[tuple[int, ...], ...]:
         """The fine classes of each coarse one, ascending."""
-        every = range(len(self.class_names))
         return tuple(
             tuple(fine for fine, of in enumerate(self.mapping) if of == coarse)
-            for coarse in every
+            for coarse in range(len(self.class_names))
         )
 
     def check(self, source: Source) -> None:
         """Raises ValueError unless the map fits the classes that a source names."""
         names, count = source.class_names, len(self.mapping)
-        if not names or count == len(names):
-            return
-        if count > len(names):
-            raise ValueError(
-                f"the map {self.name!r} has {count} entries, but {source!r} has only "
-                f"{len(names)} classes; take the map that was made for this source."
+        if names and count != len(names):
+            left = [f"{fine} {name!r}" for fine, name in enumerate(names)][count:]
+            hint = (
+                f"append to `mapping` a number in [0, {len(self.class_names)}) for "
+                f"{in_short(left, len(names), 'classes')}"
             )
-        left = [f"{fine} {names[fine]!r}" for fine in range(count, len(names))]
-        more = f" and {len(left) - 10} more" if len(left) > 10 else ""
-        raise ValueError(
-            f"the map {self.name!r} has {count} entries for the {len(names)} classes "
-            f"of {source!r}; it misses {', '.join(left[:10])}{more}. Append to "
-            f"`mapping` a number in [0, {len(self.class_names)}) for each of them."
-        )
+            raise ValueError(
+                f"the map {self.name!r} has {count} entries for the {len(names)} "
+                f"classes of {source!r}; {hint if left else 'take another map'}."
+            )
 
 
 # The released code names vehicles and animals in the opposite order of their ids.

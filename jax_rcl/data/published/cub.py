@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float32
 
 from jax_rcl.data.folders import InFiles
-from jax_rcl.data.published.tables import bad_line, check_exists, read_lines
+from jax_rcl.data.published.tables import check_exists, reading
 from jax_rcl.data.records import check_choice
 from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, ranged
@@ -61,7 +61,6 @@ class Cub200(InFiles):
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """Path and label of every record."""
         photos, images = self._photos, check_exists(self.root / "images", MISSING)
         return tuple((f"{images}/{photo.name}", photo.label) for photo in photos)
 
@@ -78,20 +77,21 @@ def attributes(
 
     The column `is_present` of `attributes/image_attribute_labels.txt`, where one
     annotator says for every image and attribute whether it is present and how certain
-    this is: 1 not visible, 2 guessing, 3 probably, 4 definitely.
-
-    Args:
-      source: which images.
-      least_certainty: a bit stated with less certainty than this is 0, present or not;
-        1 takes all of them as they are.
+    this is: 1 not visible, 2 guessing, 3 probably, 4 definitely. A bit stated with less
+    certainty than `least_certainty` is 0, present or not.
     """
     check_choice("least_certainty", least_certainty, CERTAINTIES)
     ids = np.sort([photo.number for photo in _photos(source.root)])
-    path = source.root / "attributes" / "image_attribute_labels.txt"
-    image, attribute, present, certainty = _annotations(path, ids)
     table = np.zeros((len(ids), ATTRIBUTES), np.float32)
-    bits = (present == 1) & (certainty >= least_certainty)
-    table[np.searchsorted(ids, image), attribute - 1] = bits
+    path = source.root / "attributes" / "image_attribute_labels.txt"
+    with reading(path, MISSING):
+        # Some of the 3.7 million rows have more than the five fields.
+        rows = np.loadtxt(path, np.int32, usecols=(0, 1, 2, 3), comments=None, ndmin=2)
+        if len(rows) != table.size:
+            raise ValueError(f"it has {len(rows)} rows of {table.size}")
+        image, attribute, present, certainty = rows.T
+        bits = (present == 1) & (certainty >= least_certainty)
+        table[np.searchsorted(ids, image), attribute - 1] = bits
     wanted = [photo.number for photo in source._photos]
     return table[np.searchsorted(ids, wanted)]
 
@@ -107,47 +107,13 @@ def attribute_names(source: Cub200) -> tuple[str, ...]:
         path = folder / "attributes.txt"
         if path.exists():
             names = _pairs(path)
-            if sorted(names) != list(range(1, ATTRIBUTES + 1)):
+            if len(names) != ATTRIBUTES:
                 raise ValueError(
                     f"{path} names {len(names)} attributes; expected 1 to "
                     f"{ATTRIBUTES}. Unpack the archive again."
                 )
             return tuple(names[number] for number in sorted(names))
     return tuple(str(number) for number in range(1, ATTRIBUTES + 1))
-
-
-def _annotations(path: Path, ids: Int[np.ndarray, " m"]) -> Int32[np.ndarray, "4 r"]:
-    """Image, attribute, presence and certainty of every row, each pair there once."""
-    check_exists(path, MISSING)
-    # Some of the 3.7 million rows have more than the five fields.
-    try:
-        rows = np.loadtxt(path, np.int32, usecols=(0, 1, 2, 3), comments=None, ndmin=2)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} does not hold rows of image, attribute, presence and certainty: "
-            f"{error} Unpack the archive again."
-        ) from error
-    rows = rows.reshape(-1, 4)  # an empty file has other axes
-    image, attribute, present, certainty = rows.T
-    right = np.isin(image, ids) & (1 <= attribute) & (attribute <= ATTRIBUTES)
-    right &= np.isin(present, (0, 1)) & np.isin(certainty, CERTAINTIES)
-    if not right.all():
-        row = int(np.argmin(right))
-        raise ValueError(
-            f"row {row + 1} of {path} is {rows[row].tolist()}; expected an image of "
-            f"images.txt, an attribute from 1 to {ATTRIBUTES}, a presence of 0 or 1 "
-            f"and a certainty from 1 to 4. Unpack the archive again."
-        )
-    pairs = np.searchsorted(ids, image) * ATTRIBUTES + attribute - 1
-    counts = np.bincount(pairs, minlength=len(ids) * ATTRIBUTES)
-    if (counts != 1).any():
-        first = int(np.argmax(counts != 1))
-        place, column = divmod(first, ATTRIBUTES)
-        raise ValueError(
-            f"{path} has {counts[first]} rows of image {ids[place]} and attribute "
-            f"{column + 1}, expected 1. Unpack the archive again."
-        )
-    return rows.T
 
 
 class _Photo(NamedTuple):
@@ -164,25 +130,13 @@ class _Photo(NamedTuple):
 def _photos(root: Path) -> tuple[_Photo, ...]:
     """All images, by class and file."""
     labels = {folder: label for label, folder in enumerate(_class_folders(root))}
-    images = _pairs(root / "images.txt")
-    training = _pairs(root / "train_test_split.txt")
-    if different := images.keys() ^ training.keys():
-        raise ValueError(
-            f"images.txt and train_test_split.txt of {root} are not about the same "
-            f"images: only one of them has image {min(different)}. Unpack the archive "
-            f"again."
-        )
-    photos = []
-    for number, name in images.items():
-        folder, part = name.split("/")[0], training[number]
-        if folder not in labels or part not in ("0", "1"):
-            raise ValueError(
-                f"image {number} of {root} is {name!r} with split {part!r}; expected a "
-                f"folder of classes.txt, and 1 for training or 0. Unpack the archive "
-                f"again."
-            )
-        split = "train" if part == "1" else "test"
-        photos.append(_Photo(number, name, labels[folder], split))
+    images, splits = _pairs(root / "images.txt"), root / "train_test_split.txt"
+    training, split_of = _pairs(splits), {"1": "train", "0": "test"}
+    with reading(splits, MISSING):
+        photos = [
+            _Photo(number, name, labels[name.split("/")[0]], split_of[training[number]])
+            for number, name in images.items()
+        ]
     return tuple(sorted(photos, key=lambda photo: (photo.label, photo.name)))
 
 
@@ -193,10 +147,8 @@ def _class_folders(root: Path) -> tuple[str, ...]:
 
 def _pairs(path: Path) -> dict[int, str]:
     """The words of a list of lines `<number> <word>`."""
-    found = {}
-    for place, line in read_lines(path, MISSING):
-        number, _, word = line.strip().partition(" ")
-        if not (number.isdecimal() and word):
-            raise bad_line(path, place, line, "a number and a word")
-        found[int(number)] = word.strip()
-    return found
+    with reading(path, MISSING):
+        pairs = (
+            line.split(maxsplit=1) for line in path.read_text("utf-8").splitlines()
+        )
+        return {int(number): word.strip() for number, word in pairs}

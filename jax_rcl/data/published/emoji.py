@@ -5,7 +5,6 @@ import functools
 import io
 import json
 import re
-import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,6 +14,7 @@ from PIL import Image
 
 from jax_rcl.data import formats, host_ops
 from jax_rcl.data.archives import data_folder, fetch
+from jax_rcl.data.folders import in_short
 from jax_rcl.data.published.files import EMOJI
 from jax_rcl.data.records import Held, Seed, balanced_share
 from jax_rcl.data.sources import InMemory, Split
@@ -71,7 +71,6 @@ class Emoji(InMemory):
     Body has 386 objects, Activities 85.
 
     Attributes:
-      vendor: whose drawings, `google` or `twitter`.
       split: `train`, or `test` for what is held out.
       size: height and width; other than 64 by bicubic resizing.
       labels: the 9 groups, such as Food & Drink, or the 58 `subgroup`s that have 10
@@ -97,7 +96,6 @@ class Emoji(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         rows, class_names = self._rows
         files = tuple(row.file for row in rows)
         root = data_folder(self.folder)
@@ -124,7 +122,7 @@ class Emoji(InMemory):
     @property
     def _rows(self) -> tuple[tuple["_Drawing", ...], tuple[str, ...]]:
         """The drawings of this split, and the names of the classes."""
-        objects = _package(self.vendor, data_folder(self.folder)).objects
+        objects = _package(self.vendor, data_folder(self.folder))[0]
         held = _held_out(objects, self.held_out, self.seed)
         sizes = Counter(getattr(x, self.labels) for x in objects)
         least = 1 if self.labels == "group" else LEAST
@@ -152,13 +150,6 @@ class _Drawing(NamedTuple):
     variants: tuple[str, ...]
 
 
-class _Package(NamedTuple):
-    """The objects of a vendor's package and its encoded images, by file name."""
-
-    objects: tuple[_Drawing, ...]
-    images: dict[str, bytes]
-
-
 def _read_drawing(entry: dict[str, Any]) -> _Drawing:
     words = " ".join((entry["name"], *entry["short_names"])).lower()
     code = _GENDER_SIGN.sub("", entry.get("obsoleted_by") or entry["unified"])
@@ -184,8 +175,11 @@ def _drawn_by_both(entry: dict[str, Any]) -> bool:
 
 # Splits, sizes and backgrounds share what is read.
 @functools.cache
-def _package(vendor: str, root: Path) -> _Package:
-    """The vendor's package, unpacked below `root` or as the published archive."""
+def _package(vendor: str, root: Path) -> tuple[tuple[_Drawing, ...], dict[str, bytes]]:
+    """The objects of a vendor's package, and its encoded images by file name.
+
+    It lies unpacked below `root` or is the published archive.
+    """
     unpacked = root / f"emoji-datasource-{vendor}"
     folder = f"img/{vendor}/64"
     if unpacked.is_dir():
@@ -198,34 +192,21 @@ def _package(vendor: str, root: Path) -> _Package:
         }
     else:
         where = fetch(EMOJI[vendor], root)
-        files = _members(where, folder)
-    if "emoji.json" not in files:
-        raise ValueError(f"{where} lacks emoji.json; get the package again.")
+        files = formats.members_of(where, {"emoji.json"}, folder)
     entries = [
         entry
-        for entry in json.loads(files["emoji.json"])
+        for entry in json.loads(files.get("emoji.json", "[]"))
         if entry["category"] != _NO_OBJECT and _drawn_by_both(entry)
     ]
     objects = tuple(map(_read_drawing, entries))
     wanted = [file for x in objects for file in (x.file, *x.variants)]
-    if missing := [x for x in wanted if f"{folder}/{x}" not in files]:
+    needed = ["emoji.json", *(f"{folder}/{file}" for file in wanted)]
+    if missing := [name for name in needed if name not in files]:
         raise ValueError(
-            f"{where} lacks {len(missing)} of {len(wanted)} images, first "
-            f"{folder}/{missing[0]}; get the package again."
+            f"{where} lacks {in_short(missing, len(needed), 'files')}; get the package "
+            f"again."
         )
-    return _Package(objects, {file: files[f"{folder}/{file}"] for file in wanted})
-
-
-def _members(path: Path, folder: str) -> dict[str, bytes]:
-    """Content of `emoji.json` and of the files of a folder of an npm package."""
-    found = {}
-    with tarfile.open(path, "r:gz") as archive:
-        for member in archive:
-            name = member.name.removeprefix("package/")
-            chosen = name == "emoji.json" or name.startswith(f"{folder}/")
-            if chosen and (file := archive.extractfile(member)):
-                found[name] = file.read()
-    return found
+    return objects, {file: files[f"{folder}/{file}"] for file in wanted}
 
 
 def _held_out(
@@ -250,7 +231,7 @@ def _images(
     background: tuple[float, float, float],
 ) -> np.ndarray:
     """The drawings of these names on a background, uint8 [m, size, size, 3]."""
-    encoded = _package(vendor, root).images
+    encoded = _package(vendor, root)[1]
     below = 255 * np.array(background, np.float32)
     images = []
     for file in files:

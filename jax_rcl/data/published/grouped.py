@@ -8,7 +8,7 @@ and `group` = label · c + confounder, of c values of the confounder.
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
@@ -21,14 +21,13 @@ from jax_rcl.data.wrappers import Around
 from jax_rcl.ranges import Count, ranged
 
 Part = Literal["train", "val", "test"]
-PARTS = get_args(Part)
 # How tables write the parts.
-PART_OF = {"0": "train", "1": "val", "2": "test"} | {
+PART_OF = {
     name: part
     for part, names in (
-        ("train", ("train", "training")),
-        ("val", ("val", "valid", "validation")),
-        ("test", ("test", "testing")),
+        ("train", ("0", "train", "training")),
+        ("val", ("1", "val", "valid", "validation")),
+        ("test", ("2", "test", "testing")),
     )
     for name in names
 }
@@ -53,7 +52,6 @@ class InGroups(InFiles):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.table.class_names
 
     @property
@@ -67,12 +65,8 @@ class InGroups(InFiles):
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """Path and label of every record."""
-        table = self.table
-        labels = table.labels[self._rows].tolist()
-        return tuple(
-            (table.paths[i], y) for i, y in zip(self._rows, labels, strict=True)
-        )
+        paths, labels = self.table.paths, self.table.labels
+        return tuple((paths[i], int(labels[i])) for i in self._rows)
 
     @functools.cached_property
     def all_groups(self) -> Int32[np.ndarray, " m"]:
@@ -105,15 +99,9 @@ class Grouped(InGroups):
     numeric or alphabetic order. Splits are 0, 1, 2 or train, val, test.
 
     Attributes:
-      folder: image files are named relative to it.
-      size: height and width of the images.
-      table_file: name of the table in the folder.
-      image: column with the file.
-      label: column with the label.
-      confounder: column with what the label is confounded with.
-      partition: column with the split.
+      folder: of the table, to which it names image files.
+      image: column with the file; `label`, `confounder`, `partition` are columns, too.
       names: of the classes.
-      confounder_names: of the values of the confounder.
     """
 
     folder: str
@@ -129,7 +117,6 @@ class Grouped(InGroups):
 
     @functools.cached_property
     def table(self) -> Table:
-        """The examples of all splits."""
         root = self.root
         columns = (self.image, self.label, self.confounder, self.partition)
         table = read_csv(
@@ -143,7 +130,7 @@ class Grouped(InGroups):
             table, self.confounder, self.confounder_names
         )
         return Table(
-            tuple(str(root / image) for image in table.column(self.image)),
+            tuple(str(root / image) for image in table.columns[self.image]),
             tuple(table.codes(self.partition, PART_OF)),
             labels,
             confounders,
@@ -156,7 +143,7 @@ def _encode(
     table: Csv, column: str, names: tuple[str, ...]
 ) -> tuple[Int32[np.ndarray, " m"], tuple[str, ...]]:
     """The number of each value of a column, and what the numbers mean."""
-    values = table.column(column)
+    values = table.columns[column]
     if not names and all(value.isdecimal() for value in values):
         names = tuple(str(i) for i in range(1 + max(map(int, values), default=-1)))
     names = names or tuple(sorted(set(values)))
@@ -174,9 +161,7 @@ class WithGroups(Around):
     train `GroupDRO` on them.
 
     Attributes:
-      source: with or without groups.
       file: `.npy` of the group of each record, whole numbers [m] from 0.
-      group_names: what each group means.
     """
 
     source: Source
@@ -185,12 +170,10 @@ class WithGroups(Around):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What each label means."""
         return self.source.class_names
 
     @functools.cached_property
     def all_groups(self) -> Int32[np.ndarray, " m"]:
-        """The groups of all records."""
         found = np.load(Path(self.file).expanduser(), allow_pickle=False)
         m, k = len(self.source), len(self.group_names)
         if found.shape != (m,) or not np.issubdtype(found.dtype, np.integer):

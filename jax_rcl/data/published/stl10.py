@@ -28,5 +28,4 @@ class Stl10(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        """The images and labels of this split."""
         return formats.stl10(STL10, data_folder(self.folder), self.split)

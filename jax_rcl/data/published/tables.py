@@ -1,13 +1,12 @@
-"""Lists and tables of published archives: reading them, and what is wrong with them."""
+"""Lists and tables of published archives: reading them, or saying what to do."""
 
+import contextlib
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 Meaning = TypeVar("Meaning")
-
-AGAIN = "Correct it, or get the file again."
 
 
 def check_exists(path: Path, hint: str) -> Path:
@@ -17,49 +16,35 @@ def check_exists(path: Path, hint: str) -> Path:
     return path
 
 
-def read_lines(path: Path, hint: str) -> Iterator[tuple[int, str]]:
-    """The lines of a list with their numbers, from 1."""
-    text = check_exists(path, hint).read_text("utf-8")
-    return enumerate(text.splitlines(), start=1)
-
-
-def bad_line(path: Path, number: int, line: str, expected: str) -> ValueError:
-    """The error about a line that is not what it should be."""
-    return ValueError(
-        f"line {number} of {path} is {line[:80]!r}; expected {expected}. {AGAIN}"
-    )
+@contextlib.contextmanager
+def reading(path: Path, hint: str) -> Iterator[None]:
+    """Names the list that is missing or, whatever fails in the block, damaged."""
+    check_exists(path, hint)
+    try:
+        yield
+    except (ValueError, LookupError) as error:
+        problem = f"unknown {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"{path} does not read as it is published ({problem}); get it again: "
+            f"{hint}."
+        ) from error
 
 
 class Csv(NamedTuple):
-    """A table of comma-separated values.
-
-    Attributes:
-      lines: number of the line that each row ends in.
-      rows: as long as the header, all of them.
-    """
+    """A table of comma-separated values: its columns by name, all of one length."""
 
     path: Path
-    header: list[str]
-    lines: list[int]
-    rows: list[list[str]]
-
-    def column(self, name: str) -> list[str]:
-        """The values of a column."""
-        place = self.header.index(name)
-        return [row[place].strip() for row in self.rows]
+    columns: dict[str, list[str]]
 
     def codes(self, name: str, meanings: Mapping[str, Meaning]) -> list[Meaning]:
-        """What the values of a column mean.
-
-        Raises:
-          ValueError: naming the line of the first value that means nothing.
-        """
-        values = self.column(name)
-        for line, value in zip(self.lines, values, strict=True):
+        """What the values of a column mean; ValueError for one that means nothing."""
+        values = self.columns[name]
+        for row, value in enumerate(values, start=1):
             if value not in meanings:
                 raise ValueError(
-                    f"line {line} of {self.path} has {value!r} in column {name!r}; "
-                    f"expected one of {', '.join(map(repr, meanings))}. {AGAIN}"
+                    f"row {row} of {self.path} has {value!r} in column {name!r}; "
+                    f"expected one of {', '.join(map(repr, meanings))}. Correct it, or "
+                    f"get the file again."
                 )
         return [meanings[value] for value in values]
 
@@ -67,27 +52,20 @@ class Csv(NamedTuple):
 def read_csv(
     path: Path, columns: Sequence[str], hint: str, advice: str = "Get the file again"
 ) -> Csv:
-    """A table that has these columns, among others.
-
-    Raises:
-      FileNotFoundError: there is no such file; the hint says what to do.
-      ValueError: a column is missing, and `advice` says what to do, or a row is shorter
-        or longer than the header.
-    """
+    """A table that has these columns, among others; `advice` is for when it has not."""
     check_exists(path, hint)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        numbered = [(reader.line_num, row) for row in reader if row]
+        header, *rows = [row for row in csv.reader(file) if row] or [[]]
     if missing := [column for column in columns if column not in header]:
         raise ValueError(
-            f"{path} has no column {missing[0]!r}; it has "
+            f"{path} has no column {', '.join(map(repr, missing))}; it has "
             f"{', '.join(map(repr, header[:20])) or 'none'}. {advice}."
         )
-    for line, row in numbered:
+    for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise ValueError(
-                f"line {line} of {path} has {len(row)} values, expected "
-                f"{len(header)}. {AGAIN}"
+                f"row {number} of {path} has {len(row)} values, expected "
+                f"{len(header)}. Correct it, or get the file again."
             )
-    return Csv(path, header, [n for n, _ in numbered], [row for _, row in numbered])
+    places = enumerate(header)
+    return Csv(path, {name: [row[i].strip() for row in rows] for i, name in places})

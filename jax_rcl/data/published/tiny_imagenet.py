@@ -4,8 +4,8 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from jax_rcl.data.folders import InFiles, class_folders, images_in
-from jax_rcl.data.published.tables import bad_line, read_lines
+from jax_rcl.data.folders import InFiles, class_folders, images_in, in_short
+from jax_rcl.data.published.tables import reading
 from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, ranged
 
@@ -26,8 +26,6 @@ class TinyImageNet(InFiles):
 
     Attributes:
       folder: path of the unpacked archive, `…/tiny-imagenet-200`.
-      split: `train`, or `test` for the published validation images.
-      size: height and width of the images.
     """
 
     # Deviation: the released code of Fu et al. 2022 selects its checkpoint on the very
@@ -67,36 +65,27 @@ class TinyImageNet(InFiles):
         if self.split == "test" and annotations.exists():
             flat = images_in(part / "images") if (part / "images").is_dir() else ()
             found = self._read_labels(annotations, [*flat, *found])
+        there = set(found.values())
+        empty = [w for label, w in enumerate(self.wnids) if label not in there]
+        if empty:
+            raise ValueError(
+                f"{part} has no images of {in_short(empty, len(self.wnids), 'classes')}"
+                f". Unpack the archive again."
+            )
         files = sorted(found.items(), key=lambda item: (item[1], Path(item[0]).name))
-        self._check_classes(part, [label for _, label in files])
         return tuple(files)
 
     def _read_labels(self, annotations: Path, paths: list[str]) -> dict[str, int]:
         """The label of each path according to the annotations."""
-        labels = {wnid: label for label, wnid in enumerate(self.wnids)}
+        label_of = {wnid: label for label, wnid in enumerate(self.wnids)}
+        with reading(annotations, "TinyImageNet.folder is the unpacked archive"):
+            lines = annotations.read_text("utf-8").splitlines()
+            labels = {x[0]: label_of[x[1]] for x in map(str.split, lines)}
         of_name = {Path(path).name: path for path in paths}
-        found, missing = {}, []
-        for number, line in read_lines(annotations, ""):
-            name, wnid = [*line.split("\t"), ""][:2]
-            if wnid not in labels:
-                expected = "an image and a class that train/ has a folder of"
-                raise bad_line(annotations, number, line, expected)
-            if name in of_name:
-                found[of_name[name]] = labels[wnid]
-            else:
-                missing.append(name)
-        if missing:
+        if missing := [name for name in labels if name not in of_name]:
             raise FileNotFoundError(
                 f"{annotations} lists {len(missing)} image(s) that are neither in "
                 f"{annotations.parent / 'images'} nor in a class folder beside it, "
                 f"first {missing[0]}. Unpack the archive again."
             )
-        return found
-
-    def _check_classes(self, part: Path, labels: list[int]) -> None:
-        empty = sorted(set(range(len(self.wnids))) - set(labels))
-        if empty:
-            raise ValueError(
-                f"{part} has no images of {len(empty)} of {len(self.wnids)} classes, "
-                f"first {self.wnids[empty[0]]}. Unpack the archive again."
-            )
+        return {of_name[name]: label for name, label in labels.items()}

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -12,7 +12,7 @@ from PIL import Image
 
 from jax_rcl.data import host_ops
 from jax_rcl.data.folders import InFiles, in_short
-from jax_rcl.data.published.tables import Csv, check_exists, read_csv
+from jax_rcl.data.published.tables import Csv, check_exists, read_csv, reading
 from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, ranged
 
@@ -43,9 +43,6 @@ CLASSES = (
 
 PUBLISHED = {"train": 35_017, "test": 15_008}
 """Images of each split of the published data set."""
-
-ATTRIBUTES = 126
-"""Binary attributes of every image, besides its category and sub-category."""
 
 LABEL_COLUMNS = ("category", "subcategory")
 """Beginnings, in lower case, of the columns that give the label away."""
@@ -84,10 +81,7 @@ class Zappos(InFiles):
     size: Count = 32
     frame: Literal["whole", "square"] = "whole"
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What each label means, whatever labels the split has."""
-        return CLASSES
+    class_names = CLASSES
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,19 +92,16 @@ class Zappos(InFiles):
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """Path and label of every record."""
-        shoes, path_of = _shoes(self.root), _images(self.root)
-        missing = [shoe.cid for shoe in shoes if shoe.cid not in path_of]
-        if missing:
+        (cids, labels), path_of = _shoes(self.root), _images(self.root)
+        if missing := [cid for cid in cids if cid not in path_of]:
             raise FileNotFoundError(
                 f"{self.root / 'ut-zap50k-images'} lacks the images of "
-                f"{in_short(missing, len(shoes), 'rows')}. Unpack "
+                f"{in_short(missing, len(cids), 'rows')}. Unpack "
                 f"ut-zap50k-images.zip again."
             )
-        return tuple((path_of[shoes[i].cid], shoes[i].label) for i in rows_of(self))
+        return tuple((path_of[cids[i]], labels[i]) for i in rows_of(self))
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """What `frame` keeps of an image, in the size of the records."""
         if self.frame == "square":
             return host_ops.center_square(image, self.size)
         shape = int(self.size * 4 / 3), self.size
@@ -119,7 +110,7 @@ class Zappos(InFiles):
 
 def rows_of(source: Zappos) -> Int64[np.ndarray, " m"]:
     """The rows of `meta-data.csv`, from 0, that are the records of a source."""
-    count = len(_shoes(source.root))
+    count = len(_shoes(source.root)[0])
     # Numbers of the Mersenne twister are the same in all versions of numpy.
     order = np.random.RandomState(0).permutation(count)
     train = 7 * count // 10
@@ -133,62 +124,40 @@ def attributes(source: Zappos) -> Float32[np.ndarray, "m 126"]:
     The columns of `meta-data-bin.csv` except CID and those that begin with Category or
     SubCategory, which are the label; rows are matched by CID.
     """
-    shoes, bits = _shoes(source.root), _bits(source.root)
-    place = {cid: i for i, cid in enumerate(bits.cids)}
-    rows = [place[shoes[i].cid] for i in rows_of(source)]
-    return bits.table[rows].astype(np.float32)
+    return _bits(source.root)[1][rows_of(source)]
 
 
 def attribute_names(source: Zappos) -> tuple[str, ...]:
     """What the 126 attributes mean, such as `Closure.Lace.up`; see `attributes`."""
-    return _bits(source.root).names
-
-
-class _Shoe(NamedTuple):
-    """A row of `meta-data.csv`."""
-
-    cid: str
-    label: int
-
-
-class _Bits(NamedTuple):
-    """The columns of `meta-data-bin.csv` that are attributes, [m, 126] bool."""
-
-    names: tuple[str, ...]
-    cids: tuple[str, ...]
-    table: np.ndarray
+    return _bits(source.root)[0]
 
 
 # Both splits, and evaluators of equal ones, share what is read.
 @functools.cache
-def _shoes(root: Path) -> tuple[_Shoe, ...]:
+def _shoes(root: Path) -> tuple[list[str], list[int]]:
+    """The CID and the label of each row of `meta-data.csv`."""
     table = _table(root, "meta-data.csv", "CID", "SubCategory")
     labels = {name: label for label, name in enumerate(CLASSES)}
-    codes = table.codes("SubCategory", labels)
-    return tuple(map(_Shoe, table.column("CID"), codes))
+    return table.columns["CID"], table.codes("SubCategory", labels)
 
 
 @functools.cache
-def _bits(root: Path) -> _Bits:
+def _bits(root: Path) -> tuple[tuple[str, ...], Float32[np.ndarray, "m 126"]]:
+    """The columns that are attributes: names, and bits in the order of `_shoes`."""
     table = _table(root, "meta-data-bin.csv", "CID")
     names = tuple(
         name
-        for name in table.header
+        for name in table.columns
         if name != "CID" and not name.lower().startswith(LABEL_COLUMNS)
     )
-    if len(names) != ATTRIBUTES:
-        raise ValueError(
-            f"{table.path} has {len(names)} columns beside CID, Category… and "
-            f"SubCategory…, expected {ATTRIBUTES}. Unpack ut-zap50k-data.zip again."
-        )
-    cids = table.column("CID")
-    if sorted(cids) != sorted(shoe.cid for shoe in _shoes(root)):
-        raise ValueError(
-            f"{table.path} does not have one row for each CID of meta-data.csv. Unpack "
-            f"ut-zap50k-data.zip again."
-        )
     columns = [table.codes(name, {"0": False, "1": True}) for name in names]
-    return _Bits(names, tuple(cids), np.array(columns).T)
+    place = {cid: i for i, cid in enumerate(table.columns["CID"])}
+    cids, _ = _shoes(root)
+    with reading(table.path, MISSING):
+        if len(names) != 126:  # one more may be the label
+            raise ValueError(f"it has {len(names)} columns beside CID and its labels")
+        rows = [place[cid] for cid in cids]
+    return names, np.array(columns, np.float32).T[rows]
 
 
 @functools.cache
@@ -196,18 +165,14 @@ def _images(root: Path) -> dict[str, str]:
     """The path of the image of each CID."""
     # By walking: on some systems, some folders of brands cannot have the names that
     # image-path.mat gives them, such as with a dot at the end.
-    found: dict[str, str] = {}
-    for folder, _, names in os.walk(check_exists(root / "ut-zap50k-images", MISSING)):
-        for name in names:
-            if not name.lower().endswith(".jpg") or name[0] == ".":
-                continue
-            cid, path = name[: -len(".jpg")].replace(".", "-"), f"{folder}/{name}"
-            if (other := found.setdefault(cid, path)) is not path:
-                raise ValueError(
-                    f"{other} and {path} are both images of CID {cid}; remove one of "
-                    f"them."
-                )
-    return found
+    return {
+        name[: -len(".jpg")].replace(".", "-"): f"{folder}/{name}"
+        for folder, _, names in os.walk(
+            check_exists(root / "ut-zap50k-images", MISSING)
+        )
+        for name in names
+        if name.lower().endswith(".jpg") and name[0] != "."
+    }
 
 
 def _table(root: Path, name: str, *columns: str) -> Csv:

@@ -178,16 +178,21 @@ def test_wrappers_keep_what_targets_mean(folder):
             r"train\.csv has no column 'Edema'; it has 'Path', 'S",
         ),
         (
+            ",Edema,Consolidation,",
+            ",Oedema,Solid,",
+            r"train\.csv has no column 'Consolidation', 'Edema'; it has",
+        ),
+        (
             "1.0,,-1.0",
             "1.0,,maybe",
-            r"line 2 of \S+train\.csv has 'maybe' in column 'Pneumonia'; .* '1', '1.0'",
+            r"row 1 of \S+train\.csv has 'maybe' in column 'Pneumonia'; .* '1', '1.0'",
         ),
-        (",1,", ",2,", "line 5 of .* has '2' in column 'Atelectasis'"),
-        ("Lateral,,1", "Oblique,,1", "line 3 of .* has 'Oblique' in column 'Frontal/L"),
-        ("Female,68,Lateral", "68,Lateral", "line 3 of .* has 18 values, expected 19"),
+        (",1,", ",2,", "row 4 of .* has '2' in column 'Atelectasis'"),
+        ("Lateral,,1", "Oblique,,1", "row 2 of .* has 'Oblique' in column 'Frontal/L"),
+        ("Female,68,Lateral", "68,Lateral", "row 2 of .* has 18 values, expected 19"),
     ],
 )
-def test_what_a_table_cannot_hold_is_named_with_its_line(folder, old, new, message):
+def test_what_a_table_cannot_hold_is_named_with_its_row(folder, old, new, message):
     path = folder / "train.csv"
     text = path.read_text()
     assert text.count(old) == 1
@@ -199,7 +204,8 @@ def test_what_a_table_cannot_hold_is_named_with_its_line(folder, old, new, messa
 def test_an_empty_table_is_an_error(folder):
     (folder / "train.csv").write_text("")
     with pytest.raises(
-        ValueError, match=r"train\.csv has no column 'Path'; it has none"
+        ValueError,
+        match=r"train\.csv has no column 'Path', 'Fr.*, 'Support Devices'; it has none",
     ):
         len(CheXpert(str(folder), "train"))
 
@@ -212,10 +218,10 @@ def test_a_missing_table_or_image_is_named(folder):
         len(CheXpert(str(folder), "valid"))
     source = CheXpert(str(folder), "train")
     (folder / source.names[2]).unlink()
-    with pytest.raises(
-        ValueError,
-        match=r"patient00003/study1/view1_frontal\.jpg .* No such file .* Re",
-    ):
+    words = (
+        r"00003/study1/view1_frontal\.jpg does not exist\. .* CheXpert\.folder names"
+    )
+    with pytest.raises(FileNotFoundError, match=words):
         source[2]
 
 

@@ -270,8 +270,8 @@ def test_the_archive_and_the_unpacked_package_are_the_same(
 @pytest.mark.parametrize(
     ("lost", "words"),
     [
-        ("emoji.json", "emoji-datasource-google lacks emoji.json; get"),
-        ("img/google/64/1f601.png", r"lacks 1 of \d+ images, first img/google/64/1f60"),
+        ("emoji.json", r"emoji-datasource-google lacks 1 of 1 files: emoji\.json; get"),
+        ("img/google/64/1f601.png", r"lacks 1 of \d+ files: img/google/64/1f60"),
     ],
 )
 def test_an_incomplete_package_is_named_with_what_it_lacks(tmp_path, lost, words):

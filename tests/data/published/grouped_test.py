@@ -112,22 +112,22 @@ def test_any_table_can_be_read(folder):
         (
             "1,birds/0.png,0,0",
             "1,birds/0.png,2,0",
-            "line 2 of .* '2' in column 'y'; .* '1', 'landbird'",
+            "row 1 of .* '2' in column 'y'; .* '1', 'landbird'",
         ),
         (
             "birds/0.png,0,0,0",
             "birds/0.png,0,0,air",
-            "line 2 of .* has 'air' in column 'place'",
+            "row 1 of .* has 'air' in column 'place'",
         ),
         (
             "birds/0.png,0,0,0",
             "birds/0.png,0,7,0",
-            "line 2 of .* has '7' in column 'split'",
+            "row 1 of .* has '7' in column 'split'",
         ),
         (
             'birds/6.png,1,2,1,"/o/ocean, 6.jpg"',
             "birds/6.png,1",
-            "line 8 of .* has 3 values, expected 6",
+            "row 7 of .* has 3 values, expected 6",
         ),
     ],
 )
@@ -144,7 +144,8 @@ def test_what_is_missing_is_named(folder):
     ):
         len(Grouped(str(folder / "gone")))
     (folder / "birds" / "0.png").unlink()
-    with pytest.raises(ValueError, match=r"birds/0\.png does not decode.*No such file"):
+    words = r"birds/0\.png does not exist\. Replace it, or unpack"
+    with pytest.raises(FileNotFoundError, match=words):
         Grouped(str(folder))[0]
     (folder / "metadata.csv").write_text(f"{HEADER}\n1,a.png,0,0,0,b.png\n")
     with pytest.raises(ValueError, match=r"split='val'.* some in train\."):

@@ -147,22 +147,9 @@ def test_the_label_is_not_an_attribute(folder):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        (
-            "meta-data-bin",
-            "SubCategory.Heels",
-            "Heels",
-            r"has 127 .* expected 126",
-        ),
-        ("meta-data-bin", "Gender.x.7", "category.new", r"has 125 .* expected 126"),
-        ("meta-data-bin", "1000-0,", "2000-0,", r"not have one row for each CID"),
-        ("meta-data-bin", "1000-0,", "1001-7,", r"not have one row for each CID"),
-        (
-            "meta-data-bin",
-            "\r\n1000-0,1",
-            "\r\n1000-0",
-            r"line 11 .* 151 values, .* 152",
-        ),
-        ("meta-data-bin", "0,0\r\n", "0,nan\r\n", r"line 2 of .*'nan' .*Material\.x"),
+        ("meta-data-bin", "1000-0,", "2000-0,", r"data-bin\.csv .*unknown '1000-0'"),
+        ("meta-data-bin", "\r\n1000-0,1", "\r\n1000-0", r"row 10 .* 151 values, .*152"),
+        ("meta-data-bin", "0,0\r\n", "0,nan\r\n", r"row 1 of .*'nan' .*Material\.x"),
         (
             "meta-data-bin",
             "CID",
@@ -183,9 +170,9 @@ def test_damaged_attributes_are_named(folder, file, old, new, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (",Ankle,", ",Ankel,", r"line 2 of .* 'Ankel' .*; expected one of 'An"),
+        (",Ankle,", ",Ankel,", r"row 1 of .* 'Ankel' .*; expected one of 'An"),
         ("SubCategory", "Kind", r"has no column 'SubCategory'"),
-        ("1000-0,Shoes", "1000-0", r"line 2 of .* has 5 values, expected 6"),
+        ("1000-0,Shoes", "1000-0", r"row 1 of .* has 5 values, expected 6"),
     ],
 )
 def test_damaged_tables_are_named(folder, old, new, message):
@@ -194,18 +181,12 @@ def test_damaged_tables_are_named(folder, old, new, message):
     with pytest.raises(ValueError, match=message):
         len(Zappos(str(folder)))
     path.write_text("")
-    with pytest.raises(ValueError, match=r"no column 'CID'; it has none"):
+    with pytest.raises(ValueError, match=r"no column 'CID', 'SubC.*; it has none"):
         len(Zappos(str(folder)))
 
 
-def test_images_without_and_with_two_places_are_named(folder):
-    image = next((folder / "ut-zap50k-images").rglob("1004.28.jpg"))
-    twin = folder / "ut-zap50k-images" / image.name
-    shutil.copy(image, twin)
-    with pytest.raises(ValueError, match=r"both images of CID 1004-28; remove one"):
-        len(Zappos(str(folder)))
-    twin.unlink()
-    image.unlink()
+def test_rows_without_an_image_are_named(folder):
+    next((folder / "ut-zap50k-images").rglob("1004.28.jpg")).unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks the images of 1 of 10 rows: 1"):
         len(Zappos(str(folder)))
 
