@@ -7,11 +7,9 @@ import signal
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from jax_rcl import config as configs
-from jax_rcl import parallel
 from jax_rcl.cli import table as command
 from jax_rcl.cli.shared import keep_programs
 from jax_rcl.cli.table import main
@@ -205,13 +203,11 @@ def test_seeds_share_their_program(place):
         configs.load(f"{place}/configs/coarse.py", [("seed", seed)]) for seed in "01"
     ]
     runs = [Run.prepare(each, "unused") for each in made]
-    state, count = fresh_state(runs[0]), parallel.replicate(np.int32(1), runs[0].mesh)
-    texts = {
-        batches.jit_step(run)
-        .lower(state, count, batches.place_data(run), batches.batch_shapes(run))
-        .as_text()
-        for run in runs
-    }
+    state = fresh_state(runs[0])
+    steps = [
+        batches.compile_step(run, state, batches.place_data(run))[0] for run in runs
+    ]
+    texts = {step.as_text() for step in steps}
     assert len(texts) == 1
 
 
