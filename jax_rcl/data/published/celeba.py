@@ -86,6 +86,8 @@ def _lists(
         images = np.loadtxt(path, str, skiprows=2, usecols=0, ndmin=1).tolist()
         if len(images) != count:
             raise ValueError(f"it lists {len(images)} images of {count}")
+        if (np.abs(values) != 1).any():
+            raise ValueError("an attribute is neither 1 nor -1")
     path = root / "list_eval_partition.txt"
     with reading(path, MISSING):
         part_of = dict(np.loadtxt(path, str, ndmin=2).tolist())

@@ -83,6 +83,12 @@ def test_the_whole_frame_is_upright_and_keeps_its_proportions(folder):
             r"attr_celeba\.txt does not read .*; get it again: CelebA\.folder",
         ),
         (
+            "list_attr_celeba.txt",
+            "000001.jpg -1",
+            "000001.jpg 0",
+            "an attribute is neither 1 nor -1",
+        ),
+        (
             "list_eval_partition.txt",
             "000002.jpg 0",
             "000002.jpg",
