@@ -82,7 +82,7 @@ def attributes(
     """
     check_choice("least_certainty", least_certainty, CERTAINTIES)
     ids = np.sort([photo.number for photo in _photos(source.root)])
-    table = np.zeros((len(ids), ATTRIBUTES), np.float32)
+    table = np.full((len(ids), ATTRIBUTES), np.nan, np.float32)
     path = source.root / "attributes" / "image_attribute_labels.txt"
     with reading(path, MISSING):
         # Some of the 3.7 million rows have more than the five fields.
@@ -92,6 +92,8 @@ def attributes(
         image, attribute, present, certainty = rows.T
         bits = (present == 1) & (certainty >= least_certainty)
         table[np.searchsorted(ids, image), attribute - 1] = bits
+        if np.isnan(table).any():
+            raise ValueError("a row names an attribute twice, or an unknown one")
     wanted = [photo.number for photo in source._photos]
     return table[np.searchsorted(ids, wanted)]
 

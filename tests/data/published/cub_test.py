@@ -157,6 +157,9 @@ def test_a_folder_without_attributes_is_a_source_but_no_prior(folder):
         (annotation(4, 9), "", r"has 1871 rows of 1872\); get it again: "),
         ("4 312 ", "4 314 ", r"does not read .* out of bounds"),
         (annotation(4, 9), "4 9 1\n", r"does not read .*invalid column"),
+        ("4 312 ", "4 9 ", r"names an attribute twice, or an unknown one"),
+        ("4 312 ", "4 0 ", r"names an attribute twice, or an unknown one"),
+        ("4 312 ", "0 312 ", r"names an attribute twice, or an unknown one"),
         ("4 312 ", "4 nan ", r"could not convert string 'nan'"),
     ],
 )
