@@ -82,16 +82,17 @@ def attributes(
     """
     check_choice("least_certainty", least_certainty, CERTAINTIES)
     ids = np.sort([photo.number for photo in _photos(source.root)])
-    table = np.full((len(ids), ATTRIBUTES), np.nan, np.float32)
+    table = np.full((len(ids), 1 + ATTRIBUTES), np.nan, np.float32)
     path = source.root / "attributes" / "image_attribute_labels.txt"
     with reading(path, MISSING):
         # Some of the 3.7 million rows have more than the five fields.
         rows = np.loadtxt(path, np.int32, usecols=(0, 1, 2, 3), comments=None, ndmin=2)
-        if len(rows) != table.size:
-            raise ValueError(f"it has {len(rows)} rows of {table.size}")
+        if len(rows) != len(ids) * ATTRIBUTES:
+            raise ValueError(f"it has {len(rows)} rows of {len(ids) * ATTRIBUTES}")
         image, attribute, present, certainty = rows.T
         bits = (present == 1) & (certainty >= least_certainty)
-        table[np.searchsorted(ids, image), attribute - 1] = bits
+        table[np.searchsorted(ids, image), attribute] = bits  # they count from 1
+        table = table[:, 1:]
         if np.isnan(table).any():
             raise ValueError("a row names an attribute twice, or an unknown one")
     wanted = [photo.number for photo in source._photos]
