@@ -28,7 +28,7 @@ def test_negatives_are_measured_beside_a_forward_pass(tmp_path, capsys):
         (["--size=64"], "PatchMosaic.side (16, 72) must fit"),
         (["--size=80"], "Quilting.patch 96 must fit"),
         (["--side", "9", "4"], "PatchMosaic.side (9, 4)"),
-        (["--patch=5"], "Quilting.block 1 must be"),
+        (["--patch=5"], "block 1 and patch 5 must be 1 <= overlap < block <= patch"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(argv, message, capsys):
