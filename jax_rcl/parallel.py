@@ -207,12 +207,8 @@ def data_parallel(
 ) -> Callable[..., Tree]:
     """Runs `step(*whole, *shares) -> whole` on every device of `mesh`.
 
-    Args:
-      step: called on each device with the first `whole` arguments the same everywhere
-        and one share of each of the others; returns what is the same everywhere.
-      mesh: from `make_mesh`.
-      whole: number of leading arguments that are not split.
-      axes: for each of the other arguments, the axis that is split over devices.
+    Each device gets the first `whole` arguments the same everywhere and its share of
+    each of the others, split along `axes`; what `step` returns is the same everywhere.
     """
     shares = tuple(PartitionSpec(*[None] * axis, DATA) for axis in axes)
     in_specs = (_WHOLE,) * whole + shares

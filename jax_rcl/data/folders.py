@@ -15,7 +15,7 @@ from jaxtyping import Int32
 from PIL import Image
 
 from jax_rcl.data import host_ops
-from jax_rcl.data.records import THREADS, Record, check_choices
+from jax_rcl.data.records import THREADS, Record
 from jax_rcl.ranges import Count, ranged
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
@@ -29,9 +29,6 @@ class InFiles:
     files: tuple[tuple[str, int], ...]
     size: int
     remedy = "Replace it, or unpack the archive again."
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     @property
     def root(self) -> Path:
@@ -101,7 +98,6 @@ class ImageFolder(InFiles):
     remedy = "Delete or replace it, or omit such files: ImageFolder(unreadable='skip')."
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if len(set(self.classes)) != len(self.classes):
             twice = sorted(n for n in self.classes if self.classes.count(n) > 1)[0]
             raise ValueError(

@@ -30,9 +30,7 @@ class Layout:
     """How one array of the source is laid out in one or several targets.
 
     Attributes:
-      name: for messages.
       forward: (array, shapes of the targets) to the arrays of the targets.
-      backward: its inverse.
     """
 
     name: str
@@ -208,13 +206,9 @@ def export_arrays(
 def require(
     state: Mapping[str, Any], starts: tuple[str, ...], of: str, hint: str
 ) -> None:
-    """Raises WeightsMismatch if no name begins so: they are not those of this family.
+    """Raises WeightsMismatch if no name begins so: they are not those of `of`.
 
-    Args:
-      state: arrays by name.
-      starts: of which one is in every file of the family.
-      of: what such names belong to.
-      hint: what else to try, a sentence.
+    The hint is a sentence on what else to try.
     """
     if not any(name.startswith(starts) for name in state):
         raise WeightsMismatch(
