@@ -36,12 +36,8 @@ def start(
     """Joins the other processes of a multi-process run, if there are any.
 
     Without arguments, JAX asks the environment: SLURM, Open MPI, Cloud TPU and GKE
-    describe themselves; elsewhere this is a run of one process.
-
-    Args:
-      coordinator: `host:port` of process 0.
-      processes: how many processes take part.
-      process: number of this one, from 0.
+    describe themselves; elsewhere this is a run of one process. The coordinator is
+    `host:port` of process 0, `processes` how many there are.
     """
     flags = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [name for name, value in flags.items() if value is None]

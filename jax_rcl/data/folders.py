@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +110,7 @@ class ImageFolder(InFiles):
         found = class_folders(self.root, "ImageFolder.folder")
         if not self.classes:
             return found
-        missing = missing_classes(self.classes, found)
+        missing = [name for name in self.classes if name not in found]
         if len(missing) == len(self.classes) or (missing and self.missing == "error"):
             raise ValueError(
                 f"ImageFolder.folder {self.root} lacks "
@@ -155,12 +155,6 @@ def class_folders(root: Path, setting: str) -> tuple[str, ...]:
             f"each class."
         )
     return tuple(names)
-
-
-def missing_classes(classes: Sequence[str], found: Collection[str]) -> tuple[str, ...]:
-    """Those of the classes that are not among the folders found."""
-    found = frozenset(found)
-    return tuple(name for name in classes if name not in found)
 
 
 def in_short(names: Sequence[str], count: int, things: str) -> str:

@@ -107,14 +107,10 @@ def import_arrays(
 ) -> dict[str, Any]:
     """A tree like `shapes`, of its shapes and types, from another library's arrays.
 
-    Args:
-      state: arrays by their names there, each of which matches one rule.
-      rules: where they go.
-      shapes: nested dicts with arrays, or what has their shapes and types, as leaves.
-      left_out: shell patterns (`fc.*`) of names that no rule sees; PyTorch's counts of
-        batches are always left out.
-      parts: for parts that may be asked for, by the first name of their paths, patterns
-        of the names that are left out where `shapes` lacks the part.
+    Every name of `state` matches one rule, but for those that the shell patterns
+    `left_out` match (`fc.*`) and PyTorch's counts of batches. `parts` has, for parts
+    that may be asked for, by the first name of their paths, patterns of the names that
+    are left out where `shapes` lacks the part.
 
     Raises:
       WeightsMismatch: if an array is left over (-), a path is not filled (+) or a shape
