@@ -46,11 +46,7 @@ class AnotherStructure(ValueError):
 
 
 class Checkpoints:
-    """The newest few checkpoints of a folder.
-
-    Attributes:
-      folder: where they are, one sub-folder a step.
-    """
+    """The newest few checkpoints of a folder, in one sub-folder a step."""
 
     def __init__(self, folder: Path, *, keep: int | None = None) -> None:
         """Opens a folder, made if it is missing; keeps its newest `keep` checkpoints.
@@ -119,7 +115,7 @@ class Checkpoints:
     def restore(
         self, templates: Mapping[str, Tree]
     ) -> tuple[int, dict[str, Tree], dict[str, Any]] | None:
-        """Step, items and facts of the newest checkpoint that is whole; None without.
+        """The newest checkpoint that is whole: step, items and facts; None without any.
 
         A warning names a damaged one, and the one before it is used. If this folder is
         open for writing, the damaged one is renamed to `damaged-<step>`. `templates`
@@ -251,10 +247,8 @@ def read_variables(
 ) -> dict[str, np.ndarray]:
     """All variables of a run's newest or best checkpoint, by path, as numpy arrays.
 
-    Paths start with `params`, `memory` or `frozen`.
-
-    Raises:
-      ValueError: there is no checkpoint, or it is damaged.
+    Paths start with `params`, `memory` or `frozen`. No checkpoint, or a damaged one,
+    raises ValueError.
     """
     workdir = Path(workdir)
     arrays: dict[str, np.ndarray] = {}
@@ -278,10 +272,8 @@ def read_variables(
 def progress(workdir: Path) -> tuple[int, int | None]:
     """The last saved step of a run and its total number of steps.
 
-    The second is None for a run from before this was stored.
-
-    Raises:
-      ValueError: there is no checkpoint, or it is damaged.
+    The second is None for a run from before this was stored. No checkpoint, or a
+    damaged one, raises ValueError.
     """
     with Checkpoints(workdir / STATES) as checkpoints:
         found = checkpoints.newest_facts()

@@ -136,9 +136,9 @@ def load(
     """The whole source as arrays, [m, ...] by key, read by many threads.
 
     Row i is record i: `load(source)["image"][order.indices(step)]` are the images that
-    `train_stream` gives for that step. How much memory it takes says `records.nbytes`;
-    `into` are arrays to fill instead of new ones, such as mapped files. A thread reads
-    `chunk` records in a row. `progress` is the title of a bar that shows after two
+    `train_stream` gives for that step. `records.nbytes` says how much memory it takes.
+    `into` are arrays to fill instead of new ones, such as mapped files; a thread reads
+    `chunk` records in a row; `progress` is the title of a bar that shows after two
     seconds.
     """
     count = len(source)

@@ -155,16 +155,16 @@ def over_view_pairs(
 
         1/|pairs| Σ_{(i, j) ∈ pairs} pair_loss(rows[:, i], columns[:, j])
 
-    The rows are embeddings of this device's examples, of any length, the columns those
-    of all examples, their views in the same order. `pair_loss(rows [b, d], columns
-    [n, d]) -> [b]`, such as `spread` with its other arguments filled in, is traced once
-    for all pairs.
-
-    A "symmetric" direction has all pairs of different views, "one-way" only a later
-    view for rows against an earlier one for columns. The similarity is what an inner
-    product inside `pair_loss` is: "cosine" of the embeddings; "dot", their inner
-    product; "released", their inner product over the lengths of the *column's* example
-    in both views.
+    Args:
+      rows: embeddings of this device's examples, of any length.
+      columns: embeddings of all examples, their views in the same order.
+      pair_loss: `(rows [b, d], columns [n, d]) -> [b]`, such as `spread` with its other
+        arguments filled in; it is traced once for all pairs.
+      direction: "symmetric" has all pairs of different views, "one-way" only a later
+        view for rows against an earlier one for columns.
+      similarity: what an inner product inside `pair_loss` is. "cosine" of the
+        embeddings; "dot", their inner product; "released", their inner product over the
+        lengths of the *column's* example in both views.
     """
     views = rows.shape[1]
     if views < 2:

@@ -53,9 +53,8 @@ class Log(contextlib.AbstractContextManager[Any]):
     def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Adds one line, and one TensorBoard point per number.
 
-        JSON has no NaN and no infinity; both are written as null, and `read` gives NaN.
-
-        `step` counts the updates made when the numbers were measured.
+        `step` counts the updates made when the numbers were measured. JSON has no NaN
+        and no infinity; both are written as null, and `read` gives NaN.
         """
         if "step" in metrics:
             raise ValueError("a metric may not be named 'step'; write 'train/step'.")
