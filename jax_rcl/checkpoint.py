@@ -46,19 +46,13 @@ class AnotherStructure(ValueError):
 
 
 class Checkpoints:
-    """The newest few checkpoints of a folder.
-
-    Attributes:
-      folder: where they are, one sub-folder a step.
-    """
+    """The newest few checkpoints of a folder, in one sub-folder a step."""
 
     def __init__(self, folder: Path, *, keep: int | None = None) -> None:
-        """Opens a folder.
+        """Opens a folder, made if it is missing; keeps its newest `keep` checkpoints.
 
-        Args:
-          folder: made if it is missing.
-          keep: how many of the newest to keep; None opens them for reading only, and
-            leaves alone what another program may be writing there.
+        None opens them for reading only, and leaves alone what another program may be
+        writing there.
         """
         self.folder, self._reads_only = folder.absolute(), keep is None
         if keep is not None:
@@ -99,12 +93,10 @@ class Checkpoints:
         items: Mapping[str, Tree],
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Starts writing a checkpoint; the arrays may be changed as soon as it returns.
+        """Starts writing the checkpoint `step`; one that exists is left alone.
 
-        Args:
-          step: names the checkpoint; one that exists is left alone.
-          items: trees of arrays, typed random keys among them.
-          facts: what else to store, as JSON.
+        `items` are trees of arrays, typed random keys among them, which may be changed
+        as soon as it returns; `facts` are what else to store, as JSON.
         """
         if step in self._manager.all_steps():
             return
@@ -123,16 +115,11 @@ class Checkpoints:
     def restore(
         self, templates: Mapping[str, Tree]
     ) -> tuple[int, dict[str, Tree], dict[str, Any]] | None:
-        """Reads the newest checkpoint that is whole; None if there is none at all.
+        """The newest checkpoint that is whole: step, items and facts; None without any.
 
         A warning names a damaged one, and the one before it is used. If this folder is
-        open for writing, the damaged one is renamed to `damaged-<step>`.
-
-        Args:
-          templates: for each item a tree of `jax.ShapeDtypeStruct` with shardings.
-
-        Returns:
-          (step, items, facts).
+        open for writing, the damaged one is renamed to `damaged-<step>`. `templates`
+        has for each item a tree of `jax.ShapeDtypeStruct` with shardings.
 
         Raises:
           DamagedCheckpoint: there are checkpoints, but none of them is whole.
@@ -210,11 +197,7 @@ class Checkpoints:
         return jax.tree.map(_raw, items[item])
 
     def newest_facts(self) -> tuple[int, dict[str, Any]] | None:
-        """Step and facts of the newest checkpoint; None if there is none.
-
-        Raises:
-          DamagedCheckpoint: they cannot be read.
-        """
+        """Step and facts of the newest, or None; DamagedCheckpoint if unreadable."""
         steps = self.steps()
         if not steps:
             return None
@@ -264,10 +247,8 @@ def read_variables(
 ) -> dict[str, np.ndarray]:
     """All variables of a run's newest or best checkpoint, by path, as numpy arrays.
 
-    Paths start with `params`, `memory` or `frozen`.
-
-    Raises:
-      ValueError: there is no checkpoint, or it is damaged.
+    Paths start with `params`, `memory` or `frozen`. No checkpoint, or a damaged one,
+    raises ValueError.
     """
     workdir = Path(workdir)
     arrays: dict[str, np.ndarray] = {}
@@ -291,10 +272,8 @@ def read_variables(
 def progress(workdir: Path) -> tuple[int, int | None]:
     """The last saved step of a run and its total number of steps.
 
-    The second is None for a run from before this was stored.
-
-    Raises:
-      ValueError: there is no checkpoint, or it is damaged.
+    The second is None for a run from before this was stored. No checkpoint, or a
+    damaged one, raises ValueError.
     """
     with Checkpoints(workdir / STATES) as checkpoints:
         found = checkpoints.newest_facts()

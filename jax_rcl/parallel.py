@@ -36,12 +36,8 @@ def start(
     """Joins the other processes of a multi-process run, if there are any.
 
     Without arguments, JAX asks the environment: SLURM, Open MPI, Cloud TPU and GKE
-    describe themselves; elsewhere this is a run of one process.
-
-    Args:
-      coordinator: `host:port` of process 0.
-      processes: how many processes take part.
-      process: number of this one, from 0.
+    describe themselves; elsewhere this is a run of one process. The coordinator is
+    `host:port` of process 0, `processes` how many there are.
     """
     flags = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [name for name, value in flags.items() if value is None]
@@ -207,12 +203,8 @@ def data_parallel(
 ) -> Callable[..., Tree]:
     """Runs `step(*whole, *shares) -> whole` on every device of `mesh`.
 
-    Args:
-      step: called on each device with the first `whole` arguments the same everywhere
-        and one share of each of the others; returns what is the same everywhere.
-      mesh: from `make_mesh`.
-      whole: number of leading arguments that are not split.
-      axes: for each of the other arguments, the axis that is split over devices.
+    Each device gets the first `whole` arguments the same everywhere and its share of
+    each of the others, split along `axes`; what `step` returns is the same everywhere.
     """
     shares = tuple(PartitionSpec(*[None] * axis, DATA) for axis in axes)
     in_specs = (_WHOLE,) * whole + shares

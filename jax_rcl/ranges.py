@@ -8,7 +8,7 @@
 
 `Sgd(0.1, momentum=1.0)` then raises "Sgd.momentum 1.0 must be in [0, 1)", and so does
 the config node of the class, at the line where it is written. Numbers of NumPy are
-checked like Python's.
+checked like Python's. A field of type `Literal` has to be one of its values.
 """
 
 import dataclasses
@@ -117,7 +117,7 @@ NotNegative = Annotated[float, AtLeast(0)]
 
 
 def ranged(cls: Class) -> Class:
-    """Makes the constructor of a dataclass check the ranges in its annotations.
+    """Makes the constructor of a dataclass check the ranges and choices of its fields.
 
     Stands below `@dataclasses.dataclass`, and above nothing else of a linen module.
     """
@@ -136,19 +136,29 @@ def ranged(cls: Class) -> Class:
 
 
 def check_fields(made: Any) -> None:
-    """Raises ValueError for the first field whose value is out of its range."""
+    """Raises ValueError for the first field whose value its annotation excludes."""
     cls = type(made)
     for name, hint in _annotated(cls).items():
-        check(getattr(made, name), hint, f"{cls.__name__}.{name}")
+        value, where = getattr(made, name), f"{cls.__name__}.{name}"
+        if typing.get_origin(hint) is Literal:
+            check_choice(where, value, typing.get_args(hint))
+        else:
+            check(value, hint, where)
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raises ValueError unless a setting is one of its possible values."""
+    if value not in choices:
+        raise ValueError(
+            f"{name} is {value!r}; write one of {', '.join(map(repr, choices))}."
+        )
 
 
 def check(value: Any, hint: Any, where: str) -> None:
     """Raises ValueError if a value is out of the range of its annotation.
 
-    Args:
-      value: of any type; types are checked elsewhere.
-      hint: an annotation, in which `Annotated` may stand anywhere.
-      where: begins the message, such as `Sgd.momentum`.
+    Types are checked elsewhere; `Annotated` may stand anywhere in the hint. `where`
+    begins the message, such as `Sgd.momentum`.
     """
     broken = _broken(value, hint)
     if broken is None:
@@ -171,7 +181,7 @@ def bare(hint: Any) -> Any:
 
 @functools.cache
 def _annotated(cls: type) -> dict[str, Any]:
-    """Annotations with ranges, by the names of fields."""
+    """Annotations with ranges or choices, by the names of fields."""
     found = {}
     for base in reversed(cls.__mro__):
         own = inspect.get_annotations(base)
@@ -182,7 +192,9 @@ def _annotated(cls: type) -> dict[str, Any]:
                 own = {n: h for n, h in own.items() if not isinstance(h, str)}
         found |= own
     names = {field.name for field in dataclasses.fields(cls)}
-    return {n: h for n, h in found.items() if n in names and "Annotated[" in repr(h)}
+    checked = {n: h for n, h in found.items() if n in names}
+    marks = "Annotated[", "Literal["
+    return {n: h for n, h in checked.items() if any(m in repr(h) for m in marks)}
 
 
 def _broken(value: Any, hint: Any) -> tuple[Within | Rising, Any] | None:

@@ -26,6 +26,7 @@ from jax_rcl.ranges import (
     Share,
     Within,
     check,
+    check_choice,
     ranged,
 )
 
@@ -150,6 +151,12 @@ def test_what_is_in_range_is_made():
     assert made.sides == (1, 5) and Example(maybe=None).maybe is None
 
 
+def test_a_setting_that_does_not_exist_is_refused():
+    check_choice("Digits.split", "test", ("train", "test"))
+    with pytest.raises(ValueError, match="is 'val'; write one of 'train', 'test'"):
+        check_choice("Digits.split", "val", ("train", "test"))
+
+
 def test_other_checks_of_the_class_still_run():
     with pytest.raises(ValueError, match="must be good"):
         Example(name="bad")
@@ -170,5 +177,6 @@ def test_every_class_with_ranges_checks_them(path):
         if isinstance(found, ast.ClassDef) and parts != ("ranges",):
             module = importlib.import_module(".".join(("jax_rcl", *parts)))
             cls = getattr(module, found.name)
-            if dataclasses.is_dataclass(cls) and ranges._annotated(cls):
+            hints = ranges._annotated(cls) if dataclasses.is_dataclass(cls) else {}
+            if "Annotated[" in repr(hints):
                 assert cls.__post_init__.__doc__.startswith("Checks the ranges"), cls

@@ -67,4 +67,3 @@ from .tone import Equalize as Equalize
 from .tone import Invert as Invert
 from .tone import Posterize as Posterize
 from .tone import Saturation as Saturation
-from .tone import ThreeChannels as ThreeChannels

@@ -31,7 +31,6 @@ class RandomResizedCrop:
     resized by `resized_crop`.
 
     Attributes:
-      size: height and width of the result.
       area: bounds of the box's area, as a fraction of the image's.
       aspect: bounds of width / height of the box.
     """

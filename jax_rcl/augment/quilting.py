@@ -68,7 +68,6 @@ class Quilting:
     structure of their size stays whole.
 
     Attributes:
-      size: height and width of the result.
       patch: side of the example squares; the image must be as large.
       block: side of a block; None: a third of `patch`.
       overlap: how far a block lies over its neighbours; None: a quarter of `block`.

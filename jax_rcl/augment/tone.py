@@ -11,7 +11,7 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from jax_rcl.augment.color import adjust_brightness, adjust_contrast, adjust_saturation
 from jax_rcl.augment.resample import Image
@@ -117,13 +117,3 @@ class Saturation:
 
     def __call__(self, key: jax.Array, image: Image) -> Image:
         return adjust_saturation(image, self.factor)
-
-
-@dataclasses.dataclass(frozen=True)
-class ThreeChannels:
-    """A gray image in red, green and blue, for networks that want colours."""
-
-    def __call__(
-        self, key: jax.Array, image: Float[Array, "h w 1"]
-    ) -> Float[Array, "h w 3"]:
-        return jnp.repeat(image, 3, axis=2)

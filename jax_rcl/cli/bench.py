@@ -32,9 +32,6 @@ class Measurement:
     """What one run of the benchmark found.
 
     Attributes:
-      resident: whether the data set was laid out on the devices.
-      steps_per_call: updates between two touches by the host.
-      steps: how many were timed.
       examples_per_second: examples (not views), over all devices.
       data_wait: share of the time in which the host waited for data.
       peak_bytes: most memory in use on one device, or by this process on a CPU.

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from jax_rcl.checkpoint import Which, read_variables
+from jax_rcl.cli.prepare.shared import add_out, free_file
 from jax_rcl.cli.prepare.work import whole
 from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
@@ -38,20 +39,15 @@ def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
     parser.flag("run", "a workdir", required=True, metavar="DIR")
     parser.flag("names", required=True, choices=tuple(_NETWORKS))
-    parser.flag("out", required=True, metavar=f"FILE{SUFFIX}")
+    add_out(parser, SUFFIX)
     about = "name of the network, trained or frozen, such as teacher"
     parser.flag("part", about, default="encoder")
     parser.flag("which", choices=get_args(Which), default="newest")
-    parser.flag("overwrite", "even if the file is there", action="store_true")
 
 
 def export(arguments: argparse.Namespace) -> None:
     """Writes one file."""
-    out = Path(arguments.out)
-    if not out.name.endswith(SUFFIX):
-        raise ConfigError(f"--out={out} must end in {SUFFIX}.")
-    if out.exists() and not arguments.overwrite:
-        raise ConfigError(f"--out={out} is there already; add --overwrite.")
+    out = free_file(arguments, SUFFIX)
     workdir = Path(arguments.run).expanduser().absolute()
     step, _ = state_of(workdir, arguments.which)
     with refusals("--run"):
@@ -76,8 +72,10 @@ def _rename(variables: Mapping[str, Any], names: str, part: str, run: str) -> Ar
         if names == "openai":
             arrays = clip.from_variables({"visual": network})
         else:
-            head = _classifier(variables) if part == "encoder" else {}
-            arrays = torchvision.from_variables(network | head)
+            head = _below(variables, "params/head") if part == "encoder" else {}
+            # The head of a `Classify` has a name there if it is one linear layer.
+            more = {"head": head} if set(head) == {"out"} else {}
+            arrays = torchvision.from_variables(network | more)
     except WeightsMismatch as error:
         lines = str(error).splitlines()[1:]
         raise ConfigError(
@@ -107,12 +105,6 @@ def _part(variables: Mapping[str, Any], part: str, run: str) -> dict[str, Any]:
         f"--part={part}: there is no such network in {run}; there are: "
         f"{', '.join(tops)}."
     )
-
-
-def _classifier(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The head of a `Classify` if it is one linear layer; else nothing."""
-    head = _below(variables, "params/head")
-    return {"head": head} if set(head) == {"out"} else {}
 
 
 def _below(variables: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -38,11 +38,7 @@ class Best:
             )
 
     def evaluator(self, names: Collection[str]) -> str:
-        """The evaluator of `monitor`: of the names that fit, the longest.
-
-        Raises:
-          ConfigError: none of them fits.
-        """
+        """The evaluator of `monitor`, by the longest name that fits, or ConfigError."""
         fitting = [name for name in names if self.monitor.startswith(f"{name}/")]
         if not fitting:
             start = f"best.monitor is {self.monitor!r}, but there is no evaluator"

@@ -140,13 +140,9 @@ class _Anew(importlib.machinery.SourceFileLoader):
 def parse(arg: str, **defaults: Any) -> SimpleNamespace:
     """Options of a config file: `--config=file.py:classes=100,epochs=5`.
 
-    Args:
-      arg: what follows the colon, `name=value,name=value`.
-      **defaults: every option with its default, whose type a value must have; a tuple
-        of strings lists all choices, the default first.
-
-    Returns:
-      A value for each option, and `given`, the names of those in `arg`.
+    What follows the colon is `arg`; `defaults` has every option with its default, whose
+    type a value must have, or a tuple of strings, all choices, the default first. The
+    result has a value for each option, and `given`, the names of those in `arg`.
 
     Raises:
       ConfigError: an unknown option, a value of another type, or not one of the

@@ -82,10 +82,9 @@ def node(cls: type, *args: Any, **fields: Any) -> Node:
 def override(config: ConfigDict, path: str, text: str) -> None:
     """Sets one field, as `--config.<path>=<text>` does, checked against its class.
 
-    Args:
-      config: changed in place.
-      path: such as `objective.temperature` or `augment.operation.operations[0].size`.
-      text: the value as Python writes it, or a bare string.
+    `config` changes in place. A path is such as `objective.temperature` or
+    `augment.operation.operations[0].size`, a text the value as Python writes it, or a
+    bare string.
 
     Raises:
       ConfigError: no such field, or a value that it does not take.
@@ -160,10 +159,8 @@ def to_json(config: ConfigDict) -> str:
 def from_json(text: str) -> ConfigDict:
     """The config that `to_json` wrote: `build` makes equal objects of both.
 
-    Classes that have moved since are named where they are now.
-
-    Raises:
-      ValueError: the text is no JSON object.
+    Classes that have moved since are named where they are now. Other texts than JSON
+    objects raise ValueError.
     """
     values = json.loads(text, object_hook=rename_class)
     if not isinstance(values, dict):

@@ -12,11 +12,7 @@ CONFIG = "config.json"
 
 
 def stored_config(workdir: Path) -> Node:
-    """The config of the run in a workdir.
-
-    Raises:
-      ConfigError: there is none, or the file is damaged.
-    """
+    """The config of a workdir's run; ConfigError if there is none, or it is damaged."""
     path = workdir / CONFIG
     if not path.exists():
         raise ConfigError(f"{workdir} holds no run: there is no {path}.")

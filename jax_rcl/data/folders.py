@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from jaxtyping import Int32
 from PIL import Image
 
 from jax_rcl.data import host_ops
-from jax_rcl.data.records import THREADS, Record, check_choices
+from jax_rcl.data.records import THREADS, Record
 from jax_rcl.ranges import Count, ranged
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
@@ -29,9 +29,6 @@ class InFiles:
     files: tuple[tuple[str, int], ...]
     size: int
     remedy = "Replace it, or unpack the archive again."
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     @property
     def root(self) -> Path:
@@ -101,7 +98,6 @@ class ImageFolder(InFiles):
     remedy = "Delete or replace it, or omit such files: ImageFolder(unreadable='skip')."
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if len(set(self.classes)) != len(self.classes):
             twice = sorted(n for n in self.classes if self.classes.count(n) > 1)[0]
             raise ValueError(
@@ -114,7 +110,7 @@ class ImageFolder(InFiles):
         found = class_folders(self.root, "ImageFolder.folder")
         if not self.classes:
             return found
-        missing = missing_classes(self.classes, found)
+        missing = [name for name in self.classes if name not in found]
         if len(missing) == len(self.classes) or (missing and self.missing == "error"):
             raise ValueError(
                 f"ImageFolder.folder {self.root} lacks "
@@ -159,12 +155,6 @@ def class_folders(root: Path, setting: str) -> tuple[str, ...]:
             f"each class."
         )
     return tuple(names)
-
-
-def missing_classes(classes: Sequence[str], found: Collection[str]) -> tuple[str, ...]:
-    """Those of the classes that are not among the folders found."""
-    found = frozenset(found)
-    return tuple(name for name in classes if name not in found)
 
 
 def in_short(names: Sequence[str], count: int, things: str) -> str:

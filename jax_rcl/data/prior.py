@@ -54,6 +54,7 @@ class Informed(AllOf):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class WithPrior(Informed):
     """A source, each record with its row of a file: `prior`, float32 [p].
 
@@ -138,7 +139,6 @@ class WithKeywords(Informed):
 
     Attributes:
       source: with `keywords`, all of it, as other records have other words.
-      least: records that a word must have.
     """
 
     source: Source

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped
@@ -75,22 +75,6 @@ def draw_of_each(
         order = permutation(len(members), seed, int(label))
         parts.append(members[order[: kept(len(members))]])
     return np.sort(np.concatenate(parts))
-
-
-def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raises ValueError unless a setting is one of its possible values."""
-    if value not in choices:
-        raise ValueError(
-            f"{name} is {value!r}; write one of {', '.join(map(repr, choices))}."
-        )
-
-
-def check_choices(made: Any) -> None:
-    """Raises ValueError unless every `Literal` field has one of its values."""
-    for field in dataclasses.fields(made):
-        if get_origin(field.type) is Literal:
-            name = f"{type(made).__name__}.{field.name}"
-            check_choice(name, getattr(made, field.name), get_args(field.type))
 
 
 def labels_of(source: Source) -> Int32[np.ndarray, " m"]:

@@ -11,7 +11,7 @@ from jaxtyping import Int32
 from jax_rcl.data import formats
 from jax_rcl.data.archives import data_folder, fetch
 from jax_rcl.data.published.files import CIFAR, IDX
-from jax_rcl.data.records import Held, Record, Seed, balanced_share, check_choices
+from jax_rcl.data.records import Held, Record, Seed, balanced_share
 from jax_rcl.ranges import Count, ranged
 
 Split = Literal["train", "test"]
@@ -25,9 +25,6 @@ class InMemory:
     """Random access to the arrays that a source calls `arrays`."""
 
     arrays: formats.Arrays
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -81,6 +78,7 @@ def _digits(split: Split, held_out: float, seed: int) -> formats.Arrays:
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Cifar(InMemory):
     """CIFAR-10 or CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images, 32x32.
 
@@ -98,7 +96,6 @@ class Cifar(InMemory):
     labels: Literal["fine", "coarse"] = "fine"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.classes == 10 and self.labels == "coarse":
             raise ValueError(
                 "Cifar(classes=10) has no coarse labels; write classes=100, or group "
@@ -112,6 +109,7 @@ class Cifar(InMemory):
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Idx(InMemory):
     """Gray images in MNIST's format: MNIST, Fashion-MNIST, or your own files.
 

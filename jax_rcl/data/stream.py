@@ -136,13 +136,10 @@ def load(
     """The whole source as arrays, [m, ...] by key, read by many threads.
 
     Row i is record i: `load(source)["image"][order.indices(step)]` are the images that
-    `train_stream` gives for that step.
-
-    Args:
-      source: what to read; see `records.nbytes` for how much memory it takes.
-      progress: title of a bar that shows after two seconds; None for no bar.
-      into: arrays to fill, such as mapped files; None for new ones.
-      chunk: records that a thread reads in a row.
+    `train_stream` gives for that step. `records.nbytes` says how much memory it takes.
+    `into` are arrays to fill instead of new ones, such as mapped files; a thread reads
+    `chunk` records in a row; `progress` is the title of a bar that shows after two
+    seconds.
     """
     count = len(source)
     rows = empty_rows(source[0], count) if into is None else into

@@ -15,7 +15,6 @@ from jax_rcl.data.records import (
     Record,
     Seed,
     balanced_share,
-    check_choices,
     group_names_of,
     labels_of,
     names_of,
@@ -42,9 +41,6 @@ class Around:
     all_targets = _passed_on("all_targets")
     priors = _passed_on("priors")
     keywords = _passed_on("keywords", ())
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     @property
     def all_labels(self) -> Int32[np.ndarray, " s"]:
@@ -160,7 +156,6 @@ class Unbalanced(Chosen):
     of them, as a class has no more than 500: `Split(Unbalanced(train, CIFAR100))`.
 
     Attributes:
-      source: with fine labels.
       draw: `distinct` takes every example at most once; `replaced` puts it back after
         each draw.
     """
@@ -174,7 +169,6 @@ class Unbalanced(Chosen):
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name, fine in zip(
             self.coarse.class_names, self.coarse.members, strict=True
         ):

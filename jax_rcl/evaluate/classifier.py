@@ -26,9 +26,7 @@ class Classifier(Protocol):
 
     Attributes:
       test: the images that it is measured on; its classes are theirs.
-      layer: which of the encoder's layers it reads.
-      preprocess: deterministic operation on each image, or None.
-      batch_size: images per call of the encoder.
+      layer, preprocess, batch_size: as for `features.LayerEvaluator`.
       protocol: one line that says what its numbers mean.
     """
 

@@ -49,9 +49,6 @@ class Geometry(LayerEvaluator):
            the decoder makes of another one of its class: 0 when classes collapse.
 
     Attributes:
-      source: images with fine labels.
-      coarse: the class of each fine label.
-      coarse_names: what the classes are called.
       train: whose subclass means the images are compared with in Q9; None for the
         source's own, each image left out of its mean.
       terms: losses of coarse labels for Q10, by name; they are given unit vectors.
@@ -59,7 +56,6 @@ class Geometry(LayerEvaluator):
         and the two arguments of the terms; None for no Q4, and the same features twice.
       reconstruction: layer of decoded images for Q10, or None.
       sample: images for Q4 and Q10, at most.
-      seed: of all that is drawn.
     """
 
     source: Source

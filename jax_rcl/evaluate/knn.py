@@ -81,17 +81,10 @@ def votes(
     """Share of each class in the vote of each query's nearest neighbours; sums to 1.
 
     A neighbour of cosine similarity s votes for its label with weight exp(s /
-    temperature), Wu et al. 2018 (https://arxiv.org/abs/1805.01978), section 3.4. Exact:
-    every query is compared with every feature, in blocks of bounded memory.
-
-    Args:
-      features: of the images that vote; a zero vector has similarity 0 with all.
-      labels: their classes in [0, classes).
-      queries: features of the images that are classified.
-      neighbours: how many vote; of equally similar ones those that come first.
-      temperature: in the exponent; positive.
-      classes: how many there are.
-      block: queries compared at once; None for as many as 256 MiB allow.
+    temperature), Wu et al. 2018 (https://arxiv.org/abs/1805.01978), section 3.4; a zero
+    vector has similarity 0 with all. Of equally similar ones those vote that come
+    first. Exact: every query is compared with every feature, `block` queries at once,
+    or as many as 256 MiB allow.
     """
     if neighbours > len(features):
         raise ValueError(

@@ -26,7 +26,6 @@ class Reconstructions(LayerEvaluator):
     few 1e-5).
 
     Attributes:
-      source: the images.
       layer: name under which `encode` gives images [n, h, w, c] in the unit of x.
       count: images on the sheet, as many of each class as of any other, or one more.
     """

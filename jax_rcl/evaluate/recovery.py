@@ -179,19 +179,11 @@ def inferred_groups(
 ) -> Int32[np.ndarray, " m"]:
     """Groups that an encoder sees within each class, for images without group labels.
 
-    They may replace the true groups in training that protects the worst of them.
-
-    Args:
-      encode: see `features`, which takes the `settings`, too.
-      source: records of `image` and `label`.
-      clusters: how many groups each class is split into, by label; 0 only for classes
-        without images.
-      clustering: how clusters are found.
-      **settings: such as `layer`, `preprocess` and `batch_size`.
-
-    Returns:
-      The group of each record: those of class 0 go from 0 to clusters[0] - 1, then come
-      those of class 1, up to sum(clusters) - 1.
+    They may replace the true groups in training that protects the worst of them. The
+    class of label i is split into clusters[i] groups, 0 only for a class without
+    images; those of class 0 are numbered from 0 to clusters[0] - 1, then come those of
+    class 1, up to sum(clusters) - 1. The settings are those of `features`, such as
+    `layer`, `preprocess` and `batch_size`.
     """
     if len(clusters) != len(source.class_names):
         raise ValueError(

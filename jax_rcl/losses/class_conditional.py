@@ -56,20 +56,11 @@ def spread(
     `spread=0` classes collapse to points. With examples for labels, `attract` is the
     InfoNCE of two views: SimCLR without its contrast within a view.
 
-    Args:
-      rows: one view of this device's examples; unit vectors for cosines.
-      columns: another view of all examples; unit vectors for cosines.
-      row_examples: the example that a row is a view of.
-      column_examples: the example that a column is a view of; each occurs once.
-      row_labels: the class of a row.
-      column_labels: the class of a column; the same for the same example.
-      temperature: divides the similarities.
-      attraction: weight of `attract`.
-      spread: weight of `repel`.
-      positives_in_denominator: w; 1 is the softmax over all columns.
-      logit_clip: a positive logit counts at most this much where `attract` subtracts
-        it (not in the denominator, not in `repel`); None for no limit.
-      block: columns per block, for memory O(b·block); None for all at once.
+    The rows are one view of this device's examples, the columns another view of all
+    examples, each once; unit vectors for cosines. With w = 1 the softmax is over all
+    columns. A positive logit counts at most `logit_clip` where `attract` subtracts it
+    (not in the denominator, not in `repel`). `block` columns at a time need memory
+    O(b·block); None takes all at once.
 
     Returns:
       The loss of each row, in float32 or wider. Without clip: `attract` is 0 for a row

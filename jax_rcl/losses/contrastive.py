@@ -39,17 +39,10 @@ def supcon(
     Khosla et al. 2020 (https://arxiv.org/abs/2004.11362), who recommend "out". "in" is
     never the larger of the two (Jensen).
 
-    Args:
-      rows: unit vectors (`pairwise.unit`) of this device's views.
-      columns: unit vectors of all views, the rows among them; on one device, `rows`.
-      row_ids: who a row is, such as `pairwise.view_ids`. A column of the same id is
-        the row itself.
-      column_ids: who a column is; an id occurs once.
-      row_labels: the class of a row.
-      column_labels: the class of a column.
-      temperature: divides the cosines.
-      positives: where the mean over positives is taken.
-      block: columns per block, for memory O(b·block); None for all at once.
+    The rows are unit vectors (`pairwise.unit`) of this device's views, the columns
+    those of all views, the rows among them. A column of the id of a row
+    (`pairwise.view_ids`) is the row itself, and an id occurs once among them. `block`
+    columns at a time need memory O(b·block); None takes all at once.
 
     Returns:
       The loss of each row, in float32 or wider: log(n - 1) when all vectors are equal;

@@ -26,18 +26,11 @@ def instance_logits(
     the queue: each query has its own, and α scales their cosines inside the
     exponential, so that it is neither a weight of the loss nor of its terms.
 
-    Args:
-      queries: unit vectors (`pairwise.unit`) of this device's examples.
-      keys: unit vectors of the same examples, row by row.
-      queue: unit vectors of earlier keys, negatives of every query.
-      own_negatives: unit vectors of the negatives that belong to one query each; m may
-        be 0.
-      temperature: τ.
-      alpha: α; 1 makes them negatives like all others. 0 would not be MoCo, but add e⁰
-        to the denominator for every negative, and is refused.
-
-    Returns:
-      Logits in float32 or wider, the positive first.
+    All are unit vectors (`pairwise.unit`): queries and keys of this device's examples,
+    row by row, earlier keys in the queue, and the m negatives of each query, perhaps 0.
+    With α = 1 these are negatives like all others; 0 would not be MoCo, but add e⁰ to
+    the denominator for every negative, and is refused. Logits come in float32 or wider,
+    the positive first.
     """
     check(temperature, Temperature, "temperature")
     check(alpha, Positive, "alpha")

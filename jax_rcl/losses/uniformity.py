@@ -48,23 +48,18 @@ def kernel_centroids(
     The estimate of the conditional mean embedding in Dufumier et al. 2023
     (https://arxiv.org/abs/2206.01646): a kernel ridge regression of the centroids on
     the priors, evaluated where it was fitted. Centroids do not get longer on average,
-    because the eigenvalues of (K + λI)⁻¹ K lie in [0, 1).
+    because the eigenvalues of (K + λI)⁻¹ K lie in [0, 1). The smaller λ, the more a
+    centroid keeps of itself; None takes 1/√n.
 
     Solved as c - λ (K + λI)⁻¹ c by one Cholesky factorisation, n³/3 + 2n²d operations
-    on every device. The kernel is a constant: no gradient reaches it.
+    on every device, which reads the lower triangle of K. The kernel is a constant: no
+    gradient reaches it.
 
     Where priors are much alike, λ = 0.01 and n = 4096, float32 costs up to 4% of the
     length of a centroid, 2e-5 of the loss and 0.2% of its gradient, where an inverse
     would cost three lengths (`python -m benchmarks.uniformity --numerics`). With a λ
-    below `least_ridge`, rounding may leave K + λI not positive definite.
-
-    Args:
-      kernel: K, symmetric and positive semi-definite; its lower triangle is read.
-      centroids: c, of all examples.
-      ridge: λ; the smaller, the more a centroid keeps of itself. None takes 1/√n.
-
-    Returns:
-      The smoothed centroids; NaN if K + λI is not positive definite.
+    below `least_ridge`, rounding may leave K + λI not positive definite, and the result
+    is NaN.
     """
     n = len(centroids)
     ridge = 1 / math.sqrt(n) if ridge is None else ridge
@@ -99,13 +94,9 @@ def log_potentials(
 
         log 1/(n-1) Σ_{j ≠ i} exp(-scale ‖c_i - c_j‖²)
 
-    Args:
-      rows: centroids of this device's examples.
-      columns: centroids of all examples, the rows among them.
-      row_ids: who a row is. A column of the same id is the row itself.
-      column_ids: who a column is; an id occurs once.
-      scale: t, inverse squared width of the potential; 2 in the release.
-      block: columns per block, for memory O(b·block); None for all at once.
+    The rows are the centroids of this device's examples, the columns those of all. A
+    column of the id of a row is the row itself, and an id occurs once among them. The
+    release has a scale of 2. `block` columns at a time need memory O(b·block).
     """
     n = len(columns)
     if n < 2:

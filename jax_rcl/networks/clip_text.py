@@ -32,7 +32,6 @@ class ClipText(nn.Module):
     Attributes:
       output: width of the result, the same as that of the image tower.
       context: the most tokens of a text, counting both ends.
-      vocabulary: number of token ids.
       heads: of attention; they divide the width. None is width / 64.
     """
 

@@ -85,7 +85,6 @@ class ResNetDecoder(nn.Module):
 
     Attributes:
       size: side of the image, a multiple of 4; `enlargement` says how it is reached.
-      channels: of the image.
       depth: 18 has 2-2-2-2 blocks, 50 has 3-4-6-3; both have basic blocks, as the
         release.
       width: channels of the last two stages; 64 in the paper.

@@ -62,7 +62,6 @@ class Generator(nn.Module):
     Attributes:
       size: height and width of the image. The first map has ⌈size / 2^doublings⌉
         places, and what exceeds the size at the end is cut off.
-      channels: of the image.
       width: channels of the noise and of every stage.
       doublings: how often the side is doubled, one less than the number of stages; None
         for what `doublings_for` says of `size`.

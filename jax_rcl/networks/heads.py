@@ -162,9 +162,7 @@ class Normalized(nn.Module):
     and without it.
 
     Attributes:
-      encoder: receives the normalised images.
-      mean: of each channel, in units of [0, 1]; one number stands for all channels.
-      std: likewise.
+      mean, std: of each channel, or one number for all, in units of [0, 1].
     """
 
     encoder: nn.Module

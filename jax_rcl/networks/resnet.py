@@ -133,10 +133,9 @@ class ResNet(nn.Module):
     ) -> Float32[Array, "b f"]:
         """Features, the mean over places of the last map.
 
-        Args:
-          images: any number of channels; normalise pixels with `heads.Normalized`.
-          train: whether batch normalisation uses, and updates, this batch's statistics
-            (the collection `batch_stats`, which `norm="group"` does not have).
+        In training, batch normalisation uses and updates this batch's statistics (the
+        collection `batch_stats`, which `norm="group"` does not have). Images have any
+        number of channels; normalise pixels with `heads.Normalized`.
         """
         x = images.astype(self.compute)
         if self.stem == "imagenet":

@@ -115,10 +115,8 @@ def encoder_paths(
 ) -> dict[str, str]:
     """Paths for `Restore` that fill the encoder of `Classify` from another run.
 
-    Args:
-      encoder_is: of this run's `Classify`.
-      source: the name of the encoder among the other run's variables.
-      place: the part of a `networks.heads.Concatenated` to fill; "" for all of it.
+    `source` is the encoder's name among the other run's variables, `place` the part of
+    a `networks.heads.Concatenated` to fill; "" for all of it.
     """
     params = "params/encoder" if encoder_is == "trained" else "frozen/encoder/params"
     kept = encoder_is == "frozen"

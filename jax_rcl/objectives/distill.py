@@ -28,7 +28,6 @@ class Distill:
     `Restore(workdir, FROM_ONE_RUN)`, or two `ImportClip` of one file.
 
     Attributes:
-      encoder: of the student.
       teacher: to embeddings of the same width; None: a network like the student's.
       loss_type: compares students and teachers over the global batch.
       temperature: τ of the contrastive losses; 0.1 in the paper.

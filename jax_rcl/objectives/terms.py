@@ -22,7 +22,6 @@ class Contrast:
     with `attraction` a and `spread` s, the paper's α is s / (a + s).
 
     Attributes:
-      name: of its metric.
       attraction: weight of the pull towards the class against the others (L_attract).
       spread: weight of the class-conditional InfoNCE; 0 for SupCon.
       classes: "labels", or "examples", where each image is a class (SimCLR).

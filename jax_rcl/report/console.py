@@ -32,14 +32,9 @@ class Progress(contextlib.AbstractContextManager[Any]):
     On a terminal this is one bar that redraws itself. Elsewhere (a file, a pipe, a
     notebook) it is a line at the first update, at most one every ten seconds, and one
     at the last step. The first update starts the clock, so that compilation counts
-    neither as speed nor as time left.
-
-    Args:
-      total_steps: updates in the whole run; 0 where nothing is trained.
-      start_step: updates already made when this process starts.
-      batch_size: examples in one update, over all devices.
-      stream: where to write; standard error by default.
-      clock: seconds since any moment, never going back.
+    neither as speed nor as time left. Of the run's `total_steps`, 0 where nothing is
+    trained, `start_step` were made before. The batch is the global one. The clock gives
+    seconds since any moment, and the stream is standard error by default.
     """
 
     def __init__(

@@ -27,11 +27,8 @@ class Log(contextlib.AbstractContextManager[Any]):
     Opening it forgets what an earlier process wrote after the checkpoint that the run
     continues from, so that a resumed run leaves the same record as one never stopped:
     lines with a later step are dropped (as is a last line torn by a kill), and
-    TensorBoard is told to hide later events.
-
-    Args:
-      workdir: directory of the run; made if missing.
-      resume_step: number of updates already made; 0 for a new run.
+    TensorBoard is told to hide later events. `resume_step` is the number of updates
+    already made. The workdir is made if it is missing.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
@@ -56,9 +53,8 @@ class Log(contextlib.AbstractContextManager[Any]):
     def write(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Adds one line, and one TensorBoard point per number.
 
-        JSON has no NaN and no infinity; both are written as null, and `read` gives NaN.
-
-        `step` counts the updates made when the numbers were measured.
+        `step` counts the updates made when the numbers were measured. JSON has no NaN
+        and no infinity; both are written as null, and `read` gives NaN.
         """
         if "step" in metrics:
             raise ValueError("a metric may not be named 'step'; write 'train/step'.")

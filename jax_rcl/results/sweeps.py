@@ -22,7 +22,6 @@ class SweepOfRun:
     """What one run knows of one of its sweeps.
 
     Attributes:
-      config: of the sweep.
       shares: by `clean` and the names of levels.
       deviations: over the repeats of the sweep, by the names of levels.
     """

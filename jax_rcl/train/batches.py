@@ -24,8 +24,7 @@ logger = logging.getLogger(__name__)
 def place_data(run: Run) -> Tree:
     """Places the data set in device memory; gives {} where it is streamed.
 
-    Raises:
-      ConfigError: a record that cannot be read.
+    A record that cannot be read raises ConfigError.
     """
     if not run.plan.resident:
         return {}

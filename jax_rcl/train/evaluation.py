@@ -64,11 +64,7 @@ def make_encoder(run: Run) -> Callable[[Variables], Encode]:
 def run_evaluators(
     run: Run, encode: Encode, step: int, names: list[str]
 ) -> dict[str, float]:
-    """Numbers of the named evaluators, as `<evaluator>/<number>`.
-
-    Raises:
-      RuntimeError: one of them failed.
-    """
+    """Numbers of the named evaluators, as `<evaluator>/<number>`."""
     numbers: dict[str, float] = {}
     for name in names:
         try:
@@ -110,15 +106,9 @@ def evaluate(
     """Runs every evaluator of `config` on the newest checkpoint of `workdir`.
 
     Also on the best state's, if `config.best` is not None. The objective must be the
-    one that was trained; the evaluators may be others.
-
-    Args:
-      config: a node of `config.Experiment`.
-      workdir: of a run of `train.train`; evaluation.json is written there.
-      mesh: the devices; all of them by default.
-
-    Returns:
-      Numbers as `<evaluator>/<number>`, and `best/<evaluator>/<number>`.
+    one that was trained; the evaluators may be others. The numbers, which are also
+    written to evaluation.json there, are called `<evaluator>/<number>` and
+    `best/<evaluator>/<number>`.
 
     Raises:
       ConfigError: there is no run in `workdir`, or it trained another objective.

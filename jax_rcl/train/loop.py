@@ -51,17 +51,10 @@ def train(
     """Trains to the end, from the newest checkpoint of `workdir` if there is one.
 
     Stopped at any moment, even by SIGKILL, and called again, it ends with the numbers
-    of a run that was never stopped.
-
-    Args:
-      config: a node of `config.Experiment`.
-      workdir: created if missing; holds config.json, checkpoints, metrics.jsonl,
-        TensorBoard events, results.json and report/index.html.
-      mesh: the devices; all of them by default.
-
-    Returns:
-      The last numbers of every evaluator, as `<evaluator>/<number>`; and those of the
-      best state, if the run keeps one, as `best/<evaluator>/<number>`.
+    of a run that was never stopped: the last of every evaluator, as
+    `<evaluator>/<number>`, and those of the best state, if the run keeps one, as
+    `best/<evaluator>/<number>`. The workdir, made if it is missing, holds config.json,
+    checkpoints, metrics.jsonl, TensorBoard events, results.json and report/index.html.
 
     Raises:
       ConfigError: what is wrong with the config, before anything is compiled.

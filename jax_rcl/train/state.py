@@ -149,8 +149,7 @@ def _initial(run: Run) -> TrainState:
 def check_frozen(state: TrainState, at_start: Mapping[str, int]) -> str:
     """Says that no frozen array has changed since `at_start`; empty if there is none.
 
-    Raises:
-      DamagedCheckpoint: some of them have changed.
+    Raises DamagedCheckpoint if some of them have.
     """
     found = checksums(state.variables.frozen)
     moved = [path for path, crc in found.items() if at_start[path] != crc]

@@ -124,16 +124,11 @@ def make_step(
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns the jitted `step(state, count, data, batches) -> (state, metrics)`.
 
-    Args:
-      update: from `make_update`.
-      mesh: the devices.
-      steps_per_call: updates in one call, at most.
-
-    The returned function's arguments: `state` (donated); `count`, int32, how many of
-    the batches to use, 1 to steps_per_call; `data`, a data set laid out by
-    `parallel.spread`, or {}; `batches`, stacked, [steps_per_call, n, ...], either the
-    examples themselves or their `INDEX` into `data`. Metrics come back stacked,
-    [steps_per_call]; entries from `count` on are zero.
+    Its arguments: `state` (donated); `count`, int32, how many of the batches to use, 1
+    to steps_per_call; `data`, a data set laid out by `parallel.spread`, or {};
+    `batches`, stacked, [steps_per_call, n, ...], either the examples themselves or
+    their `INDEX` into `data`. Metrics come back stacked, [steps_per_call]; entries from
+    `count` on are zero.
 
     The loop's length is data: one program serves any number of steps, so that where a
     run is logged, saved or stopped changes neither its numbers nor what is compiled.

@@ -73,11 +73,9 @@ def to_variables(
     arrays, becomes the type asked for. Images are normalised by `networks.clip.MEAN`
     and `STD`.
 
-    Args:
-      state: arrays by the names of OpenAI, which open_clip keeps, or of a `CLIPModel`
-        of Hugging Face; with or without `module.` in front, or the `text.` that
-        open_clip puts before the names of text towers of another class.
-      shapes: parts with arrays, or what has their shapes and types, as leaves.
+    Names are those of OpenAI, which open_clip keeps, or of a `CLIPModel` of Hugging
+    Face; with or without `module.` in front, or the `text.` that open_clip puts before
+    the names of text towers of another class.
     """
     state = clip_names.plain(state)
     rules, parts = clip_names.whole_rules(state)

@@ -203,13 +203,9 @@ def import_file(
 ) -> Variables:
     """`variables`, or their shapes, with the arrays of `rule.file` in some places.
 
-    Args:
-      rule: for its file, and its name in messages.
-      variables: of this run.
-      places: for each prefix of paths that `to_variables` knows, that of this run, or
-        None for what is left out.
-      to_variables: (arrays of the file, shapes in a tree) to arrays in the same tree.
-      read: the file's arrays by name.
+    `places` has for each prefix of paths that `to_variables` knows that of this run, or
+    None for what is left out; `to_variables` turns arrays of the file and the shapes of
+    a tree into such a tree.
 
     Raises:
       ValueError: nothing is below a prefix, or the file is damaged, holds another

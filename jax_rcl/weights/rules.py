@@ -30,9 +30,7 @@ class Layout:
     """How one array of the source is laid out in one or several targets.
 
     Attributes:
-      name: for messages.
       forward: (array, shapes of the targets) to the arrays of the targets.
-      backward: its inverse.
     """
 
     name: str
@@ -109,14 +107,10 @@ def import_arrays(
 ) -> dict[str, Any]:
     """A tree like `shapes`, of its shapes and types, from another library's arrays.
 
-    Args:
-      state: arrays by their names there, each of which matches one rule.
-      rules: where they go.
-      shapes: nested dicts with arrays, or what has their shapes and types, as leaves.
-      left_out: shell patterns (`fc.*`) of names that no rule sees; PyTorch's counts of
-        batches are always left out.
-      parts: for parts that may be asked for, by the first name of their paths, patterns
-        of the names that are left out where `shapes` lacks the part.
+    Every name of `state` matches one rule, but for those that the shell patterns
+    `left_out` match (`fc.*`) and PyTorch's counts of batches. `parts` has, for parts
+    that may be asked for, by the first name of their paths, patterns of the names that
+    are left out where `shapes` lacks the part.
 
     Raises:
       WeightsMismatch: if an array is left over (-), a path is not filled (+) or a shape
@@ -208,13 +202,9 @@ def export_arrays(
 def require(
     state: Mapping[str, Any], starts: tuple[str, ...], of: str, hint: str
 ) -> None:
-    """Raises WeightsMismatch if no name begins so: they are not those of this family.
+    """Raises WeightsMismatch if no name begins so: they are not those of `of`.
 
-    Args:
-      state: arrays by name.
-      starts: of which one is in every file of the family.
-      of: what such names belong to.
-      hint: what else to try, a sentence.
+    The hint is a sentence on what else to try.
     """
     if not any(name.startswith(starts) for name in state):
         raise WeightsMismatch(

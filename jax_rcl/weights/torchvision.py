@@ -50,14 +50,11 @@ def to_variables(
 ) -> dict[str, Any]:
     """Variables of a `ResNet` from a state dict in torchvision's names.
 
-    The classifier (`fc`) is left out unless it is asked for. torchvision's weights for
-    ImageNet expect images normalised by mean (0.485, 0.456, 0.406) and standard
-    deviation (0.229, 0.224, 0.225): put the network into `Normalized`, which keeps the
-    names.
-
-    Args:
-      state: with or without the `module.` that PyTorch's data parallelism prepends.
-      shapes: `params` and `batch_stats`, and `head` for the parameters of a `Linear`.
+    They are `params`, `batch_stats` and, if it is asked for, `head`, the classifier
+    (`fc`) as parameters of a `Linear`. Names may begin with PyTorch's `module.`.
+    torchvision's weights for ImageNet expect images normalised by mean (0.485, 0.456,
+    0.406) and standard deviation (0.229, 0.224, 0.225): put the network into
+    `Normalized`, which keeps the names.
     """
     state, parts = rules.without_prefix(state), {"head": ("fc.*",)}
     return rules.import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)

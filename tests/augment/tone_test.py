@@ -17,7 +17,6 @@ from jax_rcl.augment.tone import (
     Invert,
     Posterize,
     Saturation,
-    ThreeChannels,
     eight_bits,
 )
 
@@ -159,13 +158,6 @@ def test_factor_zero_is_black_flat_and_gray():
 def test_levels_are_rounded_and_limited():
     image = jnp.array([[[-0.1, 0.0, 0.4999 / 255, 0.501 / 255, 1.0, 1.1]]])
     assert eight_bits(image).ravel().tolist() == [0, 0, 0, 1, 255, 255]
-
-
-def test_a_gray_image_in_three_channels():
-    image = jnp.asarray(GRAY, jnp.float32) / 255.0
-    result = ThreeChannels()(KEY, image)
-    assert result.shape == (40, 30, 3)
-    np.testing.assert_array_equal(result, np.repeat(image, 3, axis=2))
 
 
 def test_a_factor_out_of_range_is_refused():

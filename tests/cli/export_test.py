@@ -216,7 +216,7 @@ def test_a_network_without_such_names_is_one_clear_error(
     [
         (["--part=teacher"], "--part=teacher: there is no such network in"),
         (["--which=best"], "holds no best checkpoint"),
-        (["--out=made.npz"], "--out=made.npz must end in .safetensors."),
+        (["--out=made.npz"], "--out made.npz must be a file, FILE.safetensors."),
         (["--run=nowhere"], "nowhere holds no run"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(plain, tmp_path, c
     out.parent.mkdir()
     out.write_bytes(b"mine")
     assert export(workdir, "torchvision")[0] == 2
-    assert "is there already; add --overwrite" in capsys.readouterr().err
+    assert "exists already; write --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == b"mine"
     assert export(workdir, "torchvision", "--overwrite")[0] == 0
     assert "conv1.weight" in files.read(out)

@@ -9,7 +9,6 @@ from jax_rcl import data
 from jax_rcl.data.published import coarse
 from jax_rcl.data.records import (
     balanced_share,
-    check_choice,
     check_labels,
     group_names_of,
     groups_of,
@@ -123,12 +122,6 @@ def test_a_label_without_a_class_is_named(wrong):
 def test_bytes_are_those_of_images_and_labels():
     assert nbytes(Synthetic(size=8, channels=3, count=100)) == 100 * (8 * 8 * 3 + 4)
     assert nbytes(Listed(())) == 0
-
-
-def test_a_setting_that_does_not_exist_is_refused():
-    check_choice("Digits.split", "test", ("train", "test"))
-    with pytest.raises(ValueError, match="is 'val'; write one of 'train', 'test'"):
-        check_choice("Digits.split", "val", ("train", "test"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from jax_rcl.cli.prepare.trees import Part, copy_classes, link_classes
 from jax_rcl.cli.prepare.work import folders_in
 from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
-from jax_rcl.data.folders import images_in, in_short, missing_classes
+from jax_rcl.data.folders import images_in, in_short
 from jax_rcl.data.published.imagenet import (
     IMAGENET_100,
     IMAGENET_100_TRAIN,
@@ -122,8 +122,8 @@ def corrupted_parts(root: Path) -> tuple[Part, ...]:
 
 def check_part(part: Part, out: Path, classes: Sequence[str]) -> None:
     """Raises ConfigError if the source lacks a class, or `out` holds other classes."""
-    missing = missing_classes(classes, folders_in(part.source))
-    if missing:
+    found = folders_in(part.source)
+    if missing := [name for name in classes if name not in found]:
         raise ConfigError(
             f"{part.source} lacks {in_short(missing, len(classes), 'class folders')}. "
             f"Unpack their images there."

@@ -28,9 +28,9 @@ def add_part(parser: Parser) -> None:
     parser.flag("part", about, default="source")
 
 
-def add_out(parser: Parser) -> None:
+def add_out(parser: Parser, ending: str = ".npz") -> None:
     """Adds the flags about the file to write."""
-    parser.flag("out", "file to write", required=True, metavar="FILE.npz")
+    parser.flag("out", "file to write", required=True, metavar=f"FILE{ending}")
     parser.flag("overwrite", "replace the file if it exists", action="store_true")
 
 
@@ -40,11 +40,11 @@ def add_folder(parser: Parser, about: str) -> None:
     add_out(parser)
 
 
-def free_file(arguments: argparse.Namespace) -> Path:
-    """The file to write; refuses one that exists or is not called .npz."""
+def free_file(arguments: argparse.Namespace, ending: str = ".npz") -> Path:
+    """The file to write; refuses one that exists or has another ending."""
     out = Path(arguments.out).expanduser()
-    if out.suffix != ".npz" or out.is_dir():
-        raise ConfigError(f"--out {out} must be a file, FILE.npz.")
+    if out.suffix != ending or out.is_dir():
+        raise ConfigError(f"--out {out} must be a file, FILE{ending}.")
     if out.exists() and not arguments.overwrite:
         raise ConfigError(
             f"--out {out} exists already; write --overwrite, or choose another."

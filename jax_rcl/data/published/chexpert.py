@@ -11,7 +11,7 @@ from PIL import Image
 
 from jax_rcl.data.folders import read_image
 from jax_rcl.data.published.tables import read_csv
-from jax_rcl.data.records import Record, check_choices
+from jax_rcl.data.records import Record
 from jax_rcl.ranges import Count, ranged
 
 PATHOLOGIES = (
@@ -80,9 +80,6 @@ class CheXpert:
 
     class_names = ()  # pathologies do not exclude each other: they are targets
     target_names = PATHOLOGIES
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:

@@ -10,9 +10,8 @@ from jaxtyping import Float32
 
 from jax_rcl.data.folders import InFiles
 from jax_rcl.data.published.tables import check_exists, reading
-from jax_rcl.data.records import check_choice
 from jax_rcl.data.sources import Split
-from jax_rcl.ranges import Count, ranged
+from jax_rcl.ranges import Count, check_choice, ranged
 
 PUBLISHED = {"train": 5_994, "test": 5_794}
 """Images of each split of the published data set."""
@@ -46,7 +45,6 @@ class Cub200(InFiles):
 
     Attributes:
       folder: path of the unpacked archive, `…/CUB_200_2011`.
-      size: height and width of the images.
     """
 
     folder: str

@@ -7,9 +7,11 @@ from jax_rcl.data import formats
 from jax_rcl.data.archives import data_folder
 from jax_rcl.data.published.files import STL10
 from jax_rcl.data.sources import InMemory, Split
+from jax_rcl.ranges import ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Stl10(InMemory):
     """STL-10 (Coates et al. 2011): 5,000 + 8,000 labelled colour images, 96x96.
 

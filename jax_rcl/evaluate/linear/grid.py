@@ -98,7 +98,6 @@ class LinearGrid:
       folds: of the cross-validation that scores the candidates.
       tolerance: of the logistic regression, as a share of its objective.
       max_iterations: of the logistic regression.
-      sgd: how SGD trains.
       seed: of the starts and orders of SGD.
     """
 

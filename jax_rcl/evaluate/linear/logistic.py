@@ -96,22 +96,15 @@ def logistic_grid(
 
       1/2 ‖W‖² + C sum_i cross_entropy(W^T x_i + b, y_i)
 
-    over the rows i of the part and the classes that it shows. For two classes it fits
-    one vector, the difference of our two, so their penalty here is ‖W‖².
+    over the rows i of the part and the classes that it shows, with C one of the
+    `strengths`. For two classes it fits one vector, the difference of our two, so their
+    penalty here is ‖W‖². A class that a part does not show has a bias of minus
+    infinity.
 
-    Args:
-      x: features along their principal axes.
-      labels: in [0, classes).
-      parts: which rows each part has.
-      classes: how many there are, k.
-      strengths: inverse strengths of the penalty, C.
-      tolerance: converged when the decrease of the objective that is to be expected of
-        one more step, g^T D^-1 g with gradient g and diagonal D, is at most this share
-        of the objective; 1e-8 gives weights to a thousandth or better.
-      max_iterations: evaluations of the objective.
-
-    Returns:
-      The classifiers; a class that a part does not show has a bias of minus infinity.
+    Converged when the decrease of the objective that is to be expected of one more
+    step, g^T D^-1 g with gradient g and diagonal D, is at most the share `tolerance` of
+    the objective; 1e-8 gives weights to a thousandth or better. The objective is
+    evaluated `max_iterations` times at most.
     """
     present = np.stack([np.bincount(labels[rows], minlength=classes) for rows in parts])
     present = present > 0
@@ -141,21 +134,15 @@ def logistic_probe(
 
       mean_i cross_entropy(W^T x_i + b, y_i) + strength / 2 ‖W‖²
 
-    A gradient within the tolerance is not enough where the penalty is weak and the
-    classes are separable: with strength 1e-6 on digits, entries of 1e-5 still leave the
-    objective 15% above its minimum. So a step has to promise hardly any decrease, too.
+    The features x are standardised. Other rows take part with weight zero, so that a
+    fit on a part and one on all rows are one compiled program.
 
-    Args:
-      x: standardised features.
-      labels: classes in [0, classes).
-      rows: which to fit on. The others take part with weight zero, so that a fit on a
-        part and one on all rows are one compiled program.
-      classes: how many there are.
-      strengths: of the regularisation.
-      tolerance: converged when no entry of the gradient is larger in absolute value,
-        and the decrease to be expected of one more step, see `logistic_grid`, is at
-        most a tenth of this share of the objective.
-      max_iterations: evaluations of the objective, for each strength.
+    Converged when no entry of the gradient is larger than the tolerance, and the
+    decrease to be expected of one more step, see `logistic_grid`, is at most a tenth of
+    this share of the objective. The gradient alone is not enough where the penalty is
+    weak and the classes are separable: with strength 1e-6 on digits, entries of 1e-5
+    still leave the objective 15% above its minimum. For each strength the objective is
+    evaluated `max_iterations` times at most.
     """
     along = PrincipalAxes.of(x, rows)
     axes = jax.device_put(along.axes.astype(np.float32))

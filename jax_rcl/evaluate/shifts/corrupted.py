@@ -15,7 +15,6 @@ from jax_rcl import parallel
 from jax_rcl.augment.corruptions.table import SEVERITIES, STANDARD, Corruption
 from jax_rcl.core import Operation, Source
 from jax_rcl.data import stream
-from jax_rcl.data.records import check_choice
 from jax_rcl.evaluate.features import check_different
 from jax_rcl.evaluate.shifts.distorted import Placed, image_keys, place
 from jax_rcl.ranges import Within, ranged
@@ -30,11 +29,7 @@ what follows them fills up the batch."""
 
 @runtime_checkable
 class Graded(Protocol):
-    """An operation that comes in severities, such as `Corruption`.
-
-    Attributes:
-      name: of its numbers.
-    """
+    """An operation that comes in severities, such as `Corruption`."""
 
     @property
     def name(self) -> str: ...
@@ -57,10 +52,7 @@ class Corrupted:
     for each corruption, not for each severity.
 
     Attributes:
-      source: the clean images.
-      corruptions: by different names.
       severities: which of them, as the corruptions understand them.
-      seed: of what is random in a corruption.
       stored: images on disk have "8 bits", so what a corruption gives is rounded to
         these as the clean images were; "exact" leaves it as it is. (The published
         ImageNet-C cuts off the fraction, and compresses each image once more, as JPEG.)
@@ -75,7 +67,6 @@ class Corrupted:
     def __post_init__(self) -> None:
         check_different("Corrupted.corruptions", self.names)
         check_different("Corrupted.severities", self.severities)
-        check_choice("Corrupted.stored", self.stored, ("8 bits", "exact"))
         strange = sorted({*self.severities} - {*SEVERITIES})
         if strange and any(isinstance(x, Corruption) for x in self.corruptions):
             raise ValueError(

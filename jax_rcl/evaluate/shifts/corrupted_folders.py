@@ -29,7 +29,6 @@ class CorruptedFolders:
     there are is found by looking.
 
     Attributes:
-      folder: with the corruptions.
       size: height and width of the images; published ones have 224 already.
       classes: as for `ImageFolder`, such as `IMAGENET_100`.
       missing: what to do about a class without a folder, as for `ImageFolder`.

@@ -54,7 +54,6 @@ class LevelSweep:
       levels: of the distortion, one number or several for each, such as (0.5, 0.9) or
         ((21, 5.0), (37, 9.0)).
       repeats: how often all images are seen at each level.
-      seed: of what the distortion draws.
       source: the images; those of the classifier's test set by default. Their classes
         are named as those of the test set, though not each needs to have an image.
       restorer: what is done to distorted images before they are classified, or None;
