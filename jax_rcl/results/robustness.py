@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
+from jax_rcl.augment.corruptions.table import FAMILIES
 from jax_rcl.checkpoint import Checkpoints, Which, folder_of
 from jax_rcl.config.nodes import rename_class
 from jax_rcl.config.types import ConfigError
@@ -133,7 +134,8 @@ Accuracies = Mapping[tuple[str, ...], float]
 """What one run reaches, as shares of the images.
 
 By the name of a test set, that of clean images first; and of a corrupted one by its
-name and a corruption, a mean over severities, or `severity<k>`, one over corruptions.
+name and a corruption, a mean over severities, or a family of `FAMILIES`, `all` or
+`severity<k>`, means over corruptions.
 """
 
 Methods = Mapping[str, Sequence[Accuracies]]
@@ -147,6 +149,8 @@ def accuracies(results: Mapping[str, Mapping[str, float]]) -> Accuracies:
         label = f"{evaluator}: " if len(results) > 1 else ""
         for key, value in numbers.items():
             part, *inner, kind = key.split("/")
+            if not kind.startswith("top1"):
+                continue
             if kind == "top1_present" and not inner:
                 part = f"{part}, classes present"
             found[label + part, *inner] = value
@@ -162,9 +166,14 @@ def corruptions_of(run: Accuracies) -> dict[str, list[str]]:
     """Names of the corruptions of each corrupted set."""
     found: dict[str, list[str]] = {}
     for part, *inner in run:
-        if inner and not inner[0].startswith("severity"):
+        if inner and not is_mean(inner[0]):
             found.setdefault(part, []).append(inner[0])
     return found
+
+
+def is_mean(name: str) -> bool:
+    """Whether a number of a corrupted set is of several corruptions."""
+    return name in {*FAMILIES, "all"} or name.startswith("severity")
 
 
 def counted_of(run: Accuracies, part: str) -> list[str]:
@@ -219,14 +228,13 @@ def overall(methods: Methods) -> Rows:
 
 
 def by_corruption(methods: Methods, part: str) -> Rows:
-    """A column for each method; rows for corruptions, their mean, and severities."""
+    """A column for each method; rows for corruptions, their mean, and other means."""
     first = _first(methods)
-    keys = [key for key in first if key[0] == part and len(key) > 1]
-    single = [key for key in keys if not key[1].startswith("severity")]
-    mean = {f"mean of {len(counted_of(first, part))}": (part,)}
-    rows = {key[1].replace("_", " "): key for key in single} | mean
-    for key in keys:
-        if key not in single:
+    names = corruptions_of(first)[part]
+    rows = {name.replace("_", " "): (part, name) for name in names}
+    rows[f"mean of {len(counted_of(first, part))}"] = (part,)
+    for key in first:
+        if key[0] == part and len(key) > 1 and is_mean(key[1]):
             rows[key[1].replace("severity", "severity ")] = key
     return _by_method(methods, rows)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int32
@@ -52,6 +53,12 @@ def make_encoder(run: Run) -> Callable[[Variables], Encode]:
 
     def encoder(variables: Variables) -> Encode:
         def encode(images: Any, layers: tuple[str, ...] | None = None) -> dict:
+            """Named vectors [n, f] of images [n, h, w, c] in [0, 1]; all, or these."""
+            if not jnp.issubdtype(images.dtype, jnp.floating):
+                raise ValueError(
+                    f"encode takes images in [0, 1], and these are {images.dtype}; "
+                    "divide them by 255: np.float32(images) / 255."
+                )
             rows = parallel.on_devices(images, run.mesh)
             outputs = apply(variables, rows, layers)
             return {k: x[: len(images)] for k, x in parallel.fetch(outputs).items()}

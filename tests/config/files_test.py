@@ -140,6 +140,9 @@ def test_options_with_choices_take_one_of_them():
     assert config.parse("source=tfds", source=("archive", "tfds")).source == "tfds"
     with pytest.raises(ConfigError, match=r"no value 'tdfs'.*Did you mean 'tfds'"):
         config.parse("source=tdfs", source=("archive", "tfds"))
+    assert config.parse("side=56", side=(28, 56)).side == 56
+    with pytest.raises(ConfigError, match="no value '30'; there are: 28, 56"):
+        config.parse("side=30", side=(28, 56))
 
 
 def test_an_option_that_would_do_nothing_is_refused():

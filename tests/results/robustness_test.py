@@ -158,3 +158,22 @@ def test_numbers_of_several_evaluators_keep_their_names_apart():
         ("b/c: r, classes present",): 1.0,
     }
     assert ("clean",) in accuracies({"b": NUMBERS})
+
+
+def test_accuracy_is_of_the_highest_score_alone_however_many_classes_there_are():
+    found = accuracies(
+        {"b": {"clean/top1": 0.5, "clean/top5": 0.9, "c/fog/top5": 0.8, "c/top1": 0.4}}
+    )
+    assert found == {("clean",): 0.5, ("c",): 0.4}
+
+
+def test_a_family_is_a_mean_below_the_corruptions_and_none_of_them():
+    more = {("c", "blur"): 0.9, ("c", "extra"): 0.1, ("c", "all"): 0.45}
+    methods = {name: [x | more for x in runs] for name, runs in METHODS.items()}
+    found = list(cells(by_corruption(methods, "c")))[2:]
+    names = ["fog", "zoom blur", "saturate", "mean of 2"]
+    assert found[:4] == names and set(found[4:]) >= {"blur", "extra", "all"}
+    with_families, without = (
+        relative_error(x["patch"][0], x["moco"], "c") for x in (methods, METHODS)
+    )
+    assert with_families == without

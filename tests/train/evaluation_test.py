@@ -53,6 +53,11 @@ def test_where_images_are_makes_no_difference(encoder, images, devices):
     np.testing.assert_array_equal(whole, split[:12])
 
 
+def test_images_that_are_no_floats_are_refused(encoder, images):
+    with pytest.raises(ValueError, match=r"in \[0, 1\], and these are uint8; divide"):
+        encoder(1)((255 * images).astype(np.uint8))
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_images_on_a_device_do_not_come_to_the_host(images, devices, monkeypatch):
     some = mesh(devices)

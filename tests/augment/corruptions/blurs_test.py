@@ -17,12 +17,13 @@ from jax_rcl.augment.corruptions.blurs import (
     disk,
     displace,
 )
-from jax_rcl.augment.corruptions.table import FUNCTIONS, LEVELS
+from jax_rcl.augment.corruptions.table import EXTRA, FUNCTIONS, LEVELS, STANDARD
 
 GOLDEN = np.load(
     pathlib.Path(__file__).parents[2] / "golden" / "corruptions_noise_blur.npz"
 )
-NAMES = [function.__name__ for function in blurs.LEVELS]
+PUBLISHED = (*STANDARD, *EXTRA[:4])
+NAMES = [name for name in PUBLISHED if FUNCTIONS[name] in blurs.LEVELS]
 KEY = jax.random.key(0)
 IMAGE = np.float32(np.random.default_rng(0).random((13, 17, 3)))
 SIDES = (224, 32)

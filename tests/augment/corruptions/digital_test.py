@@ -17,12 +17,13 @@ from PIL import Image
 from scipy import ndimage
 
 from jax_rcl.augment.corruptions import digital, jpeg
-from jax_rcl.augment.corruptions.table import FUNCTIONS, LEVELS
+from jax_rcl.augment.corruptions.table import EXTRA, FUNCTIONS, LEVELS, STANDARD
 
 GOLDEN = np.load(
     pathlib.Path(__file__).parents[2] / "golden" / "corruptions_weather_digital.npz"
 )
-NAMES = [function.__name__ for function in digital.LEVELS]
+PUBLISHED = (*STANDARD, *EXTRA[:4])
+NAMES = [name for name in PUBLISHED if FUNCTIONS[name] in digital.LEVELS]
 KEY = jax.random.key(0)
 SIDES = (224, 32)
 DRAWS = 48

@@ -16,12 +16,13 @@ import pytest
 from scipy import ndimage
 
 from jax_rcl.augment.corruptions import frost, spatter, weather
-from jax_rcl.augment.corruptions.table import FUNCTIONS, LEVELS
+from jax_rcl.augment.corruptions.table import EXTRA, FUNCTIONS, LEVELS, STANDARD
 
 GOLDEN = np.load(
     pathlib.Path(__file__).parents[2] / "golden" / "corruptions_weather_digital.npz"
 )
-NAMES = [function.__name__ for function in weather.LEVELS]
+PUBLISHED = (*STANDARD, *EXTRA[:4])
+NAMES = [name for name in PUBLISHED if FUNCTIONS[name] in weather.LEVELS]
 KEY = jax.random.key(0)
 SIDES = (224, 32)
 DRAWS = 48
