@@ -141,7 +141,8 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
     """Options of a config file: `--config=file.py:classes=100,epochs=5`.
 
     What follows the colon is `arg`; `defaults` has every option with its default, whose
-    type a value must have, or a tuple of all choices, the default first. The result has a value for each option, and `given`, the names of those in `arg`.
+    type a value must have, or a tuple of all choices, the default first. The result has
+    a value for each option, and `given`, the names of those in `arg`.
 
     Raises:
       ConfigError: an unknown option, a value of another type, or not one of the
@@ -159,7 +160,7 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
         hint = type(options[name])
         options[name] = fitted(read(text, hint), hint, f"option '{name}'")
         if options[name] not in choices.get(name, (options[name],)):
-            known = map(str, choices[name])
+            known = [str(each) for each in choices[name]]
             raise ConfigError(unknown(f"option '{name}' has no value", text, known))
         given.add(name)
     return SimpleNamespace(**options, given=frozenset(given))

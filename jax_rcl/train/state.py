@@ -109,6 +109,11 @@ def restore_variables(run: Run, which: Which = "newest") -> tuple[int, Variables
     with Checkpoints(run.workdir / folder_of(which)) as checkpoints:
         found = checkpoints.restore({VARIABLES: wanted})
     if found is None:
+        if which == "best" and run.experiment.best is None:
+            raise ConfigError(
+                f"{run.workdir} holds no best checkpoint: its config has no `best`. "
+                "Take the newest."
+            )
         kind = "best checkpoint" if which == "best" else "checkpoint"
         raise ConfigError(f"{run.workdir} holds no {kind} yet.")
     frozen = restore_frozen(run.workdir, template.frozen)
