@@ -27,13 +27,13 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# A program is compiled once for all processes and runs of the tests: compilation is
-# most of their time. The limit makes JAX lock the folder, so that no process reads what
-# another has half written.
+# What takes long is compiled once for all processes and runs of the tests; to store the
+# rest takes longer than to compile it. The limit makes JAX lock the folder, so that no
+# process reads what another has half written.
 if not jax.config.values["jax_compilation_cache_dir"]:
     jax.config.update("jax_compilation_cache_dir", str(CACHE / "programs"))
 jax.config.update("jax_compilation_cache_max_size", 4 * 2**30)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 # Tracing makes many objects and few cycles: looking for cycles is a tenth of its time.
 gc.set_threshold(200_000, 50, 100)
 set_hypothesis_home_dir(CACHE / "hypothesis")
