@@ -13,7 +13,8 @@ RESULTS = "results.json"
 """File of a workdir that only a finished run has."""
 
 FACTS = "trained.json"
-"""File of a workdir that says where, when, with what and how long it was trained."""
+"""File of a workdir, of runs of a table: where, when, with what and how long it was
+trained."""
 
 Runs = Mapping[str, Sequence[Path]]
 """Workdirs by name; those of one name are averaged."""
