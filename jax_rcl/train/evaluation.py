@@ -22,7 +22,7 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import Which
 from jax_rcl.config.experiment import OF_BEST
-from jax_rcl.config.types import ConfigError
+from jax_rcl.config.types import ConfigError, short
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Variables
 from jax_rcl.report import log, page, tables
@@ -257,11 +257,13 @@ def page_of(run: Run) -> Path:
 
 
 def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
-    """Facts beside the numbers: where, when, with what, how long."""
+    """Facts beside the numbers: what was trained, where, when, with what, how long."""
     sizes = [x.size for x in jax.tree.leaves(state.variables.params)]
     minutes, rest = divmod(round(seconds), 60)
     made = provenance(seconds, run.mesh)
     return {
+        "method": type(run.experiment.objective).__name__,
+        "data": short(run.experiment.source),
         "trained": f"{run.plan.total_steps:,} steps of {run.experiment.batch_size:,} "
         f"examples, {run.plan.total_steps / run.plan.steps_per_epoch:g} epochs",
         "time": f"{minutes} min {rest} s, evaluation included",
