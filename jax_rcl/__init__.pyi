@@ -10,6 +10,7 @@ from . import networks as networks
 from . import objectives as objectives
 from . import optim as optim
 from . import parallel as parallel
+from . import ranges as ranges
 from . import report as report
 from . import restoration as restoration
 from . import results as results

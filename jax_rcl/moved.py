@@ -12,6 +12,7 @@ import sys
 import types
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lazy_loader
@@ -208,8 +209,10 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         name = fullname.removeprefix("jax_rcl.")
         if not new_places(fullname) and name not in {*BENCHMARKS, *COMMANDS}:
             return None
-        is_package = fullname == "jax_rcl.prepare"
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
+        # `python -m` makes the origin argv[0], which JAX's cache takes for a text.
+        return importlib.machinery.ModuleSpec(
+            fullname, self, origin=__file__, is_package=fullname == "jax_rcl.prepare"
+        )
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Lets the module look its names up where they are now."""
@@ -227,7 +230,13 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         )
         if name in BENCHMARKS:
             module = f"benchmarks.{name.removeprefix('bench_')}"
-            text = f"raise SystemExit('in a checkout: python -m {module}')"
+            text = (
+                "import runpy, sys\n"
+                f"sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+                f"print('python -m {fullname} is python -m {module} now, in a "
+                "checkout.', file=sys.stderr)\n"
+                f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
+            )
         return compile(text, fullname, "exec")
 
 

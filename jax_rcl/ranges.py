@@ -45,7 +45,9 @@ class Within:
         below = (
             value < self.high if self.open in ("high", "both") else value <= self.high
         )
-        return bool(math.isfinite(value) and above and below)
+        # Whole numbers may be too large for `isfinite`, which takes floats.
+        finite = isinstance(value, int) or math.isfinite(value)
+        return bool(finite and above and below)
 
     def __str__(self) -> str:
         """The constraint as it follows "must be"."""
@@ -88,6 +90,9 @@ class Rising:
 
     def holds(self, value: Any) -> bool:
         """Whether both lie in the range, in order."""
+        pair = isinstance(value, tuple | list) and len(value) == 2
+        if not pair or not all(isinstance(x, numbers.Real) for x in value):
+            return False
         return all(map(self.bounds.holds, value)) and bool(value[0] <= value[1])
 
     @property

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from matplotlib.figure import Figure
@@ -83,7 +83,10 @@ class Command:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of flags alone."""
+    """A parser of flags alone, whose errors are those of the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help shows what there is.")
 
     def flag(self, name: str, about: str = "", **settings: Any) -> None:
         """Adds `--<name>`; settings are those of `add_argument`."""

@@ -65,7 +65,9 @@ def add_flags(parser: Parser) -> None:
         return tuple(part.strip() for part in text.split(","))
 
     def numbers(text: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in texts(text))
+        if not all(part.isdecimal() for part in texts(text)):
+            raise argparse.ArgumentTypeError(f"{text} must be whole numbers, as 0,1,2")
+        return tuple(map(int, texts(text)))
 
     parser.flag("table", "file.py or file.py:options", required=True)
     parser.flag("workdir", "default: runs/<name of the table file>")

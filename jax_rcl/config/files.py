@@ -61,8 +61,8 @@ def run_file(argument: str, kind: str) -> Any:
             return function(arg)
         except ConfigError:
             raise
-        except (OSError, ValueError) as error:  # of a file that it looks into
-            raise ConfigError(f"{file}: {error}") from error
+        except Exception as error:
+            raise ConfigError(f"{_place(file, error)}: {_words(error)}") from error
 
 
 def _neighbours(path: Path) -> dict[str, Path]:
@@ -131,10 +131,21 @@ class _Anew(importlib.machinery.SourceFileLoader):
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}") from error
         except Exception as error:
-            calls = traceback.extract_tb(error.__traceback__)
-            lines = [f", line {x.lineno}" for x in calls if x.filename == self.path]
-            place = f"{self.path}{''.join(lines[-1:])}"
-            raise ConfigError(f"{place}: {type(error).__name__}: {error}") from error
+            place = _place(self.path, error)
+            raise ConfigError(f"{place}: {_words(error)}") from error
+
+
+def _place(file: str, error: Exception) -> str:
+    """The file, and the line of it that an error went through last."""
+    calls = traceback.extract_tb(error.__traceback__)
+    lines = [f", line {x.lineno}" for x in calls if x.filename == file]
+    return f"{file}{''.join(lines[-1:])}"
+
+
+def _words(error: Exception) -> str:
+    """What an error says; of most that a file makes, the kind is half of it."""
+    told = isinstance(error, OSError | ValueError)  # of a file that it looks into
+    return str(error) if told else f"{type(error).__name__}: {error}"
 
 
 def parse(arg: str, **defaults: Any) -> SimpleNamespace:

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import math
 import sys
 import types
 import typing
@@ -140,7 +141,7 @@ def read(text: str, hint: Any) -> Any:
     """A flag as a value: itself where a string is meant, else as Python reads it."""
     if hint is str:
         return text
-    lowered = {"true": True, "false": False, "none": None}
+    lowered = {"true": True, "false": False, "none": None, "nan": math.nan}
     if text.lower() in lowered:
         return lowered[text.lower()]
     try:

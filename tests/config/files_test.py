@@ -1,5 +1,6 @@
 """Config files: what they import, their options, and errors that name a file."""
 
+import re
 import sys
 import threading
 
@@ -118,7 +119,9 @@ def test_an_error_in_a_neighbour_is_one_message_that_names_it(write, common, wor
 
 def test_a_missing_file_that_a_config_looks_into_is_one_error(write):
     file = write(reads="def get_config(arg=''):\n    open('missing.npz')\n")
-    with pytest.raises(ConfigError, match=r"reads\.py: .*No such file.*missing\.npz"):
+    with pytest.raises(
+        ConfigError, match=r"reads\.py, line 2: .*No such file.*'missing"
+    ):
         config.load(file)
 
 
@@ -143,6 +146,21 @@ def test_options_with_choices_take_one_of_them():
     assert config.parse("side=56", side=(28, 56)).side == 56
     with pytest.raises(ConfigError, match="no value '30'; there are: 28, 56"):
         config.parse("side=30", side=(28, 56))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rcl.optim.Sgdd", "AttributeError: No jax_rcl.optim attribute Sgdd"),
+        ("[][1]", "IndexError: list index out of range"),
+    ],
+)
+def test_a_mistake_in_get_config_is_one_error_with_its_line(write, line, message):
+    file = write(
+        typo=f"import jax_rcl as rcl\n\n\ndef get_config(arg=''):\n    return {line}\n"
+    )
+    with pytest.raises(ConfigError, match=rf"typo\.py, line 5: {re.escape(message)}"):
+        config.load(file)
 
 
 def test_an_option_that_would_do_nothing_is_refused():

@@ -37,7 +37,7 @@ def run(clean, fog, blur, extra=0.5):
 
 @pytest.fixture(autouse=True)
 def standard(monkeypatch):
-    """Two corruptions in the place of the fifteen that count if all are there."""
+    """Two corruptions instead of the fifteen that count if all are there."""
     monkeypatch.setattr("jax_rcl.evaluate.shifts.corrupted.STANDARD", COUNTED)
 
 

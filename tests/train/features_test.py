@@ -137,7 +137,8 @@ def test_evaluators_of_the_run_are_not_needed(workdir, tmp_path):
     with config.unlocked():
         config.evaluators = {"knn": node(Npz, "gone.npz")}
     (run / "config.json").write_text(configs.to_json(config))
-    WithFeatures(SOURCE, str(run))[0]
+    found, expected = (WithFeatures(SOURCE, str(x)).priors for x in (run, workdir))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_run_that_is_not_there_is_an_error(workdir, tmp_path):

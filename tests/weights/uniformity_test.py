@@ -14,7 +14,7 @@ from jax_rcl.weights.files import read
 from jax_rcl.weights.rules import WeightsMismatch
 from jax_rcl.weights.uniformity import from_variables, to_variables
 
-# As wide as a ResNet can be small: 32 features, then 12 in the place of 2048.
+# As wide as a ResNet can be small: 32 features, then 12 instead of 2048.
 ENCODER = ResNet(depth=10, width=4, stem="small", stem_padding=2)
 POOLED, WIDTH, DIM = 32, 12, 6
 FC, PROJECTOR = Linear(WIDTH), Mlp((WIDTH, DIM), first="relu")

@@ -101,8 +101,8 @@ def test_bits_can_be_asked_to_be_certain(folder, tmp_path, capsys):
         np.testing.assert_array_equal(
             found["prior"], attributes(Cub200(str(folder)), 3)
         )
-    with pytest.raises(SystemExit):
-        run(folder, tmp_path / "other.npz", "--least_certainty=5")
+    assert run(folder, tmp_path / "other.npz", "--least_certainty=5") == 2
+    assert "ConfigError: argument --least_certainty: " in capsys.readouterr().err
 
 
 def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(
