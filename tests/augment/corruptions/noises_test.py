@@ -22,13 +22,14 @@ import pytest
 from scipy import stats
 
 from jax_rcl.augment.corruptions.noises import poisson
-from jax_rcl.augment.corruptions.table import FUNCTIONS, LEVELS
+from jax_rcl.augment.corruptions.table import EXTRA, FUNCTIONS, LEVELS, STANDARD
 
 GOLDEN = np.load(
     pathlib.Path(__file__).parents[2] / "golden" / "corruptions_noise_blur.npz"
 )
 KEY = jax.random.key(0)
-NAMES = [name for name in FUNCTIONS if f"{name}224_numbers" in GOLDEN]
+PUBLISHED = (*STANDARD, *EXTRA[:4])
+NAMES = [name for name in PUBLISHED if FUNCTIONS[name] in noises.LEVELS]
 CASES = [(name, side) for name in NAMES for side in (224, 32)]
 
 
