@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jax_rcl.augment.corruptions import noises
 from jax_rcl.augment.corruptions.noises import poisson
 from jax_rcl.augment.corruptions.table import EXTRA, FUNCTIONS, LEVELS, STANDARD
 
