@@ -7,7 +7,6 @@ function that is differentiated, so the gradient is already that of the global l
 inserts the sum over devices), and gradients are never averaged.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -305,20 +304,6 @@ def take(arrays: Tree, indices: jax.Array) -> Tree:
     return jax.tree.map(one, arrays)
 
 
-def memory_limit(mesh: Mesh) -> int | None:
-    """Bytes of memory of one device; None if the device does not say (a CPU)."""
-    stats = mesh.local_devices[0].memory_stats() or {}
-    return stats.get("bytes_limit")
-
-
-def peak_memory(mesh: Mesh) -> int | None:
-    """Most bytes in use so far on one device; None if the device does not say."""
-    stats = mesh.local_devices[0].memory_stats() or {}
-    return stats.get("peak_bytes_in_use")
-
-
-def log_devices(mesh: Mesh) -> None:
-    """Logs what this run runs on."""
-    logging.getLogger(__name__).info(
-        "%d device(s) %s in %d process(es)", mesh.size, device_name(), process_count()
-    )
+def memory_stats(mesh: Mesh) -> dict[str, int]:
+    """Bytes of one device, such as `bytes_limit`; empty for a CPU, which says none."""
+    return mesh.local_devices[0].memory_stats() or {}

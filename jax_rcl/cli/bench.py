@@ -97,6 +97,7 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
 
     step_seconds, peak = elapsed / timed, peak_flops()
     fraction = cost.flops / step_seconds / peak if peak and cost.flops else None
+    used = parallel.memory_stats(prepared.mesh)
     return Measurement(
         device=parallel.device_name(),
         devices=prepared.mesh.size,
@@ -108,7 +109,7 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
         step_seconds=step_seconds,
         examples_per_second=prepared.experiment.batch_size / step_seconds,
         data_wait=waited / elapsed,
-        peak_bytes=parallel.peak_memory(prepared.mesh) or process_bytes(),
+        peak_bytes=used.get("peak_bytes_in_use") or process_bytes(),
         flops_per_step=cost.flops,
         fraction_of_peak=fraction,
     )

@@ -8,6 +8,7 @@ count updates in optax's own state, so that they resume with it.
 import abc
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -54,10 +55,6 @@ class Group:
                 f"Group {self.pattern!r} changes nothing; set learning_rate_scale, "
                 "weight_decay or both."
             )
-
-
-def _path(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _check_patterns(groups: tuple[Group, ...], paths: list[str]) -> None:
@@ -192,7 +189,8 @@ class Descent(abc.ABC):
                 f"{type(self).__name__}.accumulate {every} is more than the "
                 f"{total_steps} steps of the run: nothing would ever move."
             )
-        paths = jax.tree_util.tree_map_with_path(lambda path, _: _path(path), params)
+        named = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+        paths = jax.tree_util.tree_map_with_path(lambda path, _: named(path), params)
         _check_patterns(self.groups, jax.tree.leaves(paths))
 
         def each(field: str, otherwise: Callable[[str], float]) -> Tree:
@@ -334,12 +332,10 @@ class Lars(Descent):
         adapted = jax.tree.map(self._decays, paths)
         trust = optax.scale_by_trust_ratio(trust_coefficient=self.trust_coefficient)
         if self.at_zero == "stay":
-            trust = optax.chain(optax.stateless_with_tree_map(_still_at_zero), trust)
+            still = optax.stateless_with_tree_map(
+                lambda x, p: jnp.where(jnp.any(p != 0), x, jnp.zeros_like(x))
+            )
+            trust = optax.chain(still, trust)
         return optax.chain(
             decay, optax.masked(trust, adapted), rate, _momentum(self.momentum)
         )
-
-
-def _still_at_zero(update: Any, parameter: Any) -> jax.Array:
-    """No update for a parameter array that is zero."""
-    return jnp.where(jnp.any(parameter != 0), update, jnp.zeros_like(update))

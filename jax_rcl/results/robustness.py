@@ -231,7 +231,7 @@ def by_corruption(methods: Methods, part: str) -> Rows:
     """A column for each method; rows for corruptions, their mean, and other means."""
     first = _first(methods)
     names = corruptions_of(first)[part]
-    rows = {name.replace("_", " "): (part, name) for name in names}
+    rows: dict[str, tuple[str, ...]] = {x.replace("_", " "): (part, x) for x in names}
     rows[f"mean of {len(counted_of(first, part))}"] = (part,)
     for key in first:
         if key[0] == part and len(key) > 1 and is_mean(key[1]):

@@ -64,7 +64,8 @@ def train(
     """
     run = Run.prepare(config, workdir, mesh)
     claim(run)
-    parallel.log_devices(run.mesh)
+    counts = run.mesh.size, parallel.device_name(), parallel.process_count()
+    logger.info("%d device(s) %s in %d process(es)", *counts)
     last = run.plan.total_steps
     states = Checkpoints(run.workdir / STATES, keep=run.experiment.keep)
     with Signals() as signals, states as saved, BestSoFar(run) as best:

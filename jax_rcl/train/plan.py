@@ -335,7 +335,8 @@ def is_resident(experiment: Experiment, mesh: Mesh) -> bool:
     """Whether the data set is laid out in device memory, as `resident` says."""
     if experiment.resident != "auto":
         return experiment.resident == "always"
-    limit, total = parallel.memory_limit(mesh), records.nbytes(experiment.source)
+    limit = parallel.memory_stats(mesh).get("bytes_limit")
+    total = records.nbytes(experiment.source)
     if limit is None:
         return total <= CPU_RESIDENT_BYTES
     return total / mesh.size <= limit / 3

@@ -109,13 +109,9 @@ def restore_variables(run: Run, which: Which = "newest") -> tuple[int, Variables
     with Checkpoints(run.workdir / folder_of(which)) as checkpoints:
         found = checkpoints.restore({VARIABLES: wanted})
     if found is None:
-        if which == "best" and run.experiment.best is None:
-            raise ConfigError(
-                f"{run.workdir} holds no best checkpoint: its config has no `best`. "
-                "Take the newest."
-            )
-        kind = "best checkpoint" if which == "best" else "checkpoint"
-        raise ConfigError(f"{run.workdir} holds no {kind} yet.")
+        kind = "checkpoint" if which == "newest" else "best checkpoint"
+        hint = "" if which == "newest" else " Its config must set `best`."
+        raise ConfigError(f"{run.workdir} holds no {kind} yet.{hint}")
     frozen = restore_frozen(run.workdir, template.frozen)
     return found[0], Variables(frozen=frozen, **found[1][VARIABLES])
 

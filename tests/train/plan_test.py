@@ -248,7 +248,7 @@ def resident(choice, devices=1):
 
 @pytest.mark.parametrize("limit", [None, 10**9, 3 * 64 * 8 * 8 * 3])
 def test_resident_is_a_choice_or_by_the_memory_of_a_device(monkeypatch, limit):
-    monkeypatch.setattr(parallel, "memory_limit", lambda mesh: limit)
+    monkeypatch.setattr(parallel, "memory_stats", lambda mesh: {"bytes_limit": limit})
     assert resident("always")
     assert not resident("never")
     # A third of the memory would hold the images, but not their labels as well.
@@ -258,7 +258,7 @@ def test_resident_is_a_choice_or_by_the_memory_of_a_device(monkeypatch, limit):
 
 
 def test_without_a_limit_of_the_device_there_is_one_of_the_library(monkeypatch):
-    monkeypatch.setattr(parallel, "memory_limit", lambda mesh: None)
+    monkeypatch.setattr(parallel, "memory_stats", lambda mesh: {})
     monkeypatch.setattr(plan_module, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4))
     assert resident("auto")
     monkeypatch.setattr(plan_module, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4) - 1)
