@@ -112,11 +112,6 @@ class ResNet(nn.Module):
     compute: Compute = "float32"
 
     def __post_init__(self) -> None:
-        if self.depth not in BLOCKS:
-            raise ValueError(
-                f"ResNet.depth {self.depth} is unknown; the depths are "
-                f"{', '.join(map(str, BLOCKS))}."
-            )
         for field, usual in (("stem_padding", 1), ("stem_initial", "he normal")):
             value = getattr(self, field)
             if self.stem == "imagenet" and value != usual:
