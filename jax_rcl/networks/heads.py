@@ -74,8 +74,8 @@ def conv(
         kernel_init=uniform if initial is None else initial,
         name=name,
     )(x)
-    # jaxlib 0.11.2 to 0.12.0.1 compile relu, convolution, relu and reduction of bfloat16
-    # into one program for CPUs that gives NaN or noise; kept apart they are right.
+    # For CPUs jaxlib 0.11.2 to 0.12.0.1 fuse relu, convolution, relu and reduction of
+    # bfloat16 into a program that gives NaN or noise; kept apart they are right.
     rough = y.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
     return lax.optimization_barrier(y) if rough else y
 
