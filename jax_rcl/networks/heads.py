@@ -6,6 +6,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from jax_rcl.networks.norms import normalized
@@ -61,7 +62,7 @@ def conv(
     It starts uniform in ±1/√fan-in, PyTorch's default, if `initial` is None.
     """
     uniform = initializers("uniform", size * size * x.shape[-1])["kernel_init"]
-    return nn.Conv(
+    y = nn.Conv(
         width,
         (size, size),
         strides=stride,
@@ -73,6 +74,10 @@ def conv(
         kernel_init=uniform if initial is None else initial,
         name=name,
     )(x)
+    # For CPUs jaxlib 0.11.2 to 0.12.0.1 fuse relu, convolution, relu and reduction of
+    # bfloat16 into a program that gives NaN or noise; kept apart they are right.
+    rough = y.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+    return lax.optimization_barrier(y) if rough else y
 
 
 @ranged
