@@ -219,7 +219,7 @@ def test_an_unknown_depth_names_the_known_ones(monkeypatch):
 
 
 def test_bfloat16_is_close_where_channels_are_many_enough_to_be_fused():
-    """From 32 channels and 28 pixels on, XLA of jaxlib 0.11.2 and 0.12 gave NaN for it on a CPU."""
+    """XLA of jaxlib 0.11.2 to 0.12.0.1 gave NaN for these sizes on a CPU."""
     images = np.random.default_rng(0).random((8, 28, 28, 3), np.float32)
     exact = ResNet(depth=10, width=32, stem="small")
     variables = jax.jit(functools.partial(exact.init, train=False))(
