@@ -7,9 +7,6 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
-
-from jax_rcl import moved
 
 COMMANDS = {
     "train": "trains, resumes, evaluates and reports one experiment (the default)",
@@ -80,11 +77,6 @@ def refuse(program: str, name: str, commands: dict[str, str]) -> int:
         file=sys.stderr,
     )
     return 2
-
-
-def __getattr__(name: str) -> Any:
-    """Finds what the command that trains had here before 0.2."""
-    return moved.find("jax_rcl.main", name)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,6 @@ MODULES = {
 PACKAGES = {
     "config": "config.experiment",
     "core": "artifacts",
-    "main": "cli.train cli.shared",
     "train": "train.loop",
     "prepare": "cli.prepare",
 }
@@ -117,7 +116,6 @@ OTHERS = {
     "compared.RESULTS",
     "compared.evaluators_of",
     "evaluate.grid.warn_if_slow",
-    "main.read_config",
     "prepare.pack.write",
     "report.robustness.grid",
     "table.provenance",

@@ -114,7 +114,6 @@ def test_what_another_thing_is_called_today_is_not_given(name):
         ("evaluate.logistic", "logistic_regression", "jax_rcl.evaluate.linear.logis"),
         ("bench_losses", "measure", "benchmarks/ of the repository"),
         ("reference_corruptions", "results", "benchmarks/ of the repository"),
-        ("main", "speak", "jax_rcl.cli.train and jax_rcl.cli.shared"),
     ],
 )
 def test_where_to_look_for_what_is_gone_is_said(module, name, where):
