@@ -196,10 +196,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds modules by their old names, after everything else has failed."""
 
     def find_spec(
-        self,
-        fullname: str,
-        path: Any,
-        target: types.ModuleType | None = None,
+        self, fullname: str, path: Any, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """A module whose names are looked up where they are now."""
         if not fullname.startswith("jax_rcl."):

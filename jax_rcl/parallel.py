@@ -100,6 +100,14 @@ def device_name() -> str:
     return jax.devices()[0].device_kind
 
 
+def run_once(function: Callable, *args: Any) -> Any:
+    """`jax.jit` for what runs once: XLA compiles it in a third of the time on a CPU."""
+    unoptimized = jax.config.values["jax_disable_most_optimizations"]
+    quick = jax.default_backend() == "cpu" and not unoptimized
+    options = {"xla_backend_optimization_level": 1} if quick else None
+    return jax.jit(function, compiler_options=options)(*args)
+
+
 def put(tree: Tree, mesh: Mesh) -> Tree:
     """Splits a batch over the devices; each process gives its [n / processes, ...]."""
     return _put(tree, NamedSharding(mesh, _SHARE))

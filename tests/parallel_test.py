@@ -304,3 +304,18 @@ def test_the_global_batch_is_that_of_all_devices(devices):
         lambda x: jnp.int32(parallel.global_count(len(x))), mesh(devices), whole=0
     )
     assert jax.jit(count)(np.zeros(N)) == N
+
+
+@pytest.mark.parametrize("unoptimized", [True, False])
+def test_what_runs_once_is_what_jit_gives(unoptimized):
+    def draw(key):
+        return jax.random.normal(key, (5, 3)), jax.random.uniform(key, (2,))
+
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", unoptimized)
+    try:
+        found = parallel.run_once(draw, jax.random.key(3))
+        expected = jax.jit(draw)(jax.random.key(3))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)

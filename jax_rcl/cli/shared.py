@@ -106,9 +106,7 @@ FIELD = "--config."
 """What a field of the config is changed by begins with."""
 
 
-def take_overrides(
-    arguments: Sequence[str],
-) -> tuple[list[str], list[tuple[str, str]]]:
+def take_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """What are no overrides, and pairs of path and value of those.
 
     `--config.<path> <value>` is understood as well.

@@ -18,13 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Integer, Shaped
 
 from jax_rcl.core import Source
-from jax_rcl.data.prior_files import (
-    check_finite,
-    chunks,
-    matrix,
-    read_arrays,
-    texts,
-)
+from jax_rcl.data.prior_files import check_finite, chunks, matrix, read_arrays, texts
 from jax_rcl.data.records import Held, Record, Seed, labels_of, names_of
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
@@ -283,8 +277,7 @@ def _one_row_for_each_class(
 
 
 def _few_rows_of_one_class_each(
-    rows: Float32[np.ndarray, "m p"],
-    codes: Integer[np.ndarray, " m"],
+    rows: Float32[np.ndarray, "m p"], codes: Integer[np.ndarray, " m"]
 ) -> bool:
     """Whether rows are shared by two records or more on average, of one class each."""
     class_of: dict[bytes, int] = {}

@@ -17,14 +17,7 @@ import tqdm
 from jaxtyping import Bool, Int64, Shaped
 
 from jax_rcl.core import Source
-from jax_rcl.data.records import (
-    THREADS,
-    Record,
-    Seed,
-    empty_rows,
-    fill,
-    permutation,
-)
+from jax_rcl.data.records import THREADS, Record, Seed, empty_rows, fill, permutation
 from jax_rcl.ranges import Count, ranged
 
 Rows = dict[str, Shaped[np.ndarray, "_ ..."]]

@@ -4,12 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float32, Int
 
-from jax_rcl.networks.clip_block import (
-    EPSILON,
-    HEAD_WIDTH,
-    Activation,
-    Block,
-)
+from jax_rcl.networks.clip_block import EPSILON, HEAD_WIDTH, Activation, Block
 from jax_rcl.networks.heads import check_multiple
 from jax_rcl.networks.norms import Compute
 from jax_rcl.networks.vit import layer_norm

@@ -123,7 +123,4 @@ def view_metrics(z: jax.Array) -> dict[str, jax.Array]:
     """
     unit = jax.lax.stop_gradient(pairwise.unit(z))
     centre = unit.mean(axis=1, keepdims=True)
-    return {
-        "alignment": jnp.sum((unit - centre) ** 2, axis=-1),
-        "spread": spread(unit),
-    }
+    return {"alignment": jnp.sum((unit - centre) ** 2, axis=-1), "spread": spread(unit)}

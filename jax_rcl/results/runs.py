@@ -33,13 +33,14 @@ def read_runs(texts: Iterable[str]) -> dict[str, list[Path]]:
         if not equals or all(folder.is_dir() for folder in folders(text)):
             name, equals, listed = "", "", text
         workdirs = folders(listed)
+        blank = len(workdirs) != listed.count(",") + 1
+        if blank or bool(equals) != bool(name.strip()):
+            raise ConfigError(f"--runs {text}: write NAME=dir, NAME=dir,dir, or a dir.")
         if "/" in name and not workdirs[0].is_dir():
             raise ConfigError(
                 f"--runs {text}: there is no folder {folders(text)[0]}; nor, with the "
                 f"name {name!r}, a folder {workdirs[0]}."
             )
-        if not workdirs or bool(equals) != bool(name.strip()):
-            raise ConfigError(f"--runs {text}: write NAME=dir, NAME=dir,dir, or a dir.")
         for workdir in workdirs:
             own = name.strip() or workdir.resolve().name
             unnamed += [] if equals else [own]

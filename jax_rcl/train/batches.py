@@ -151,6 +151,7 @@ def first_batch(run: Run, key: jax.Array) -> dict[str, np.ndarray]:
     rows = [source[int(index)] for index in example_order(run).indices(0)]
     batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     clock, _ = train_step.clocks(key, jnp.zeros((), jnp.int32), run.plan.total_steps)
-    augment = jax.jit(parallel.over_shares(run.experiment.augment, run.mesh))
+    augment = parallel.over_shares(run.experiment.augment, run.mesh)
     clock = parallel.replicate(clock, run.mesh)
-    return parallel.fetch(augment(clock, parallel.spread(batch, run.mesh)))
+    views = parallel.run_once(augment, clock, parallel.spread(batch, run.mesh))
+    return parallel.fetch(views)

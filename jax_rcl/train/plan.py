@@ -166,9 +166,7 @@ def clock_of_start() -> Clock:
 
 
 def check_layers(
-    experiment: Experiment,
-    variables: Variables,
-    one: dict[str, jax.ShapeDtypeStruct],
+    experiment: Experiment, variables: Variables, one: dict[str, jax.ShapeDtypeStruct]
 ) -> None:
     """Compares what evaluators read, and the number of classes, with what is encoded.
 

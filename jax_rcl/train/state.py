@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -59,7 +60,10 @@ def restore_or_create(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, f
       DamagedCheckpoint: there are checkpoints, but none can be read, or the frozen
         arrays are not those that the run was trained with.
     """
-    template = _template(run, jax.eval_shape(lambda: _initial(run)))
+    parts = run.experiment.objective, run.plan.optimizer, run.plan.example()
+    init = functools.partial(train_step.initial_state, *parts)
+    shapes = jax.eval_shape(init, jax.random.key(run.experiment.seed))
+    template = _template(run, shapes)
     found = checkpoints.restore(_items(template))
     if found is None:
         state = fresh_state(run)
@@ -121,7 +125,10 @@ def fresh_state(run: Run) -> TrainState:
 
     Warns of a frozen network that `init_from` does not fill: it stays random.
     """
-    state = _initial(run)
+    plan, experiment = run.plan, run.experiment
+    state = train_step.create(
+        experiment.objective, plan.optimizer, experiment.seed, plan.example()
+    )
     unfilled = {
         "/".join(path.split("/")[:2])
         for path, leaf in flat(run.plan.variables).items()
@@ -138,13 +145,6 @@ def fresh_state(run: Run) -> TrainState:
         run.plan.variables,
     )
     return parallel.replicate(dataclasses.replace(state, variables=variables), run.mesh)
-
-
-def _initial(run: Run) -> TrainState:
-    plan, experiment = run.plan, run.experiment
-    return train_step.create(
-        experiment.objective, plan.optimizer, experiment.seed, plan.example()
-    )
 
 
 def check_frozen(state: TrainState, at_start: Mapping[str, int]) -> str:

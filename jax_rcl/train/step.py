@@ -1,6 +1,7 @@
 """The one update that every method shares."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -43,15 +44,22 @@ def create(
     batch: Batch,
 ) -> TrainState:
     """A fresh state; `batch` is an augmented one, of which only shapes matter."""
-
     # The seed is an argument: runs that differ in nothing else share the program.
-    def init(key: jax.Array) -> TrainState:
-        init_key, key = jax.random.split(key)
-        variables = objective.init(init_key, batch)
-        opt_state = optimizer.init(variables.params)
-        return TrainState(jnp.zeros((), jnp.int32), key, variables, opt_state)
+    init = functools.partial(initial_state, objective, optimizer, batch)
+    return parallel.run_once(init, jax.random.key(seed))
 
-    return jax.jit(init)(jax.random.key(seed))
+
+def initial_state(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    batch: Batch,
+    key: jax.Array,
+) -> TrainState:
+    """`create` as a pure function of the seed's key, to trace."""
+    init_key, key = jax.random.split(key)
+    variables = objective.init(init_key, batch)
+    opt_state = optimizer.init(variables.params)
+    return TrainState(jnp.zeros((), jnp.int32), key, variables, opt_state)
 
 
 def clocks(key: jax.Array, step: jax.Array, total_steps: int) -> tuple[Clock, Clock]:

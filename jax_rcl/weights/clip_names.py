@@ -116,12 +116,7 @@ OPENAI_PARTS = {
     ),
     "logit_scale": ("logit_scale",),
 }
-UNREAD = (
-    "*.position_ids",
-    "input_resolution",
-    "context_length",
-    "vocab_size",
-)
+UNREAD = ("*.position_ids", "input_resolution", "context_length", "vocab_size")
 """Positions that nothing reads, and sizes that the shapes already say."""
 
 # Hugging Face's names; all of its towers are transformers.

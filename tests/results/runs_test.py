@@ -35,6 +35,8 @@ def test_a_name_has_folders_and_a_folder_is_called_as_itself(tmp_path, monkeypat
         (["a="], "--runs a=: write NAME=dir"),
         (["=x"], "--runs =x: write NAME=dir"),
         ([","], "write NAME=dir"),
+        (["a=x,"], "--runs a=x,: write NAME=dir"),
+        (["a/b=,"], "write NAME=dir"),
         (["x/rate=0.1"], r"no folder x/rate=0\.1; nor, with the name 'x/rate', a .* 0"),
     ],
 )

@@ -10,13 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jax_rcl.augment.resample import (
-    Image,
-    Number,
-    Whole,
-    gaussian_weights,
-    separable,
-)
+from jax_rcl.augment.resample import Image, Number, Whole, gaussian_weights, separable
 
 REACH = 24
 """Pixels to either side at which a Gaussian of the largest width, 6, is cut off."""

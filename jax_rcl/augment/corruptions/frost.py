@@ -140,9 +140,7 @@ def needles(
 def spectra(
     side: int, coarse: Int[Array, ""] | int
 ) -> tuple[
-    Float[Array, "{side} {side}"],
-    Float[Array, "p d {side} {side}"],
-    Float[Array, " p"],
+    Float[Array, "{side} {side}"], Float[Array, "p d {side} {side}"], Float[Array, " p"]
 ]:
     """The filters by which `needles` multiplies the Fourier transform of white noise.
 

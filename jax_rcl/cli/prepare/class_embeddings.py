@@ -51,11 +51,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     templates = tuple(arguments.template or ("A photo of {}",))
     with refusals("--template"):
         rule = FromText(
-            arguments.clip,
-            templates,
-            names,
-            arguments.activation,
-            arguments.checksum,
+            arguments.clip, templates, names, arguments.activation, arguments.checksum
         )
     with refusals("class embeddings"):
         embedding = rule(classes)

@@ -32,9 +32,7 @@ def add_flags(parser: Parser) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     """Writes the file."""
 
-    def read(
-        train: cub.Cub200,
-    ) -> tuple[Float32[np.ndarray, "m p"], tuple[str, ...]]:
+    def read(train: cub.Cub200) -> tuple[Float32[np.ndarray, "m p"], tuple[str, ...]]:
         prior = cub.attributes(train, arguments.least_certainty)
         names = cub.attribute_names(train)
         if (k := len(train.class_names)) != cub.CLASSES:

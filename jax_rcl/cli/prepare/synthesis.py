@@ -119,9 +119,7 @@ def by_quilting(
 
 
 def batch_of(
-    squares: Mapping[Job, UInt8[np.ndarray, "2 p p 3"]],
-    settings: Settings,
-    count: int,
+    squares: Mapping[Job, UInt8[np.ndarray, "2 p p 3"]], settings: Settings, count: int
 ) -> tuple[UInt32[np.ndarray, "n 2"], UInt8[np.ndarray, "n 2 p p 3"]]:
     """Random keys and squares of jobs, padded with zeros to `count` rows."""
     keys = np.zeros((count, 2), np.uint32)

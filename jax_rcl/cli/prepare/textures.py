@@ -142,7 +142,7 @@ def jobs_of(images: Path, out: Path) -> list[Job]:
 
 def class_folders_below(images: Path) -> list[Path]:
     """The class folders, or those of train and of val, relative to `images`."""
-    with refusals("--images"):
+    with refusals("photographs"):
         found = class_folders(images, "--images")
         parts = [name for name in ("train", "val") if name in found]
         if not any(folders_in(images / part) for part in parts):

@@ -105,8 +105,7 @@ MNIST = CoarseMap.of_members(
 )
 
 FASHION_MNIST = CoarseMap.of_members(
-    "fashion-mnist",
-    {"clothes": (0, 1, 2, 3, 4, 6), "shoes and bags": (5, 7, 8, 9)},
+    "fashion-mnist", {"clothes": (0, 1, 2, 3, 4, 6), "shoes and bags": (5, 7, 8, 9)}
 )
 
 _TINY_IMAGENET = """

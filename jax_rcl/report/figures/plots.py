@@ -5,12 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 from matplotlib.axes import Axes
-from matplotlib.colors import (
-    LinearSegmentedColormap,
-    Normalize,
-    PowerNorm,
-    to_rgba,
-)
+from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 
 from jax_rcl.artifacts import (
