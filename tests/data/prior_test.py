@@ -312,7 +312,8 @@ def test_targets_are_compared_and_missing_ones_are_equal(path):
 
 def test_labels_of_a_source_without_any_are_not_compared(path):
     rows = ROWS[:5]
-    WithPrior(Objects(), saved(path, rows, labels=np.arange(5)))[0]
+    found = WithPrior(Objects(), saved(path, rows, labels=np.arange(5)))[0]
+    np.testing.assert_array_equal(found["prior"], rows[0])
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
@@ -346,7 +347,8 @@ def test_a_shorter_list_of_names_is_refused(folder, path):
 
 
 def test_names_of_a_source_without_any_are_not_compared(path):
-    WithPrior(SOURCE, saved(path, names=np.full(30, "x")))[0]
+    found = WithPrior(SOURCE, saved(path, names=np.full(30, "x")))[0]
+    np.testing.assert_array_equal(found["prior"], ROWS[0])
 
 
 def test_everything_is_checked_once(path, monkeypatch):
@@ -393,14 +395,15 @@ def test_labels_in_any_code_are_refused_unless_they_are_meant(path, rows):
     ],
 )
 def test_what_tells_more_or_less_than_the_label_is_a_prior(path, rows):
-    WithPrior(SOURCE, saved(path, rows))[0]
+    found = WithPrior(SOURCE, saved(path, rows))[0]
+    np.testing.assert_array_equal(found["prior"], rows[0])
 
 
 def test_where_no_two_records_share_a_label_or_all_do_nothing_can_be_told(path):
     distinct = Synthetic(classes=4, size=2, count=4)
-    WithPrior(distinct, saved(path, ROWS[:4]))[0]
+    assert len(WithPrior(distinct, saved(path, ROWS[:4]))[0]["prior"]) == ROWS.shape[1]
     alone = Synthetic(classes=1, size=2, count=4)
-    WithPrior(alone, saved(path, np.ones((4, 2))))[0]
+    assert len(WithPrior(alone, saved(path, np.ones((4, 2))))[0]["prior"]) == 2
 
 
 @pytest.mark.parametrize(
