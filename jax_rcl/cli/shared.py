@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 import jax
 from matplotlib.figure import Figure
 
-from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint
+from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint, NotSaved
 from jax_rcl.config.types import ConfigError
 from jax_rcl.report.figures import drawing
 from jax_rcl.train.batches import SourceError
 from jax_rcl.train.loop import Diverged
+from jax_rcl.train.owner import WorkdirInUse
 from jax_rcl.train.signals import Interrupted
 
 KEYBOARD_INTERRUPT = 130
@@ -30,6 +31,16 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 REFUSALS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 """and with a path on the command line."""
+
+WORDS = (
+    AnotherStructure,
+    DamagedCheckpoint,
+    Diverged,
+    NotSaved,
+    SourceError,
+    WorkdirInUse,
+)
+"""Errors whose message says all."""
 
 PROGRAMS = "programs"
 """Folder of compiled programs, beside the runs that share them."""
@@ -146,7 +157,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
         return work() or 0
     except ConfigError as error:
         return report_error(error, 2)
-    except (Diverged, SourceError, DamagedCheckpoint, AnotherStructure) as error:
+    except WORDS as error:
         return report_error(error, 1)
     except OSError as error:
         # Others may be mistakes of this program, which need their traceback.

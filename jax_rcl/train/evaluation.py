@@ -28,6 +28,7 @@ from jax_rcl.core import Encode, Variables
 from jax_rcl.report import log, page, tables
 from jax_rcl.report.figures import plots
 from jax_rcl.train import batches
+from jax_rcl.train.claim import PAGE, RESULTS
 from jax_rcl.train.run import Run, has_checkpoint
 from jax_rcl.train.state import restore_variables
 from jax_rcl.train.step import TrainState
@@ -155,14 +156,19 @@ def trained(
 def latest_numbers(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
     """The last numbers of the evaluators, also on the best state, in metrics.jsonl."""
     names = (*(f"{name}/" for name in run.experiment.evaluators), OF_BEST)
-    found: dict[str, float] = {}
+    latest: dict[str, dict[str, float]] = {}
     for line in history:
-        found |= {key: value for key, value in line.items() if key.startswith(names)}
-    return found
+        found: dict[str, dict[str, float]] = {}
+        for key, value in line.items():
+            name = max((x for x in names if key.startswith(x)), key=len, default="")
+            found.setdefault(name, {})[key] = value
+        latest |= found  # all that one found: it may have been another one before
+    latest.pop("", None)
+    return {key: x for numbers in latest.values() for key, x in numbers.items()}
 
 
 def write_results(
-    run: Run, step: int, numbers: Mapping[str, float], file: str = "results.json"
+    run: Run, step: int, numbers: Mapping[str, float], file: str = RESULTS
 ) -> None:
     """Prints the closing table and writes it as JSON, on the main process."""
     if not parallel.is_main():
@@ -253,7 +259,7 @@ def write_page(
 
 def page_of(run: Run) -> Path:
     """Where the report of a run is."""
-    return run.workdir / "report" / "index.html"
+    return run.workdir / PAGE
 
 
 def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
