@@ -150,7 +150,9 @@ class Checkpoints:
         except Exception as error:
             self._remove_unfinished()  # half a checkpoint fills the disk
             whole = max(map(int, _numbered(self.folder)), default=None)
-            there = "there is none" if whole is None else f"the newest is of step {whole}"
+            there = (
+                "there is none" if whole is None else f"the newest is of step {whole}"
+            )
             raise NotSaved(
                 f"the checkpoint of step {self._writing} could not be written to "
                 f"{self.folder}: {_reason(error)}. {there.capitalize()}. Once this is "
@@ -449,7 +451,9 @@ def _reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        told = re.search(r"(?:OS error |os_error_code=')(\d+)", str(cause))  # TensorStore's words
+        told = re.search(
+            r"(?:OS error |os_error_code=')(\d+)", str(cause)
+        )  # TensorStore's words
         if told:
             return os.strerror(int(told[1]))
         cause = cause.__cause__ or cause.__context__

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints, saved_steps
 from jax_rcl.config.experiment import Experiment
+from jax_rcl.config.nodes import Node
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import (
     CONFIG,
@@ -100,7 +100,7 @@ def _forget_everything(workdir: Path) -> None:
 # The config.
 
 
-def check_config(run: Run, old: ConfigDict) -> None:
+def check_config(run: Run, old: Node) -> None:
     """Refuses another config, except for what changes no update that was made."""
     lines = binding_differences(old, run.config, but=Experiment.LATER)
     if lines:
@@ -108,7 +108,8 @@ def check_config(run: Run, old: ConfigDict) -> None:
             f"the workdir {run.workdir} holds the run of another config; these fields "
             "differ (there -> now):\n  "
             + "\n  ".join(lines)
-            + f"\nChoose another --workdir, or change these back. {from_its_weights(run)}"
+            + "\nChoose another --workdir, or change these back. "
+            + from_its_weights(run)
         )
 
 
@@ -126,7 +127,7 @@ def from_its_weights(run: Run) -> str:
 # The length.
 
 
-def length_of(old: ConfigDict, run: Run) -> int:
+def length_of(old: Node, run: Run) -> int:
     """Steps of a run whose checkpoints do not tell them."""
     return old.epochs * run.plan.steps_per_epoch if old.steps is None else old.steps
 
@@ -174,7 +175,7 @@ def check_length(run: Run, step: int, before: int) -> None:
     logger.info("%s: %d steps instead of %d", run.workdir, now, before)
 
 
-def finish_otherwise(run: Run, old: ConfigDict, step: int, before: int) -> None:
+def finish_otherwise(run: Run, old: Node, step: int, before: int) -> None:
     """Lets a finished run go on, if it is longer now or has other evaluators.
 
     What it had found is renamed, and the log forgets what is to be found anew.
@@ -186,7 +187,9 @@ def finish_otherwise(run: Run, old: ConfigDict, step: int, before: int) -> None:
             _measures(old.evaluators.get(name)), _measures(run.config.evaluators[name])
         )
     ]
-    seen = {key for line in log.read(run.workdir) if line["step"] == step for key in line}
+    seen = {
+        key for line in log.read(run.workdir) if line["step"] == step for key in line
+    }
     changed += [
         name
         for name in run.due_evaluators(step)
@@ -222,7 +225,7 @@ def set_aside(path: Path) -> Path | None:
 
 
 def check_data(
-    run: Run, old: ConfigDict, step: int, before: int, facts: Mapping[str, Any]
+    run: Run, old: Node, step: int, before: int, facts: Mapping[str, Any]
 ) -> None:
     """Refuses training data that are others than those of the checkpoints.
 
@@ -230,31 +233,18 @@ def check_data(
     that follows from their number, the length of an epoch, stays. Other test data are
     told by a warning.
     """
-    then, now = facts.get("data"), run.data
-    if then is None:  # stored before 0.2
-        had = facts.get("steps_per_epoch") or steps_per_epoch_of(old, before)
-        if had in (None, run.plan.steps_per_epoch):
-            return
-        changes = [f"an epoch has {run.plan.steps_per_epoch} steps, and had {had}"]
-        fewer = False
-    else:
-        changes = changes_of(then["train"], now["train"])
-        fewer = (
-            now["train"]["count"] <= then["train"]["count"]
-            and now["train"]["classes"] == then["train"]["classes"]
-            and facts["steps_per_epoch"] == run.plan.steps_per_epoch
-        )
-        for name in then["evaluators"].keys() & now["evaluators"].keys():
-            both = old.evaluators.get(name), run.config.evaluators[name]
-            same = not configs.differences(*both)
-            pairs = zip(then["evaluators"][name], now["evaluators"][name], strict=False)
-            told = [line for pair in pairs for line in changes_of(*pair)]
-            if same and told:
-                logger.warning(
-                    "the data of evaluator '%s' are others than at step %d (%s): its "
-                    "numbers from before are not of these.",
-                    *(name, step, "; ".join(dict.fromkeys(told))),
-                )
+    changes, fewer = [], False
+    if "data" in facts:
+        then, now = facts["data"]["train"], run.data["train"]
+        changes = changes_of(then, now)
+        same = now["classes"] == then["classes"]
+        same &= facts["steps_per_epoch"] == run.plan.steps_per_epoch
+        fewer = same and now["count"] <= then["count"]
+        warn_of_evaluators(run, old, step, facts)
+    else:  # stored before 0.2
+        had = steps_per_epoch_of(old, before)
+        if had not in (None, run.plan.steps_per_epoch):
+            changes = [f"an epoch has {run.plan.steps_per_epoch} steps, and had {had}"]
     if not changes:
         return
     told = f"since step {step} was saved in {run.workdir}: {'; '.join(changes)}"
@@ -268,6 +258,37 @@ def check_data(
     )
 
 
-def steps_per_epoch_of(old: ConfigDict, total_steps: int) -> int | None:
+def warn_of_data(run: Run, old: Node) -> None:
+    """Warns of data that are others than those of the newest checkpoint."""
+    with Checkpoints(run.workdir / STATES) as checkpoints:
+        found = checkpoints.readable_facts()
+    if found is None or "data" not in found[1] or not parallel.is_main():
+        return
+    step, facts = found
+    changes = changes_of(facts["data"]["train"], run.data["train"])
+    if changes:
+        told = "; ".join(changes)
+        logger.warning("the training data are others than at step %d: %s.", step, told)
+    warn_of_evaluators(run, old, step, facts)
+
+
+def warn_of_evaluators(
+    run: Run, old: Node, step: int, facts: Mapping[str, Any]
+) -> None:
+    """Warns of evaluators that are the same, but whose data have changed."""
+    then, now = facts["data"]["evaluators"], run.data["evaluators"]
+    for name in sorted(then.keys() & now.keys()):
+        both = old.evaluators.get(name), run.config.evaluators[name]
+        pairs = zip(then[name], now[name], strict=False)
+        changes = dict.fromkeys(line for pair in pairs for line in changes_of(*pair))
+        if changes and not configs.differences(*both):
+            logger.warning(
+                "the data of evaluator '%s' are others than at step %d (%s): its "
+                "numbers from before are not of these.",
+                *(name, step, "; ".join(changes)),
+            )
+
+
+def steps_per_epoch_of(old: Node, total_steps: int) -> int | None:
     """Steps of an epoch of a run whose checkpoints do not tell them."""
     return None if old.epochs is None else total_steps // old.epochs

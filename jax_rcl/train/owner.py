@@ -15,7 +15,6 @@ no more.
 """
 
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -39,7 +38,7 @@ PATIENCE = 45.0
 """Seconds after which an owner on another machine is taken for dead."""
 
 _GUARD = 5.0
-"""Seconds after which a guard, which is held for a moment, is taken for a dead one's."""
+"""Seconds after which a guard, held for a moment only, is taken for a dead one's."""
 
 _HERE: set[str] = set()
 """Tokens of the owners in this process."""

@@ -13,6 +13,7 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import Which, saved_steps
 from jax_rcl.config.experiment import OF_BEST, Experiment
+from jax_rcl.config.nodes import Node
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train.facts import describe_data
 from jax_rcl.train.plan import Plan, plan
@@ -22,7 +23,7 @@ from jax_rcl.train.plan import Plan, plan
 class Run:
     """What stays the same from the first step to the last."""
 
-    config: ConfigDict
+    config: Node
     experiment: Experiment
     workdir: Path  # absolute
     mesh: Mesh

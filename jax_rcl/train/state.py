@@ -72,6 +72,10 @@ def restore_or_create(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, f
     if found is None:
         state = fresh_state(run)
         if jax.tree.leaves(state.variables.frozen):
+            # Of a run that never came to a checkpoint; others may have been meant.
+            if parallel.is_main():
+                shutil.rmtree(run.workdir / FROZEN, ignore_errors=True)
+            parallel.barrier("frozen")
             with Checkpoints(run.workdir / FROZEN, keep=1) as once:
                 once.save(0, {FROZEN: state.variables.frozen})
         return state, 0.0
@@ -179,8 +183,8 @@ class BestSoFar(contextlib.ExitStack):
 
     The number to beat is read from there, so that nothing else needs to survive a stop.
     `wait` before a later state is saved: the best one before it must be on disk. If
-    training resumes from before the best step, it is found again. One that was chosen by
-    another number is put aside, with a warning.
+    training resumes from before the best step, it is found again. One that was chosen
+    by another number is put aside, with a warning.
     """
 
     def __init__(self, run: Run) -> None:
@@ -214,8 +218,8 @@ class BestSoFar(contextlib.ExitStack):
         folder = self.run.workdir / BEST
         aside = folder.with_name(f"{BEST}-{self._step}")
         logger.warning(
-            "the best state so far, of step %d, was chosen by %s (%s); it is now in %s, "
-            "and the choice begins anew.",
+            "the best state so far, of step %d, was chosen by %s (%s); it is now in "
+            "%s, and the choice begins anew.",
             *(self._step, chosen[0], chosen[2], aside),
         )
         self.close()
