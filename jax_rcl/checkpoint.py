@@ -7,11 +7,13 @@ order of examples is a function of (seed, step).
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
+import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,8 +32,8 @@ STATES, FROZEN, BEST = "checkpoints", "frozen", "best"
 """Folders of a workdir: what changes from step to step, what never does, and the
 variables that were best."""
 
-Which = Literal["newest", "best"]
-"""Which of a run's checkpoints; those of the best state are in `BEST`."""
+Which = Literal["newest", "best"] | int
+"""Which of a run's checkpoints: by its step, or the newest; the best is in `BEST`."""
 
 VARIABLES = "variables"
 """Item that holds `params` and `memory`."""
@@ -45,24 +47,37 @@ class AnotherStructure(ValueError):
     """A checkpoint is whole, but of other arrays; the message lists both sides."""
 
 
+class NotSaved(RuntimeError):
+    """A checkpoint could not be written; the message says which one there is."""
+
+
 class Checkpoints:
     """The newest few checkpoints of a folder, in one sub-folder a step."""
 
-    def __init__(self, folder: Path, *, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int | None = None,
+        keeps: Callable[[int], bool] = lambda step: False,
+    ) -> None:
         """Opens a folder, made if it is missing; keeps its newest `keep` checkpoints.
 
-        None opens them for reading only, and leaves alone what another program may be
-        writing there.
+        And those of all steps for which `keeps` holds. Without `keep` they are opened
+        for reading only, and what another program may be writing there is left alone.
         """
         self.folder, self._reads_only = folder.absolute(), keep is None
+        self._writing: int | None = None
         if keep is not None:
             for path in sorted(self.folder.glob("*tmp*")):
                 log.warning(
-                    "%s was not finished when its run was killed; ignored.", path
+                    "%s was not finished when its run was killed; it is removed.", path
                 )
+            self._remove_unfinished()
+            logging.getLogger("absl").addFilter(_is_not_orbax)
         options = ocp.CheckpointManagerOptions(
             save_interval_steps=0 if keep is None else 1,
-            max_to_keep=keep,
+            preservation_policy=None if keep is None else _Kept(keep, keeps),
             create=keep is not None,
             read_only=keep is None,
         )
@@ -79,9 +94,20 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for what is still being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what is still being written.
+
+        If that fails, an error that is already on its way is more important.
+        """
+        try:
+            self.wait()
+        except NotSaved as failure:
+            if error is None:
+                raise
+            if not isinstance(error, NotSaved):
+                log.warning("%s", failure)
+        finally:
+            with contextlib.suppress(Exception):  # the same error once more
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps that have a finished checkpoint, oldest first."""
@@ -106,26 +132,54 @@ class Checkpoints:
         }
         meta = {"checksums": checksums(items), "facts": dict(facts or {})}
         stored["meta"] = ocp.args.JsonSave(meta)  # pyright: ignore[reportCallIssue] as above
-        self._manager.save(step, args=ocp.args.Composite(**stored))
+        with self._failures():  # also of what was still being written
+            self._manager.wait_until_finished()
+            self._writing = step
+            self._manager.save(step, args=ocp.args.Composite(**stored))
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until what was saved is on disk; NotSaved if it cannot be."""
+        with self._failures():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turns what Orbax and TensorStore raise while they write into NotSaved."""
+        try:
+            yield
+        except Exception as error:
+            self._remove_unfinished()  # half a checkpoint fills the disk
+            whole = max(map(int, _numbered(self.folder)), default=None)
+            there = (
+                "there is none" if whole is None else f"the newest is of step {whole}"
+            )
+            raise NotSaved(
+                f"the checkpoint of step {self._writing} could not be written to "
+                f"{self.folder}: {_reason(error)}. {there.capitalize()}. Once this is "
+                "mended, the same command continues from there."
+            ) from error
+
+    def _remove_unfinished(self) -> None:
+        if parallel.is_main():
+            for path in self.folder.glob("*tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def restore(
-        self, templates: Mapping[str, Tree]
+        self, templates: Mapping[str, Tree], step: int | None = None
     ) -> tuple[int, dict[str, Tree], dict[str, Any]] | None:
         """The newest checkpoint that is whole: step, items and facts; None without any.
 
         A warning names a damaged one, and the one before it is used. If this folder is
         open for writing, the damaged one is renamed to `damaged-<step>`. `templates`
-        has for each item a tree of `jax.ShapeDtypeStruct` with shardings.
+        has for each item a tree of `jax.ShapeDtypeStruct` with shardings. With `step`
+        it is the one of that step, or none.
 
         Raises:
+          ValueError: there is no checkpoint of this step.
           DamagedCheckpoint: there are checkpoints, but none of them is whole.
           AnotherStructure: the newest holds other arrays than the templates.
         """
-        steps, failed = self.steps(), []
+        steps, failed = self.steps() if step is None else [self._found(step)], []
         for step in reversed(steps):
             try:
                 self._check_structure(step, templates)
@@ -173,28 +227,41 @@ class Checkpoints:
             raise DamagedCheckpoint(f"{item} has no metadata of its arrays")
         return found.item_metadata.tree
 
-    def newest(self, item: str) -> Tree:
+    def newest(self, item: str, step: int | None = None) -> Tree:
         """One item of the newest checkpoint as numpy arrays, whatever its structure.
 
-        It may have been saved by any number of processes and devices. Random keys come
-        as their raw data.
+        Or of the one of a step. It may have been saved by any number of processes and
+        devices. Random keys come as their raw data.
 
         Raises:
-          ValueError: there is no finished checkpoint.
+          ValueError: there is no finished checkpoint, or none of this step.
           DamagedCheckpoint: the arrays are not what was written.
         """
-        steps = self.steps()
-        if not steps:
-            raise ValueError(f"{self.folder} holds no finished checkpoint.")
-        with self._named(steps[-1]):
+        step = self._found(step)
+        with self._named(step):
             template = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(
                     x.shape, x.dtype, sharding=parallel.here()
                 ),
-                self._saved(steps[-1], item),
+                self._saved(step, item),
             )
-            items, _ = self._read(steps[-1], {item: template})
+            items, _ = self._read(step, {item: template})
         return jax.tree.map(_raw, items[item])
+
+    def _found(self, step: int | None) -> int:
+        """A step, the newest for None, of which there is a checkpoint."""
+        steps = self.steps()
+        if not steps:
+            raise ValueError(f"{self.folder} holds no finished checkpoint.")
+        if step is None:
+            return steps[-1]
+        if step not in steps:
+            raise ValueError(
+                f"{self.folder} holds no checkpoint of step {step}; there are those of "
+                f"{', '.join(map(str, steps))}. A run keeps the newest `keep`, and "
+                "every so many with `keep_every`."
+            )
+        return step
 
     def newest_facts(self) -> tuple[int, dict[str, Any]] | None:
         """Step and facts of the newest, or None; DamagedCheckpoint if unreadable."""
@@ -203,6 +270,13 @@ class Checkpoints:
             return None
         with self._named(steps[-1]):
             return steps[-1], self._read(steps[-1], {})[1]
+
+    def readable_facts(self) -> tuple[int, dict[str, Any]] | None:
+        """Step and facts of the newest whose facts can be read, or None."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(DamagedCheckpoint), self._named(step):
+                return step, self._read(step, {})[1]
+        return None
 
     @contextlib.contextmanager
     def _named(self, step: int) -> Iterator[None]:
@@ -237,15 +311,46 @@ class Checkpoints:
         self._manager.reload()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """Orbax's protocol for which checkpoints stay; they come oldest first."""
+
+    newest: int
+    also: Callable[[int], bool]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Any:
+        """One answer for each."""
+        del context
+        first = len(checkpoints) - self.newest
+        return [i >= first or self.also(x.step) for i, x in enumerate(checkpoints)]
+
+
 def folder_of(which: Which) -> str:
     """The folder of these checkpoints in a workdir."""
-    return {"newest": STATES, "best": BEST}[which]
+    if isinstance(which, str) and which not in ("newest", "best"):
+        raise ValueError(f"which is {which!r}; write 'newest', 'best' or a step.")
+    return BEST if which == "best" else STATES
+
+
+def step_of(which: Which) -> int | None:
+    """The step that is asked for; None where it is not by a step."""
+    return which if isinstance(which, int) else None
+
+
+def saved_steps(workdir: Path, which: Which = "newest") -> list[int]:
+    """Steps of the finished checkpoints that are meant; no file is opened."""
+    steps = sorted(map(int, _numbered(workdir / folder_of(which))))
+    return [x for x in steps if step_of(which) in (None, x)]
+
+
+def _numbered(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*") if path.name.isdigit()]
 
 
 def read_variables(
     workdir: str | os.PathLike[str], which: Which = "newest"
 ) -> dict[str, np.ndarray]:
-    """All variables of a run's newest or best checkpoint, by path, as numpy arrays.
+    """All variables of one of a run's checkpoints, by path, as numpy arrays.
 
     Paths start with `params`, `memory` or `frozen`. No checkpoint, or a damaged one,
     raises ValueError.
@@ -264,7 +369,8 @@ def read_variables(
         if not path.is_dir():
             raise ValueError(f"{workdir} holds no checkpoint to start from.")
         with Checkpoints(path) as checkpoints:
-            found = checkpoints.newest(item)
+            step = None if folder == FROZEN else step_of(which)
+            found = checkpoints.newest(item, step)
         arrays |= flat({FROZEN: found} if item == FROZEN else found)
     return arrays
 
@@ -280,6 +386,11 @@ def progress(workdir: Path) -> tuple[int, int | None]:
     if found is None:
         raise ValueError(f"{workdir} holds no finished checkpoint.")
     return found[0], found[1].get("total_steps")
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    """Threads of Orbax log each failure with its traceback, which is raised as well."""
+    return "orbax" not in Path(record.pathname).parts
 
 
 @contextlib.contextmanager
@@ -331,6 +442,21 @@ def checksums(items: Tree) -> dict[str, int]:
 
 
 def _in_short(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else repr(error)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, if that is known; else the first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        told = re.search(
+            r"(?:OS error |os_error_code=')(\d+)", str(cause)
+        )  # TensorStore's words
+        if told:
+            return os.strerror(int(told[1]))
+        cause = cause.__cause__ or cause.__context__
     return str(error).splitlines()[0][:200] if str(error) else repr(error)
 
 

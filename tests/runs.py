@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from jax_rcl.checkpoint import STATES, VARIABLES, Checkpoints
-from jax_rcl.train.run import Run, claim
+from jax_rcl.train.claim import claim
+from jax_rcl.train.run import Run
 
 
 def begun(config, workdir, *, step=2, seed=0, **fields):

@@ -5,17 +5,18 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from jax_rcl import config as configs
 from jax_rcl.artifacts import Curves, Grid
-from jax_rcl.checkpoint import DamagedCheckpoint, Which
+from jax_rcl.checkpoint import DamagedCheckpoint
 from jax_rcl.cli.shared import (
     PROGRAMS,
     Command,
     Parser,
+    checkpoint,
     keep_programs,
     write_comparison,
 )
@@ -88,7 +89,8 @@ def add_flags(parser: Parser) -> None:
     )
     parser.flag("config", about)
     parser.flag("baseline", "the name that others are compared with")
-    parser.flag("which", "checkpoint", choices=get_args(Which), default="newest")
+    about = "checkpoint: newest, best or a step"
+    parser.flag("which", about, type=checkpoint, default="newest")
     parser.flag("number", "of sweeps: top1, top5 or auroc", default="top1")
     parser.flag("again", "evaluate all once more", action="store_true")
     parser.flag("out", "folder to write to", default="runs/compare")

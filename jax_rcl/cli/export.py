@@ -3,15 +3,15 @@
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from jax_rcl.checkpoint import Which, read_variables
+from jax_rcl.checkpoint import read_variables
 from jax_rcl.cli.prepare.shared import add_out, free_file
 from jax_rcl.cli.prepare.work import whole
-from jax_rcl.cli.shared import Command, Parser
+from jax_rcl.cli.shared import Command, Parser, checkpoint
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train.features import state_of
 from jax_rcl.train.plan import refusals
@@ -42,7 +42,7 @@ def add_flags(parser: Parser) -> None:
     add_out(parser, SUFFIX)
     about = "name of the network, trained or frozen, such as teacher"
     parser.flag("part", about, default="encoder")
-    parser.flag("which", choices=get_args(Which), default="newest")
+    parser.flag("which", "newest, best or a step", type=checkpoint, default="newest")
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 import jax
 from matplotlib.figure import Figure
 
-from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint
+from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint, NotSaved, Which
 from jax_rcl.config.types import ConfigError
 from jax_rcl.report.figures import drawing
 from jax_rcl.train.batches import SourceError
+from jax_rcl.train.evaluation import EvaluatorFailed
 from jax_rcl.train.loop import Diverged
+from jax_rcl.train.owner import WorkdirInUse
 from jax_rcl.train.signals import Interrupted
 
 KEYBOARD_INTERRUPT = 130
@@ -30,6 +32,17 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 REFUSALS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 """and with a path on the command line."""
+
+WORDS = (
+    AnotherStructure,
+    DamagedCheckpoint,
+    Diverged,
+    EvaluatorFailed,
+    NotSaved,
+    SourceError,
+    WorkdirInUse,
+)
+"""Errors whose message says all."""
 
 PROGRAMS = "programs"
 """Folder of compiled programs, beside the runs that share them."""
@@ -133,6 +146,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def checkpoint(text: str) -> Which:
+    """A flag's checkpoint of a run: `newest`, `best`, or the number of its step."""
+    if text.isdecimal():
+        return int(text)
+    if text not in ("newest", "best"):
+        raise argparse.ArgumentTypeError(f"{text} must be newest, best or a step")
+    return text  # pyright: ignore[reportReturnType] one of the two
+
+
 def exit_status(work: Callable[[], int | None]) -> int:
     """Runs a command; an error that a user can act on is shown without a traceback.
 
@@ -146,7 +168,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
         return work() or 0
     except ConfigError as error:
         return report_error(error, 2)
-    except (Diverged, SourceError, DamagedCheckpoint, AnotherStructure) as error:
+    except WORDS as error:
         return report_error(error, 1)
     except OSError as error:
         # Others may be mistakes of this program, which need their traceback.
@@ -179,6 +201,14 @@ def configure_logging() -> None:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = hide_what_is_raised_as_well
+
+
+def hide_what_is_raised_as_well(unraisable: Any) -> None:
+    """Writes that are still under way when another one fails end in a closed loop."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def report_error(error: Exception, status: int, where: str = "") -> int:

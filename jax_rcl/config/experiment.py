@@ -3,10 +3,18 @@
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from jax_rcl.config.types import ConfigError, unknown
-from jax_rcl.core import Augment, Evaluator, InitRule, Objective, Optimizer, Source
+from jax_rcl.core import (
+    Augment,
+    Evaluator,
+    InitRule,
+    Objective,
+    Optimizer,
+    Source,
+    When,
+)
 from jax_rcl.ranges import AtLeast, Count, ranged
 
 OF_BEST = "best/"
@@ -57,6 +65,11 @@ class Best:
 class Experiment:
     """Everything that determines a run and, with the seed, all its numbers.
 
+    A workdir belongs to its config from the first checkpoint on. No number depends on
+    the fields in `MAY_CHANGE`, which may be others when a run is continued; nor does
+    training depend on its evaluators and on `best`. Its length may be another if the
+    updates already made are those of the longer run: not with a cosine over all of it.
+
     Attributes:
       augment: turns records of the source into what the objective reads.
       batch_size: examples in a global batch, over all devices and processes.
@@ -68,8 +81,11 @@ class Experiment:
       init_from: applied in order to the freshly initialised variables.
       evaluators: by the name that prefixes their numbers.
       log_every: steps between logged training metrics.
-      save_every: steps between checkpoints; the last step is always saved.
+      save_every: steps between checkpoints, or when they are written, such as
+        `Every(epochs=10)`; the last step is always saved.
       keep: how many of the newest checkpoints are kept.
+      keep_every: of the checkpoints written by `save_every`, every so many are kept for
+        ever, such as each fifth; None for none.
       best: the number by which one more checkpoint is kept, that of the best state;
         evaluators also run on it at the end, as `best/<evaluator>/<number>`.
       resident: whether the data set is laid out in device memory once, as uint8, and
@@ -91,12 +107,21 @@ class Experiment:
     init_from: tuple[InitRule, ...] = ()
     evaluators: Mapping[str, Evaluator] = dataclasses.field(default_factory=dict)
     log_every: Count = 50
-    save_every: Count = 1000
+    save_every: Count | When = 1000
     keep: Count = 2
+    keep_every: Count | None = None
     best: Best | None = None
     resident: Literal["auto", "always", "never"] = "auto"
     steps_per_call: Count = 1
     threads: Count = 8
+
+    # Updates in one call are compiled otherwise, which moves numbers by rounding, as
+    # another number of devices does.
+    MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
+        "keep keep_every log_every resident save_every steps_per_call threads".split()
+    )
+    LATER: ClassVar[frozenset[str]] = frozenset("best epochs evaluators steps".split())
+    """What may change once more is known of the run, see `jax_rcl.train.claim`."""
 
     def __post_init__(self) -> None:
         """Checks that the length is given once."""

@@ -95,7 +95,9 @@ class ImageFolder(InFiles):
     classes: tuple[str, ...] = ()
     missing: Literal["error", "skip"] = "error"
     resize: Literal["bicubic", "as torchvision"] = "bicubic"
-    remedy = "Delete or replace it, or omit such files: ImageFolder(unreadable='skip')."
+    remedy = "Replace it, or omit such files: ImageFolder(unreadable='skip')."
+    # What changes with it is the number of records, which a run notices.
+    MAY_CHANGE = frozenset({"unreadable"})
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes):

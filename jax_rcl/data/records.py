@@ -85,6 +85,17 @@ def labels_of(source: Source) -> Int32[np.ndarray, " m"]:
     return _of_every_record(source, "label")
 
 
+def known_labels(source: Source) -> Int32[np.ndarray, " m"] | None:
+    """The label of every record, if neither the source nor one inside must be read."""
+    inner: Any = source
+    while inner is not None:
+        if not hasattr(type(inner), "all_labels"):
+            return None
+        inner = getattr(inner, "source", None)
+    labels = getattr(source, "all_labels", None)
+    return None if labels is None else np.asarray(labels, np.int32)
+
+
 def groups_of(source: Source) -> Int32[np.ndarray, " m"]:
     """The group of every record, like `labels_of`."""
     return _of_every_record(source, "group")

@@ -17,8 +17,11 @@ from typing import Any, SupportsFloat
 import numpy as np
 import tensorboardX
 
-_METRICS = "metrics.jsonl"
-_EVENTS = "tensorboard"
+METRICS = "metrics.jsonl"
+"""File of a workdir with one line of numbers each."""
+
+EVENTS = "tensorboard"
+"""Folder of a workdir with the same for TensorBoard."""
 
 
 class Log(contextlib.AbstractContextManager[Any]):
@@ -34,11 +37,11 @@ class Log(contextlib.AbstractContextManager[Any]):
     def __init__(self, workdir: str | os.PathLike[str], resume_step: int = 0) -> None:
         folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
-        _forget_after(folder / _METRICS, resume_step)
-        self._lines = open(folder / _METRICS, "a", encoding="utf-8")
-        earlier = len(list((folder / _EVENTS).glob("events.out.tfevents.*")))
+        _forget_after(folder / METRICS, resume_step)
+        self._lines = open(folder / METRICS, "a", encoding="utf-8")
+        earlier = len(list((folder / EVENTS).glob("events.out.tfevents.*")))
         self._events = tensorboardX.SummaryWriter(
-            str(folder / _EVENTS),
+            str(folder / EVENTS),
             purge_step=resume_step + 1 if earlier else None,
             # File names hold whole seconds: without a number of its own, a second
             # writer within a second would overwrite the file of the first.
@@ -106,7 +109,7 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     return [
         {name: math.nan if value is None else value for name, value in record.items()}
-        for record in _records(Path(workdir) / _METRICS)
+        for record in _records(Path(workdir) / METRICS)
     ]
 
 
@@ -130,11 +133,29 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def forget(
+    workdir: str | os.PathLike[str], step: int, prefixes: tuple[str, ...]
+) -> None:
+    """Drops numbers of a step whose names start in one of these ways."""
+    path = Path(workdir) / METRICS
+    kept = []
+    for record in _records(path):
+        if record["step"] == step:
+            record = {k: v for k, v in record.items() if not k.startswith(prefixes)}
+        if len(record) > 1:
+            kept.append(record)
+    if path.exists():
+        _rewrite(path, kept)
+
+
 def _forget_after(path: Path, step: int) -> None:
-    """Rewrites the file without later lines and without a torn one, all or nothing."""
-    if not path.exists():
-        return
-    kept = [record for record in _records(path) if record["step"] <= step]
+    """Rewrites the file without later lines and without a torn one."""
+    if path.exists():
+        _rewrite(path, [x for x in _records(path) if x["step"] <= step])
+
+
+def _rewrite(path: Path, kept: list[dict[str, Any]]) -> None:
+    """Replaces all lines, or none."""
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in kept)
     beside = path.with_name(path.name + ".new")
     with open(beside, "w", encoding="utf-8") as file:

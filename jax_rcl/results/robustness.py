@@ -12,14 +12,13 @@ from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl.augment.corruptions.table import FAMILIES
-from jax_rcl.checkpoint import Checkpoints, Which, folder_of
+from jax_rcl.checkpoint import Which, saved_steps
 from jax_rcl.config.nodes import rename_class
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.robustness import Robustness, counted
 from jax_rcl.report.tables import Cell, Column, Line, Rows
 from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, numbers_of, read_json
-from jax_rcl.train.run import has_checkpoint
 
 EVALUATED = "robustness.json"
 """File of a workdir with what its Robustness evaluators found, and with what."""
@@ -124,10 +123,7 @@ def evaluations(
 
 def newest_step(workdir: Path, which: Which) -> int | None:
     """The step of the checkpoint that is evaluated; None where there is none."""
-    if not has_checkpoint(workdir, which):
-        return None
-    with Checkpoints(workdir / folder_of(which)) as checkpoints:
-        return max(checkpoints.steps(), default=None)
+    return max(saved_steps(workdir, which), default=None)
 
 
 Accuracies = Mapping[tuple[str, ...], float]

@@ -10,9 +10,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
-from jax_rcl.config.experiment import OF_BEST
+from jax_rcl.config.experiment import OF_BEST, Experiment
 from jax_rcl.config.types import ConfigError, suggest, unknown
-from jax_rcl.config.workdir import CONFIG, stored_config
+from jax_rcl.config.workdir import CONFIG, binding_differences, stored_config
 from jax_rcl.report.tables import Cell, Line
 from jax_rcl.results.runs import FACTS, RESULTS, read_json
 from jax_rcl.results.table import BRACES, SEED, Run, Table
@@ -61,7 +61,11 @@ class Trial:
             training.Run.prepare(self.load(), self.workdir)
 
     def load(self) -> ConfigDict:
-        """The config: what the workdir holds already, if it is the same."""
+        """The config: what the workdir holds already, if it is the same.
+
+        Fields that change no number may differ; in a run that is not finished also
+        those that training lets change.
+        """
         config = configs.load(self.config, self.overrides)
         if not isinstance(config, ConfigDict) or "evaluators" not in config:
             raise ConfigError("get_config must return node(Experiment, ...).")
@@ -73,7 +77,9 @@ class Trial:
         if not (self.workdir / CONFIG).exists():
             return config
         stored = stored_config(self.workdir)
-        lines = configs.differences(self._portable(stored), self._portable(config))
+        free = frozenset() if self.finished() else Experiment.LATER
+        pair = self._portable(stored), self._portable(config)
+        lines = binding_differences(*pair, but=free)
         if lines:
             raise ConfigError(
                 f"{self.workdir} holds the run of another config; these fields differ "
@@ -81,6 +87,9 @@ class Trial:
                 + "\n  ".join(lines)
                 + "\nChoose another --workdir, or remove that folder to train it again."
             )
+        with stored.unlocked():
+            for name in Experiment.MAY_CHANGE | free:
+                stored[name] = config[name]
         return stored
 
     def _portable(self, config: ConfigDict) -> ConfigDict:

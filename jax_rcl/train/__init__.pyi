@@ -1,8 +1,11 @@
 from . import batches as batches
+from . import claim as claim
 from . import cost as cost
 from . import evaluation as evaluation
+from . import facts as facts
 from . import features as features
 from . import loop as loop
+from . import owner as owner
 from . import plan as plan
 from . import run as run
 from . import signals as signals

@@ -68,7 +68,7 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 class SourceError(RuntimeError):
-    """A record of a streamed source cannot be read; the state so far is saved."""
+    """A record of a source cannot be read; the state so far is saved."""
 
 
 def feed_calls(
@@ -101,8 +101,15 @@ def next_batch(
     batches: Iterator[dict[str, np.ndarray]], step: int
 ) -> dict[str, np.ndarray]:
     """The next batch; an error of the source becomes a SourceError with the step."""
-    try:
+    with reading(step):
         return next(batches)
+
+
+@contextlib.contextmanager
+def reading(step: int) -> Iterator[None]:
+    """Turns an error of the source into a SourceError with the step."""
+    try:
+        yield
     except (ValueError, OSError) as error:
         text = str(error).split("\n--------------------\n")[0]  # JAX's own footnote
         raise SourceError(f"the batch of step {step} cannot be read: {text}") from error
@@ -148,7 +155,8 @@ def example_order(run: Run) -> stream.Order:
 def first_batch(run: Run, key: jax.Array) -> dict[str, np.ndarray]:
     """The first batch as the objective sees it, on the host; `key` is the state's."""
     source = run.experiment.source
-    rows = [source[int(index)] for index in example_order(run).indices(0)]
+    with reading(0):
+        rows = [source[int(index)] for index in example_order(run).indices(0)]
     batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     clock, _ = train_step.clocks(key, jnp.zeros((), jnp.int32), run.plan.total_steps)
     augment = parallel.over_shares(run.experiment.augment, run.mesh)

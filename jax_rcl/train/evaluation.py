@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,11 +29,16 @@ from jax_rcl.core import Encode, Variables
 from jax_rcl.report import log, page, tables
 from jax_rcl.report.figures import plots
 from jax_rcl.train import batches
+from jax_rcl.train.claim import PAGE, RESULTS, set_aside, warn_of_data
+from jax_rcl.train.plan import sources_of
 from jax_rcl.train.run import Run, has_checkpoint
 from jax_rcl.train.state import restore_variables
 from jax_rcl.train.step import TrainState
 
 logger = logging.getLogger(__name__)
+
+EVALUATION = "evaluation.json"
+"""File of a workdir with what `evaluate` has found last."""
 
 EXAMPLES = 8
 """How many examples the picture of the views shows."""
@@ -68,17 +74,28 @@ def make_encoder(run: Run) -> Callable[[Variables], Encode]:
     return encoder
 
 
+class EvaluatorFailed(RuntimeError):
+    """An evaluator refused what it was given; the state so far is saved."""
+
+
 def run_evaluators(
     run: Run, encode: Encode, step: int, names: list[str]
 ) -> dict[str, float]:
-    """Numbers of the named evaluators, as `<evaluator>/<number>`."""
+    """Numbers of the named evaluators, as `<evaluator>/<number>`.
+
+    Raises:
+      EvaluatorFailed: one raised ValueError or OSError, whose message says what to do.
+      RuntimeError: one raised something else.
+    """
     numbers: dict[str, float] = {}
     for name in names:
         try:
             found = run.experiment.evaluators[name].run(encode)
         except Exception as error:
-            raise RuntimeError(
-                f"evaluator '{name}' failed at step {step}: {error}"
+            told = isinstance(error, ValueError | OSError)
+            text = str(error).split("\n--------------------\n")[0]  # JAX's own footnote
+            raise (EvaluatorFailed if told else RuntimeError)(
+                f"evaluator '{name}' failed at step {step}: {text}"
             ) from error
         numbers |= {f"{name}/{key}": float(value) for key, value in found.items()}
     return numbers
@@ -114,8 +131,9 @@ def evaluate(
 
     Also on the best state's, if `config.best` is not None. The objective must be the
     one that was trained; the evaluators may be others. The numbers, which are also
-    written to evaluation.json there, are called `<evaluator>/<number>` and
-    `best/<evaluator>/<number>`.
+    written to evaluation.json there, with the data that they are of, are called
+    `<evaluator>/<number>` and `best/<evaluator>/<number>`. An evaluation that is there
+    already is renamed to evaluation-1.json and so on, unless it is the same.
 
     Raises:
       ConfigError: there is no run in `workdir`, or it trained another objective.
@@ -128,13 +146,29 @@ def evaluate(
             + "\n  ".join(lines)
         )
     run = Run.prepare(config, workdir, mesh)
+    writes = parallel.is_main() and can_write(run.workdir)
+    if parallel.is_main() and not writes:
+        logger.warning(
+            "%s cannot be written to: the numbers are printed, and not stored in %s.",
+            *(run.workdir, EVALUATION),
+        )
+    warn_of_data(run, old)
     step, variables = restore_variables(run)
     encoder, names = make_encoder(run), list(run.experiment.evaluators)
     numbers = run_evaluators(run, encoder(variables), step, names)
     if run.experiment.best is not None:
         numbers |= run_evaluators_on_best(run, encoder, names, (step, dict(numbers)))
-    write_results(run, step, numbers, "evaluation.json")
+    write_results(run, step, numbers, EVALUATION if writes else None)
     return numbers
+
+
+def can_write(folder: Path) -> bool:
+    """Whether a file can be made in a folder, which permissions alone do not tell."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def trained(
@@ -155,23 +189,54 @@ def trained(
 def latest_numbers(run: Run, history: list[dict[str, Any]]) -> dict[str, float]:
     """The last numbers of the evaluators, also on the best state, in metrics.jsonl."""
     names = (*(f"{name}/" for name in run.experiment.evaluators), OF_BEST)
-    found: dict[str, float] = {}
+    latest: dict[str, dict[str, float]] = {}
     for line in history:
-        found |= {key: value for key, value in line.items() if key.startswith(names)}
-    return found
+        found: dict[str, dict[str, float]] = {}
+        for key, value in line.items():
+            name = max((x for x in names if key.startswith(x)), key=len, default="")
+            found.setdefault(name, {})[key] = value
+        latest |= found  # all that one found: it may have been another one before
+    latest.pop("", None)
+    return {key: x for numbers in latest.values() for key, x in numbers.items()}
 
 
 def write_results(
-    run: Run, step: int, numbers: Mapping[str, float], file: str = "results.json"
+    run: Run, step: int, numbers: Mapping[str, float], file: str | None = RESULTS
 ) -> None:
-    """Prints the closing table and writes it as JSON, on the main process."""
+    """Prints the closing table and writes it as JSON, on the main process.
+
+    What the file held before is kept under another name, unless it is the same.
+    """
     if not parallel.is_main():
         return
     protocols = run.protocols()
-    record = {"step": step, "results": dict(numbers), "protocols": protocols}
-    text = json.dumps(record, indent=2, sort_keys=True)
-    (run.workdir / file).write_text(text + "\n")
     print(tables.closing(numbers, protocols), flush=True)
+    if file is None:
+        return
+    record = {
+        "step": step,
+        "results": dict(numbers),
+        "protocols": protocols,
+        "data": run.data | {"sources": sources_in_words(run)},
+    }
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    path = run.workdir / file
+    if path.exists() and path.read_text() == text:
+        return
+    aside = set_aside(path)
+    if aside is not None:
+        logger.info("what %s held before is now in %s", path, aside.name)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def sources_in_words(run: Run) -> dict[str, list[str]]:
+    """The sources of every evaluator, as Python writes them."""
+    return {
+        name: [repr(source) for source, _ in sources_of(evaluator)]
+        for name, evaluator in run.experiment.evaluators.items()
+    }
 
 
 # The page.
@@ -253,7 +318,7 @@ def write_page(
 
 def page_of(run: Run) -> Path:
     """Where the report of a run is."""
-    return run.workdir / "report" / "index.html"
+    return run.workdir / PAGE
 
 
 def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:

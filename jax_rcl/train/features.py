@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jax_rcl import parallel
 from jax_rcl.augment import compose
-from jax_rcl.checkpoint import Which, folder_of, progress
+from jax_rcl.checkpoint import Which, folder_of, progress, saved_steps
 from jax_rcl.config.types import ConfigError, unknown
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Operation, Source
@@ -22,7 +22,7 @@ from jax_rcl.data.prior import Informed
 from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.plan import encoded_shapes, refusals
-from jax_rcl.train.run import Run, has_checkpoint
+from jax_rcl.train.run import Run
 from jax_rcl.train.state import restore_variables
 
 logger = logging.getLogger(__name__)
@@ -69,17 +69,21 @@ class WithFeatures(Informed):
 def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
     """The step of a run's checkpoint and when it was written, which identify it."""
     stored_config(workdir)
-    saved = [p for p in (workdir / folder_of(which)).glob("*") if p.name.isdigit()]
-    if not saved:
-        hint = (
-            'its config has no `best`. Take which="newest", or train it with '
-            'best=node(Best, "<evaluator>/<number>").'
-            if which == "best" and has_checkpoint(workdir)
-            else "train it first, at least up to its first checkpoint."
-        )
-        raise ConfigError(f"{workdir} holds no {which} checkpoint: {hint}")
-    newest = max(saved, key=lambda path: int(path.name))
-    return newest.name, newest.stat().st_mtime_ns
+    steps = saved_steps(workdir, which)
+    if not steps:
+        others, kind = saved_steps(workdir), f"{which} checkpoint"
+        hint = "train it first, at least up to its first checkpoint."
+        if others and which == "best":
+            hint = (
+                'its config has no `best`. Take which="newest", or train it with '
+                'best=node(Best, "<evaluator>/<number>").'
+            )
+        elif others:
+            kind = f"checkpoint of step {which}"
+            hint = f"there are those of {', '.join(map(str, others))}."
+        raise ConfigError(f"{workdir} holds no {kind}: {hint}")
+    folder = workdir / folder_of(which) / str(steps[-1])
+    return folder.name, folder.stat().st_mtime_ns
 
 
 def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:

@@ -8,17 +8,20 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jax_rcl import parallel
-from jax_rcl.checkpoint import STATES, Checkpoints, checksums
+from jax_rcl.checkpoint import STATES, Checkpoints, NotSaved, checksums
 from jax_rcl.config.experiment import OF_BEST
+from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Encode, Tree, Variables
 from jax_rcl.report import console, log, tables
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
+from jax_rcl.train.claim import claim
 from jax_rcl.train.evaluation import (
     first_views,
     latest_numbers,
@@ -29,7 +32,8 @@ from jax_rcl.train.evaluation import (
     write_page,
     write_results,
 )
-from jax_rcl.train.run import Run, claim
+from jax_rcl.train.owner import Owner, WorkdirInUse
+from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted, Signals
 from jax_rcl.train.state import BestSoFar, check_frozen, restore_or_create, save_state
 from jax_rcl.train.step import PLATEAU, TrainState
@@ -60,14 +64,23 @@ def train(
       ConfigError: what is wrong with the config, before anything is compiled.
       Diverged: a loss that is not finite; the checkpoints before it are kept.
       DamagedCheckpoint: what was saved cannot be read, or a frozen array has changed.
+      NotSaved: a checkpoint cannot be written.
+      WorkdirInUse: another job trains there.
       Interrupted: SIGTERM or Ctrl-C, after a checkpoint was written.
     """
     run = Run.prepare(config, workdir, mesh)
-    claim(run)
+    with own(run.workdir) as owner:
+        claim(run)
+        return train_owned(run, owner)
+
+
+def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
+    """`train` in a workdir that is this run's."""
     counts = run.mesh.size, parallel.device_name(), parallel.process_count()
     logger.info("%d device(s) %s in %d process(es)", *counts)
     last = run.plan.total_steps
-    states = Checkpoints(run.workdir / STATES, keep=run.experiment.keep)
+    keep, keeps = run.experiment.keep, run.keeps
+    states = Checkpoints(run.workdir / STATES, keep=keep, keeps=keeps)
     with Signals() as signals, states as saved, BestSoFar(run) as best:
         done = saved.steps()[-1:] == [last]
         # Before the state, so that an unreadable record ends the run at once.
@@ -85,7 +98,7 @@ def train(
         with open_outputs(run, first) as (lines, progress):
             if lines is not None and views is not None:
                 lines.write_images(0, {"views": views.sheet()})
-            loop = Loop(run, saved, best, signals, lines, progress, seconds)
+            loop = Loop(run, saved, best, signals, lines, progress, seconds, owner)
             state = loop.train_to_end(state, data)
             unmoved = check_frozen(state, frozen)
             loop.evaluate_best()
@@ -96,6 +109,27 @@ def train(
     if parallel.is_main():
         print(*filter(None, (unmoved, f"report: {page}")), sep="\n", flush=True)
     return numbers
+
+
+@contextlib.contextmanager
+def own(workdir: Path) -> Iterator[Owner | None]:
+    """Owns the workdir on the main process; all others hear if that is refused."""
+    refused: Exception | None = None
+    with contextlib.ExitStack() as stack:
+        owner = None
+        if parallel.is_main():
+            try:
+                owner = stack.enter_context(Owner(workdir))
+            except WorkdirInUse as error:
+                refused = error
+            except OSError as error:
+                refused = ConfigError(
+                    f"the workdir {workdir} cannot be written to ({error}); choose "
+                    "another with --workdir."
+                )
+        if parallel.agree(refused is not None):
+            raise refused or WorkdirInUse(f"{workdir}: process 0 says why.")
+        yield owner
 
 
 @contextlib.contextmanager
@@ -150,8 +184,10 @@ class Loop:
         lines: log.Log | None,
         progress: console.Progress | None,
         seconds: float,
+        owner: Owner | None,
     ) -> None:
-        """Takes its parts; `lines` and `progress` only on the main process."""
+        """Takes its parts; three of them are None but on the main process."""
+        self.owner = owner
         self.run, self.saved, self.best, self.signals = run, saved, best, signals
         self.lines, self.progress, self.seconds = lines, progress, seconds
         self.encoder = make_encoder(run)
@@ -277,11 +313,12 @@ class Loop:
         if self.run.experiment.best is None:
             return
         last, history = self.run.plan.total_steps, log.read(self.run.workdir)
-        seen = any(key.startswith(OF_BEST) for line in history for key in line)
+        # A run that became longer has looked at its best state before.
+        at_end = [line for line in history if line["step"] == last]
+        seen = any(key.startswith(OF_BEST) for line in at_end for key in line)
         if not parallel.agree(not seen):
             return
         self.best.wait()
-        at_end = [line for line in history if line["step"] == last]
         newest = (last, latest_numbers(self.run, at_end))
         names = self.run.due_evaluators(last)
         with self.paused():
@@ -295,6 +332,8 @@ class Loop:
 
     def save(self, state: TrainState, step: int) -> None:
         """Starts writing a checkpoint once the log and the best are on disk."""
+        if self.owner:
+            self.owner.check()
         if self.lines:
             self.lines.flush()
         self.best.wait()
@@ -302,11 +341,15 @@ class Loop:
 
     def rescue(self, state: TrainState, step: int, error: Exception) -> None:
         """Saves the state when something other than the numbers went wrong."""
-        known = isinstance(error, Interrupted | Diverged)
+        known = isinstance(error, Interrupted | Diverged | NotSaved | WorkdirInUse)
         # Other processes may have got further; a donated state is gone.
         if known or parallel.process_count() > 1 or state.step.is_deleted():
             return
-        with contextlib.suppress(Diverged):
+        try:
             self.look_at_all()
             self.save(state, step)
+            self.saved.wait()  # or it is not true
+        except (Diverged, NotSaved, WorkdirInUse, OSError) as failure:
+            logger.warning("step %d is not saved: %s", step, failure)
+        else:
             logger.warning("saved step %d; the same command continues from there", step)

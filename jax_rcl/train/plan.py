@@ -160,6 +160,30 @@ def check_values(
     check({key: np.stack([one[key] for one in found]) for key in read})
 
 
+def reads_progress(experiment: Experiment, mesh: Mesh, made: Plan) -> bool:
+    """Whether the augmentation or the loss depends on how much of a run is done.
+
+    They are traced without that number, which fails where something is computed of it.
+    """
+    n = experiment.batch_size
+    batch = {
+        k: jax.ShapeDtypeStruct((n, *x.shape), x.dtype) for k, x in made.record.items()
+    }
+    clock = dataclasses.replace(jax.eval_shape(clock_of_start), progress=None)
+
+    def outcome(whole: tuple[Variables, Clock], batch: Batch) -> Tree:
+        batch = experiment.augment(whole[1], batch)
+        found = experiment.objective.loss(whole[0], batch, whole[1])
+        return found.memory
+
+    whole = shapes_only(made.variables), clock
+    try:
+        jax.eval_shape(parallel.data_parallel(outcome, mesh), whole, batch)
+    except Exception:  # whatever None raises
+        return True
+    return False
+
+
 def clock_of_start() -> Clock:
     """A clock at step 0, of which only shapes matter."""
     return train_step.clocks(jax.random.key(0), jnp.zeros((), jnp.int32), 1)[0]

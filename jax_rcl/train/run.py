@@ -1,18 +1,21 @@
-"""The fixed parts of a run, and its workdir."""
+"""The fixed parts of a run."""
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.checkpoint import Which, folder_of
+from jax_rcl.checkpoint import Which, saved_steps
 from jax_rcl.config.experiment import OF_BEST, Experiment
+from jax_rcl.config.nodes import Node
 from jax_rcl.config.types import ConfigError
-from jax_rcl.config.workdir import CONFIG, stored_config
+from jax_rcl.train.facts import describe_data
 from jax_rcl.train.plan import Plan, plan
 
 
@@ -20,7 +23,7 @@ from jax_rcl.train.plan import Plan, plan
 class Run:
     """What stays the same from the first step to the last."""
 
-    config: ConfigDict
+    config: Node
     experiment: Experiment
     workdir: Path  # absolute
     mesh: Mesh
@@ -58,7 +61,27 @@ class Run:
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is written once `step` updates have been made."""
-        return step == self.plan.total_steps or not step % self.experiment.save_every
+        return step == self.plan.total_steps or self._saves_regularly(step)
+
+    def keeps(self, step: int) -> bool:
+        """Whether the checkpoint of a step is kept for ever: each `keep_every`-th."""
+        every = self.experiment.keep_every
+        if every is None or not self._saves_regularly(step):
+            return False
+        if isinstance(self.experiment.save_every, int):
+            return not step // self.experiment.save_every % every
+        return not (self._regular_saves.index(step) + 1) % every
+
+    def _saves_regularly(self, step: int) -> bool:
+        every = self.experiment.save_every
+        if isinstance(every, int):
+            return step > 0 and not step % every
+        total_steps, steps_per_epoch = self.plan.total_steps, self.plan.steps_per_epoch
+        return every.due(step, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+
+    @functools.cached_property
+    def _regular_saves(self) -> list[int]:
+        return [x for x in range(self.plan.total_steps + 1) if self._saves_regularly(x)]
 
     def logs(self, step: int) -> bool:
         """Whether the metrics of update number `step`, counted from 1, are logged."""
@@ -74,6 +97,11 @@ class Run:
             batch_size=self.experiment.batch_size,
         )
 
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:
+        """What is stored of the data with every checkpoint."""
+        return describe_data(self.experiment)
+
     def protocols(self) -> dict[str, str]:
         """One line for each evaluator that says what its numbers mean."""
         texts = {n: e.protocol for n, e in self.experiment.evaluators.items()}
@@ -86,38 +114,6 @@ class Run:
         return texts | {OF_BEST.rstrip("/"): chosen} | of_best
 
 
-def claim(run: Run) -> None:
-    """Makes the workdir this run's, or checks that it is already.
-
-    Raises:
-      ConfigError: it cannot be written to, or holds the run of another config.
-    """
-    path = run.workdir / CONFIG
-    if parallel.is_main():
-        try:
-            run.workdir.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(configs.to_json(run.config) + "\n")
-            if path.exists():
-                temporary.unlink()
-            else:
-                temporary.replace(path)
-        except OSError as error:
-            raise ConfigError(
-                f"the workdir {run.workdir} cannot be written to ({error}); choose "
-                "another with --workdir."
-            ) from error
-    parallel.barrier("config")
-    lines = configs.differences(stored_config(run.workdir), run.config)
-    if lines:
-        raise ConfigError(
-            f"the workdir {run.workdir} holds the run of another config; these fields "
-            "differ (there -> now):\n  "
-            + "\n  ".join(lines)
-            + "\nChoose another --workdir, or change these back."
-        )
-
-
 def has_checkpoint(workdir: Path, which: Which = "newest") -> bool:
     """Whether a run in this workdir can be continued, or has had a best state."""
-    return any(path.name.isdigit() for path in (workdir / folder_of(which)).glob("*"))
+    return bool(saved_steps(workdir, which))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from jax_rcl.checkpoint import (
     checksums,
     flat,
     folder_of,
+    step_of,
 )
 from jax_rcl.config.types import ConfigError, unknown
 from jax_rcl.core import Tree, Variables
@@ -41,6 +43,8 @@ def save_state(
         "seconds": seconds,
         "frozen": checksums(state.variables.frozen),
         "total_steps": run.plan.total_steps,
+        "steps_per_epoch": run.plan.steps_per_epoch,
+        "data": run.data,
     }
     checkpoints.save(step, _items(state), facts)
 
@@ -68,6 +72,10 @@ def restore_or_create(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, f
     if found is None:
         state = fresh_state(run)
         if jax.tree.leaves(state.variables.frozen):
+            # Of a run that never came to a checkpoint; others may have been meant.
+            if parallel.is_main():
+                shutil.rmtree(run.workdir / FROZEN, ignore_errors=True)
+            parallel.barrier("frozen")
             with Checkpoints(run.workdir / FROZEN, keep=1) as once:
                 once.save(0, {FROZEN: state.variables.frozen})
         return state, 0.0
@@ -102,19 +110,24 @@ def restore_frozen(workdir: Path, template: Tree) -> Tree:
 
 
 def restore_variables(run: Run, which: Which = "newest") -> tuple[int, Variables]:
-    """Step and variables of the newest or the best checkpoint, on all devices.
+    """Step and variables of a checkpoint, on all devices.
 
     Raises:
-      ConfigError: there is no checkpoint.
+      ConfigError: there is no such checkpoint.
       DamagedCheckpoint: none can be read.
     """
     template = _template(run, run.plan.variables)
     wanted = {"params": template.params, "memory": template.memory}
     with Checkpoints(run.workdir / folder_of(which)) as checkpoints:
-        found = checkpoints.restore({VARIABLES: wanted})
+        try:
+            found = checkpoints.restore({VARIABLES: wanted}, step_of(which))
+        except DamagedCheckpoint:
+            raise
+        except ValueError as error:  # none of this step
+            raise ConfigError(str(error)) from error
     if found is None:
-        kind = "checkpoint" if which == "newest" else "best checkpoint"
-        hint = "" if which == "newest" else " Its config must set `best`."
+        kind = "best checkpoint" if which == "best" else "checkpoint"
+        hint = " Its config must set `best`." if which == "best" else ""
         raise ConfigError(f"{run.workdir} holds no {kind} yet.{hint}")
     frozen = restore_frozen(run.workdir, template.frozen)
     return found[0], Variables(frozen=frozen, **found[1][VARIABLES])
@@ -170,7 +183,8 @@ class BestSoFar(contextlib.ExitStack):
 
     The number to beat is read from there, so that nothing else needs to survive a stop.
     `wait` before a later state is saved: the best one before it must be on disk. If
-    training resumes from before the best step, it is found again.
+    training resumes from before the best step, it is found again. One that was chosen
+    by another number is put aside, with a warning.
     """
 
     def __init__(self, run: Run) -> None:
@@ -188,6 +202,33 @@ class BestSoFar(contextlib.ExitStack):
                 ) from error
             if found is not None:
                 self._step, self._value = found[0], found[1]["value"]
+                chosen = found[1].get("chosen_by", self._chosen_by())
+                if chosen != self._chosen_by():
+                    self._begin_anew(chosen)
+
+    def _chosen_by(self) -> list[str]:
+        """The number that decides, and what it means."""
+        best = self.run.experiment.best
+        assert best is not None
+        evaluators = self.run.experiment.evaluators
+        name = best.evaluator(evaluators)
+        return [best.monitor, best.mode, evaluators[name].protocol]
+
+    def _begin_anew(self, chosen: list[str]) -> None:
+        folder = self.run.workdir / BEST
+        aside = folder.with_name(f"{BEST}-{self._step}")
+        logger.warning(
+            "the best state so far, of step %d, was chosen by %s (%s); it is now in "
+            "%s, and the choice begins anew.",
+            *(self._step, chosen[0], chosen[2], aside),
+        )
+        self.close()
+        if parallel.is_main():
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        parallel.barrier("best")
+        self._kept = self.enter_context(Checkpoints(folder, keep=1))
+        self._step, self._value = 0, None
 
     def offer(
         self,
@@ -219,7 +260,8 @@ class BestSoFar(contextlib.ExitStack):
         if not parallel.agree(better):
             return False
         arrays = {"params": variables.params, "memory": variables.memory}
-        self._kept.save(step, {VARIABLES: arrays}, {"value": value})
+        facts = {"value": value, "chosen_by": self._chosen_by()}
+        self._kept.save(step, {VARIABLES: arrays}, facts)
         self._step, self._value = step, value
         return True
 

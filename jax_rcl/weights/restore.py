@@ -26,7 +26,8 @@ class Restore:
       paths: for each prefix of this run's variables, the prefix of the other's that
         fills it, such as {"params/encoder": "params/encoder"}. Every array below the
         one must have its counterpart, of the same shape, below the other.
-      which: the newest checkpoint, or the best state, of a run that keeps it.
+      which: the newest checkpoint; the best state, of a run that keeps it; or a step,
+        of which there is a checkpoint.
     """
 
     workdir: str
@@ -37,7 +38,8 @@ class Restore:
         """Replaces what `paths` names; ValueError if the two runs do not fit."""
         theirs = read_variables(Path(self.workdir), self.which)
         made, planned = progress(Path(self.workdir))
-        if planned is not None and made < planned:
+        chosen = isinstance(self.which, int)  # who names a step knows
+        if not chosen and planned is not None and made < planned:
             logger.warning(
                 "Restore: the run of %s is unfinished: it was saved at step %d of %d.",
                 self.workdir,

@@ -2,12 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from jax_rcl import config as configs
-from jax_rcl.checkpoint import Which
 from jax_rcl.cli.prepare.shared import (
     add_out,
     add_part,
@@ -16,7 +15,7 @@ from jax_rcl.cli.prepare.shared import (
     source_at,
     write_prior,
 )
-from jax_rcl.cli.shared import Command, Parser, positive
+from jax_rcl.cli.shared import Command, Parser, checkpoint, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Operation, Source
@@ -40,7 +39,8 @@ def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
     parser.flag("run", "workdir of the run", required=True, metavar="DIR")
     parser.flag("layer", "of its encoder", default="features")
-    parser.flag("which", "checkpoint", choices=get_args(Which), default="newest")
+    about = "checkpoint: newest, best or a step"
+    parser.flag("which", about, type=checkpoint, default="newest")
     source = "file.py or file.py:options with another source than that of the run"
     parser.flag("config", source)
     add_part(parser)

@@ -66,7 +66,7 @@ def hold_out_share(
     if not held.any():
         raise ValueError(
             f"none of {len(labels)} images can be held out, since each is the only one "
-            f"of its class. Give LinearProbe a single strength."
+            f"of its class. Give LinearProbe a single strength: strengths=(1e-3,)."
         )
     return held
 

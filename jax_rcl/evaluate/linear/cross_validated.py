@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Source
-from jax_rcl.data.records import labels_of
+from jax_rcl.data.records import known_labels, labels_of
 from jax_rcl.evaluate.classifier import LayerClassifier, Mapped
 from jax_rcl.evaluate.features import once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS
@@ -51,9 +51,11 @@ class CrossValidated(LinearGrid, LayerClassifier):
     def check(self) -> None:
         """Compares the sources with each other, and makes the folds."""
         shared_classes(self.train, self.test)
-        if len(self.candidates(len(self.train))) > 1:
-            labels = labels_of(self.train)
-            split_folds(labels, np.ones(len(labels), bool), self.folds)
+        several = len(self.candidates(len(self.train))) > 1
+        labels = labels_of(self.train) if several else known_labels(self.train)
+        if labels is not None:
+            every = np.ones(len(labels), bool)
+            split_folds(labels, every, self.folds if several else 0)
 
     def run(self, encode: Encode) -> dict[str, float]:
         """Numbers of `metrics.classification`, and how they came about.

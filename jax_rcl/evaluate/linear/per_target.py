@@ -15,6 +15,7 @@ from jax_rcl.evaluate.features import (
     check_same,
     once,
 )
+from jax_rcl.evaluate.linear.choice import split_folds
 from jax_rcl.evaluate.linear.grid import LinearClassifier, LinearGrid
 from jax_rcl.ranges import ranged
 
@@ -86,6 +87,13 @@ class PerTarget(LinearGrid, LayerEvaluator):
                 f"PerTarget.targets has {missing[0]!r}; the source has "
                 f"{', '.join(map(repr, own))}."
             )
+        known = [getattr(x, "all_targets", None) for x in (self.train, self.test)]
+        if known[0] is not None and known[1] is not None:
+            places = [own.index(name) for name in self.names]
+            train, test = (np.asarray(x)[:, places] for x in known)
+            several = len(self.candidates(len(train))) > 1
+            for place in self._answered(train, test)[0]:
+                split_folds(*_task(train[:, place]), self.folds if several else 0)
 
     def run(self, encode: Encode) -> dict[str, float]:
         """Numbers of every target, and their means over the targets.
@@ -97,6 +105,7 @@ class PerTarget(LinearGrid, LayerEvaluator):
           of them whose fit was done. A target is omitted, with a warning, if the
           training or the test images show only one answer; all may not be.
         """
+        self.check()
         fitted = self.fit(encode)
         x, targets = self._columns(encode, self.test)
         own: dict[str, dict[str, float]] = {}
@@ -117,20 +126,12 @@ class PerTarget(LinearGrid, LayerEvaluator):
 
     def fit(self, encode: Encode) -> dict[str, LinearClassifier]:
         """The classifier of each target that can be evaluated, by its name."""
-        self.check()
         return once(encode, self, lambda: self._fit(encode))
 
     def _fit(self, encode: Encode) -> dict[str, LinearClassifier]:
         x, train = self._columns(encode, self.train)
         _, test = self._columns(encode, self.test)
-        both = [[(x == answer).any(axis=0) for answer in (0, 1)] for x in (train, test)]
-        kept = np.flatnonzero(np.all(both, axis=(0, 1))).tolist()
-        left = [name for i, name in enumerate(self.names) if i not in kept]
-        if not kept:
-            raise ValueError(
-                f"none of the targets {', '.join(map(repr, left))} has images of both "
-                f"answers in train and test; there is nothing to evaluate."
-            )
+        kept, left = self._answered(train, test)
         if left:
             logging.getLogger(__name__).warning(
                 "left out, since the training or the test images show only one answer: "
@@ -140,6 +141,20 @@ class PerTarget(LinearGrid, LayerEvaluator):
         tasks = [_task(train[:, place]) for place in kept]
         fits = self.fit_tasks(x, tasks, classes=2)
         return {self.names[place]: fit for place, fit in zip(kept, fits, strict=True)}
+
+    def _answered(
+        self, train: Float[np.ndarray, "m t"], test: Float[np.ndarray, "n t"]
+    ) -> tuple[list[int], list[str]]:
+        """Places of the targets with both answers in both, and names of the others."""
+        both = [[(x == answer).any(axis=0) for answer in (0, 1)] for x in (train, test)]
+        kept = np.flatnonzero(np.all(both, axis=(0, 1))).tolist()
+        left = [name for i, name in enumerate(self.names) if i not in kept]
+        if not kept:
+            raise ValueError(
+                f"none of the targets {', '.join(map(repr, left))} has images of both "
+                f"answers in train and test; there is nothing to evaluate."
+            )
+        return kept, left
 
     def _columns(
         self, encode: Encode, source: Source

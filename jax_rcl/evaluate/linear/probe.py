@@ -6,11 +6,12 @@ from typing import Annotated
 
 import jax
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from sklearn.metrics import accuracy_score
 
 from jax_rcl.artifacts import Finding
 from jax_rcl.core import Encode, Source
+from jax_rcl.data.records import known_labels
 from jax_rcl.evaluate.classifier import DistortableClassifier, Mapped
 from jax_rcl.evaluate.features import once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS
@@ -88,8 +89,11 @@ class LinearProbe(DistortableClassifier):
         )
 
     def check(self) -> None:
-        """Compares the sources with each other; `run` does so first."""
+        """Compares the sources with each other; holds out, where labels are known."""
         shared_classes(self.train, self.test)
+        labels = known_labels(self.train)
+        if labels is not None:
+            self._hold_out(labels)
 
     def run(self, encode: Encode) -> dict[str, float]:
         """Numbers of `metrics.classification`, and how they came about.
@@ -116,7 +120,7 @@ class LinearProbe(DistortableClassifier):
 
     def fit(self, encode: Encode) -> LinearClassifier:
         """The classifier; fitted once for each `encode`."""
-        self.check()
+        shared_classes(self.train, self.test)
         return once(
             encode,
             self,
@@ -126,6 +130,16 @@ class LinearProbe(DistortableClassifier):
     def findings(self, encode: Encode) -> dict[str, Finding]:
         """Which classes the probe takes for which, and a map of the test features."""
         return self.show(encode, self.mapped, self.seed)
+
+    def _hold_out(
+        self, labels: Integer[np.ndarray, " m"]
+    ) -> Bool[np.ndarray, " m"] | None:
+        """Which images decide between strengths, if there are several."""
+        check_two_classes(labels)
+        if len(self.strengths) == 1:
+            return None
+        # Of each class some stay, so that there are two classes to fit on.
+        return hold_out_share(labels, share=self.held_out, seed=self.seed)
 
     def _fit(
         self, x: Float[np.ndarray, "m f"], labels: Integer[np.ndarray, " m"]
@@ -140,9 +154,8 @@ class LinearProbe(DistortableClassifier):
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
         )
-        if len(candidates) > 1:
-            held = hold_out_share(labels, share=self.held_out, seed=self.seed)
-            check_two_classes(labels[~held])
+        held = self._hold_out(labels)
+        if held is not None:
             z, _, _ = standardise(x, ~held)
             found = solve(z, labels, ~held, strengths=candidates)
             z, converged = jax.device_put(z), found.converged[0]
@@ -150,7 +163,6 @@ class LinearProbe(DistortableClassifier):
             means = validation[0]
             best = int(np.flatnonzero(means == means.max())[-1])
         everything = np.ones(len(x), bool)
-        check_two_classes(labels)
         z, mean, scale = standardise(x, everything)
         final = solve(z, labels, everything, strengths=candidates[best : best + 1])
         done = bool(final.converged[0, 0])

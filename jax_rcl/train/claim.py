@@ -1,0 +1,294 @@
+"""Whose run a workdir holds: its config, its length and its data, before anything else.
+
+A workdir belongs to its config from the first checkpoint on, or from its results. What
+a run may then be continued with is checked here, and nothing is written before.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_rcl import config as configs
+from jax_rcl import parallel
+from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints, saved_steps
+from jax_rcl.config.experiment import Experiment
+from jax_rcl.config.nodes import Node
+from jax_rcl.config.types import ConfigError
+from jax_rcl.config.workdir import (
+    CONFIG,
+    binding_differences,
+    store_config,
+    stored_config,
+)
+from jax_rcl.report import log
+from jax_rcl.train.facts import changes_of
+from jax_rcl.train.plan import reads_progress
+from jax_rcl.train.run import Run
+
+logger = logging.getLogger(__name__)
+
+RESULTS, PAGE = "results.json", "report/index.html"
+"""What a finished run leaves in its workdir."""
+
+COMPARED = 32
+"""Of how many updates the learning rates are compared when a run becomes longer."""
+
+
+def claim(run: Run) -> None:
+    """Makes the workdir this run's, or checks that it is already.
+
+    Raises:
+      ConfigError: it cannot be written to, or holds a run that cannot be continued with
+        this config or with these data; it is then left as it is.
+    """
+    refused: ConfigError | None = None
+    if parallel.is_main():
+        try:
+            _claim(run)
+        except ConfigError as error:
+            refused = error
+        except OSError as error:
+            refused = ConfigError(
+                f"the workdir {run.workdir} cannot be written to ({error}); choose "
+                "another with --workdir."
+            )
+    if parallel.agree(refused is not None):
+        raise refused or ConfigError("process 0 refused the workdir, and says why.")
+
+
+def _claim(run: Run) -> None:
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    if not (run.workdir / CONFIG).exists():
+        store_config(run.workdir, run.config)
+        return
+    old = stored_config(run.workdir)
+    steps = saved_steps(run.workdir)
+    if not steps and not (run.workdir / RESULTS).exists():
+        if binding_differences(old, run.config):
+            logger.warning(
+                "%s was begun with another config and saved nothing; it is begun anew.",
+                run.workdir,
+            )
+            _forget_everything(run.workdir)
+    else:
+        check_config(run, old)
+        with Checkpoints(run.workdir / STATES) as checkpoints:
+            found = checkpoints.readable_facts()
+        before = None
+        if found is not None:
+            step, facts = found
+            before = facts.get("total_steps") or length_of(old, run)
+            check_data(run, old, step, before, facts)
+            check_length(run, step, before)
+            if step == before:  # it was finished
+                finish_otherwise(run, old, step, before)
+    if configs.differences(old, run.config):
+        store_config(run.workdir, run.config)
+
+
+def _forget_everything(workdir: Path) -> None:
+    """Removes what a run has left that never came to a checkpoint."""
+    for folder in (FROZEN, BEST, log.EVENTS):
+        shutil.rmtree(workdir / folder, ignore_errors=True)
+    (workdir / log.METRICS).unlink(missing_ok=True)
+
+
+# The config.
+
+
+def check_config(run: Run, old: Node) -> None:
+    """Refuses another config, except for what changes no update that was made."""
+    lines = binding_differences(old, run.config, but=Experiment.LATER)
+    if lines:
+        raise ConfigError(
+            f"the workdir {run.workdir} holds the run of another config; these fields "
+            "differ (there -> now):\n  "
+            + "\n  ".join(lines)
+            + "\nChoose another --workdir, or change these back. "
+            + from_its_weights(run)
+        )
+
+
+def from_its_weights(run: Run) -> str:
+    """How another run takes up what this one has learnt."""
+    variables = run.plan.variables
+    parts = {"params": variables.params, "memory": variables.memory}
+    paths = ", ".join(f'"{name}": "{name}"' for name, tree in parts.items() if tree)
+    return (
+        "To go on from its weights in another --workdir, write there "
+        f'init_from=(node(Restore, "{run.workdir}", {{{paths}}}),).'
+    )
+
+
+# The length.
+
+
+def length_of(old: Node, run: Run) -> int:
+    """Steps of a run whose checkpoints do not tell them."""
+    return old.epochs * run.plan.steps_per_epoch if old.steps is None else old.steps
+
+
+def check_length(run: Run, step: int, before: int) -> None:
+    """Refuses another length where updates that were made are not those of such a run.
+
+    They are if each had the same learning rate, and nothing reads how far the run is.
+    """
+    now = run.plan.total_steps
+    if now == before:
+        return
+    start = (
+        f"the run in {run.workdir} has made {step} of {before} steps and cannot become "
+        f"one of {now}"
+    )
+    advice = "Leave its length as it was, or choose another --workdir."
+    if now < step:
+        raise ConfigError(f"{start}, which are fewer. {advice}")
+    experiment, plan = run.experiment, run.plan
+
+    def rate(update: int, total_steps: int) -> float:
+        return experiment.optimizer.learning_rate_at(
+            update,
+            total_steps=total_steps,
+            steps_per_epoch=plan.steps_per_epoch,
+            batch_size=experiment.batch_size,
+        )
+
+    for update in np.unique(np.linspace(0, max(step - 1, 0), COMPARED).astype(int)):
+        rates = [rate(int(update), length) for length in (before, now)]
+        if not np.isclose(*rates, rtol=1e-6, atol=0.0):
+            schedule = getattr(experiment.optimizer, "schedule", experiment.optimizer)
+            raise ConfigError(
+                f"{start}: {type(schedule).__name__} depends on the length. The "
+                f"learning rate of step {update + 1} was {rates[0]:g}, and would have "
+                f"been {rates[1]:g}. A schedule that does not, such as Constant or "
+                f"MultiStep, can be extended. {advice} {from_its_weights(run)}"
+            )
+    if reads_progress(experiment, run.mesh, plan):
+        raise ConfigError(
+            f"{start}: its augmentation or its objective depends on how far the run "
+            f"is, as a curriculum does. {advice} {from_its_weights(run)}"
+        )
+    logger.info("%s: %d steps instead of %d", run.workdir, now, before)
+
+
+def finish_otherwise(run: Run, old: Node, step: int, before: int) -> None:
+    """Lets a finished run go on, if it is longer now or has other evaluators.
+
+    What it had found is renamed, and the log forgets what is to be found anew.
+    """
+    changed = [
+        name
+        for name in run.due_evaluators(step)
+        if configs.differences(
+            _measures(old.evaluators.get(name)), _measures(run.config.evaluators[name])
+        )
+    ]
+    seen = {
+        key for line in log.read(run.workdir) if line["step"] == step for key in line
+    }
+    changed += [
+        name
+        for name in run.due_evaluators(step)
+        if configs.differences(old.evaluators.get(name), run.config.evaluators[name])
+        and not any(key.startswith(f"{name}/") for key in seen)
+    ]
+    if run.plan.total_steps == before and not changed:
+        return
+    if changed:
+        log.forget(run.workdir, step, tuple(f"{name}/" for name in changed))
+    for name in (RESULTS, PAGE):
+        set_aside(run.workdir / name)
+
+
+def _measures(evaluator: Any) -> Any:
+    """What the numbers of an evaluator depend on."""
+    if evaluator is None:
+        return None
+    return {key: evaluator[key] for key in evaluator.keys() if key != "when"}
+
+
+def set_aside(path: Path) -> Path | None:
+    """Renames a file to the first free of name-1, name-2, …; None if there is none."""
+    if not path.exists():
+        return None
+    number = 1
+    while (aside := path.with_stem(f"{path.stem}-{number}")).exists():
+        number += 1
+    return path.rename(aside)
+
+
+# The data.
+
+
+def check_data(
+    run: Run, old: Node, step: int, before: int, facts: Mapping[str, Any]
+) -> None:
+    """Refuses training data that are others than those of the checkpoints.
+
+    Fewer records are taken where the config has been told to do without some, if all
+    that follows from their number, the length of an epoch, stays. Other test data are
+    told by a warning.
+    """
+    changes, fewer = [], False
+    if "data" in facts:
+        then, now = facts["data"]["train"], run.data["train"]
+        changes = changes_of(then, now)
+        same = now["classes"] == then["classes"]
+        same &= facts["steps_per_epoch"] == run.plan.steps_per_epoch
+        fewer = same and now["count"] <= then["count"]
+        warn_of_evaluators(run, old, step, facts)
+    else:  # stored before 0.2
+        had = steps_per_epoch_of(old, before)
+        if had not in (None, run.plan.steps_per_epoch):
+            changes = [f"an epoch has {run.plan.steps_per_epoch} steps, and had {had}"]
+    if not changes:
+        return
+    told = f"since step {step} was saved in {run.workdir}: {'; '.join(changes)}"
+    if fewer and configs.differences(old.source, run.config.source):
+        logger.warning("the training data have changed %s. It goes on with them.", told)
+        return
+    raise ConfigError(
+        f"the training data have changed {told}. Labels, order and schedule come from "
+        "them. Put them back as they were, or choose another --workdir. "
+        f"{from_its_weights(run)}"
+    )
+
+
+def warn_of_data(run: Run, old: Node) -> None:
+    """Warns of data that are others than those of the newest checkpoint."""
+    with Checkpoints(run.workdir / STATES) as checkpoints:
+        found = checkpoints.readable_facts()
+    if found is None or "data" not in found[1] or not parallel.is_main():
+        return
+    step, facts = found
+    changes = changes_of(facts["data"]["train"], run.data["train"])
+    if changes:
+        told = "; ".join(changes)
+        logger.warning("the training data are others than at step %d: %s.", step, told)
+    warn_of_evaluators(run, old, step, facts)
+
+
+def warn_of_evaluators(
+    run: Run, old: Node, step: int, facts: Mapping[str, Any]
+) -> None:
+    """Warns of evaluators that are the same, but whose data have changed."""
+    then, now = facts["data"]["evaluators"], run.data["evaluators"]
+    for name in sorted(then.keys() & now.keys()):
+        both = old.evaluators.get(name), run.config.evaluators[name]
+        pairs = zip(then[name], now[name], strict=False)
+        changes = dict.fromkeys(line for pair in pairs for line in changes_of(*pair))
+        if changes and not configs.differences(*both):
+            logger.warning(
+                "the data of evaluator '%s' are others than at step %d (%s): its "
+                "numbers from before are not of these.",
+                *(name, step, "; ".join(changes)),
+            )
+
+
+def steps_per_epoch_of(old: Node, total_steps: int) -> int | None:
+    """Steps of an epoch of a run whose checkpoints do not tell them."""
+    return None if old.epochs is None else total_steps // old.epochs
