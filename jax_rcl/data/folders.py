@@ -1,5 +1,6 @@
 """Data sets whose images are decoded one by one: a folder, a prepared tfds set."""
 
+import collections
 import dataclasses
 import functools
 import logging
@@ -15,11 +16,18 @@ from jaxtyping import Int32
 from PIL import Image
 
 from jax_rcl.data import host_ops
+from jax_rcl.data.kept import version_of
 from jax_rcl.data.records import THREADS, Record
 from jax_rcl.ranges import Count, ranged
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm")
-"""Files that `ImageFolder` takes for images, in any case."""
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+"""Formats whose files Pillow knows by name only, or needs another program for."""
+
+OF_SYSTEMS = {
+    *("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"),
+    *("lost+found", "Thumbs.db", "desktop.ini"),
+}
+"""What operating systems and archives put between the files of their users."""
 
 
 class InFiles:
@@ -62,6 +70,8 @@ def read_image(path: str | Path, remedy: str) -> Image.Image:
     """Decodes a file; of one that is missing or damaged the error says what to do."""
     try:
         return host_ops.decode(path)
+    except host_ops.NotTaken:
+        raise
     except ValueError as error:
         if not os.path.exists(path):
             raise FileNotFoundError(f"{path} does not exist. {remedy}") from error
@@ -73,8 +83,10 @@ def read_image(path: str | Path, remedy: str) -> Image.Image:
 class ImageFolder(InFiles):
     """A folder with one sub-folder of image files for each class, in sorted order.
 
-    Images come as RGB, resized and cropped to their central square; see
-    `host_ops.decode`.
+    Images are all files below the sub-folder of a class, however deep, in any format
+    that Pillow reads (`image_suffixes`); a warning counts the files that are left out.
+    Hidden files and folders, and those of `OF_SYSTEMS`, are not looked at. Images come
+    as RGB, resized and cropped to their central square; see `host_ops.decode`.
 
     Attributes:
       unreadable: what to do about a file that does not decode: an `error` that names
@@ -126,22 +138,33 @@ class ImageFolder(InFiles):
             return host_ops.center_square(image, self.size)
         return host_ops.shorter_side(image, self.size)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The path of every file from the folder on, such as `cat/tom.jpeg`."""
+        return tuple(
+            Path(path).relative_to(self.root).as_posix() for path, _ in self.files
+        )
+
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
-        root, files = self.root, []
+        root, files, others = self.root, [], []
         for label, name in enumerate(self.class_names):
             if self.missing == "skip" and not (root / name).is_dir():
                 continue
-            paths = images_in(root / name)
-            damaged = _damaged(paths) if self.unreadable == "skip" else frozenset()
+            paths, beside = images_below(root / name)
+            others += beside
+            damaged = frozenset()
+            if self.unreadable == "skip":
+                damaged = _damaged(paths, tuple(map(version_of, paths)))
             kept = [path for path in paths if path not in damaged]
             if not kept:
                 raise ValueError(
-                    f"the class folder {root / name} has no readable image "
-                    f"({', '.join(SUFFIXES)}) directly in it; fill it, or omit "
-                    f"the class."
+                    f"the class folder {root / name} has no readable image in it. Fill "
+                    f"it, delete it, or list the classes that count: "
+                    f"ImageFolder(classes=...)."
                 )
             files += [(path, label) for path in kept]
+        _warn_of_left_out(self.folder, tuple(others), len(images_in(root)))
         return tuple(files)
 
 
@@ -150,7 +173,7 @@ def class_folders(root: Path, setting: str) -> tuple[str, ...]:
     if not root.is_dir():
         raise FileNotFoundError(f"{setting} {root} is not a folder.")
     with os.scandir(root) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and e.name[0] != ".")
+        names = sorted(e.name for e in entries if e.is_dir() and _is_shown(e.name))
     if not names:
         raise ValueError(
             f"{root} has no sub-folders; {setting.partition('.')[0]} expects one for "
@@ -165,18 +188,80 @@ def in_short(names: Sequence[str], count: int, things: str) -> str:
     return f"{len(names)} of {count} {things}: {', '.join(names[:5])}{more}"
 
 
+def image_suffixes() -> tuple[str, ...]:
+    """How names of images end, in lower case: in all formats that Pillow reads.
+
+    Also in those of its plug-ins, such as pillow-heif, once they are registered.
+    """
+    known = Image.registered_extensions()
+    read = Image.OPEN.keys() - NO_PICTURES
+    return (".mpo", *(end for end, kind in known.items() if kind in read))
+
+
 def images_in(folder: Path) -> tuple[str, ...]:
-    """Paths of the image files directly in `folder`, sorted."""
+    """Paths of the image files directly in `folder`, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
-        return tuple(
-            sorted(e.path for e in entries if e.name.lower().endswith(SUFFIXES))
+        names = [e.name for e in entries if _is_shown(e.name) and not e.is_dir()]
+    ends = image_suffixes()
+    found = [name for name in names if name.lower().endswith(ends)]
+    return tuple(os.path.join(folder, name) for name in sorted(found))
+
+
+def images_below(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paths of the image files below `folder`, however deep, sorted; and of others.
+
+    Links to folders are followed, each folder once. Nothing hidden is among them.
+    """
+    ends, images, others, been = image_suffixes(), [], [], set()
+    for place, inside, names in os.walk(folder, followlinks=True):
+        been.add(os.path.realpath(place))
+        inside[:] = [
+            name
+            for name in sorted(inside)
+            if _is_shown(name)
+            and os.path.realpath(os.path.join(place, name)) not in been
+        ]
+        for name in filter(_is_shown, names):
+            kind = images if name.lower().endswith(ends) else others
+            kind.append(os.path.join(place, name))
+    return tuple(sorted(images)), tuple(sorted(others))
+
+
+def _is_shown(name: str) -> bool:
+    """Whether a file or folder is a user's: not hidden, not of an operating system."""
+    return name[0] != "." and name not in OF_SYSTEMS
+
+
+# Once for equal sources (the training set, and the same again in a probe).
+@functools.cache
+def _warn_of_left_out(folder: str, others: tuple[str, ...], on_top: int) -> None:
+    """Warns of files that are no images by their names, and of images of no class."""
+    logger = logging.getLogger(__name__)
+    if others:
+        ends = collections.Counter(
+            Path(p).suffix.lower() or "no suffix" for p in others
+        )
+        counts = ", ".join(f"{count:,} {end}" for end, count in ends.most_common(5))
+        more = ", …" if len(ends) > 5 else ""
+        logger.warning(
+            "%s: %d file(s) in class folders are left out, as they are not named like "
+            "images that Pillow reads: %s%s; first %s.",
+            *(folder, len(others), counts, more, others[0]),
+        )
+    if on_top:
+        logger.warning(
+            "%s: %d image(s) directly in it are left out, as they are in the folder of "
+            "no class.",
+            *(folder, on_top),
         )
 
 
-# Equal sources (the training set, and the same again in a probe) share the check.
+# Equal sources (the training set, and the same again in a probe) share the check, as
+# long as the files are what they were.
 @functools.cache
-def _damaged(paths: tuple[str, ...]) -> frozenset[str]:
+def _damaged(paths: tuple[str, ...], versions: tuple[Any, ...]) -> frozenset[str]:
     """Those of the files that do not decode; warns with the reason for each."""
+    del versions  # only tell one state of the files from another
 
     def problem(path: str) -> str:
         try:

@@ -1,41 +1,88 @@
 """Images on the host: decoding, and fitting to a fixed shape, without randomness."""
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+DARK = 4096
+"""Images of 16 bits come out nearly black if all values are below, in 12 bits."""
+
+
+class NotTaken(ValueError):
+    """A whole image that cannot be taken as it is; the message says what to do."""
+
 
 def decode(file: str | Path | bytes) -> Image.Image:
     """An RGB image from an encoded one, of any format that PIL reads.
 
     Transparent images are laid on white. Gray becomes RGB; of 16 bits the lower 8 are
-    dropped. Of several frames the first is taken. A camera's orientation tag is
-    ignored, as the pipelines behind the published ImageNet numbers ignore it.
+    dropped, with a warning where nothing else is in them. Of several frames the first
+    is taken. A camera's orientation tag is ignored, as the pipelines behind the
+    published ImageNet numbers ignore it.
 
     Raises:
       ValueError: naming the file, if it cannot be read as an image to its end.
+      NotTaken: it has more pixels than Pillow opens, or numbers of an unknown range.
     """
     name = "the image" if isinstance(file, bytes) else str(file)
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            return rgb(image)
+            return rgb(image, name)
+    except NotTaken:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise NotTaken(
+            f"{name} has more pixels than Pillow opens, as a small file that unpacks "
+            f"to so many may be an attack ({error}). Make it smaller; or, if you trust "
+            f"your files, raise the limit at the top of the config file: "
+            f"import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = 1_000_000_000."
+        ) from error
     # PIL's decoders raise OSError, SyntaxError, ValueError, EOFError and others.
     except Exception as error:
         raise ValueError(f"{name} does not decode as an image: {error}") from error
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
     """`image` in RGB, what is transparent laid on white; see `decode`."""
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_upper_eight(np.asarray(image), name)).convert("RGB")
+    if image.mode == "F":
+        raise NotTaken(
+            f"{name} holds floats, which do not say what is white. Save it with 8 bits "
+            f"(0 to 255) or 16 (0 to 65535) a channel."
+        )
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _upper_eight(values: np.ndarray, name: str) -> UInt8[np.ndarray, "h w"]:
+    """Gray of 16 bits by its upper 8."""
+    least, most = int(values.min()), int(values.max())
+    if least < 0 or most >= 2**16:
+        raise NotTaken(
+            f"{name} holds whole numbers from {least} to {most}, beyond 16 bits "
+            f"(0 to 65535), which do not say what is white. Save it with 8 or 16 bits."
+        )
+    folder = Path(name).parent
+    if 0 < most < DARK and folder not in _WARNED_OF:
+        _WARNED_OF.add(folder)  # one warning is enough for all files in it
+        logging.getLogger(__name__).warning(
+            "%s has 16 bits, of which white is 65535, but no value above %d: it comes "
+            "out nearly black, and others in its folder may, too. If the values are of "
+            "%d bits, multiply them by %d and save the images again.",
+            *(name, most, bits := max(8, most.bit_length()), 2 ** (16 - bits)),
+        )
+    return (values >> 8).astype(np.uint8)
+
+
+_WARNED_OF: set[Path] = set()
 
 
 def center_square(image: Image.Image, size: int) -> Image.Image:

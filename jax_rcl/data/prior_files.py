@@ -66,7 +66,14 @@ def texts(names: Shaped[np.ndarray, "..."], path: Path) -> tuple[str, ...]:
             f"'names' of {path} is {names.dtype} {list(names.shape)}; it must be texts "
             f"[m], numpy.array(names, dtype=str)."
         )
-    return tuple((names if names.dtype.kind == "U" else np.char.decode(names)).tolist())
+    try:
+        decoded = names if names.dtype.kind == "U" else np.char.decode(names, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"'names' of {path} are bytes that are not UTF-8 ({error}); save them as "
+            f"texts, numpy.array(names, dtype=str)."
+        ) from error
+    return tuple(decoded.tolist())
 
 
 def check_finite(

@@ -126,7 +126,13 @@ def _of_every_record(source: Source, key: str) -> Int32[np.ndarray, " m"]:
             raise ValueError(f"the records of {source!r} have no {key!r}.")
         with ThreadPoolExecutor(THREADS) as pool:
             values = list(pool.map(lambda i: source[i][key], range(len(source))))
-    return np.asarray(values, np.int32)
+    found = np.asarray(values, np.int32)
+    if found.ndim != 1:
+        raise ValueError(
+            f"'{key}' of the records of {source!r} is {list(found.shape[1:])}; it must "
+            f"be one number each: squeeze it in the source."
+        )
+    return found
 
 
 def check_labels(source: Source) -> None:

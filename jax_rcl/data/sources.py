@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int32
 
 from jax_rcl.data import formats
-from jax_rcl.data.archives import data_folder, fetch
-from jax_rcl.data.published.files import CIFAR, IDX
+from jax_rcl.data.archives import Archive, data_folder, fetch
+from jax_rcl.data.published.files import CIFAR, CIFAR_PYTHON, CIFAR_UNPACKED, IDX
 from jax_rcl.data.records import Held, Record, Seed, balanced_share
 from jax_rcl.ranges import Count, ranged
 
@@ -19,6 +19,9 @@ SPLITS = get_args(Split)
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 """Where Debian's packages `dataset-…` put their files."""
+
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+"""What torchvision calls the folders of these sets."""
 
 
 class InMemory:
@@ -82,11 +85,14 @@ def _digits(split: Split, held_out: float, seed: int) -> formats.Arrays:
 class Cifar(InMemory):
     """CIFAR-10 or CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 colour images, 32x32.
 
-    Read straight out of the published archive, whose checksum is verified and which is
-    downloaded once if it is not there.
+    Read from the folder of an unpacked archive, such as torchvision's
+    `cifar-10-batches-py`, or straight out of a published archive, whose checksum is
+    verified: the binary version or the one for Python, whichever lies there. If there
+    is none, the binary one is downloaded once.
 
     Attributes:
-      folder: where the archive lies; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
+      folder: where the archive or its folder lies, or that folder itself; None for
+        $JAX_RCL_DATA or ~/.cache/jax_rcl.
       labels: of CIFAR-100: the 100 `fine` classes, or the 20 `coarse` ones.
     """
 
@@ -104,8 +110,23 @@ class Cifar(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        archive, folder = CIFAR[self.classes], data_folder(self.folder)
-        return formats.cifar(archive, folder, self.classes, self.split, self.labels)
+        return formats.cifar(*self._place, self.classes, self.split, self.labels)
+
+    @property
+    def _place(self) -> tuple[Path, Archive | None]:
+        """A folder with the files, or the path of an archive, there or to be there."""
+        folder = data_folder(self.folder)
+        unpacked = [folder / name for name in CIFAR_UNPACKED[self.classes]]
+        lists = ("batches.meta", "batches.meta.txt")
+        if self.classes == 100:
+            lists = ("meta", "fine_label_names.txt")
+        for place in (*unpacked, folder):
+            if any((place / name).exists() for name in lists):
+                return place, None
+        archives = CIFAR[self.classes], CIFAR_PYTHON[self.classes]
+        there = [each for each in archives if (folder / each.name).exists()]
+        archive = (there or archives)[0]
+        return folder / archive.name, archive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +135,14 @@ class Idx(InMemory):
     """Gray images in MNIST's format: MNIST, Fashion-MNIST, or your own files.
 
     The files `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`, each as it
-    is or with `.gz`, are looked for in `<data folder>/<name>`, then where Debian's
-    packages (`dataset-fashion-mnist`) put them. Otherwise those of `IDX` are
+    is or with `.gz`, are looked for in `<data folder>/<name>`, where torchvision puts
+    them (`<data folder>/MNIST/raw`), in `folder` itself if it is given, then where
+    Debian's packages (`dataset-fashion-mnist`) put them. Otherwise those of `IDX` are
     downloaded, and only then compared with the published checksum.
 
     Attributes:
-      folder: the data folder; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
+      folder: the data folder, or that of the files; None for $JAX_RCL_DATA or
+        ~/.cache/jax_rcl.
     """
 
     name: str = "fashion-mnist"
@@ -137,8 +160,12 @@ class Idx(InMemory):
         )
 
     def _file(self, name: str) -> Path:
-        own = data_folder(self.folder) / self.name
-        for folder in (own, SYSTEM_FOLDER / self.name):
+        data = data_folder(self.folder)
+        own, places = data / self.name, [data / self.name]
+        if self.name in TORCHVISION:
+            places.append(data / TORCHVISION[self.name] / "raw")
+        places += [data] if self.folder else []
+        for folder in (*places, SYSTEM_FOLDER / self.name):
             for path in (folder / name, folder / f"{name}.gz"):
                 if path.exists():
                     return path
@@ -158,7 +185,7 @@ class Npz(InMemory):
 
     Attributes:
       image: key of the images, uint8, [m, h, w] or [m, h, w, c] with 1 or 3 channels.
-      label: key of the labels, integers [m]; None where there are none.
+      label: key of the labels, integers [m] or [m, 1]; None where there are none.
       names: of the classes; empty calls them 0, 1, … up to the highest label.
     """
 

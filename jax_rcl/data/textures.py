@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import inspect
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
 from jax_rcl.data.folders import images_in, in_short
-from jax_rcl.data.records import Record
+from jax_rcl.data.records import Record, names_of
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
 
@@ -20,11 +20,12 @@ from jax_rcl.ranges import Count, ranged
 class WithTexture(AllOf):
     """A source of files, each record with the texture synthesised from its photograph.
 
-    The photograph `<anywhere>/<class>/<stem>.<any>` belongs to the texture
-    `<folder>/<class>/<stem>.png`, as `jax-rcl prepare textures` makes them, or without
-    one to an image file of another type. Records gain `texture`, uint8 [size, size, 3],
-    the central square of that file, resized where it has another size; negatives are
-    made of it on the device (Ge et al. 2021, https://arxiv.org/abs/2110.14189).
+    The photograph that the source calls `<class>/<stem>.<any>` (`names`) belongs to the
+    texture `<folder>/<class>/<stem>.png`, as `jax-rcl prepare textures` makes them, or
+    without one to an image file of another type. Records gain `texture`, uint8 [size,
+    size, 3], the central square of that file, resized where it has another size;
+    negatives are made of it on the device (Ge et al. 2021,
+    https://arxiv.org/abs/2110.14189).
 
     Attributes:
       source: with `files`, such as an `ImageFolder`; choose among the records of this
@@ -49,21 +50,29 @@ class WithTexture(AllOf):
     def textures(self) -> tuple[str, ...]:
         """The path of the texture of every record; only folders are read for it."""
         root, files = Path(self.folder).expanduser(), getattr(self.source, "files")  # noqa: B009, pyright
-        photographs = [Path(path) for path, _ in files]
+        called = names_of(self.source) or [
+            "/".join(Path(p).parts[-2:]) for p, _ in files
+        ]
+        photographs = list(map(PurePosixPath, called))
         found = {
-            name: _textures_in(root / name)
-            for name in {path.parent.name for path in photographs}
+            place: _textures_in(root / place)
+            for place in {path.parent for path in photographs}
         }
-        missing = [p for p in photographs if p.stem not in found[p.parent.name]]
+        missing = [
+            i for i, p in enumerate(photographs) if p.stem not in found[p.parent]
+        ]
         if missing:
-            names = [f"{path.parent.name}/{path.stem}.png" for path in missing]
+            names = [str(photographs[i].with_suffix(".png")) for i in missing]
+            images = Path(files[missing[0]][0])
+            for _ in photographs[missing[0]].parts:
+                images = images.parent
             raise FileNotFoundError(
                 f"WithTexture.folder {root} lacks the textures of "
                 f"{in_short(names, len(photographs), 'photographs')}. Make what is "
                 f"missing: jax-rcl prepare textures "
-                f"--images={missing[0].parent.parent} --out={root}"
+                f"--images={images} --out={root}"
             )
-        return tuple(found[path.parent.name][path.stem] for path in photographs)
+        return tuple(found[path.parent][path.stem] for path in photographs)
 
     def __len__(self) -> int:
         return len(self.textures)

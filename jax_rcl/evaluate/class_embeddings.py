@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
+from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.imagenet import IMAGENET_100, IMAGENET_100_NAMES
 from jax_rcl.evaluate.zero_shot import ClassEmbeddings
 from jax_rcl.networks.clip_block import Activation
@@ -92,7 +93,9 @@ class FromText:
             for template in self.templates
         )
         settings = {"activation": self.activation, "checksum": self.checksum}
-        return _embedded(self.file, texts, len(self.templates), **settings)
+        return _embedded(
+            Path(self.file).expanduser(), texts, len(self.templates), **settings
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,12 +187,12 @@ def tokens(texts: Sequence[str], *, context: int = CONTEXT) -> Int32[np.ndarray,
     return rows
 
 
-@functools.lru_cache(maxsize=8)
+@read_once()
 def _embedded(
-    file: str, texts: tuple[str, ...], templates: int, **settings: Any
+    file: Path, texts: tuple[str, ...], templates: int, **settings: Any
 ) -> Float32[np.ndarray, "k d"]:
     """Unit means of the unit vectors of each `templates` texts, read-only."""
-    vectors = np.asarray(normalize(text_features(file, texts, **settings)))
+    vectors = np.asarray(normalize(text_features(str(file), texts, **settings)))
     means = vectors.reshape(-1, templates, vectors.shape[1]).mean(axis=1)
     means = np.asarray(normalize(means))
     means.flags.writeable = False

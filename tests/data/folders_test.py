@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_damaged_images_can_be_skipped_and_are_named_once(folder, caplog):
         source = ImageFolder(str(folder), 5, unreadable="skip")
         assert len(source) == 5 and load(source)["image"].shape == (5, 5, 5, 3)
         assert len(ImageFolder(str(folder), 7, unreadable="skip")) == 5
-    [record] = caplog.records
+    [record] = [r for r in caplog.records if "omitted" in r.getMessage()]
     assert str(folder / "dog" / "2b.jpg") in record.getMessage()
     assert labels_of(source).tolist() == [0, 1, 1, 1, 1]
 
@@ -117,6 +118,77 @@ def test_a_class_of_damaged_images_only_is_named_when_they_are_skipped(folder):
     (folder / "cat" / "tom.jpeg").write_bytes(b"gone")
     with pytest.raises(ValueError, match=r"pets/cat has no readable image"):
         len(ImageFolder(str(folder), 5, unreadable="skip"))
+
+
+def test_images_lie_anywhere_below_their_class(folder):
+    for place, value in (("siamese", 30), ("siamese/kitten", 40), (".trash", 99)):
+        (folder / "cat" / place).mkdir(parents=True, exist_ok=True)
+        image = np.full((8, 8, 3), value, np.uint8)
+        (folder / "cat" / place / "0.png").write_bytes(encoded(image))
+    (folder / "cat" / "siamese" / "back").symlink_to(folder / "cat")
+    source = ImageFolder(str(folder), 5, classes=("cat",))
+    below = ("cat/siamese/0.png", "cat/siamese/kitten/0.png", "cat/tom.jpeg")
+    assert names_of(source) == below
+    assert load(source)["image"][:2, 2, 2, 0].tolist() == [30, 40]
+
+
+def test_every_format_that_pillow_reads_is_an_image(folder):
+    shutil.rmtree(folder / "dog")
+    image = Image.fromarray(np.full((8, 8), 90, np.uint8))
+    kinds = ("tif", "TIFF", "pgm", "tga", "jp2", "ico", "pcx", "jfif")
+    for kind in kinds:
+        image.save(folder / "cat" / f"cat.{kind}")
+    source = ImageFolder(str(folder), 5)
+    assert len(source) == 1 + len(kinds)
+    values = load(source)["image"][: len(kinds), 2, 2]
+    assert np.abs(values.astype(int) - 90).max() <= 2
+
+
+def test_what_is_left_out_is_counted_once(folder, caplog):
+    (folder / "dog" / "clip.mp4").write_bytes(b"film")
+    (folder / "stray.png").write_bytes(encoded(np.zeros((4, 4, 3), np.uint8)))
+    with caplog.at_level(logging.WARNING):
+        for size in (5, 6):
+            assert len(ImageFolder(str(folder), size)) == 5
+    others, stray = [record.getMessage() for record in caplog.records]
+    assert "2 file(s) in class folders are left out" in others
+    assert "1 .mp4, 1 .txt" in others and "clip.mp4" in others
+    assert "1 image(s) directly in it are left out" in stray
+
+
+def test_files_of_operating_systems_are_no_images(folder, caplog):
+    (folder / "dog" / "notes.txt").unlink()
+    (folder / "cat" / "._tom.jpeg").write_bytes(b"\0\5\x16\7Mac OS X")
+    (folder / "cat" / ".DS_Store").write_bytes(b"x")
+    (folder / "cat" / "Thumbs.db").write_bytes(b"x")
+    for place in ("__MACOSX/cat", "lost+found", "cat/@eaDir"):
+        (folder / place).mkdir(parents=True)
+    (folder / "cat" / "@eaDir" / "thumb.jpg").write_bytes(b"small")
+    with caplog.at_level(logging.WARNING):
+        source = ImageFolder(str(folder), 5)
+        assert source.class_names == ("cat", "dog") and len(source) == 5
+    assert not caplog.records
+
+
+def test_a_damaged_image_that_was_replaced_is_there_again(folder):
+    path = folder / "dog" / "2b.jpg"
+    path.write_bytes(b"no image")
+    assert len(ImageFolder(str(folder), 5, unreadable="skip")) == 5
+    path.write_bytes(encoded(np.zeros((8, 8, 3), np.uint8), "jpeg"))
+    assert len(ImageFolder(str(folder), 5, unreadable="skip")) == 6
+
+
+def test_an_image_that_pillow_would_not_open_is_not_called_damaged(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    path = folder / "dog" / "9.png"
+    path.write_bytes(encoded(np.zeros((20, 20, 3), np.uint8)))
+    with pytest.raises(
+        ValueError, match=r"9\.png has more pixels.*MAX_IMAGE"
+    ) as caught:
+        ImageFolder(str(folder), 5)[5]
+    assert "skip" not in str(caught.value) and "decode" not in str(caught.value)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert ImageFolder(str(folder), 5)[5]["image"].shape == (5, 5, 3)
 
 
 def test_a_folder_must_exist_and_have_classes(tmp_path):

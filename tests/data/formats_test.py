@@ -36,8 +36,9 @@ def test_cifar_planes_become_channels_last_and_batches_keep_their_order(tmp_path
     members = {"batches.meta.txt": b"w\nx\ny\nz\n\n"}
     for i in (2, 1, 5, 3, 4):
         members[f"data_batch_{i}.bin"] = b"".join(ten[2 * i - 2 : 2 * i])
-    archive = tar_gz(tmp_path / "ten.tar.gz", members)
-    found = formats.cifar(archive, tmp_path, 10, "train", "fine")
+    archive = tar_gz(tmp_path / "ten-binary.tar.gz", members)
+    place = tmp_path / archive.name
+    found = formats.cifar(place, archive, 10, "train", "fine")
     np.testing.assert_array_equal(found.images, images)
     np.testing.assert_array_equal(found.labels, np.arange(10))
     assert found.class_names == ("w", "x", "y", "z")
@@ -93,3 +94,28 @@ def test_nobody_writes_to_arrays_that_all_share(tmp_path):
     found = formats.npz(tmp_path / "set.npz", "image", None, ())
     with pytest.raises(ValueError, match="read-only"):
         found.images[0] = 1
+
+
+def test_a_file_that_is_written_again_is_read_again(tmp_path):
+    path = tmp_path / "set.npz"
+    np.savez(path, image=np.zeros((2, 4, 4), np.uint8), label=np.array([0, 1]))
+    first = formats.npz(path, "image", "label", ())
+    assert formats.npz(path, "image", "label", ()) is first
+    np.savez(path, image=np.full((3, 4, 4), 9, np.uint8), label=np.array([0, 1, 2]))
+    again = formats.npz(path, "image", "label", ())
+    assert len(again.images) == 3 and (again.images == 9).all()
+    assert again.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("content", [{}, {"image": np.zeros((0, 4, 4), np.uint8)}])
+def test_an_empty_npz_says_so(tmp_path, content):
+    np.savez(tmp_path / "set.npz", **content)
+    with pytest.raises(ValueError, match=r"set\.npz (has no array|is \[0, 4, 4\])"):
+        formats.npz(tmp_path / "set.npz", "image", None, ())
+
+
+def test_labels_may_be_a_column(tmp_path):
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", image=images, label=np.array([[2], [0], [1]]))
+    found = formats.npz(tmp_path / "set.npz", "image", "label", ())
+    assert found.labels is not None and found.labels.tolist() == [2, 0, 1]

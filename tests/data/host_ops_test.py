@@ -1,6 +1,7 @@
 """Decoding gives RGB whatever comes in; fitting gives the central square."""
 
 import io
+import logging
 
 import numpy as np
 import pytest
@@ -50,6 +51,33 @@ def test_gray_becomes_rgb(transparency):
 def test_sixteen_bits_become_their_upper_eight():
     image = Image.fromarray(np.array([[0, 256 * 200 + 17, 65535]], np.uint16))
     np.testing.assert_array_equal(pixels(encoded(image))[0, :, 0], [0, 200, 255])
+
+
+@pytest.mark.parametrize(("most", "bits"), [(200, 8), (1000, 10), (4095, 12)])
+def test_few_bits_in_files_of_sixteen_are_warned_of_once_a_folder(
+    tmp_path, caplog, most, bits
+):
+    values = np.array([[0, most]], np.uint16)
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(encoded(Image.fromarray(values)))
+        with caplog.at_level(logging.WARNING):
+            host_ops.decode(tmp_path / name)
+    [record] = caplog.records
+    assert f"no value above {most}" in record.getMessage()
+    assert f"of {bits} bits, multiply them by {2 ** (16 - bits)}" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[0.0, 0.5]], np.float32), "floats, which do not say what is white"),
+        (np.array([[-1024, 3071]], np.int32), "from -1024 to 3071, beyond 16 bits"),
+        (np.array([[0, 70000]], np.int32), "from 0 to 70000, beyond 16 bits"),
+    ],
+)
+def test_numbers_that_do_not_say_what_is_white_are_refused(values, message):
+    with pytest.raises(host_ops.NotTaken, match=message):
+        host_ops.decode(encoded(Image.fromarray(values), "tiff"))
 
 
 def test_a_truncated_file_is_an_error(tmp_path):

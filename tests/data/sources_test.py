@@ -107,7 +107,7 @@ def test_cifar_10_reads_five_train_batches_and_one_test_batch(tmp_path, monkeypa
         "test_batch.bin": cifar_records((7,)),
         "batches.meta.txt": "\n".join("abcdefghij").encode() + b"\n\n",
     }
-    archive = cifar_archive(tmp_path, "ten.tar.gz", members)
+    archive = cifar_archive(tmp_path, "ten-binary.tar.gz", members)
     monkeypatch.setitem(sources.CIFAR, 10, archive)
     train = Cifar(10, "train", folder=str(tmp_path))
     assert labels_of(train).tolist() == [1, 5, 2, 6, 3, 7, 4, 8, 5, 9]
@@ -123,7 +123,7 @@ def test_cifar_100_has_coarse_and_fine_labels(tmp_path, monkeypatch):
         "fine_label_names.txt": "\n".join(f"fine{i}" for i in range(100)).encode(),
         "coarse_label_names.txt": b"plants\nanimals\n",
     }
-    archive = cifar_archive(tmp_path, "hundred.tar.gz", members)
+    archive = cifar_archive(tmp_path, "hundred-binary.tar.gz", members)
     monkeypatch.setitem(sources.CIFAR, 100, archive)
     fine = Cifar(100, folder=str(tmp_path))
     coarse = Cifar(100, folder=str(tmp_path), labels="coarse")
@@ -131,6 +131,86 @@ def test_cifar_100_has_coarse_and_fine_labels(tmp_path, monkeypatch):
     assert labels_of(coarse).tolist() == [1, 0]
     assert coarse.class_names == ("plants", "animals")
     np.testing.assert_array_equal(fine[1]["image"], coarse[1]["image"])
+
+
+def python_cifar(classes: int) -> dict[str, bytes]:
+    """CIFAR for Python: record i has the label i and pixels of that value."""
+
+    def batch(*values: int) -> bytes:
+        data = np.repeat(np.array(values, np.uint8)[:, None], 3072, axis=1)
+        labels = {"labels": list(values)}
+        if classes == 100:
+            labels = {"fine_labels": list(values), "coarse_labels": [1] * len(values)}
+        # Python 2 wrote bytes for texts, which read as text or, here, stay bytes.
+        content = {b"data": data} | {k.encode(): v for k, v in labels.items()}
+        return pickle.dumps(content, protocol=2)
+
+    if classes == 100:
+        names = {"fine_label_names": list("abcd"), "coarse_label_names": ["x", "y"]}
+        batches = {"train": batch(3, 1), "test": batch(2)}
+        return batches | {"meta": pickle.dumps(names, protocol=2)}
+    names = {"label_names": list("abcdefghij")}
+    batches = {f"data_batch_{i}": batch(i, i + 4) for i in range(1, 6)}
+    batches |= {"test_batch": batch(7)}
+    return batches | {"batches.meta": pickle.dumps(names, protocol=2)}
+
+
+@pytest.mark.parametrize("place", ["archive", "beside", "itself"])
+@pytest.mark.parametrize(
+    ("classes", "unpacked"), [(10, "cifar-10-batches-py"), (100, "cifar-100-python")]
+)
+def test_cifar_for_python_is_read_where_torchvision_puts_it(
+    tmp_path, monkeypatch, classes, unpacked, place
+):
+    members, folder = python_cifar(classes), tmp_path
+    if place == "archive":
+        archive = cifar_archive(tmp_path, f"cifar-{classes}-python.tar.gz", members)
+        monkeypatch.setitem(sources.CIFAR_PYTHON, classes, archive)
+    else:
+        (tmp_path / unpacked).mkdir()
+        for name, content in members.items():
+            (tmp_path / unpacked / name).write_bytes(content)
+        folder = tmp_path / unpacked if place == "itself" else tmp_path
+    train, test = (Cifar(classes, x, folder=str(folder)) for x in ("train", "test"))
+    labels = [1, 5, 2, 6, 3, 7, 4, 8, 5, 9] if classes == 10 else [3, 1]
+    assert labels_of(train).tolist() == labels
+    assert [train[i]["image"][9, 9, 2] for i in range(len(train))] == labels
+    assert labels_of(test).tolist() == [7 if classes == 10 else 2]
+    assert train.class_names[:4] == tuple("abcd")
+    if classes == 100:
+        coarse = Cifar(100, "train", folder=str(folder), labels="coarse")
+        assert labels_of(coarse).tolist() == [1, 1]
+        assert coarse.class_names == ("x", "y")
+
+
+def test_cifars_binary_folder_is_read_and_what_it_lacks_is_named(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    (folder / "test_batch.bin").write_bytes(cifar_records((7,), (2,)))
+    (folder / "batches.meta.txt").write_bytes("\n".join("abcdefghij").encode())
+    assert labels_of(Cifar(10, "test", folder=str(tmp_path))).tolist() == [7, 2]
+    with pytest.raises(ValueError, match=r"cifar-10-batches-bin lacks data_batch_1\."):
+        len(Cifar(10, "train", folder=str(tmp_path)))
+
+
+def test_a_pickle_that_would_run_something_is_refused(tmp_path):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name, content in python_cifar(100).items():
+        (folder / name).write_bytes(content)
+    (folder / "train").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(ValueError, match=r"it names os\.system"):
+        len(Cifar(100, folder=str(tmp_path)))
+
+
+@pytest.mark.parametrize("place", ["mnist", "MNIST/raw", "."])
+def test_mnist_is_read_where_torchvision_puts_it_or_in_the_folder(tmp_path, place):
+    folder = tmp_path / place
+    folder.mkdir(parents=True, exist_ok=True)
+    images = gzip.compress(idx(np.full((2, 3, 3), 5)))
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(images)
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([1, 0])))
+    assert labels_of(Idx("mnist", "test", folder=str(tmp_path))).tolist() == [1, 0]
 
 
 def test_cifar_10_has_no_coarse_labels():

@@ -88,6 +88,14 @@ def test_missing_textures_are_counted_and_named_with_the_command(source, trees):
         len(source)
 
 
+def test_nested_photographs_have_nested_textures(source, trees):
+    for tree, value in (("photos", 60), ("textures", 160)):
+        write(trees / tree / "a" / "deep" / "0.png", value)
+    assert names_of(source)[3] == "a/deep/0.png"
+    assert source[3]["texture"][0, 0, 0] == 160
+    assert source[0]["texture"][0, 0, 0] == 100
+
+
 def test_only_files_have_textures(source):
     with pytest.raises(ValueError, match=r"needs a source of files.*Digits"):
         WithTexture(Digits(), source.folder, 6)

@@ -9,7 +9,7 @@ from jax_rcl.cli.prepare.trees import Part, copy_classes, link_classes
 from jax_rcl.cli.prepare.work import folders_in
 from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
-from jax_rcl.data.folders import images_in, in_short
+from jax_rcl.data.folders import images_below, images_in, in_short
 from jax_rcl.data.published.imagenet import (
     IMAGENET_100,
     IMAGENET_100_TRAIN,
@@ -141,7 +141,7 @@ def check_part(part: Part, out: Path, classes: Sequence[str]) -> None:
 
 def count_images(part: Part, classes: Sequence[str]) -> dict[str, int]:
     """Images of each class of a part; raises ConfigError if a class has none."""
-    counts = {name: len(images_in(part.source / name)) for name in classes}
+    counts = {name: len(images_below(part.source / name)[0]) for name in classes}
     empty = [name for name, count in counts.items() if not count]
     if empty:
         raise ConfigError(

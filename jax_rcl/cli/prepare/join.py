@@ -12,7 +12,7 @@ from jax_rcl.cli.prepare.features import source_in
 from jax_rcl.cli.prepare.shared import add_out, add_part, free_file, write_prior
 from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
-from jax_rcl.data.folders import SUFFIXES, in_short
+from jax_rcl.data.folders import image_suffixes, in_short
 from jax_rcl.data.prior_files import check_finite, matrix, read_arrays, texts
 from jax_rcl.data.records import names_of
 from jax_rcl.train.plan import refusals
@@ -131,7 +131,7 @@ def match(
 def key_of(name: str, depth: int = 0) -> Key:
     """The last `depth` parts of a name, all for 0, without the suffix of an image."""
     *parts, last = PurePosixPath(name.replace("\\", "/").strip("/")).parts or ("",)
-    if last.lower().endswith(SUFFIXES):
+    if last.lower().endswith(image_suffixes()):
         last = last.rpartition(".")[0]
     return (*parts, last)[-depth:]
 

@@ -14,7 +14,7 @@ from jax_rcl.cli.prepare.synthesis import Job, Settings, by_program, by_quilting
 from jax_rcl.cli.prepare.work import folders_in, whole
 from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
-from jax_rcl.data.folders import class_folders, images_in
+from jax_rcl.data.folders import class_folders, images_below
 from jax_rcl.train.plan import refusals
 
 QUILTING = "quilting"
@@ -127,8 +127,9 @@ def jobs_of(images: Path, out: Path) -> list[Job]:
         )
     jobs: dict[Path, Job] = {}
     for folder in class_folders_below(images):
-        for path in map(Path, images_in(images / folder)):
-            job = Job(path, out / folder / f"{path.stem}.png")
+        for path in map(Path, images_below(images / folder)[0]):
+            place = out / path.parent.relative_to(images)
+            job = Job(path, place / f"{path.stem}.png")
             other = jobs.setdefault(job.target, job)
             if other is not job:
                 raise ConfigError(

@@ -10,7 +10,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from jax_rcl.cli.prepare.work import whole
 from jax_rcl.config.types import ConfigError
-from jax_rcl.data.folders import images_in
+from jax_rcl.data.folders import images_below
 from jax_rcl.data.records import THREADS
 
 
@@ -59,10 +59,10 @@ def copy_classes(
     for folder in (out / part.name / name for part in parts for name in classes):
         check_folder(folder)
     wanted = {
-        out / part.name / name / Path(path).name: Path(path)
+        out / part.name / Path(path).relative_to(part.source): Path(path)
         for part in parts
         for name in classes
-        for path in images_in(part.source / name)
+        for path in images_below(part.source / name)[0]
     }
     new = [file for file, source in wanted.items() if not is_copy(file, source)]
     for folder in {file.parent for file in new}:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jax_rcl.data import host_ops
+from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.grouped import PART_OF, InGroups, Part, Table
 from jax_rcl.data.published.tables import reading
 from jax_rcl.ranges import Count, ranged
@@ -72,7 +73,7 @@ class CelebA(InGroups):
 
 
 # Three splits, and evaluators of equal ones, share what is read.
-@functools.cache
+@read_once("list_attr_celeba.txt", "list_eval_partition.txt")
 def _lists(
     root: Path,
 ) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, tuple[str, ...]]:

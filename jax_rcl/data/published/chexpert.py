@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32
 from PIL import Image
 
 from jax_rcl.data.folders import read_image
+from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.tables import read_csv
 from jax_rcl.data.records import Record
 from jax_rcl.ranges import Count, ranged
@@ -134,7 +135,7 @@ class Table(NamedTuple):
 
 
 # Sources of other views, and evaluators of equal ones, share what is read.
-@functools.cache
+@read_once()
 def _read(path: Path) -> Table:
     known = (NO_FINDING, *PATHOLOGIES)
     table = read_csv(path, ("Path", VIEW, *known), HINT)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from jax_rcl.data.folders import InFiles
+from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.tables import check_exists, reading
 from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, check_choice, ranged
@@ -127,7 +128,7 @@ class _Photo(NamedTuple):
 
 
 # Both splits, and evaluators of equal ones, share what is read.
-@functools.cache
+@read_once("classes.txt", "images.txt", "train_test_split.txt")
 def _photos(root: Path) -> tuple[_Photo, ...]:
     """All images, by class and file."""
     labels = {folder: label for label, folder in enumerate(_class_folders(root))}
@@ -141,7 +142,7 @@ def _photos(root: Path) -> tuple[_Photo, ...]:
     return tuple(sorted(photos, key=lambda photo: (photo.label, photo.name)))
 
 
-@functools.cache
+@read_once("classes.txt")
 def _class_folders(root: Path) -> tuple[str, ...]:
     return tuple(sorted(_pairs(root / "classes.txt").values()))
 

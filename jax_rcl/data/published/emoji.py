@@ -15,6 +15,7 @@ from PIL import Image
 from jax_rcl.data import formats, host_ops
 from jax_rcl.data.archives import data_folder, fetch
 from jax_rcl.data.folders import in_short
+from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.files import EMOJI
 from jax_rcl.data.records import Held, Seed, balanced_share
 from jax_rcl.data.sources import InMemory, Split
@@ -174,7 +175,7 @@ def _drawn_by_both(entry: dict[str, Any]) -> bool:
 
 
 # Splits, sizes and backgrounds share what is read.
-@functools.cache
+@read_once()
 def _package(vendor: str, root: Path) -> tuple[tuple[_Drawing, ...], dict[str, bytes]]:
     """The objects of a vendor's package, and its encoded images by file name.
 
@@ -222,7 +223,7 @@ def _held_out(
     return frozenset(kinds[place] for place in held)
 
 
-@functools.cache
+@read_once()
 def _images(
     vendor: str,
     root: Path,

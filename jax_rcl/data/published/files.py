@@ -20,6 +20,28 @@ CIFAR = {
 }
 """The binary versions of CIFAR, by number of classes."""
 
+CIFAR_PYTHON = {
+    10: Archive(
+        "cifar-10-python.tar.gz",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        170_498_071,
+    ),
+    100: Archive(
+        "cifar-100-python.tar.gz",
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        169_001_437,
+    ),
+}
+"""The versions for Python, as torchvision and Keras download them."""
+
+CIFAR_UNPACKED = {
+    10: ("cifar-10-batches-bin", "cifar-10-batches-py"),
+    100: ("cifar-100-binary", "cifar-100-python"),
+}
+"""The folders in these archives."""
+
 STL10 = Archive(
     "stl10_binary.tar.gz",
     "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",

@@ -176,6 +176,7 @@ class WithGroups(Around):
     def all_groups(self) -> Int32[np.ndarray, " m"]:
         found = np.load(Path(self.file).expanduser(), allow_pickle=False)
         m, k = len(self.source), len(self.group_names)
+        found = found[:, 0] if found.shape == (m, 1) else found
         if found.shape != (m,) or not np.issubdtype(found.dtype, np.integer):
             raise ValueError(
                 f"{self.file} holds {found.dtype} {list(found.shape)}; WithGroups "

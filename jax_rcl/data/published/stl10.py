@@ -30,4 +30,9 @@ class Stl10(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        return formats.stl10(STL10, data_folder(self.folder), self.split)
+        folder = data_folder(self.folder)
+        names = (f"{self.split}_X.bin", f"{self.split}_y.bin", "class_names.txt")
+        for unpacked in (folder / "stl10_binary", folder):
+            if all((unpacked / name).exists() for name in names):
+                return formats.stl10(unpacked, None, self.split)
+        return formats.stl10(folder / STL10.name, STL10, self.split)

@@ -54,8 +54,17 @@ def read_csv(
 ) -> Csv:
     """A table that has these columns, among others; `advice` is for when it has not."""
     check_exists(path, hint)
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    with path.open("rb") as file:
+        start = file.read(2)
+    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        # What no column of interest holds need not be UTF-8.
+        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
+            header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    except (csv.Error, ValueError) as error:
+        raise ValueError(
+            f"{path} does not read as comma-separated values ({error}). {advice}."
+        ) from error
     if missing := [column for column in columns if column not in header]:
         raise ValueError(
             f"{path} has no column {', '.join(map(repr, missing))}; it has "
@@ -67,5 +76,18 @@ def read_csv(
                 f"row {number} of {path} has {len(row)} values, expected "
                 f"{len(header)}. Correct it, or get the file again."
             )
+    for name in columns:
+        values = [row[header.index(name)] for row in rows]
+        for number, value in enumerate(values, start=1):
+            if not value.isascii() and not _is_utf8(value):
+                raise ValueError(
+                    f"row {number} of {path} has {value!r} in column {name!r}, which "
+                    f"is not UTF-8. Save the table as UTF-8: iconv -f latin1 -t utf-8."
+                )
     places = enumerate(header)
     return Csv(path, {name: [row[i].strip() for row in rows] for i, name in places})
+
+
+def _is_utf8(value: str) -> bool:
+    """Whether a text was read from UTF-8: the rest became halves of surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)

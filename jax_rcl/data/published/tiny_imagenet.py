@@ -45,7 +45,9 @@ class TinyImageNet(InFiles):
         """The words of `words.txt` for each class; where it is missing, the ids."""
         path, words = self.root / "words.txt", {}
         if path.exists():
-            for line in path.read_text("utf-8").splitlines():
+            with reading(path, "TinyImageNet.folder is the unpacked archive"):
+                lines = path.read_text("utf-8").splitlines()
+            for line in lines:
                 wnid, _, meaning = line.partition("\t")
                 words[wnid] = meaning.strip()
         return tuple(words.get(wnid) or wnid for wnid in self.wnids)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jax_rcl.data import host_ops
 from jax_rcl.data.folders import InFiles, in_short
+from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.tables import Csv, check_exists, read_csv, reading
 from jax_rcl.data.sources import Split
 from jax_rcl.ranges import Count, ranged
@@ -133,7 +134,7 @@ def attribute_names(source: Zappos) -> tuple[str, ...]:
 
 
 # Both splits, and evaluators of equal ones, share what is read.
-@functools.cache
+@read_once("ut-zap50k-data/meta-data.csv")
 def _shoes(root: Path) -> tuple[list[str], list[int]]:
     """The CID and the label of each row of `meta-data.csv`."""
     table = _table(root, "meta-data.csv", "CID", "SubCategory")
@@ -141,7 +142,7 @@ def _shoes(root: Path) -> tuple[list[str], list[int]]:
     return table.columns["CID"], table.codes("SubCategory", labels)
 
 
-@functools.cache
+@read_once("ut-zap50k-data/meta-data.csv", "ut-zap50k-data/meta-data-bin.csv")
 def _bits(root: Path) -> tuple[tuple[str, ...], Float32[np.ndarray, "m 126"]]:
     """The columns that are attributes: names, and bits in the order of `_shoes`."""
     table = _table(root, "meta-data-bin.csv", "CID")

@@ -67,6 +67,24 @@ def test_wrapped_groups_keep_their_names(folder):
     assert groups_of(merged).tolist() == [2, 1, 3]
 
 
+def test_a_table_that_is_not_utf_8_is_named_with_its_row(folder):
+    path = folder / "metadata.csv"
+    text = path.read_text()
+    path.write_bytes(text.replace("ocean, 2", "océan, 2").encode("latin-1"))
+    assert len(Grouped(str(folder), size=4)) == 3  # nothing of that column is read
+    path.write_bytes(text.replace("birds/1", "oiseaux_à_1").encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"row 2 of .*metadata\.csv .*not UTF-8.*iconv"
+    ):
+        len(Grouped(str(folder)))
+
+
+def test_tables_of_spreadsheets_in_utf_16_are_read(folder):
+    path = folder / "metadata.csv"
+    path.write_bytes(path.read_text().encode("utf-16"))
+    assert len(Grouped(str(folder), size=4)) == 3
+
+
 def test_any_table_can_be_read(folder):
     lines = ["file,patch,target,fold"]
     for i, (y, split, place) in enumerate(EXAMPLES):
