@@ -14,7 +14,8 @@ import pytest
 
 import jax_rcl
 from jax_rcl import ranges
-from jax_rcl.config.nodes import node, override
+from jax_rcl.config.nodes import node
+from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
 from jax_rcl.ranges import (
     Above,

@@ -1,6 +1,7 @@
 from . import experiment as experiment
 from . import files as files
 from . import nodes as nodes
+from . import overrides as overrides
 from . import types as types
 from . import workdir as workdir
 from .experiment import OF_BEST as OF_BEST
@@ -15,8 +16,8 @@ from .nodes import completed as completed
 from .nodes import differences as differences
 from .nodes import from_json as from_json
 from .nodes import node as node
-from .nodes import override as override
 from .nodes import to_json as to_json
+from .overrides import override as override
 from .types import ConfigError as ConfigError
 from .types import unknown as unknown
 from .workdir import stored_config as stored_config

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jax_rcl.config.nodes import override
+from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError, fitted, read, suggest, unknown
 
 _RUNNING = threading.RLock()  # what can be imported is the same for all threads

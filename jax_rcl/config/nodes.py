@@ -11,7 +11,6 @@ written.
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,6 @@ from jax_rcl.config.types import (
     fitted,
     hint_of,
     name_of,
-    read,
     short,
     unknown,
 )
@@ -68,54 +66,12 @@ def node(cls: type, *args: Any, **fields: Any) -> Node:
                 f"{cls.__name__} needs a value for '{name}': write "
                 f"node({cls.__name__}, {name}=…), {wanted}."
             )
-        if name in fields and not _holds_node(value):
+        if name in fields and not holds_node(value):
             value = fitted(value, hint_of(cls, field), f"{cls.__name__}.{name}")
-        values[name] = _stored(value)
+        values[name] = stored(value)
     # Not type safe: a field may hold None or a number, which ConfigDict would refuse;
     # the types are those of the class and are checked by `override` and `build`.
     return ConfigDict(values, type_safe=False).lock()
-
-
-# Changing one.
-
-
-def override(config: ConfigDict, path: str, text: str) -> None:
-    """Sets one field, as `--config.<path>=<text>` does, checked against its class.
-
-    `config` changes in place. A path is such as `objective.temperature` or
-    `augment.operation.operations[0].size`, a text the value as Python writes it, or a
-    bare string.
-
-    Raises:
-      ConfigError: no such field, or a value that it does not take.
-    """
-    holder: Any = config
-    names = re.findall(r"[^.\[\]]+|\[\d+\]", path)
-    for place, name in enumerate(names):
-        last = place == len(names) - 1
-        if name.startswith("["):
-            index = int(name[1:-1])
-            if not isinstance(holder, tuple | list) or index >= len(holder):
-                raise ConfigError(f"--config.{path}: there is no {name}.")
-            if last:
-                raise ConfigError(
-                    f"--config.{path}: name the field, as in {path}.size."
-                )
-            holder = holder[index]
-            continue
-        if isinstance(holder, tuple | list) and name.isdigit():
-            raise ConfigError(f"--config.{path}: write [{name}] instead of .{name}.")
-        if not isinstance(holder, ConfigDict) or name == CLASS or name not in holder:
-            known = [key for key in _keys(holder) if key != CLASS]
-            raise ConfigError(unknown(f"--config.{path}: there is no", name, known))
-        if not last:
-            holder = holder[name]
-            continue
-        cls = class_at(str(holder[CLASS]), name) if CLASS in holder else None
-        hint = hint_of(cls, fields_of(cls)[name]) if cls else Any
-        value = fitted(read(text, hint), hint, path, old=_plain(holder[name]))
-        with holder.unlocked():
-            holder[name] = _stored(value)
 
 
 # Making the objects.
@@ -153,7 +109,7 @@ def build(config: Any, path: str = "") -> Any:
 
 def to_json(config: ConfigDict) -> str:
     """The config as JSON text, with sorted keys and two spaces of indentation."""
-    return json.dumps(_plain(config), indent=2, sort_keys=True)
+    return json.dumps(plain(config), indent=2, sort_keys=True)
 
 
 def from_json(text: str) -> ConfigDict:
@@ -165,7 +121,7 @@ def from_json(text: str) -> ConfigDict:
     values = json.loads(text, object_hook=rename_class)
     if not isinstance(values, dict):
         raise ValueError(f"a config is a JSON object; got {short(values)}.")
-    return _stored(values)
+    return stored(values)
 
 
 def rename_class(node: dict[str, Any]) -> dict[str, Any]:
@@ -183,13 +139,13 @@ def completed(config: Any) -> Any:
     if CLASS in values:
         for name, field in fields_of(class_at(str(values[CLASS]), "config")).items():
             if name not in values and default_of(field) is not dataclasses.MISSING:
-                values[name] = _stored(default_of(field))
+                values[name] = stored(default_of(field))
     return ConfigDict(values, type_safe=False).lock()
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Lines `path: old value -> new value`, one per field that differs."""
-    old, new = _plain(old), _plain(new)
+    old, new = plain(old), plain(new)
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         pairs = [(_join(path, k), old.get(k, "-"), new.get(k, "-")) for k in keys]
@@ -204,14 +160,15 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 # What the functions above share.
 
 
-def _stored(value: Any) -> Any:
+def stored(value: Any) -> Any:
+    """The value as a config holds it: dicts are locked, objects are nodes."""
     if isinstance(value, ConfigDict):
         return value
     if isinstance(value, Mapping):
-        items = {key: _stored(item) for key, item in value.items()}
+        items = {key: stored(item) for key, item in value.items()}
         return ConfigDict(items, type_safe=False).lock()
     if isinstance(value, tuple | list):
-        return tuple(_stored(item) for item in value)
+        return tuple(stored(item) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # A default that is an object, such as `when=Every(epochs=1)`.
         return node(
@@ -220,11 +177,12 @@ def _stored(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON has it: dicts and lists."""
     if isinstance(value, ConfigDict | Mapping):
-        return {key: _plain(value[key]) for key in _keys(value)}
+        return {key: plain(value[key]) for key in _keys(value)}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 
@@ -232,12 +190,13 @@ def _keys(holder: Any) -> list[str]:
     return list(holder.keys()) if isinstance(holder, ConfigDict | Mapping) else []
 
 
-def _holds_node(value: Any) -> bool:
+def holds_node(value: Any) -> bool:
+    """Whether a value is a node, or has one in it."""
     if isinstance(value, ConfigDict):
         return True
     if isinstance(value, Mapping):
-        return any(_holds_node(item) for item in value.values())
-    return isinstance(value, tuple | list) and any(_holds_node(item) for item in value)
+        return any(holds_node(item) for item in value.values())
+    return isinstance(value, tuple | list) and any(holds_node(item) for item in value)
 
 
 def _join(path: str, name: str) -> str:

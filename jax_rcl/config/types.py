@@ -117,12 +117,7 @@ def is_a(value: Any, hint: Any) -> bool:
         lacking = object()
         return all(
             inspect.getattr_static(value, name, lacking) is not lacking
-            for name, member in vars(hint).items()
-            if isinstance(member, property)
-            or (
-                inspect.isfunction(member)
-                and name not in ("__init__", "__subclasshook__")
-            )
+            for name in members_of(hint)
         )
     if origin in (typing.Union, types.UnionType):
         return any(is_a(value, each) for each in inner)
@@ -135,6 +130,16 @@ def is_a(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) and hint in (int, float):
         return False  # Python counts with them, but nobody means it here
     return is_bearable(value, hint, conf=_TOWER)
+
+
+def members_of(protocol: Any) -> set[str]:
+    """Names of the properties and methods that a protocol asks for."""
+    return {
+        name
+        for name, member in vars(protocol).items()
+        if isinstance(member, property)
+        or (inspect.isfunction(member) and name not in ("__init__", "__subclasshook__"))
+    }
 
 
 def read(text: str, hint: Any) -> Any:

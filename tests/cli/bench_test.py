@@ -8,7 +8,7 @@ import pytest
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.cli import bench
-from jax_rcl.config.nodes import override
+from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
 from jax_rcl.train import cost
 

@@ -1,60 +1,20 @@
 """Config nodes: what they hold, how they change, what they refuse."""
 
-import dataclasses
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Literal
 
 import pytest
 
 from jax_rcl import config
-from jax_rcl.augment.compose import Views
 from jax_rcl.augment.geometry import Flip
 from jax_rcl.config.experiment import Best, Experiment
-from jax_rcl.config.nodes import build, node, override
+from jax_rcl.config.nodes import build, node
+from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
-from jax_rcl.data.sources import Synthetic
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SupCon
-from jax_rcl.optim.optimizers import Sgd
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    size: int = 3
-
-    def __post_init__(self):
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1; got {self.size}.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Whole:
-    parts: tuple[Part, ...]
-    rate: float = 0.1
-    mode: Literal["fast", "slow"] = "fast"
-    name: str = "whole"
-    limit: int | None = None
-    deep: bool = False
-    widths: tuple[int, ...] = (1, 2)
-    table: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    extra: Part = Part(7)
-
-
-def whole():
-    return node(Whole, (node(Part, 4), node(Part)), table={"a/b": "c"})
-
-
-def supcon(**fields):
-    encoder = node(ResNet, depth=10, width=4, stem="small")
-    return node(SupCon, encoder, node(Mlp, (8, 8)), **fields)
-
-
-def experiment(**fields):
-    source, augment = node(Synthetic), node(Views, node(Flip))
-    return node(Experiment, supcon(), source, augment, node(Sgd, 0.1), **fields)
+from tests.config.shared import Part, Whole, experiment, supcon, whole
 
 
 def test_a_node_holds_every_field_with_its_default():
@@ -109,55 +69,6 @@ def test_an_object_of_the_wrong_kind_is_refused():
         build(made)
 
 
-@pytest.mark.parametrize(
-    ("path", "text", "value"),
-    [
-        ("rate", "1", 1.0),
-        ("rate", "1e-3", 1e-3),
-        ("mode", "slow", "slow"),
-        ("name", "3", "3"),
-        ("limit", "5", 5),
-        ("limit", "None", None),
-        ("deep", "true", True),
-        ("widths", "(4,5,6)", (4, 5, 6)),
-        ("widths", "[4]", (4,)),
-    ],
-)
-def test_an_override_takes_the_type_of_its_field(path, text, value):
-    made = whole()
-    override(made, path, text)
-    assert made[path] == value
-    assert type(made[path]) is type(value)
-    assert getattr(build(made), path) == value
-
-
-def test_an_override_reaches_into_lists_and_parts():
-    made = whole()
-    override(made, "parts[0].size", "64")
-    override(made, "extra.size", "9")
-    assert build(made).parts[0].size == 64
-    assert build(made).extra.size == 9
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "words"),
-    [
-        ("rat", "1", "there is no 'rat'.*Did you mean 'rate'"),
-        ("rate", "hot", r"rate holds 0.1 and takes float; got 'hot' \(str\)"),
-        ("mode", "medium", "mode holds 'fast' and takes Literal"),
-        ("widths", "(1,'a')", "widths holds"),
-        ("parts[7].size", "1", r"there is no \[7\]"),
-        ("parts.0.size", "1", r"write \[0\] instead of \.0"),
-        ("parts[0].siz", "1", "Did you mean 'size'"),
-        ("rate.x", "1", "there is no 'x'"),
-        ("class", "os:system", "there is no 'class'"),
-    ],
-)
-def test_an_override_that_cannot_be_says_why(path, text, words):
-    with pytest.raises(ConfigError, match=words):
-        override(whole(), path, text)
-
-
 def test_a_notebook_changes_fields_as_attributes():
     made = supcon()
     made.temperature = 0.5
@@ -205,13 +116,6 @@ def test_differences_name_the_fields():
 def test_an_experiment_checks_its_numbers(fields, words):
     with pytest.raises(ConfigError, match=words):
         build(experiment(**{"batch_size": 8, **fields}))
-
-
-def test_a_truth_value_is_no_number():
-    with pytest.raises(ConfigError, match=r"rate holds 0.1 and takes float"):
-        override(whole(), "rate", "true")
-    with pytest.raises(ConfigError, match=r"limit takes int"):
-        override(whole(), "limit", "false")
 
 
 def test_an_old_config_is_completed_by_what_its_class_has_gained():

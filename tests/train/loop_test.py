@@ -28,7 +28,8 @@ from jax_rcl.checkpoint import (
     progress,
 )
 from jax_rcl.config.experiment import Best
-from jax_rcl.config.nodes import node, override
+from jax_rcl.config.nodes import node
+from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import Order

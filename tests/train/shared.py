@@ -8,7 +8,8 @@ import jax
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.augment.geometry import Flip
-from jax_rcl.config.nodes import node, override
+from jax_rcl.config.nodes import node
+from jax_rcl.config.overrides import override
 
 TINY = str(Path(__file__).parents[1] / "tiny.py")
 
