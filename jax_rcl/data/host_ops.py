@@ -8,8 +8,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 
-def decode(file: str | Path | bytes) -> Image.Image:
+def decode(file: str | Path | bytes, reduce: int = 1) -> Image.Image:
     """An RGB image from an encoded one, of any format that PIL reads.
+
+    With `reduce` 2, 4 or 8 a JPEG is decoded, faster, at that fraction of its size;
+    others are not.
 
     Transparent images are laid on white. Gray becomes RGB; of 16 bits the lower 8 are
     dropped. Of several frames the first is taken. A camera's orientation tag is
@@ -21,10 +24,22 @@ def decode(file: str | Path | bytes) -> Image.Image:
     name = "the image" if isinstance(file, bytes) else str(file)
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            if reduce > 1:
+                width, height = image.size
+                image.draft(None, (width // reduce, height // reduce))
             return rgb(image)
     # PIL's decoders raise OSError, SyntaxError, ValueError, EOFError and others.
     except Exception as error:
         raise ValueError(f"{name} does not decode as an image: {error}") from error
+
+
+def size_of(file: str | Path) -> tuple[int, int]:
+    """Width and height of an encoded image; ValueError as `decode`."""
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except Exception as error:
+        raise ValueError(f"{file} does not decode as an image: {error}") from error
 
 
 def rgb(image: Image.Image) -> Image.Image:

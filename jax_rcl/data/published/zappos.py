@@ -101,10 +101,10 @@ class Zappos(InFiles):
             )
         return tuple((path_of[cids[i]], labels[i]) for i in rows_of(self))
 
-    def resized(self, image: Image.Image) -> Image.Image:
+    def resized(self, image: Image.Image, size: int) -> Image.Image:
         if self.frame == "square":
-            return host_ops.center_square(image, self.size)
-        shape = int(self.size * 4 / 3), self.size
+            return host_ops.center_square(image, size)
+        shape = int(size * 4 / 3), size
         return image.resize(shape, Image.Resampling.BICUBIC)
 
 
