@@ -129,8 +129,8 @@ def check_crops(augment: Views | Pair, found: int, wanted: int) -> None:
     if found != wanted:
         name = type(augment).__name__
         raise ValueError(
-            f"{name} needs {wanted} crop(s) of each image, and the source cuts {found}; "
-            f"write RandomCrops.count {wanted}"
+            f"{name} needs {wanted} crop(s) of each image, and the source cuts "
+            f"{found}; write RandomCrops.count {wanted}"
             f"{'' if name == 'Pair' else f', or Views.count {found}'}."
         )
 

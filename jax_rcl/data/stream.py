@@ -153,8 +153,8 @@ def load(
     count = len(source)
     if hasattr(source, "draw_record"):
         raise ValueError(
-            f"the records of {type(source).__name__} are drawn anew at every step; read "
-            f"those of its `source`, or stream it."
+            f"the records of {type(source).__name__} are drawn anew at every step; "
+            f"read those of its `source`, or stream it."
         )
     rows = empty_rows(source[0], count) if into is None else into
     bar = tqdm.tqdm(total=count, desc=progress, disable=progress is None, delay=2)
