@@ -11,7 +11,7 @@ as by the code of Dufumier et al. 2023, whose README gives the commands and no n
 Obtained: not yet run.
 """
 
-from common import COMPUTE, STRONG, every, simclr_view
+from common import COMPUTE, CROPS, STRONG, cropped, every, simclr_view
 from uniformity_common import birds, shoes, uniformity, uniformity_sgd
 
 import jax_rcl as rcl
@@ -27,23 +27,28 @@ def get_config(arg=""):
         prior="",  # its file, data/cub_prior.npz or data/zappos_prior.npz; or none
         sigma=0.0,  # of the kernel, 20 for birds and 100 for shoes by default
         ridge=0.01,
+        crops=CROPS,
         batch=256,
         epochs=1000,
         compute=COMPUTE,
     )
     known = o.prior != "none"
     only_with(o, known, "a prior", "sigma", "ridge")
+    only_with(o, o.data == "cub", "data=cub; shoes are cut whole", "crops")
     data = birds(o) if o.data == "cub" else shoes(o)
     source, train, test, side, encoder, sigma, shown = data
     if known:
         prior = o.prior or f"data/{o.data}_prior.npz"
         source = node(rcl.data.WithPrior, source, prior)
+    augment = node(rcl.augment.Views, simclr_view(side, jitter=STRONG))
+    if o.data == "cub":
+        source, augment = cropped(o.crops, source, augment)
     sigma = o.sigma if "sigma" in o.given else sigma
     often = every(o.epochs)
     return node(
         Experiment,
         source=source,
-        augment=node(rcl.augment.Views, simclr_view(side, jitter=STRONG)),
+        augment=augment,
         objective=uniformity(encoder, sigma if known else None, ridge=o.ridge),
         optimizer=uniformity_sgd(),
         batch_size=o.batch,

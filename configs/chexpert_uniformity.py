@@ -11,7 +11,7 @@ run. Every finding is a linear problem of its own, measured on the official vali
 images.
 """
 
-from common import COMPUTE, resnet
+from common import COMPUTE, CROPS, cropped, resnet
 from uniformity_common import LARS, uniformity, uniformity_lars
 
 import jax_rcl as rcl
@@ -28,6 +28,7 @@ def get_config(arg=""):
         ridge=0.01,
         uncertain=("missing", "zeros", "ones"),  # what uncertain labels become
         lars=tuple(LARS),
+        crops=CROPS,  # square: of what is stretched to 224 pixels
         batch=1024,
         epochs=400,
         compute=COMPUTE,
@@ -35,11 +36,14 @@ def get_config(arg=""):
     known = o.prior != "none"
     only_with(o, known, "a prior", "sigma", "ridge")
     train, valid = (radiographs(o, split) for split in ("train", "valid"))
+    source = node(rcl.data.WithPrior, train, o.prior) if known else train
+    augment = node(rcl.augment.Views, view())
+    source, augment = cropped(o.crops, source, augment)
     encoder = resnet(18, ((0.5024,), (0.2898,)), compute=o.compute)
     return node(
         Experiment,
-        source=node(rcl.data.WithPrior, train, o.prior) if known else train,
-        augment=node(rcl.augment.Views, view()),
+        source=source,
+        augment=augment,
         objective=uniformity(encoder, o.sigma if known else None, ridge=o.ridge),
         optimizer=uniformity_lars(0.5, o.lars, reference_batch=256),
         batch_size=o.batch,
@@ -55,10 +59,7 @@ def radiographs(o, split):
 
 
 def view():
-    """Deviation: the release crops whole radiographs.
-
-    Here they are resized to squares of 224 pixels before, as it does at evaluation.
-    """
+    """A crop, turned by up to 45 degrees, perhaps mirrored; without colours."""
     size, area = 224, (0.08, 1.0)
     crop = node(rcl.augment.RandomResizedCrop, size, area=area, interpolation="bicubic")
     turn = node(rcl.augment.RandomRotation, 45.0)

@@ -11,7 +11,7 @@ tower of CLIP: the clean head of docs/inverse_problems.md.
 """
 
 import clip_common
-from common import crop_and_flip
+from common import CROPS, crop_and_flip, cropped
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -34,6 +34,7 @@ def get_config(arg=""):
         epochs=25,
         batch_size=256,
         sweep=("on", "off"),  # on: 10 repeats at every level
+        crops=CROPS,
         folder="data/imagenet100",  # has train/ and val/
     )
     distilled = o.method == "distilled"
@@ -52,9 +53,10 @@ def get_config(arg=""):
         view, fields = crop_and_flip(size, distortion), {"encoder_is": o.encoder}
         augment = node(rcl.augment.Views, view, count=1)
         objective = node(rcl.objectives.Classify, encoder, head, **fields)
+    source, augment = cropped(o.crops, train, augment)
     return node(
         Experiment,
-        source=train,
+        source=source,
         augment=augment,
         objective=objective,
         # The released T_max: 126,689 // 256, of the authors' global batch.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common import FROZEN, IMAGENET, head_accuracy, resnet, run_of
+from common import FROZEN, IMAGENET, head_accuracy, photographs, resnet, run_of
 
 import jax_rcl as rcl
 from jax_rcl import node
@@ -28,12 +28,8 @@ def folders(root, side, *, parts=("train", "val"), **fields):
 
 
 def folder(path, side, classes=IMAGENET_100):
-    """Photographs resized as the authors do: to 256 for 224 pixels.
-
-    Deviation: they crop whole photographs; images are their central squares.
-    """
-    resized = {"size": side * 8 // 7, "resize": "as torchvision"}
-    return node(rcl.data.ImageFolder, path, classes=classes, **resized)
+    """Photographs as the authors test on them: for 224 pixels resized to 256."""
+    return photographs(path, side * 8 // 7, classes)
 
 
 # Encoders, and what fills them.

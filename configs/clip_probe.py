@@ -11,7 +11,7 @@ With part=probe, --config.epochs=None --config.steps=0 only measures what is rel
 """
 
 import clip_common
-from common import crop_and_flip, frozen_classifier
+from common import CROPS, crop_and_flip, cropped, frozen_classifier
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -33,6 +33,7 @@ def get_config(arg=""):
         epochs=10,
         schedule=clip_common.SCHEDULES,
         sweep=("on", "off"),  # on: 10 repeats at every level of the paper's
+        crops=CROPS,
         folder="data/imagenet100",  # has train/ and val/
     )
     files = "clip=FILE or released=FILE"
@@ -52,11 +53,12 @@ def get_config(arg=""):
     batch = 512 if o.labels == 1 else 32
     # The released T_max: 126,689 // batch, times the share of the labels.
     period = o.labels * (126_689 // batch)
-    view = crop_and_flip(size, distortion)
+    augment = node(rcl.augment.Views, crop_and_flip(size, distortion), count=1)
+    source, augment = cropped(o.crops, train, augment)
     return node(
         Experiment,
-        source=train,
-        augment=node(rcl.augment.Views, view, count=1),
+        source=source,
+        augment=augment,
         objective=frozen_classifier(encoder, len(IMAGENET_100)),
         optimizer=clip_common.adam(1e-3, o.schedule, period),
         batch_size=batch,

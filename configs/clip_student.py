@@ -9,7 +9,7 @@ authors' runs report for mask90, top-1, zero-shot 62.3, by a probe on 10 % of th
 """
 
 import clip_common
-from common import COMPUTE, crop_and_flip, local_norm
+from common import COMPUTE, CROPS, crop_and_flip, cropped, local_norm
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -39,6 +39,7 @@ def get_config(arg=""):
         # By CLIP's own text tower, extra `zeroshot`; or none; or a file of jax-rcl
         # prepare class_embeddings.
         classes="text",
+        crops=CROPS,
         folder="data/imagenet100",  # has train/ and val/
     )
     fields = clip.architecture(clip.read(o.clip)).visual
@@ -54,12 +55,14 @@ def get_config(arg=""):
     if o.fixed >= 0:
         distortion = rcl.augment.Fixed(distortion, o.fixed)
     rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
+    augment = node(rcl.augment.Pair, crop_and_flip(size), distortion, rising)
+    source, augment = cropped(o.crops, train, augment)
     named, zero_shot = o.classes != "none", ("zero_shot", val, size, distortion)
     kinds = sweeps_of(o.distortion)
     return node(
         Experiment,
-        source=train,
-        augment=node(rcl.augment.Pair, crop_and_flip(size), distortion, rising),
+        source=source,
+        augment=augment,
         objective=node(
             rcl.objectives.Distill,
             encoder=clip_common.tower(fields, compute=o.compute, **own),

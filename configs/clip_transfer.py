@@ -10,10 +10,10 @@ docs/inverse_problems.md. Obtained: not yet run.
 """
 
 import clip_common
-from common import crop_and_flip, frozen_classifier, head_accuracy
+from common import CROPS, crop_and_flip, cropped, frozen_classifier, head_accuracy
 
 import jax_rcl as rcl
-from jax_rcl import Experiment, node, parse
+from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS
 from jax_rcl.data.published.imagenet import IMAGENET_100B
 
@@ -30,6 +30,7 @@ def get_config(arg=""):
         data=tuple(CLASSES),
         folder="",  # of `data`; has train/ and test/, of imagenet100b train/ and val/
         labels=1.0,  # the share of them
+        crops=CROPS,  # of photographs
         distortion=("as the source", *CONDITIONS),
         epochs=10,
         draws=10,  # of the distortion in testing, for the mean and its deviation
@@ -40,10 +41,14 @@ def get_config(arg=""):
     if o.labels < 1:
         train = node(rcl.data.FewLabels, train, o.labels)
     seen, view = node(rcl.augment.CenterCrop, size), crop_and_flip(size, distortion)
-    if o.data not in ("covid", "imagenet100b"):  # small: enlarged, and seen whole
+    large = o.data in ("covid", "imagenet100b")
+    only_with(o, large, "data=covid or imagenet100b", "crops")
+    if not large:  # enlarged, and seen whole
         whole = (node(rcl.augment.ResizeShorter, size), seen)
         seen = node(rcl.augment.Chain, whole)
         view = node(rcl.augment.Chain, (seen, node(rcl.augment.Flip), distortion))
+    augment = node(rcl.augment.Views, view, count=1)
+    source, augment = cropped(o.crops if large else "square", train, augment)
     accuracy = head_accuracy(test, size, preprocess=seen, distortion=distortion)
     evaluators = {"test": accuracy}
     if o.draws > 1:
@@ -51,8 +56,8 @@ def get_config(arg=""):
         evaluators["draws"] = node(rcl.evaluate.LevelSweep, accuracy, *full, o.draws)
     return node(
         Experiment,
-        source=train,
-        augment=node(rcl.augment.Views, view, count=1),
+        source=source,
+        augment=augment,
         objective=frozen_classifier(encoder, CLASSES[o.data]),
         optimizer=node(rcl.optim.Adam, 1e-3, node(rcl.optim.EpochCosine)),
         batch_size=512,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax_rcl as rcl
 from jax_rcl import node
-from jax_rcl.config import CLASS, ConfigError, stored_config
+from jax_rcl.config import CLASS, ConfigError, from_json, stored_config, to_json
 from jax_rcl.data.published.imagenet import IMAGENET_100
 
 # Mean and standard deviation of each channel, for `resnet`.
@@ -13,6 +13,9 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASHION = (0.286,), (0.353,)
 
 COMPUTE = ("float32", "bfloat16")
+# Where random crops of photographs are cut; whole: anywhere, as the releases do, by the
+# host; square: in the square that evaluators see, on the device.
+CROPS = ("whole", "square")
 # Jitter of brightness, contrast, saturation and hue.
 MILD = (0.4, 0.4, 0.4, 0.1)
 STRONG = (0.8, 0.8, 0.8, 0.2)
@@ -65,6 +68,32 @@ def crop(side, smallest):
     return node(rcl.augment.RandomResizedCrop, side, area=(smallest, 1.0))
 
 
+def cropped(kind, source, augment):
+    """Source and augmentation for crops of a `kind` of `CROPS`.
+
+    They are those for squares, whose views begin with a random crop. For whole
+    photographs it moves into the source.
+    """
+    if kind == "square":
+        return source, augment
+    source, augment = (from_json(to_json(each)) for each in (source, augment))
+    inner = source
+    while "source" in inner:
+        inner = inner.source
+    if "size" in inner:
+        with inner.unlocked():
+            inner.size = None
+    views = augment.get("views") or augment  # negatives are made of views
+    chain = views.get("shared") or views.operation
+    first, *then = chain.operations
+    with chain.unlocked():
+        chain.operations = tuple(then)
+    crop = {key: first[key] for key in ("size", "area", "aspect", "interpolation")}
+    # A pair is made of one crop.
+    crop["count"] = views.get("count", 1)
+    return node(rcl.data.RandomCrops, source, **crop), augment
+
+
 # Sources: what is trained on, and what is tested on.
 
 
@@ -91,14 +120,14 @@ def emoji(labels):
 
 
 def image_folders(folder):
-    """ImageNet-100 in folders of photographs.
+    """ImageNet-100 in folders of photographs, as the releases resize them to test."""
+    return tuple(photographs(f"{folder}/{part}") for part in ("train", "val"))
 
-    Deviation: the releases crop whole photographs; images are their central squares.
-    """
-    return tuple(
-        node(rcl.data.ImageFolder, f"{folder}/{part}", classes=IMAGENET_100, size=256)
-        for part in ("train", "val")
-    )
+
+def photographs(folder, side=256, classes=IMAGENET_100, **fields):
+    """Photographs in folders of classes, their shorter sides resized, made square."""
+    fields = {"classes": classes, "resize": "as torchvision", **fields}
+    return node(rcl.data.ImageFolder, folder, side, **fields)
 
 
 # Networks.

@@ -35,23 +35,32 @@ def get_config(arg=""):
         depth=50,
         epochs=200,
         compute=COMPUTE,
+        crops=common.CROPS,
         folder="data/imagenet100",  # has train/ and val/
         textures="data/imagenet100-textures",  # has train/
         packed="",  # instead of both; of jax-rcl prepare pack, has train/ and val/
     )
     only_with(o, o.negatives != "none", "negatives=patch or a texture", "alpha")
     only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
+    # On the device textures are made of whole images, which must be squares there.
+    quilted = o.negatives == "quilting"
+    only_with(o, not quilted, "other negatives", "crops")
     batch, rate, momentum = RECIPES[o.recipe]
     source, train, val = moco_common.imagenet_sources(o)
     view, projector, temperature, schedule = moco_common.version(o)
-    texture = node(rcl.augment.Quilting, 224) if o.negatives == "quilting" else None
+    augment = moco_common.with_negatives(
+        view,
+        o.negatives,
+        side=(o.low, o.high),
+        texture=node(rcl.augment.Quilting, 224) if quilted else None,
+    )
+    crops = "square" if quilted else o.crops
+    source, augment = common.cropped(crops, source, augment)
     norm = common.local_norm(o.norm, batch // 8)
     return node(
         Experiment,
         source=source,
-        augment=moco_common.with_negatives(
-            view, o.negatives, side=(o.low, o.high), texture=texture
-        ),
+        augment=augment,
         objective=moco_common.moco(
             o,
             common.resnet(o.depth, IMAGENET, compute=o.compute, **norm),

@@ -30,6 +30,7 @@ def get_config(arg=""):
         weights="",  # instead of it a file of the code of MoCo's authors
         depth=50,  # of the network in `weights`
         folder="data/imagenet100",  # for `weights`; has train/ and val/
+        crops=common.CROPS,
         epochs=60,
         keep=("last", "best"),  # best: also the highest on val/, as the release prints
         shifts="",  # a folder of shifted test sets; computed: these alone
@@ -42,11 +43,13 @@ def get_config(arg=""):
     if o.shifts:
         shifted = evaluators["val"], shifted_sets(o, val)
         evaluators["shifts"] = node(rcl.evaluate.Robustness, *shifted)
+    augment = node(rcl.augment.Views, common.crop_and_flip(224), count=1)
+    source, augment = common.cropped(o.crops, train, augment)
     stepwise = node(rcl.optim.MultiStep, epochs=(30, 40, 50))
     return node(
         Experiment,
-        source=train,
-        augment=node(rcl.augment.Views, common.crop_and_flip(224), count=1),
+        source=source,
+        augment=augment,
         objective=common.frozen_classifier(encoder, 100, initial="small normal"),
         optimizer=node(rcl.optim.Sgd, 10.0, stepwise),
         batch_size=128,

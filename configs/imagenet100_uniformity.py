@@ -31,17 +31,21 @@ def get_config(arg=""):
         depth=50,
         epochs=400,
         compute=COMPUTE,
+        crops=common.CROPS,
         folder="data/imagenet100",  # has train/ and val/
     )
     only_with(o, bool(o.prior), "prior=FILE", "sigma", "ridge")
     train, val = common.image_folders(o.folder)
+    source = node(rcl.data.WithPrior, train, o.prior) if o.prior else train
+    augment = node(rcl.augment.Views, common.simclr_view(224, jitter=STRONG))
+    source, augment = common.cropped(o.crops, source, augment)
     encoder = common.resnet(o.depth, IMAGENET, compute=o.compute)
     sigma = o.sigma if o.prior else None
     scope = {"scope": "device", "group": o.batch // 4} if o.scope == "released" else {}
     return node(
         Experiment,
-        source=node(rcl.data.WithPrior, train, o.prior) if o.prior else train,
-        augment=node(rcl.augment.Views, common.simclr_view(224, jitter=STRONG)),
+        source=source,
+        augment=augment,
         objective=uniformity(encoder, sigma, ridge=o.ridge, **scope),
         optimizer=uniformity_lars(0.3 * 0.075 * o.batch**0.5, o.lars),
         batch_size=o.batch,

@@ -84,8 +84,7 @@ def shifted_sets(o, val):
     known = {"classes": IMAGENET_100}
 
     def folder(name, **fields):
-        place = f"{o.shifts}/{name}"
-        return node(rcl.data.ImageFolder, place, size=256, **known, **fields)
+        return common.photographs(f"{o.shifts}/{name}", **fields)
 
     files = node(rcl.evaluate.CorruptedFolders, f"{o.shifts}/imagenet-c", **known)
     names = rcl.augment.corruptions.STANDARD

@@ -59,12 +59,12 @@ SHOES = (0.8342, 0.8142, 0.8081), (0.2804, 0.3014, 0.3072)
 
 
 def birds(o):
-    """Images, side of a view, encoder, sigma, and what evaluators see of an image.
-
-    Deviation: the release crops whole photographs; here they are central squares.
-    """
+    """Images, side of a view, encoder, sigma, and what evaluators see of an image."""
     folder = o.folder or "data/CUB_200_2011"
-    train, test = (node(rcl.data.Cub200, folder, x, 256) for x in ("train", "test"))
+    train, test = (
+        node(rcl.data.Cub200, folder, split, 256, "as torchvision")
+        for split in ("train", "test")
+    )
     shown = {"preprocess": node(rcl.augment.CenterCrop, 224)}
     encoder = resnet(18, BIRDS, compute=o.compute)
     return train, train, test, 224, encoder, 20.0, shown
@@ -74,6 +74,9 @@ def shoes(o):
     """The same; photographs, a third wider than high, are evaluated whole."""
     folder = o.folder or "data/zappos"
     source = node(rcl.data.Zappos, folder, "train", 102)
-    train, test = (node(rcl.data.Zappos, folder, x, 32) for x in ("train", "test"))
+    train, test = (
+        node(rcl.data.Zappos, folder, split, 32, resize="as torchvision")
+        for split in ("train", "test")
+    )
     encoder = resnet(18, SHOES, compute=o.compute, **SMALL_STEM)
     return source, train, test, 32, encoder, 100.0, {}

@@ -27,17 +27,20 @@ def get_config(arg=""):
         layer=("features", "pooled"),  # pooled: before the layer of 2048
         depth=50,  # of the network in `weights`
         folder="data/imagenet100",  # for `weights`; has train/ and val/
+        crops=common.CROPS,
         epochs=150,
         batch=512,
     )
     only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
     encoder, start, train, val = of_file(o) if o.weights else of_run(o)
     view = common.simclr_view(224, jitter=STRONG)
+    augment = node(rcl.augment.Views, view, count=1)
+    source, augment = common.cropped(o.crops, train, augment)
     falling = node(rcl.optim.Plateau)
     return node(
         Experiment,
-        source=train,
-        augment=node(rcl.augment.Views, view, count=1),
+        source=source,
+        augment=augment,
         objective=common.frozen_classifier(encoder, 100),
         optimizer=node(rcl.optim.Sgd, 0.1, reference_batch=256, plateau=falling),
         batch_size=o.batch,

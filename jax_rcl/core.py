@@ -136,6 +136,9 @@ class Augment(Protocol):
 class Source(Protocol):
     """A data set on the host: random access to records of fixed shapes.
 
+    One whose records are drawn anew at every step, such as `data.RandomCrops`, has a
+    method `draw_record(index, *, seed, step, place)`, which training calls instead.
+
     Attributes:
       class_names: what each label means; empty if there are no labels.
     """

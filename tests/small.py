@@ -73,7 +73,7 @@ def shrunk(value):
         classes = 2 if "covid" in value.folder else len(held.get("classes", ())) or 100
         return node(Synthetic, classes, 40, 3, 24 if test else 80, seed=seed)
     if kind == "CheXpert":
-        return node(CheXpert, "chest", value.split, 16)
+        return node(CheXpert, "chest", value.split, value.size and 16)
     if kind == "WithTexture":
         return node(Textured, shrunk(value.source))
     if kind == "FewLabels":
@@ -89,6 +89,7 @@ def shrunk(value):
         "RandomResizedCrop": {
             "size": 32 if held.get("size") == 224 else held.get("size")
         },
+        "RandomCrops": {"size": 32},
         "CenterCrop": {"size": 32},
         "ResizeShorter": {"size": 32},
         "ClipResNet": {**CLIP, "depths": (1, 1, 1, 1), "width": 8}
@@ -119,7 +120,7 @@ def shrunk(value):
         },
     }.get(kind, {})
     fields = {key: shrunk(item) for key, item in held.items()} | small
-    if kind == "Experiment" and kind_of(value.source) == "Packed":
+    if kind in ("Experiment", "RandomCrops") and kind_of(value.source) == "Packed":
         fields["source"] = node(Textured, fields["source"])
     return ConfigDict(fields, type_safe=False).lock()
 

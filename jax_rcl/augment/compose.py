@@ -55,7 +55,8 @@ class Views:
 
     The operation makes one view, and is called with a key of its own for each of the
     `count` views; a curriculum says how strong distortions in it are as training goes
-    on.
+    on. Where the source has cut images already, [b, v, h, w, c] as
+    `data.RandomCrops(count=v)` does, it makes view i of crop i.
     """
 
     operation: Operation
@@ -67,12 +68,20 @@ class Views:
         return {**batch, "views": _for_each_example(self, clock, batch)}
 
     def of_one(
-        self, key: jax.Array, image: Image, strength: Strength | None = None
+        self,
+        key: jax.Array,
+        image: Image | Float[Array, "v h w c"],
+        strength: Strength | None = None,
     ) -> Float[Array, "v ..."]:
-        """All views of one image, distortions in them of this strength."""
-        return jax.vmap(lambda key: at_strength(self.operation, key, image, strength))(
-            self.keys(key)
-        )
+        """All views of one image or of its crops, distortions of this strength."""
+        is_cut = image.ndim == 4
+        if is_cut:
+            check_crops(self, len(image), self.count)
+
+        def one(key: jax.Array, image: Image) -> Float[Array, "..."]:
+            return at_strength(self.operation, key, image, strength)
+
+        return jax.vmap(one, (0, 0 if is_cut else None))(self.keys(key), image)
 
     def keys(self, key: jax.Array) -> Key[Array, " v"]:
         """What the operation is called with for each view of an image."""
@@ -82,6 +91,8 @@ class Views:
 @dataclasses.dataclass(frozen=True)
 class Pair:
     """A random view of each image, seen twice: adds `clean` and `distorted`.
+
+    The images may be cut already, one crop of each as by `data.RandomCrops(count=1)`.
 
     Attributes:
       shared: makes the clean image, [b, h, w, c].
@@ -99,12 +110,29 @@ class Pair:
         return {**batch, "clean": clean, "distorted": distorted}
 
     def of_one(
-        self, key: jax.Array, image: Image, strength: Strength | None = None
+        self,
+        key: jax.Array,
+        image: Image | Float[Array, "v h w c"],
+        strength: Strength | None = None,
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """One image, clean and distorted."""
+        """One image, or its crop, clean and distorted."""
+        if image.ndim == 4:
+            check_crops(self, len(image), 1)
+            image = image[0]
         shared_key, distortion_key = jax.random.split(key)
         clean = self.shared(shared_key, image)
         return clean, at_strength(self.distortion, distortion_key, clean, strength)
+
+
+def check_crops(augment: Views | Pair, found: int, wanted: int) -> None:
+    """Raises ValueError unless the source cuts as many crops as there are views."""
+    if found != wanted:
+        name = type(augment).__name__
+        raise ValueError(
+            f"{name} needs {wanted} crop(s) of each image, and the source cuts "
+            f"{found}; write RandomCrops.count {wanted}"
+            f"{'' if name == 'Pair' else f', or Views.count {found}'}."
+        )
 
 
 def _for_each_example(augment: Views | Pair, clock: Clock, batch: Batch) -> Any:

@@ -202,6 +202,13 @@ class TextureNegatives:
                     f"give an operation that makes textures, such as Quilting(224)."
                 )
             return unit_range(batch["texture"])
+        if batch["image"].ndim == 5:
+            raise ValueError(
+                f"TextureNegatives.texture {self.texture} makes textures of whole "
+                f"images, and the source cuts crops out of them. Read textures from "
+                f"files by WithTexture, or cut on the device: without RandomCrops, the "
+                f"views beginning with a RandomResizedCrop."
+            )
         spare_keys = jax.vmap(lambda key: spare_key(self.views, key))(keys)
         return jax.vmap(self.texture)(spare_keys, unit_range(batch["image"]))
 

@@ -1,4 +1,5 @@
 from . import archives as archives
+from . import crops as crops
 from . import folders as folders
 from . import formats as formats
 from . import host_ops as host_ops
@@ -13,6 +14,7 @@ from . import stream as stream
 from . import textures as textures
 from . import wrappers as wrappers
 from .archives import Archive as Archive
+from .crops import RandomCrops as RandomCrops
 from .folders import ImageFolder as ImageFolder
 from .folders import Tfds as Tfds
 from .labelled import FewLabels as FewLabels

@@ -1,11 +1,12 @@
 """Data sets whose images are decoded one by one: a folder, a prepared tfds set."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +30,19 @@ OF_SYSTEMS = {
 }
 """What operating systems and archives put between the files of their users."""
 
+Resize = Literal["bicubic", "as torchvision"]
+"""How photographs become squares: "bicubic", by `host_ops.center_square`; or "as
+torchvision", by `host_ops.shorter_side`, what test images are in the released code of
+most experiments on photographs."""
+
 
 class InFiles:
     """Random access to the files that a source calls `files`: paths, and labels."""
 
     folder: str
     files: tuple[tuple[str, int], ...]
-    size: int
+    size: int | None
+    resize: Resize = "bicubic"
     remedy = "Replace it, or unpack the archive again."
 
     @property
@@ -58,18 +65,56 @@ class InFiles:
 
     def __getitem__(self, index: int) -> Record:
         path, label = self.files[index]
-        image = self.resized(read_image(path, self.remedy))
+        if self.size is None:
+            return {"image": Photograph(path, self.remedy), "label": np.int32(label)}
+        image = self.resized(read_image(path, self.remedy), self.size)
         return {"image": np.asarray(image), "label": np.int32(label)}
 
-    def resized(self, image: Image.Image) -> Image.Image:
+    def resized(self, image: Image.Image, size: int) -> Image.Image:
         """A decoded image in the size of the records."""
-        return host_ops.center_square(image, self.size)
+        if self.resize == "bicubic":
+            return host_ops.center_square(image, size)
+        return host_ops.shorter_side(image, size)
 
 
-def read_image(path: str | Path, remedy: str) -> Image.Image:
+class Photograph:
+    """The whole image of a file, decoded where its pixels are asked for.
+
+    To NumPy it is an array, uint8 [h, w, 3].
+    """
+
+    ndim, dtype = 3, np.dtype(np.uint8)
+
+    def __init__(self, path: str | Path, remedy: str) -> None:
+        """Reads nothing; `remedy` is what errors advise."""
+        self.path, self.remedy = path, remedy
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and 3, without decoding."""
+        with _advising(self.path, self.remedy):
+            width, height = host_ops.size_of(self.path)
+        return height, width, 3
+
+    def decode(self, reduce: int = 1) -> Image.Image:
+        """The image, of a JPEG at a fraction of its size; see `host_ops.decode`."""
+        return read_image(self.path, self.remedy, reduce)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All pixels."""
+        return np.array(self.decode(), dtype)
+
+
+def read_image(path: str | Path, remedy: str, reduce: int = 1) -> Image.Image:
     """Decodes a file; of one that is missing or damaged the error says what to do."""
+    with _advising(path, remedy):
+        return host_ops.decode(path, reduce)
+
+
+@contextlib.contextmanager
+def _advising(path: str | Path, remedy: str) -> Iterator[None]:
     try:
-        return host_ops.decode(path)
+        yield
     except host_ops.NotTaken:
         raise
     except ValueError as error:
@@ -89,6 +134,8 @@ class ImageFolder(InFiles):
     as RGB, resized and cropped to their central square; see `host_ops.decode`.
 
     Attributes:
+      size: height and width of the squares; None leaves photographs whole, whatever
+        shapes they have, for `RandomCrops` around this.
       unreadable: what to do about a file that does not decode: an `error` that names
         it when its turn comes, or `skip`, which decodes every file once when the
         source is first used, omits the damaged ones and names them in a warning.
@@ -96,17 +143,15 @@ class ImageFolder(InFiles):
         others there are, such as `published.imagenet.IMAGENET_100`; empty for all.
       missing: what to do about a name in `classes` without a sub-folder: an `error`, or
         `skip`, which leaves the class without images; the others keep their labels.
-      resize: "bicubic", by `host_ops.center_square`; or "as torchvision", by
-        `host_ops.shorter_side`, what test images are in the released code of most
-        experiments on ImageNet.
+      resize: how they become squares, see `Resize`.
     """
 
     folder: str
-    size: Count
+    size: Count | None
     unreadable: Literal["error", "skip"] = "error"
     classes: tuple[str, ...] = ()
     missing: Literal["error", "skip"] = "error"
-    resize: Literal["bicubic", "as torchvision"] = "bicubic"
+    resize: Resize = "bicubic"
     remedy = "Replace it, or omit such files: ImageFolder(unreadable='skip')."
     # What changes with it is the number of records, which a run notices.
     MAY_CHANGE = frozenset({"unreadable"})
@@ -132,11 +177,6 @@ class ImageFolder(InFiles):
                 f"folder or `classes`; missing='skip' goes without some of them."
             )
         return self.classes
-
-    def resized(self, image: Image.Image) -> Image.Image:
-        if self.resize == "bicubic":
-            return host_ops.center_square(image, self.size)
-        return host_ops.shorter_side(image, self.size)
 
     @property
     def names(self) -> tuple[str, ...]:

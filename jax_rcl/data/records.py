@@ -158,15 +158,35 @@ def nbytes(source: Source) -> int:
     return len(source) * sum(np.asarray(value).nbytes for value in source[0].values())
 
 
+def check_drawn_last(source: Source) -> None:
+    """Raises ValueError if a source inside this one draws its records at every step.
+
+    Such a one has a method `draw_record`, which those around it do not call.
+    """
+    inner: Any = getattr(source, "source", None)
+    while inner is not None:
+        if hasattr(inner, "draw_record"):
+            name = type(inner).__name__
+            raise ValueError(
+                f"{name} inside {type(source).__name__} would draw the same record at "
+                f"every step; put {name} around all other sources."
+            )
+        inner = getattr(inner, "source", None)
+
+
 def fill(
     source: Source,
     indices: Int64[np.ndarray, " s"],
     into: dict[str, Shaped[np.ndarray, "..."]],
     first: int = 0,
+    read: Callable[[int, int], Record] | None = None,
 ) -> None:
-    """Reads records into rows `first`, `first` + 1, … of arrays that they must fit."""
+    """Reads records into rows `first`, `first` + 1, … of arrays that they must fit.
+
+    A record is source[index], or read(index, row) where this is given.
+    """
     for place, index in enumerate(indices.tolist(), start=first):
-        record = source[index]
+        record = source[index] if read is None else read(index, place)
         for key, rows in into.items():
             value = np.asarray(record[key])
             if value.shape != rows.shape[1:] or value.dtype != rows.dtype:
@@ -174,7 +194,8 @@ def fill(
                     f"'{key}' of record {index} of {source!r} is {value.dtype} "
                     f"{list(value.shape)}, of record 0 {rows.dtype} "
                     f"{list(rows.shape[1:])}: all records must agree. Resize images of "
-                    f"different sizes in the source."
+                    f"different sizes in the source, or cut crops of them by "
+                    f"RandomCrops around it."
                 )
             rows[place] = value
 

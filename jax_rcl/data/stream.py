@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grain
 import numpy as np
@@ -17,7 +18,15 @@ import tqdm
 from jaxtyping import Bool, Int64, Shaped
 
 from jax_rcl.core import Source
-from jax_rcl.data.records import THREADS, Record, Seed, empty_rows, fill, permutation
+from jax_rcl.data.records import (
+    THREADS,
+    Record,
+    Seed,
+    check_drawn_last,
+    empty_rows,
+    fill,
+    permutation,
+)
 from jax_rcl.ranges import Count, ranged
 
 Rows = dict[str, Shaped[np.ndarray, "_ ..."]]
@@ -79,18 +88,25 @@ def train_stream(
     Process p of P reads places p·n/P to (p + 1)·n/P of each global batch, so that the
     shares put together are the same for any P that divides n. Starting at a step gives,
     bit for bit, what skipping to it gives. `threads` batches are read at once and
-    ahead, and so kept in memory.
+    ahead, and so kept in memory. Of a source with `draw_record`, such as `RandomCrops`,
+    records are drawn by the order's seed, the step and the place in the global batch.
 
     Returns:
       An iterator of arrays [n/P, ...] by key, with a method `close` that stops its
       threads. What `source` raises is raised by `next` at the step it belongs to.
     """
     share = share_of(order.batch_size, process_index, process_count)
+    check_drawn_last(source)
+    draw: Any = getattr(source, "draw_record", None)
 
     def indices(step: int) -> np.ndarray:
         return order.indices(step)[share]
 
-    return _batches(source, indices, range(start_step, stop_step), threads)
+    def drawn(step: int, index: int, row: int) -> Record:
+        return draw(index, seed=order.seed, step=step, place=share.start + row)
+
+    read = None if draw is None else drawn
+    return _batches(source, indices, range(start_step, stop_step), threads, read)
 
 
 def eval_batches(
@@ -135,6 +151,11 @@ def load(
     seconds.
     """
     count = len(source)
+    if hasattr(source, "draw_record"):
+        raise ValueError(
+            f"the records of {type(source).__name__} are drawn anew at every step; "
+            f"read those of its `source`, or stream it."
+        )
     rows = empty_rows(source[0], count) if into is None else into
     bar = tqdm.tqdm(total=count, desc=progress, disable=progress is None, delay=2)
 
@@ -155,16 +176,22 @@ def load(
 
 
 def _batches(
-    source: Source, indices: Callable[[int], np.ndarray], steps: range, threads: int
+    source: Source,
+    indices: Callable[[int], np.ndarray],
+    steps: range,
+    threads: int,
+    read: Callable[[int, int, int], Record] | None = None,
 ) -> grain.DatasetIterator:
+    """Batches of the steps; a record is source[index], or read(step, index, row)."""
     first: Record = source[0]
 
-    def read(step: int) -> Rows:
+    def batch(step: int) -> Rows:
         chosen = indices(step)
         rows = empty_rows(first, len(chosen))
-        fill(source, chosen, rows)
+        one = None if read is None else functools.partial(read, step)
+        fill(source, chosen, rows, read=one)
         return rows
 
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    dataset = grain.MapDataset.range(steps.start, steps.stop).map(read)
+    dataset = grain.MapDataset.range(steps.start, steps.stop).map(batch)
     return iter(dataset.to_iter_dataset(options))

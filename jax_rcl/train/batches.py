@@ -154,10 +154,10 @@ def example_order(run: Run) -> stream.Order:
 
 def first_batch(run: Run, key: jax.Array) -> dict[str, np.ndarray]:
     """The first batch as the objective sees it, on the host; `key` is the state's."""
-    source = run.experiment.source
-    with reading(0):
-        rows = [source[int(index)] for index in example_order(run).indices(0)]
-    batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    source, order = run.experiment.source, example_order(run)
+    first = stream.train_stream(source, order, start_step=0, stop_step=1, threads=1)
+    with contextlib.closing(first), reading(0):
+        batch = next(first)
     clock, _ = train_step.clocks(key, jnp.zeros((), jnp.int32), run.plan.total_steps)
     augment = parallel.over_shares(run.experiment.augment, run.mesh)
     clock = parallel.replicate(clock, run.mesh)

@@ -56,6 +56,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
       ConfigError: parts of the experiment do not fit together, or one is refused.
     """
     with refusals("source"):
+        records.check_drawn_last(experiment.source)
         count, first = len(experiment.source), experiment.source[0]
     record = shapes_only({key: np.asarray(value) for key, value in first.items()})
     n = experiment.batch_size
@@ -248,6 +249,12 @@ def encoded_shapes(
     preprocess: Operation | None,
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """What the objective's `encode` gives for an image of this shape, once prepared."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"images must be [h, w, c], and these are {list(shape)}, random crops for "
+            f"training; give the same photographs as squares, such as "
+            f"ImageFolder(size=256)."
+        )
     image = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
     shown = jax.eval_shape(functools.partial(prepare, preprocess), image)
     try:
@@ -355,6 +362,14 @@ def shapes_only(tree: Tree) -> Tree:
 
 def is_resident(experiment: Experiment, mesh: Mesh) -> bool:
     """Whether the data set is laid out in device memory, as `resident` says."""
+    if hasattr(experiment.source, "draw_record"):
+        if experiment.resident == "always":
+            name = type(experiment.source).__name__
+            raise ConfigError(
+                f"resident is 'always', but records of {name} are drawn anew at every "
+                f"step: they are streamed. Write resident='auto'."
+            )
+        return False
     if experiment.resident != "auto":
         return experiment.resident == "always"
     limit = parallel.memory_stats(mesh).get("bytes_limit")

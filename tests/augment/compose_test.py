@@ -204,6 +204,45 @@ def augmented_at(progress):
     return augmented(plain_and_stronger, 2, names, progress=progress)
 
 
+CUT = np.random.default_rng(2).integers(0, 256, (8, 2, 10, 10, 3), np.uint8)
+
+
+def test_views_are_made_of_the_crops_of_the_source_one_of_each():
+    views = Views(Maybe(Invert(), 0.5))
+    one = augmented(views, 1, ("views",), images=CUT)["views"]
+    eight = augmented(views, 8, ("views",), images=CUT)["views"]
+    np.testing.assert_array_equal(one, eight)
+    crops = np.float32(CUT) / np.float32(255)
+    inverted = np.abs(one - (1 - crops)).max((2, 3, 4)) < 1e-6
+    kept = np.abs(one - crops).max((2, 3, 4)) < 1e-6
+    assert (inverted ^ kept).all() and inverted.any() and kept.any()
+    # Draws are those of whole images, where both views begin with the same pixels.
+    whole = augmented(views, 1, ("views",), images=CUT[:, 0])["views"]
+    np.testing.assert_array_equal(one[:, 0], whole[:, 0])
+
+
+def test_a_pair_is_made_of_the_one_crop_of_the_source():
+    pair = Pair(Flip(), Add(0.5))
+    cut = augmented(pair, 1, ("clean", "distorted"), images=CUT[:, :1])
+    whole = augmented(pair, 1, ("clean", "distorted"), images=CUT[:, 0])
+    jax.tree.map(np.testing.assert_array_equal, cut, whole)
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (Views(Flip(), count=3), r"Views needs 3 .* source cuts 2; .* Views.count 2"),
+        (
+            Pair(Flip(), Add(0.5)),
+            r"Pair needs 1 .* cuts 2; write RandomCrops.count 1\.",
+        ),
+    ],
+)
+def test_as_many_crops_are_needed_as_views(augment, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(augment.of_one, KEY, np.float32(CUT[0]))
+
+
 def test_without_a_curriculum_keys_are_those_of_the_example():
     result = augmented_at(0.0)
 

@@ -294,6 +294,13 @@ def test_views_of_textures_must_have_the_shape_of_views():
         augmented(TextureNegatives(VIEWS), 1, textures=TEXTURES[..., :1])
 
 
+def test_textures_of_whole_images_cannot_be_made_of_crops():
+    augment = TextureNegatives(Views(Flip()), CenterCrop(4))
+    batch = {"image": jax.device_put(np.zeros((8, 2, 6, 6, 3), np.uint8))}
+    with pytest.raises(ValueError, match=r"whole images.*crops.*WithTexture, or cut"):
+        augment.textures(random_keys(8), batch)
+
+
 def test_a_batch_without_textures_is_refused():
     augment = TextureNegatives(Views(CenterCrop(4)))
     mesh = parallel.make_mesh(jax.devices()[:1])

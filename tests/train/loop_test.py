@@ -31,6 +31,7 @@ from jax_rcl.config.experiment import Best
 from jax_rcl.config.nodes import node
 from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
+from jax_rcl.data.crops import RandomCrops
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import Order
 from jax_rcl.evaluate.head import HeadAccuracy
@@ -337,6 +338,17 @@ def test_streamed_data_give_the_same_run_also_after_an_image_that_does_not_decod
     mended.touch()
     train(made, tmp_path / "run", mesh=mesh())
     assert_same_run(whole, tmp_path / "run")
+
+
+def test_crops_that_the_source_cuts_are_the_same_after_a_stop(tmp_path):
+    made = tiny(evaluators={})
+    with made.unlocked():
+        photographs = node(Synthetic, classes=4, size=12, count=64)
+        made.source = node(RandomCrops, photographs, 8, area=(0.2, 1.0))
+    train(made, tmp_path / "whole", mesh=mesh())
+    train_until(6, made, tmp_path / "run")
+    train(made, tmp_path / "run", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def test_what_a_source_raises_is_one_sentence_with_its_step():

@@ -17,10 +17,12 @@ from jax_rcl.augment.geometry import CenterCrop, Flip, RandomResizedCrop
 from jax_rcl.config.experiment import Best
 from jax_rcl.config.nodes import node
 from jax_rcl.config.types import ConfigError
+from jax_rcl.data.crops import RandomCrops
 from jax_rcl.data.prior import WithPrior
 from jax_rcl.data.published.files import CIFAR
 from jax_rcl.data.published.grouped import WithGroups
 from jax_rcl.data.sources import Npz, Synthetic
+from jax_rcl.data.wrappers import Subset
 from jax_rcl.evaluate.groups import GroupAccuracy
 from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.knn import Neighbours
@@ -263,6 +265,38 @@ def test_without_a_limit_of_the_device_there_is_one_of_the_library(monkeypatch):
     assert resident("auto")
     monkeypatch.setattr(plan_module, "CPU_RESIDENT_BYTES", 64 * (8 * 8 * 3 + 4) - 1)
     assert not resident("auto")
+
+
+def of_crops(**fields):
+    """The tiny config, views made of crops that the source cuts."""
+    source = tiny().source
+    return tiny(source=node(RandomCrops, source, 8), evaluators={}, **fields)
+
+
+def test_crops_of_the_source_are_streamed_and_views_are_made_of_them():
+    found = planned(of_crops())
+    assert not found.resident
+    assert found.record["image"].shape == (2, 8, 8, 3)
+    assert found.augmented["views"].shape == (16, 2, 8, 8, 3)
+    with pytest.raises(ConfigError, match=r"'always', but records of RandomCrops"):
+        planned(of_crops(resident="always"))
+
+
+def test_crops_that_cannot_be_what_is_meant_are_refused_before_training():
+    made = of_crops()
+    with made.unlocked():
+        made.source.count = 3
+    with pytest.raises(ConfigError, match=r"augment: Views needs 2 .*cuts 3"):
+        planned(made)
+    with made.unlocked():
+        made.source = node(Subset, node(RandomCrops, tiny().source, 8), 0.5)
+    with pytest.raises(ConfigError, match=r"source: RandomCrops inside Subset"):
+        planned(made)
+    made = of_crops()
+    with made.unlocked():
+        made.evaluators = {"knn": node(Neighbours, made.source, tiny().source)}
+    with pytest.raises(ConfigError, match=r"evaluators\.knn: .*random crops .*squares"):
+        planned(made)
 
 
 def test_a_classifier_is_planned_with_what_its_head_makes():

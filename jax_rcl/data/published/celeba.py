@@ -65,11 +65,11 @@ class CelebA(InGroups):
             (f"not {self.confounder}", self.confounder),
         )
 
-    def resized(self, image: Image.Image) -> Image.Image:
+    def resized(self, image: Image.Image, size: int) -> Image.Image:
         if self.frame == "square":
-            return host_ops.center_square(image, self.size)
-        height = self.size * image.height // image.width
-        return image.resize((self.size, height), Image.Resampling.BICUBIC)
+            return host_ops.center_square(image, size)
+        height = size * image.height // image.width
+        return image.resize((size, height), Image.Resampling.BICUBIC)
 
 
 # Three splits, and evaluators of equal ones, share what is read.

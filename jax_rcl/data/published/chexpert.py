@@ -66,14 +66,15 @@ class CheXpert:
 
     Attributes:
       split: `train` or `valid`, whose images radiologists have labelled.
-      size: height and width that images are resized to, whatever their proportions.
+      size: height and width that images are resized to, whatever their proportions;
+        None leaves them as they are, for `RandomCrops` around this.
       uncertain: what a target is where the report is uncertain: `missing` (NaN),
         `zeros` or `ones`.
     """
 
     folder: str
     split: Literal["train", "valid"]
-    size: Count = 224
+    size: Count | None = 224
     uncertain: Literal["missing", "zeros", "ones"] = "missing"
     # Deviation: the released code filters labels by view but not the images, so that
     # they belong to different radiographs; it is never asked to.
@@ -101,7 +102,8 @@ class CheXpert:
         path = self._root / self.names[index]
         image = read_image(path, f"Unpack it again: {HINT}, and all images.")
         image = image.convert("L")
-        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        if self.size is not None:
+            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)[..., None]
         return {"image": pixels, "targets": self.all_targets[index]}
 

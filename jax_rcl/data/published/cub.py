@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from jax_rcl.data.folders import InFiles
+from jax_rcl.data.folders import InFiles, Resize
 from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.tables import check_exists, reading
 from jax_rcl.data.sources import Split
@@ -42,15 +42,19 @@ class Cub200(InFiles):
     The split is the official one, 5,994 images for training and 5,794 for testing.
     Records are in the order of `ImageFolder`: by class, then by file name. Files are
     decoded when they are read; of the whole image, without a bounding box, the central
-    square is taken, see `host_ops.center_square`.
+    square is taken.
 
     Attributes:
       folder: path of the unpacked archive, `…/CUB_200_2011`.
+      size: height and width of the squares; None leaves photographs whole, for
+        `RandomCrops` around this.
+      resize: how they become squares, see `folders.Resize`.
     """
 
     folder: str
     split: Split = "train"
-    size: Count = 256
+    size: Count | None = 256
+    resize: Resize = "bicubic"
 
     @property
     def class_names(self) -> tuple[str, ...]:

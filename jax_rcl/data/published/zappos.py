@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from PIL import Image
 
-from jax_rcl.data import host_ops
-from jax_rcl.data.folders import InFiles, in_short
+from jax_rcl.data.folders import InFiles, Resize, in_short
 from jax_rcl.data.kept import read_once
 from jax_rcl.data.published.tables import Csv, check_exists, read_csv, reading
 from jax_rcl.data.sources import Split
@@ -75,12 +74,14 @@ class Zappos(InFiles):
       frame: `whole` keeps the frame of the photographs, 136 wide and 102 high, as
         [size, int(size · 4 / 3)], to which one of other proportions is stretched;
         `square` takes the central square, [size, size].
+      resize: "bicubic", or "as torchvision", bilinearly; see `folders.Resize`.
     """
 
     folder: str
     split: Split = "train"
     size: Count = 32
     frame: Literal["whole", "square"] = "whole"
+    resize: Resize = "bicubic"
 
     class_names = CLASSES
 
@@ -102,11 +103,11 @@ class Zappos(InFiles):
             )
         return tuple((path_of[cids[i]], labels[i]) for i in rows_of(self))
 
-    def resized(self, image: Image.Image) -> Image.Image:
+    def resized(self, image: Image.Image, size: int) -> Image.Image:
         if self.frame == "square":
-            return host_ops.center_square(image, self.size)
-        shape = int(self.size * 4 / 3), self.size
-        return image.resize(shape, Image.Resampling.BICUBIC)
+            return super().resized(image, size)
+        kind = "BICUBIC" if self.resize == "bicubic" else "BILINEAR"
+        return image.resize((int(size * 4 / 3), size), Image.Resampling[kind])
 
 
 def rows_of(source: Zappos) -> Int64[np.ndarray, " m"]:
