@@ -25,8 +25,9 @@ def get_config(arg=""):
         batch_size=512,
         depth=18,
         compute="float32",  # or bfloat16
+        folder="",  # where CIFAR lies, in any version; else $JAX_RCL_DATA
     )
-    train, test = cifar(o.classes)
+    train, test = cifar(o.classes, folder=o.folder)
     crop = node(rcl.augment.RandomCrop, 32, padding=4)
     view = node(rcl.augment.Chain, (crop, node(rcl.augment.Flip)))
     often = node(rcl.evaluate.Every, epochs=10)

@@ -38,10 +38,11 @@ def get_config(arg=""):
         epochs=200,
         depth=18,
         compute=COMPUTE,
+        folder="",  # where CIFAR lies, in any version; else $JAX_RCL_DATA
     )
     only_with(o, o.negatives != "none", "negatives=patch or quilting", "alpha")
     only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
-    train, test = common.cifar(o.classes)
+    train, test = common.cifar(o.classes, folder=o.folder)
     norm = common.local_norm(o.norm, BATCH // 8)
     encoder = {"stem": "small", "compute": o.compute, **norm}
     vote = {"k": 200, "temperature": 0.1, "layer": "embedding"}

@@ -23,8 +23,9 @@ def get_config(arg=""):
         depth=18,
         compute="float32",  # or bfloat16
         source=("archive", "tfds"),  # tfds: as TensorFlow Datasets prepared it
+        folder="",  # where CIFAR lies, in any version; else $JAX_RCL_DATA
     )
-    train, test = cifar(o.classes, o.source)
+    train, test = cifar(o.classes, o.source, o.folder)
     hidden = 512 if o.depth < 50 else 2048  # as wide as the features
     often = node(rcl.evaluate.Every, epochs=10)
     return node(

@@ -18,8 +18,16 @@ HALF = (0.5,), (0.5,)
 
 def get_config(arg=""):
     """The experiment; `classes` may be 10 or 100."""
-    o = parse(arg, classes=10, depth=18, batch=256, epochs=400, compute=COMPUTE)
-    train, test = cifar(o.classes)
+    o = parse(
+        arg,
+        classes=10,  # or 100
+        depth=18,
+        batch=256,
+        epochs=400,
+        compute=COMPUTE,
+        folder="",  # where CIFAR lies, in any version; else $JAX_RCL_DATA
+    )
+    train, test = cifar(o.classes, folder=o.folder)
     often = every(o.epochs)
     return node(
         Experiment,

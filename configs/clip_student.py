@@ -33,6 +33,7 @@ def get_config(arg=""):
         schedule=clip_common.SCHEDULES,
         norm=("sync", "released"),  # released: statistics of a quarter of the batch
         activation=("quick gelu", "gelu"),  # gelu: of many that are not OpenAI's
+        heads=0,  # of a transformer whose width no published model has; 0: width / 64
         epochs=25,
         batch_size=256,
         compute=COMPUTE,
@@ -42,7 +43,7 @@ def get_config(arg=""):
         crops=CROPS,
         folder="data/imagenet100",  # has train/ and val/
     )
-    fields = clip.architecture(clip.read(o.clip)).visual
+    fields = clip.architecture(clip.read(o.clip), o.heads or None).visual
     residual, size = clip_common.is_residual(fields), fields["image_size"]
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
     drawn = o.distortion.startswith(("mask", "noise", "square"))
@@ -50,6 +51,7 @@ def get_config(arg=""):
     own = local_norm(o.norm, o.batch_size // 4)
     if not residual:
         own["activation"] = o.activation
+    only_with(o, not residual, "a vision transformer", "activation", "heads")
     train, val = clip_common.folders(o.folder, size)
     distortion = CONDITIONS[o.distortion]
     if o.fixed >= 0:

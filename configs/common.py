@@ -97,12 +97,15 @@ def cropped(kind, source, augment):
 # Sources: what is trained on, and what is tested on.
 
 
-def cifar(classes, archive="archive"):
+def cifar(classes, archive="archive", folder=""):
     """CIFAR out of its archive, or with "tfds" as TensorFlow Datasets prepared it."""
+    known = {"folder": folder} if folder else {}
     if archive == "tfds":
-        name = f"cifar{classes}"
-        return tuple(node(rcl.data.Tfds, name, split) for split in ("train", "test"))
-    return tuple(node(rcl.data.Cifar, classes, split) for split in ("train", "test"))
+        name, known = f"cifar{classes}", {"data_dir": folder} if folder else {}
+        parts = ("train", "test")
+        return tuple(node(rcl.data.Tfds, name, split, **known) for split in parts)
+    parts = ("train", "test")
+    return tuple(node(rcl.data.Cifar, classes, split, **known) for split in parts)
 
 
 def fashion(share=None):

@@ -29,7 +29,7 @@ def get_config(arg=""):
         form=("paper", "released"),
         width=64,  # of a ResNet, and of the decoder
         epochs=600,
-        folder="tiny-imagenet-200",  # of data=tiny
+        folder="",  # where the data lie; tiny-imagenet-200, $JAX_RCL_DATA of others
     )
     train, test = thanos.fine_sources(o)
     (source, val, known), classes = thanos.labelled_parts(o, train, test)

@@ -43,7 +43,8 @@ RELEASED = {"logit_clip": 1.0, "similarity": "released", "direction": "one-way"}
 def fine_sources(o):
     """Training and test images with their fine labels."""
     source, fields, *_, groups = DATA[o.data]
-    fields = {"folder": o.folder} if o.data == "tiny" else fields
+    folder = o.folder or ("tiny-imagenet-200" if o.data == "tiny" else None)
+    fields = fields | {"folder": folder}
     train, test = (node(source, split=split, **fields) for split in ("train", "test"))
     if o.data == "cifar100u":
         train = node(rcl.data.Unbalanced, train, groups)

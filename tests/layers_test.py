@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "checkpoint": "core parallel",
     "objectives": "ranges core parallel losses",
     "report": "ranges core artifacts",
-    "weights": "ranges core checkpoint",
+    "weights": "ranges core checkpoint networks",
     "evaluate": "ranges core artifacts parallel augment data networks weights "
     "checkpoint",
     "restoration": "ranges networks parallel",

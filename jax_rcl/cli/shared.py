@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint, NotSaved, Which
 from jax_rcl.config.types import ConfigError
+from jax_rcl.report import console
 from jax_rcl.report.figures import drawing
 from jax_rcl.train.batches import SourceError
 from jax_rcl.train.evaluation import EvaluatorFailed
@@ -163,6 +164,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
       numbers went wrong, or the system refused something on the way; 130 and 143 if
       Ctrl-C and SIGTERM stopped it.
     """
+    console.take_any_text()
     configure_logging()
     try:
         return work() or 0
@@ -229,7 +231,8 @@ def write_comparison(
 ) -> None:
     """Writes <name>.md, <name>.json and <name>.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    written = (text + "\n").encode("utf-8", "backslashreplace")
+    (folder / f"{name}.md").write_bytes(written)
     # JSON has no NaN and no infinity; null stands for both.
     plain = json.loads(json.dumps(record), parse_constant=lambda _: None)
     (folder / f"{name}.json").write_text(json.dumps(plain, indent=2) + "\n")

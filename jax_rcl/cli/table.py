@@ -17,6 +17,7 @@ from jax_rcl.cli.shared import (
     keep_programs,
     write_comparison,
 )
+from jax_rcl.config.files import split_argument
 from jax_rcl.config.types import ConfigError
 from jax_rcl.report.figures.comparison import draw_table
 from jax_rcl.report.tables import Line, markdown
@@ -43,7 +44,7 @@ in table.md of the workdir, with all numbers in table.json and a picture in tabl
 
 def run(arguments: argparse.Namespace) -> None:
     """Checks everything, trains what is missing, and prints the table."""
-    file = arguments.table.partition(":")[0]
+    file = split_argument(arguments.table)[0]
     workdir = Path(arguments.workdir or f"runs/{Path(file).stem}")
     table = load(arguments.table).restrict(arguments.rows, arguments.seeds)
     planned = trials(table, workdir, file)

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.cli.shared import Command, Parser
+from jax_rcl.config.files import split_argument
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import CONFIG, stored_config
 from jax_rcl.train.cost import describe
@@ -52,7 +53,7 @@ def add_flags(parser: Parser) -> None:
 def read_config(arguments: argparse.Namespace) -> ConfigDict:
     """The config file with its overrides, or the config that the workdir holds."""
     if arguments.config:
-        name = Path(arguments.config.partition(":")[0]).stem
+        name = Path(split_argument(arguments.config)[0]).stem
         arguments.workdir = arguments.workdir or f"runs/{name}"
         return configs.load(arguments.config, arguments.overrides)
     if not arguments.workdir:

@@ -45,7 +45,7 @@ def run_file(argument: str, kind: str) -> Any:
       ConfigError: no such file, no such function in it, or an error in the file or in
         one that it imports; the message names the file.
     """
-    file, _, arg = argument.partition(":")
+    file, arg = split_argument(argument)
     path = Path(file)
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob("*.py"))
@@ -63,6 +63,16 @@ def run_file(argument: str, kind: str) -> Any:
             raise
         except Exception as error:
             raise ConfigError(f"{_place(file, error)}: {_words(error)}") from error
+
+
+def split_argument(argument: str) -> tuple[str, str]:
+    """File and options of `file.py:options`; there may be colons in both."""
+    places = [place for place, letter in enumerate(argument) if letter == ":"]
+    for place in (*places, len(argument)):
+        if Path(argument[:place]).is_file():
+            return argument[:place], argument[place + 1 :]
+    file, colon, arg = argument.partition(".py:")
+    return (f"{file}.py", arg) if colon else (argument, "")
 
 
 def _neighbours(path: Path) -> dict[str, Path]:
@@ -155,6 +165,9 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
     type a value must have, or a tuple of all choices, the default first. The result has
     a value for each option, and `given`, the names of those in `arg`.
 
+    A comma in a text, such as a path, is one if there is such a file, or if the text is
+    in quotes: `folder='a,b'`.
+
     Raises:
       ConfigError: an unknown option, a value of another type, or not one of the
         choices.
@@ -162,10 +175,12 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
     given = set()
     choices = {k: v for k, v in defaults.items() if isinstance(v, tuple)}
     options = defaults | {name: values[0] for name, values in choices.items()}
-    for item in filter(None, arg.split(",")):
+    for item in _items(arg):
         name, equals, text = item.partition("=")
         if name not in options:
             raise ConfigError(unknown("this config has no option", name, defaults))
+        if isinstance(options[name], str) and text[:1] in _QUOTES:
+            text = text[1:-1] if text[-1:] == text[:1] else text
         if not equals:
             raise ConfigError(f"option '{name}' needs a value: {name}=…")
         hint = type(options[name])
@@ -175,6 +190,35 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
             raise ConfigError(unknown(f"option '{name}' has no value", text, known))
         given.add(name)
     return SimpleNamespace(**options, given=frozenset(given))
+
+
+_QUOTES = ("'", '"')
+
+
+def _items(arg: str) -> Iterator[str]:
+    """What commas separate, but for those in a quoted text or a path that exists."""
+    pieces = arg.split(",")
+    while pieces:
+        item = pieces.pop(0)
+        quote = item.partition("=")[2][:1]
+        if quote in _QUOTES and any(piece.endswith(quote) for piece in pieces):
+            while not (item.endswith(quote) and len(item.partition("=")[2]) > 1):
+                item = f"{item},{pieces.pop(0)}"
+        else:
+            path = item.partition("=")[2]
+            longer = [",".join((path, *pieces[:n])) for n in range(1, len(pieces) + 1)]
+            there = [n for n, each in enumerate(longer, 1) if path and _exists(each)]
+            for _ in range(max(there, default=0)):
+                item = f"{item},{pieces.pop(0)}"
+        if item:
+            yield item
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long, or of no user
+        return False
 
 
 def only_with(options: SimpleNamespace, fits: bool, what: str, *names: str) -> None:

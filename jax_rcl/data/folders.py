@@ -58,7 +58,7 @@ class InFiles:
     @property
     def names(self) -> tuple[str, ...]:
         """The last folder and the name of every file, such as `cat/tom.jpeg`."""
-        return tuple("/".join(Path(path).parts[-2:]) for path, _ in self.files)
+        return tuple(printable("/".join(Path(p).parts[-2:])) for p, _ in self.files)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -163,32 +163,42 @@ class ImageFolder(InFiles):
                 f"ImageFolder.classes names {twice!r} twice; a class has one label."
             )
 
-    @functools.cached_property
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the sub-folders, or `classes` where they are given."""
+        """The names of the sub-folders, or `classes` where they are given.
+
+        Bytes that are no UTF-8 are written as escapes, such as `bl\\xe9`.
+        """
+        return tuple(map(printable, self.class_folders))
+
+    @functools.cached_property
+    def class_folders(self) -> tuple[str, ...]:
+        """The names of the sub-folders as the system has them."""
         found = class_folders(self.root, "ImageFolder.folder")
         if not self.classes:
             return found
-        missing = [name for name in self.classes if name not in found]
+        by_name = {printable(name): name for name in found}
+        wanted = tuple(by_name.get(name, name) for name in self.classes)
+        missing = [name for name in wanted if name not in found]
         if len(missing) == len(self.classes) or (missing and self.missing == "error"):
             raise ValueError(
                 f"ImageFolder.folder {self.root} lacks "
                 f"{in_short(missing, len(self.classes), 'classes')}. Correct the "
                 f"folder or `classes`; missing='skip' goes without some of them."
             )
-        return self.classes
+        return wanted
 
     @property
     def names(self) -> tuple[str, ...]:
         """The path of every file from the folder on, such as `cat/tom.jpeg`."""
-        return tuple(
-            Path(path).relative_to(self.root).as_posix() for path, _ in self.files
-        )
+        root = self.root
+        paths = (Path(path).relative_to(root) for path, _ in self.files)
+        return tuple(printable(path.as_posix()) for path in paths)
 
     @functools.cached_property
     def files(self) -> tuple[tuple[str, int], ...]:
         root, files, others = self.root, [], []
-        for label, name in enumerate(self.class_names):
+        for label, name in enumerate(self.class_folders):
             if self.missing == "skip" and not (root / name).is_dir():
                 continue
             paths, beside = images_below(root / name)
@@ -206,6 +216,11 @@ class ImageFolder(InFiles):
             files += [(path, label) for path in kept]
         _warn_of_left_out(self.folder, tuple(others), len(images_in(root)))
         return tuple(files)
+
+
+def printable(name: str) -> str:
+    """A name of the file system as text; bytes that are no UTF-8 become escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def class_folders(root: Path, setting: str) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from .reconstructions import Reconstructions as Reconstructions
 from .recovery import Clustering as Clustering
 from .recovery import GroupRecovery as GroupRecovery
 from .shifts.corrupted import Corrupted as Corrupted
+from .shifts.corrupted_arrays import CorruptedArrays as CorruptedArrays
 from .shifts.corrupted_folders import CorruptedFolders as CorruptedFolders
 from .shifts.level_numbers import Results as Results
 from .shifts.level_sweep import LevelSweep as LevelSweep

@@ -209,9 +209,17 @@ def check_same(
 ) -> None:
     """Raises ValueError unless two sources name the same classes, groups or targets."""
     if tuple(own) != tuple(others):
+        lacking = set(own) ^ set(others)
+        hint = ""
+        if what == "classes" and (set(own) < set(others) or set(others) < set(own)):
+            hint = (
+                f" Of folders, give both the same `classes`, and missing='skip' to the "
+                f"one that has no {_listed(sorted(lacking)[:3])}."
+            )
         raise ValueError(
             f"{of[0]} has the {what} {_listed(own)} and {of[1]} {_listed(others)}; "
             f"each must mean the same in both. Name them alike, in the same order."
+            f"{hint}"
         )
 
 

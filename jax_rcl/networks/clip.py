@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Float32
 from jax_rcl.networks.clip_block import (
     EPSILON,
     HEAD_WIDTH,
+    IMAGE_HEADS,
     Activation,
     AttentionPool,
     Block,
@@ -121,8 +122,11 @@ class ClipViT(nn.Module):
 
     Attributes:
       patch: side of a patch in pixels.
-      width: of every token, a multiple of 64, which is the width of a head.
+      width: of every token.
       image_size: side of the images that it has positions for, a multiple of `patch`.
+      heads: of attention; they divide the width. None is what published models of this
+        width have (`IMAGE_HEADS`), width / 64 for any other. Arrays do not show it:
+        with another number the same weights give other features, without an error.
     """
 
     patch: Count
@@ -132,9 +136,14 @@ class ClipViT(nn.Module):
     image_size: Count = 224
     activation: Activation = "quick gelu"
     compute: Compute = "float32"
+    heads: Count | None = None
 
     def __post_init__(self) -> None:
-        check_multiple(self, "width", HEAD_WIDTH, "the width of a head")
+        if self.heads is not None:
+            check_multiple(self, "width", self.heads, "as `heads` share it evenly")
+        elif self.width not in IMAGE_HEADS:
+            reason = "the width of a head unless `heads` says how many there are"
+            check_multiple(self, "width", HEAD_WIDTH, reason)
         check_multiple(self, "image_size", self.patch, "the side of a patch")
         super().__post_init__()
 
@@ -165,7 +174,8 @@ class ClipViT(nn.Module):
         x = layer_norm(
             x + positions[None].astype(x.dtype), name="norm_before", epsilon=EPSILON
         )
-        heads, kind = self.width // HEAD_WIDTH, self.activation
+        heads = self.heads or IMAGE_HEADS.get(self.width, self.width // HEAD_WIDTH)
+        kind = self.activation
         for place in range(1, self.layers + 1):
             x = Block(heads, kind, "image", self.layers, name=f"block{place}")(x)
         x = x[:, :1].astype(jnp.float32)

@@ -14,7 +14,17 @@ from jax_rcl.networks.norms import normalized
 from jax_rcl.networks.vit import gelu, layer_norm
 
 HEAD_WIDTH = 64
-"""Width of every attention head in every published CLIP model."""
+"""Width of every attention head in OpenAI's models, and in most others."""
+
+IMAGE_HEADS = {
+    **{width: width // HEAD_WIDTH for width in (256, 384, 512, 640, 768, 896, 1024)},
+    **dict.fromkeys((1280, 1408, 1664, 1792), 16),  # ViT-H, -g, -bigG, -e
+}
+"""How many heads share the width of the vision transformers that are published."""
+
+TEXT_HEADS = {width: width // HEAD_WIDTH for width in (256, 384, 512, 640, 768, 1024)}
+TEXT_HEADS |= {1280: 20}
+"""The same of text towers."""
 
 EPSILON = 1e-5
 """Of CLIP's layer normalisations; 1e-6 is that of `networks/vit.py`."""

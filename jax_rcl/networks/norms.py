@@ -100,6 +100,8 @@ def normalized(
     batch, must run inside `parallel.data_parallel`. With `local`, `ghost_batch` rows
     share statistics; None for a device's share.
     """
+    if train and norm != "group":
+        _check_values(x, norm, ghost_batch)
     # Deviation: the running variance averages the biased batch variance, PyTorch's the
     # unbiased one, larger by n / (n - 1) with n = values per channel of the batch.
     full = x.astype(jnp.float32)
@@ -122,3 +124,21 @@ def normalized(
         name=name,
     )
     return layer(full).astype(x.dtype)
+
+
+def _check_values(x: Array, norm: Norm, ghost_batch: int | None) -> None:
+    """Raises ValueError if a channel is normalised by one value, which makes it 0."""
+    rows = ghost_batch or len(x)
+    if norm == "sync":
+        try:
+            rows = parallel.global_count(len(x))
+        except NameError:  # outside of data_parallel; what normalises says so itself
+            return
+    if rows * math.prod(x.shape[1:-1]) == 1:
+        raise ValueError(
+            f"batch normalisation (norm={norm!r}) of one value a channel makes 0 of "
+            f"it, whatever the image is: statistics are shared by {rows} example, "
+            f"whose map is 1 x 1. Write a larger batch"
+            f"{'' if norm == 'sync' else ' for each part (ghost_batch)'}, larger "
+            f'images, or norm="group".'
+        )

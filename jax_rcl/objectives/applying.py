@@ -102,6 +102,28 @@ def encode_with(
     return outputs
 
 
+def check_comparable(owner: str, n: int, views: int = 2) -> None:
+    """Raises ValueError where nothing is left to compare an example with.
+
+    Args:
+      owner: what compares, for the error.
+      n: examples that are compared with each other.
+      views: of each, of which two are compared.
+    """
+    if views < 2:
+        raise ValueError(
+            f"{owner} compares the views of an image with each other, but there is "
+            f"one: nothing would be learned. Let the augmentation make two or more: "
+            f"Views(..., count=2)."
+        )
+    if n < 2:
+        raise ValueError(
+            f"{owner} compares an example with the others of its batch, but there is "
+            f"one: the loss would be the same whatever the network does. Write a "
+            f"batch_size of 2 or more."
+        )
+
+
 def share_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """1.0 for each row whose largest logit is that of its label, else 0.0."""
     return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)

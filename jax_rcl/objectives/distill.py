@@ -81,6 +81,9 @@ class Distill:
         global batch is the student's own; `spread` of the students, which is 0 when
         they have collapsed to a point.
         """
+        if self.loss_type != "mse":
+            n = parallel.global_count(len(batch["clean"]))
+            applying.check_comparable(f"Distill.loss_type {self.loss_type!r}", n)
         student_key, teacher_key = jax.random.split(clock.key)
         students, stats = applying.train_apply(
             self.encoder,

@@ -113,6 +113,8 @@ class Spread:
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         """The sum of all terms, one value per example; each is a metric, too."""
         views, b, v = batch["views"], *batch["views"].shape[:2]
+        if self.contrasts:
+            applying.check_comparable("Spread.contrasts", parallel.global_count(b), v)
         # Without a head and contrasts of labels, nothing reads them.
         label = batch["label"] if "label" in self.needs else jnp.zeros(b, jnp.int32)
         images, labels = views.reshape(b * v, *views.shape[2:]), jnp.repeat(label, v)

@@ -39,6 +39,8 @@ class SupCon:
         return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        n = parallel.global_count(len(batch["views"]))
+        applying.check_comparable("SupCon", n)  # one view does, if labels repeat
         z, memory = applying.embed_views(
             networks(self), variables, batch["views"], clock.key
         )
@@ -84,6 +86,8 @@ class SimCLR:
         return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
+        n = parallel.global_count(len(batch["views"]))
+        applying.check_comparable("SimCLR", n, batch["views"].shape[1])
         z, memory = applying.embed_views(
             networks(self), variables, batch["views"], clock.key
         )

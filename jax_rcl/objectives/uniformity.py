@@ -92,6 +92,8 @@ class Uniformity:
                 "Uniformity averages the views of an image, but there is one; let the "
                 "augmentation make two or more: Views(..., count=2)."
             )
+        n = len(views) if self.scope == "device" else parallel.global_count(len(views))
+        applying.check_comparable(f"Uniformity.scope {self.scope!r}", n)
         z, memory = applying.embed_views(networks(self), variables, views, clock.key)
         centroids = uniformity.centroids(z)
         prior = None if self.kernel is None else checked_prior(batch["prior"])

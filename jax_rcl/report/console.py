@@ -1,8 +1,10 @@
 """What a person sees in the terminal while a run goes on."""
 
+import codecs
 import collections
 import contextlib
 import dataclasses
+import io
 import math
 import os
 import sys
@@ -15,6 +17,58 @@ import tqdm
 _WINDOW = 30.0  # Speeds are averages over the last so many seconds,
 _MARK = 1.0  # of readings that lie at least so many seconds apart.
 _LINE = 10.0  # Seconds between lines where there is no terminal to redraw.
+
+
+_PLAIN = str.maketrans(
+    {
+        "─": "-",
+        "–": "-",
+        "—": "-",
+        "…": "...",
+        "×": "x",
+        "→": "->",
+        "≥": ">=",
+        "≤": "<=",
+    }
+)
+_REPLACED = "jax_rcl.plain"
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a stream cannot take: plain ones, or escapes."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error(_REPLACED, _replace)
+
+
+def take_any_text() -> None:
+    """Lets standard output and error take characters that their encodings lack."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_REPLACED)
+
+
+def show(*texts: str, stream: Any = None) -> None:
+    """Prints texts, whatever the stream is: what is shown cannot end a run.
+
+    Characters that its encoding lacks are replaced by plain ones, and what is no longer
+    there, such as the end of a pipe, is not written to.
+    """
+    stream = sys.stdout if stream is None else stream
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    for text in texts:
+        fitting = text.encode(encoding, _REPLACED).decode(encoding)
+        try:
+            print(fitting, file=stream, flush=True)
+        except BrokenPipeError:
+            # Or the interpreter would try again, and complain, when it ends.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (OSError, ValueError):  # closed, or a disk that is full
+            return
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +174,7 @@ class Progress(contextlib.AbstractContextManager[Any]):
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
-            print(text, file=self._stream, flush=True)
+            show(text, stream=self._stream)
 
     def close(self) -> None:
         """Leaves the last state on the screen; further calls do nothing."""

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import logging
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 from jax_rcl.report.figures.curves import History, available, curves
 from jax_rcl.report.figures.drawing import to_png
 from jax_rcl.report.tables import group_numbers, is_share
+
+logger = logging.getLogger(__name__)
 
 _HEAVY = 500_000  # Bytes of a picture above which it is embedded at half the scale.
 _HEADLINES = 4
@@ -131,7 +134,7 @@ def write_page(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(beside, path)
 
 
@@ -175,14 +178,23 @@ def _picture(caption: str, figure: Figure) -> str:
     heading, _, text = caption.partition(": ")
     note = f"<p>{_text(text)}</p>\n" if text else ""
     image = _image(caption, figure)
-    return f"<section>\n<h2>{_text(heading)}</h2>\n{note}{image}\n</section>\n"
+    whole = f"<section>\n<h2>{_text(heading)}</h2>\n{note}{image}\n</section>\n"
+    return whole if image else ""
 
 
 def _image(caption: str, figure: Figure) -> str:
-    """The figure at two pixels of the file per pixel of the page, or one if heavy."""
-    scale, png = 2, to_png(figure, scale=2)
-    if len(png) > _HEAVY:
-        scale, png = 1, to_png(figure, scale=1)
+    """The figure at two pixels of the file per pixel of the page, or one if heavy.
+
+    Nothing, with a warning, if it cannot be drawn: a page without it is still a page.
+    """
+    try:
+        scale, png = 2, to_png(figure, scale=2)
+        if len(png) > _HEAVY:
+            scale, png = 1, to_png(figure, scale=1)
+    except Exception as error:  # a library that draws may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        logger.warning("left out of the page: %r does not draw (%s)", caption, reason)
+        return ""
     # A PNG says its own size: bytes 16 to 24 are width and height.
     width, height = (side // scale for side in struct.unpack(">II", png[16:24]))
     data = base64.b64encode(png).decode("ascii")

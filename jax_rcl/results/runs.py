@@ -33,7 +33,8 @@ def read_runs(texts: Iterable[str]) -> dict[str, list[Path]]:
         if not equals or all(folder.is_dir() for folder in folders(text)):
             name, equals, listed = "", "", text
         workdirs = folders(listed)
-        blank = len(workdirs) != listed.count(",") + 1
+        one = workdirs == [Path(listed)]
+        blank = not one and len(workdirs) != listed.count(",") + 1
         if blank or bool(equals) != bool(name.strip()):
             raise ConfigError(f"--runs {text}: write NAME=dir, NAME=dir,dir, or a dir.")
         if "/" in name and not workdirs[0].is_dir():
@@ -59,7 +60,9 @@ def read_runs(texts: Iterable[str]) -> dict[str, list[Path]]:
 
 
 def folders(listed: str) -> list[Path]:
-    """The paths of a text `dir,dir`."""
+    """The paths of a text `dir,dir`; one of them if a folder is called so."""
+    if listed.strip() and Path(listed).is_dir():
+        return [Path(listed)]
     return [Path(part.strip()) for part in listed.split(",") if part.strip()]
 
 

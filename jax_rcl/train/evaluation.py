@@ -1,5 +1,6 @@
 """Evaluation of a run: its encoder, evaluators, results.json and the report page."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -7,7 +8,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from jax_rcl.config.experiment import OF_BEST
 from jax_rcl.config.types import ConfigError, short
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Variables
-from jax_rcl.report import log, page, tables
+from jax_rcl.report import console, log, page, tables
 from jax_rcl.report.figures import plots
 from jax_rcl.train import batches
 from jax_rcl.train.claim import PAGE, RESULTS, set_aside, warn_of_data
@@ -210,7 +211,7 @@ def write_results(
     if not parallel.is_main():
         return
     protocols = run.protocols()
-    print(tables.closing(numbers, protocols), flush=True)
+    console.show(tables.closing(numbers, protocols))
     if file is None:
         return
     record = {
@@ -291,13 +292,17 @@ def write_page(
     figures = {}
     if views is not None:
         names = run.experiment.source.class_names
-        sheet = plots.views(views.images, views.labels, names, views.titles)
-        figures["Views: examples (columns) as the network saw them at step 0"] = sheet
+        with without("the picture of the views"):
+            sheet = plots.views(views.images, views.labels, names, views.titles)
+            figures["Views: examples (columns) as the network saw them at step 0"] = (
+                sheet
+            )
     for name, evaluator in run.experiment.evaluators.items():
         findings = getattr(evaluator, "findings", None)
         for title, finding in findings(encode).items() if findings else ():
-            caption, figure = plots.draw(finding)
-            figures[f"{title.capitalize()} ({name}): {caption}"] = figure
+            with without(f"{title} of evaluator {name!r}"):
+                caption, figure = plots.draw(finding)
+                figures[f"{title.capitalize()} ({name}): {caption}"] = figure
     if not parallel.is_main():
         return page_of(run)
     history = log.read(run.workdir)
@@ -314,6 +319,16 @@ def write_page(
         steps_per_epoch=run.plan.steps_per_epoch,
     )
     return page_of(run)
+
+
+@contextlib.contextmanager
+def without(picture: str) -> Iterator[None]:
+    """Leaves a picture out of the page if it cannot be drawn, and says so."""
+    try:
+        yield
+    except Exception as error:  # a library that draws may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        logger.warning("%s could not be drawn and is left out: %s", picture, reason)
 
 
 def page_of(run: Run) -> Path:

@@ -92,7 +92,7 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
         if done and first < last:  # the last checkpoint was damaged
             data = place_data(run)
         if parallel.is_main():
-            print(tables.overview(state.variables), flush=True)
+            console.show(tables.overview(state.variables))
         frozen = checksums(state.variables.frozen)
         views = first_views(run, state.key)
         with open_outputs(run, first) as (lines, progress):
@@ -107,7 +107,7 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
     encode = loop.evaluated or loop.encoder(state.variables)
     page = write_page(run, state, encode, views, loop.seconds)
     if parallel.is_main():
-        print(*filter(None, (unmoved, f"report: {page}")), sep="\n", flush=True)
+        console.show(*filter(None, (unmoved, f"report: {page}")))
     return numbers
 
 
@@ -154,8 +154,9 @@ def report_finished(run: Run) -> dict[str, float]:
     """Says that there is nothing left to do; returns the numbers of the run."""
     numbers, steps = latest_numbers(run, log.read(run.workdir)), run.plan.total_steps
     if parallel.is_main():
-        print(tables.closing(numbers, run.protocols()))
-        print(f"finished: {steps} steps were made and reported in {page_of(run)}")
+        console.show(tables.closing(numbers, run.protocols()))
+        made = f"finished: {steps} steps were made and reported in {page_of(run)}"
+        console.show(made)
     return numbers
 
 

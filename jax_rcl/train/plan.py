@@ -64,6 +64,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     total_steps = experiment.steps
     if total_steps is None:
         total_steps = experiment.epochs * steps_per_epoch  # pyright: ignore[reportOptionalOperand] one of the two is given
+    check_classes(experiment, record)
     with refusals("augment"):
         augmented = augmented_shapes(experiment, mesh, record)
     with refusals("objective"):
@@ -214,6 +215,19 @@ def check_layers(
         raise ConfigError(
             f"{type(experiment.objective).__name__} gives {layers['logits'].shape[-1]} "
             f"logits for a source of {classes} classes; give its head as many outputs."
+        )
+
+
+def check_classes(
+    experiment: Experiment, record: dict[str, jax.ShapeDtypeStruct]
+) -> None:
+    """Refuses to learn from labels that are all the same."""
+    names = experiment.source.class_names
+    if "label" in experiment.objective.needs & set(record) and len(names) == 1:
+        raise ConfigError(
+            f"{type(experiment.objective).__name__} learns from labels, but the source "
+            f"has one class, {names[0]!r}: nothing would be learned. Give it the "
+            f"folder above, or a method without labels."
         )
 
 

@@ -1,7 +1,9 @@
 """Weights of CLIP, into `networks/clip.py` and `networks/clip_text.py` and back."""
 
 import dataclasses
+import functools
 import hashlib
+import logging
 import math
 import pathlib
 import re
@@ -10,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jax_rcl.networks.clip_block import HEAD_WIDTH, IMAGE_HEADS, TEXT_HEADS
 from jax_rcl.weights import clip_names, files
 from jax_rcl.weights.rules import (
     Shape,
@@ -18,6 +21,8 @@ from jax_rcl.weights.rules import (
     import_arrays,
     places,
 )
+
+logger = logging.getLogger(__name__)
 
 Checksum = Literal["known", "any"]
 """`known`: files of published names must have their digests; `any`: none need."""
@@ -78,6 +83,8 @@ def to_variables(
     the names of text towers of another class.
     """
     state = clip_names.plain(state)
+    asked = {"visual": "ClipViT", "text": "ClipText"}
+    warn_of_heads(state, *(x for part, x in asked.items() if part not in shapes))
     rules, parts = clip_names.whole_rules(state)
     return import_arrays(state, rules, shapes, left_out=clip_names.UNREAD, parts=parts)
 
@@ -92,13 +99,14 @@ class Architecture:
     """What the shapes of CLIP's arrays say about its towers.
 
     They do not tell the activation: OpenAI's models have "quick gelu", most of
-    open_clip's "gelu".
+    open_clip's "gelu". Nor do they tell how many heads of attention share a width,
+    which for those of published models is known (`networks.clip_block.IMAGE_HEADS`).
 
     Attributes:
       visual: fields of `ClipResNet` (depths, width, output, image_size) or of `ClipViT`
-        (patch, width, layers, output, image_size).
-      text: fields of `ClipText` (width, layers, output, context, vocabulary), whose
-        heads are 64 wide; None where there is no text tower.
+        (patch, width, layers, output, image_size, and heads if they were told).
+      text: fields of `ClipText` (width, layers, output, context, vocabulary, and heads
+        if they were told); None where there is no text tower.
     """
 
     kind: Literal["resnet", "vit"]
@@ -106,9 +114,23 @@ class Architecture:
     text: dict[str, Any] | None
 
 
-def architecture(state: Mapping[str, np.ndarray]) -> Architecture:
-    """The hyperparameters of a CLIP model, from the shapes of its arrays alone."""
+def architecture(
+    state: Mapping[str, np.ndarray],
+    heads: int | None = None,
+    text_heads: int | None = None,
+) -> Architecture:
+    """The hyperparameters of a CLIP model, from the shapes of its arrays alone.
+
+    Args:
+      state: arrays by name.
+      heads: of the image tower, a vision transformer; None warns unless its width is
+        that of a published model. Hugging Face's config.json says it as
+        `num_attention_heads`, open_clip's configs as width / `head_width`.
+      text_heads: of the text tower, likewise.
+    """
     state = clip_names.plain(state)
+    told = {"ClipViT": heads, "ClipText": text_heads}
+    warn_of_heads(state, *(tower for tower, count in told.items() if count))
     shapes = places(state, clip_names.whole_rules(state)[0])
     try:
         if "visual/params/class_token" in shapes:
@@ -121,7 +143,39 @@ def architecture(state: Mapping[str, np.ndarray]) -> Architecture:
             f"these are not all arrays of CLIP, or not of its shapes: {error}. Is the "
             f"file whole?"
         ) from error
+    if heads is not None and kind == "vit":
+        visual["heads"] = heads
+    if text_heads is not None and text is not None:
+        text["heads"] = text_heads
     return Architecture(kind, visual, text)
+
+
+# Arrays whose last axis is the width of a transformer, by the field that has its heads.
+_WIDTHS = {
+    "visual.class_embedding": ("ClipViT", IMAGE_HEADS),
+    "vision_model.embeddings.class_embedding": ("ClipViT", IMAGE_HEADS),
+    "token_embedding.weight": ("ClipText", TEXT_HEADS),
+    "text_model.embeddings.token_embedding.weight": ("ClipText", TEXT_HEADS),
+}
+
+
+def warn_of_heads(state: Mapping[str, np.ndarray], *told: str) -> None:
+    """Warns where the number of heads is assumed, of towers other than those `told`."""
+    for name, (tower, known) in _WIDTHS.items():
+        if name in state and tower not in told:
+            width = state[name].shape[-1]
+            if width not in known:
+                _warn_of_heads(tower, width)
+
+
+@functools.cache  # once for reading a file and finding its architecture
+def _warn_of_heads(tower: str, width: int) -> None:
+    logger.warning(
+        "weights of CLIP do not say how many heads of attention share the width of %d, "
+        "which no published model has: %s takes %g, each %d wide. If they were trained "
+        "with others, features are wrong: set %s.heads.",
+        *(width, tower, width / HEAD_WIDTH, HEAD_WIDTH, tower),
+    )
 
 
 def _resnet(shapes: Mapping[str, Shape]) -> dict[str, Any]:

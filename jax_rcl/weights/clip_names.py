@@ -116,8 +116,15 @@ OPENAI_PARTS = {
     ),
     "logit_scale": ("logit_scale",),
 }
-UNREAD = ("*.position_ids", "input_resolution", "context_length", "vocab_size")
-"""Positions that nothing reads, and sizes that the shapes already say."""
+UNREAD = (
+    *("*.position_ids", "input_resolution", "context_length", "vocab_size"),
+    "logit_bias",
+)
+"""Positions that nothing reads, sizes that the shapes already say, and what some models
+of open_clip add to logits, which is in neither tower."""
+
+ANCHORS = ("visual.conv1.weight", "vision_model.embeddings.class_embedding")
+"""Names that every image tower has in a whole model."""
 
 # Hugging Face's names; all of its towers are transformers.
 
@@ -163,10 +170,10 @@ HUGGING_FACE_PARTS = {
 
 
 def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state without what data parallelism or open_clip puts before names."""
+    """The state without what models and PyTorch put before names, or open_clip."""
     return {
         name.removeprefix("text."): array
-        for name, array in without_prefix(state).items()
+        for name, array in without_prefix(state, ANCHORS).items()
     }
 
 

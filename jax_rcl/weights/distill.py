@@ -70,7 +70,7 @@ def to_variables(
     The other network of a student's file, and a head that is not asked for, are left
     out.
     """
-    names = _PARTS[part]
+    names, state = _PARTS[part], rules.without_prefix(state)
     if "head" in shapes and names.head is None:
         raise ValueError(f"a {part} has no head; omit it (head=None).")
     known = ", ".join(f"{x.encoder}.* ({part})" for part, x in _PARTS.items())

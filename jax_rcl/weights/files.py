@@ -25,9 +25,11 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Arrays by name from `.npz`, `.safetensors`, `.pt`, `.pth`, `.ckpt` and the like.
 
     The ending of the path says which. A PyTorch file holds a state dict, a checkpoint
-    with one under `state_dict`, as Lightning's `.ckpt` does, or a TorchScript module.
-    Nothing in any file is executed. Only PyTorch files from before version 1.6, which
-    are not archives, need the extra `torch`. `numpy.savez(path, **arrays)` and
+    with one under `state_dict`, as Lightning's `.ckpt` does, `model` or another key, or
+    a TorchScript module. Of a checkpoint with several of equal rank, such as `student`
+    and `teacher`, all are read, and names begin with the key and a dot. Nothing in any
+    file is executed. Only PyTorch files from before version 1.6, which are not
+    archives, need the extra `torch`. `numpy.savez(path, **arrays)` and
     `safetensors.numpy.save_file(arrays, path)` write what this reads. Types are those
     of the file, but bfloat16 becomes float32.
 
@@ -95,10 +97,14 @@ class _NoStateDict(ValueError):
     """The file is whole, but holds something else."""
 
 
+# Of several state dicts in a checkpoint the first of these is meant.
+_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
+
+
 def _state_dict(content: Any, array: type, path: pathlib.Path) -> Mapping[str, Any]:
     """The arrays by name in a file's content."""
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    if isinstance(content, Mapping):
+        content = _found(content, array) or content
     if not isinstance(content, Mapping):
         raise _NoStateDict(
             f"{path} holds a {type(content).__name__}, not a dict of arrays; save "
@@ -111,6 +117,25 @@ def _state_dict(content: Any, array: type, path: pathlib.Path) -> Mapping[str, A
             f"save the state dict alone, or under `state_dict`."
         )
     return content
+
+
+def _found(content: Mapping[Any, Any], array: type) -> Mapping[str, Any]:
+    """The state dict in a checkpoint, however deep; empty if there is none."""
+    inside = {
+        key: found
+        for key, value in content.items()
+        # An optimizer's averages are arrays, too.
+        if isinstance(value, Mapping) and "param_groups" not in value
+        if (found := _found(value, array))
+    }
+    for key in _KEYS:
+        if key in inside:
+            return inside[key]
+    if any(isinstance(value, array) for value in content.values()):
+        return content
+    if len(inside) == 1:
+        return next(iter(inside.values()))
+    return {f"{key}.{name}": x for key, d in inside.items() for name, x in d.items()}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Starting from weights of other libraries: rules of `Experiment.init_from`."""
 
 import dataclasses
+import fnmatch
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -11,7 +12,13 @@ from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
 from jax_rcl.weights import clip, distill, files, moco, torchvision, uniformity
 from jax_rcl.weights.restore import below, nothing_below, replace_leaves
-from jax_rcl.weights.rules import flatten, unflatten
+from jax_rcl.weights.rules import (
+    WeightsMismatch,
+    below_prefix,
+    flatten,
+    unflatten,
+    without_prefix,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +35,18 @@ class ImportResNet:
         `frozen/encoder/params` and `frozen/encoder/batch_stats`.
       head: prefix that the classifier (`fc`) fills, a `Linear`, such as `params/head`;
         None leaves it out.
+      prefix: what precedes the names of this network in the file, such as "backbone.";
+        None finds it, where only one fits. Other arrays are left out.
+      left_out: shell patterns of names after it that the network does not have, such as
+        ("aux.*",).
     """
 
     file: str
     params: str = "params/encoder"
     batch_stats: str = "memory/encoder"
     head: str | None = None
+    prefix: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         places = {
@@ -60,12 +73,15 @@ class ImportMoCo:
         or the key encoder starts as a copy of the query encoder. The projector is a
         `Linear(d)` or `Mlp((f, d))`.
       params, batch_stats: as for `ImportResNet`, of the query encoder.
+      prefix, left_out: as for `ImportResNet`.
     """
 
     file: str
     parts: Literal["encoder", "encoder and projector", "everything"] = "encoder"
     params: str = "params/encoder"
     batch_stats: str = "memory/encoder"
+    prefix: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         places: dict[str, str | None] = {
@@ -100,6 +116,7 @@ class ImportUniformity:
         written before 23 May 2023 have, whose projector reads the pooled features.
       params, batch_stats: as for `ImportResNet`.
       fc: prefix that the parameters of the layer after it fill, a `Linear`.
+      prefix, left_out: as for `ImportResNet`.
     """
 
     file: str
@@ -109,6 +126,8 @@ class ImportUniformity:
     params: str = "params/encoder"
     batch_stats: str = "memory/encoder"
     fc: str = "params/fc"
+    prefix: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         fc = self.parts in ("encoder and fc", "everything")
@@ -139,6 +158,7 @@ class ImportClip:
       text: prefix that the parameters of the text tower fill; None leaves it out.
       checksum: "known" compares files with OpenAI's names to the published digests;
         "any" takes every file.
+      prefix, left_out: as for `ImportResNet`.
     """
 
     file: str
@@ -146,6 +166,8 @@ class ImportClip:
     batch_stats: str = "memory/encoder"
     text: str | None = None
     checksum: clip.Checksum = "known"
+    prefix: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         places = {
@@ -172,6 +194,7 @@ class ImportDistill:
         the student trained; a linear probe with its encoder; or a baseline.
       params, batch_stats: as for `ImportResNet`.
       head: as for `ImportResNet`, of a probe or a baseline.
+      prefix, left_out: as for `ImportResNet`.
     """
 
     file: str
@@ -179,6 +202,8 @@ class ImportDistill:
     params: str = "params/encoder"
     batch_stats: str = "memory/encoder"
     head: str | None = None
+    prefix: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         places = {
@@ -193,8 +218,11 @@ class ImportDistill:
 _MAY_LACK_STATISTICS = (ImportClip, ImportDistill)  # CLIP's transformers have none
 
 
+Import = ImportResNet | ImportMoCo | ImportUniformity | ImportClip | ImportDistill
+
+
 def import_file(
-    rule: ImportResNet | ImportMoCo | ImportUniformity | ImportClip | ImportDistill,
+    rule: Import,
     variables: Variables,
     places: Mapping[str, str | None],
     to_variables: Callable[[Mapping[str, np.ndarray], dict[str, Any]], dict[str, Any]],
@@ -224,7 +252,11 @@ def import_file(
             raise nothing_below(prefix, own, type(rule).__name__)
         shapes |= {f"{place}{rest}": leaf for rest, leaf in leaves.items()}
         path_of |= {f"{place}{rest}": f"{prefix}{rest}" for rest in leaves}
-    found = flatten(to_variables(read(rule.file), unflatten(shapes)))
+    state = _chosen(read(rule.file), rule)
+    try:
+        found = flatten(to_variables(state, unflatten(shapes)))
+    except WeightsMismatch as error:
+        raise WeightsMismatch(f"{type(rule).__name__}: {rule.file}: {error}") from error
     broken = [path for path, x in found.items() if not np.isfinite(x).all()]
     if broken:
         raise ValueError(
@@ -233,3 +265,20 @@ def import_file(
             f"diverged, or the file is damaged."
         )
     return replace_leaves(variables, {path_of[path]: x for path, x in found.items()})
+
+
+def _chosen(state: Mapping[str, np.ndarray], rule: Import) -> Mapping[str, np.ndarray]:
+    """The arrays that a rule asks for by `prefix` and `left_out`."""
+    if rule.prefix is not None:
+        if not any(name.startswith(rule.prefix) for name in state):
+            state = without_prefix(state)
+        state = below_prefix(state, rule.prefix)
+    for pattern in rule.left_out:
+        matching = set(fnmatch.filter(state, pattern))
+        if not matching:
+            raise WeightsMismatch(
+                f"{type(rule).__name__}.left_out {pattern!r} matches no name of "
+                f"{rule.file}; they are such as {next(iter(state), 'none')!r}."
+            )
+        state = {name: x for name, x in state.items() if name not in matching}
+    return state

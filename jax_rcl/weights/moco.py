@@ -52,11 +52,12 @@ def to_variables(
     - `slow`: both again, of the key encoder, at `slow/encoder` and `slow/projector`;
     - `queue` [q, d], one key a row, and `cursor`, the place of the oldest key.
 
-    Parts that are not asked for are left out. `module.` before names is optional.
+    Parts that are not asked for are left out. What
+    precedes the names, such as `module.`, is found.
     Released weights expect images normalised as torchvision's (see
     `torchvision.to_variables`).
     """
-    state = rules.without_prefix(state)
+    state = rules.without_prefix(state, ("encoder_q.conv1.weight",))
     rules.require(
         state,
         ("encoder_q.",),

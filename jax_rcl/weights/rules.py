@@ -11,6 +11,7 @@ rest, and are exact inverses.
 import contextlib
 import dataclasses
 import fnmatch
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,8 +19,16 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "module."
 """What PyTorch's data parallelism puts before every name."""
+
+WRAPPERS = (PREFIX, "_orig_mod.")
+"""What that and PyTorch's compiler put before names, or after a first part of them."""
+
+MOST = 20
+"""Most lines of each side that an error lists."""
 
 Shape = tuple[int, ...]
 Arrays = tuple[np.ndarray, ...]
@@ -152,13 +161,34 @@ def import_arrays(
             filled[path] = part
     missing = [f"+ {p} {tuple(x.shape)}" for p, x in wanted.items() if p not in filled]
     if unused or missing or wrong:
+        sides = [line for side in (unused, missing, wrong) for line in _first(side)]
         raise WeightsMismatch(
             f"the weights do not fit the network: {len(unused)} array(s) of the file "
             f"unused (-), {len(missing)} of the network not filled (+), {len(wrong)} "
-            f"of another shape (!). Is it the right architecture?\n"
-            + "\n".join(unused + missing + wrong)
+            f"of another shape (!). {_hint(unused, missing, wrong)}\n"
+            + "\n".join(sides)
         )
     return unflatten({path: filled[path].astype(x.dtype) for path, x in wanted.items()})
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The lines, or if they are many the first of them and how many there are."""
+    more = len(lines) - MOST
+    return lines if more <= 0 else [*lines[:MOST], f"{lines[0][0]} … {more} more"]
+
+
+def _hint(unused: list[str], missing: list[str], wrong: list[str]) -> str:
+    if not missing and not wrong:
+        return (
+            "Is it the right architecture? If the network lacks them on purpose, name "
+            "them by `left_out`, shell patterns."
+        )
+    if unused and missing and not wrong:
+        return (
+            "Is it the right architecture? If names of the file have something before "
+            "them that the rules do not know, say it by `prefix`."
+        )
+    return "Is it the right architecture?"
 
 
 def export_arrays(
@@ -213,9 +243,65 @@ def require(
         )
 
 
-def without_prefix(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state by names without what PyTorch's data parallelism puts before them."""
-    return {name.removeprefix(PREFIX): array for name, array in state.items()}
+def without_prefix(
+    state: Mapping[str, np.ndarray], anchors: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """The state by names without what precedes those that the rules know.
+
+    That is what PyTorch's data parallelism and compiler put before them (`WRAPPERS`);
+    and what a model called the network in it, such as `backbone.`, which is found by
+    `anchors`, names that every such network has. Arrays of others beside it are then
+    left out, with a warning.
+
+    Raises:
+      WeightsMismatch: there are several such networks.
+    """
+    plain = {_unwrapped(name): array for name, array in state.items()}
+    if len(plain) < len(state):
+        plain = dict(state)  # two networks, one of which is wrapped
+    found = {
+        name.removesuffix(anchor)
+        for name in plain
+        for anchor in anchors
+        if name == anchor or name.endswith(f".{anchor}")
+    }
+    if not found or "" in found:
+        return plain
+    if len(found) > 1:
+        raise WeightsMismatch(
+            f"the file holds {len(found)} networks, whose names begin with "
+            f"{', '.join(map(repr, sorted(found)))}; say by `prefix` which one to take."
+        )
+    return below_prefix(plain, found.pop())
+
+
+def below_prefix(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """What follows `prefix`; a warning counts the other arrays.
+
+    Raises:
+      WeightsMismatch: no name begins so.
+    """
+    kept = {k.removeprefix(prefix): x for k, x in state.items() if k.startswith(prefix)}
+    if not kept:
+        tops = sorted({name.partition(".")[0] for name in state})
+        raise WeightsMismatch(
+            f"no name begins with {prefix!r}; names begin with "
+            f"{', '.join(map(repr, tops[:MOST]))}."
+        )
+    others = [name for name in state if not name.startswith(prefix)]
+    if others:
+        logger.warning(
+            "%d array(s) whose names do not begin with %r are left out; first %s.",
+            *(len(others), prefix, others[0]),
+        )
+    return kept
+
+
+def _unwrapped(name: str) -> str:
+    """A name without the `WRAPPERS` at its front, or inside of it the compiler's."""
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name.replace("._orig_mod.", ".")
 
 
 def places(source: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> dict[str, Shape]:

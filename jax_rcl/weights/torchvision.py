@@ -51,13 +51,32 @@ def to_variables(
     """Variables of a `ResNet` from a state dict in torchvision's names.
 
     They are `params`, `batch_stats` and, if it is asked for, `head`, the classifier
-    (`fc`) as parameters of a `Linear`. Names may begin with PyTorch's `module.`.
+    (`fc`) as parameters of a `Linear`. What precedes the names, such as PyTorch's
+    `module.` or a model's `backbone.`, is found; the classifier may have any name, such
+    as `classifier`, if it is the only matrix beside the network.
     torchvision's weights for ImageNet expect images normalised by mean (0.485, 0.456,
     0.406) and standard deviation (0.229, 0.224, 0.225): put the network into
     `Normalized`, which keeps the names.
     """
-    state, parts = rules.without_prefix(state), {"head": ("fc.*",)}
+    state = _with_fc(rules.without_prefix(state, ("layer1.0.conv1.weight",)))
+    parts = {"head": ("fc.*",)}
     return rules.import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
+
+
+def _with_fc(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The state with the one matrix that no convolution has called `fc.weight`."""
+    weights = [
+        name.removesuffix(".weight")
+        for name, array in state.items()
+        if name.endswith(".weight") and array.ndim == 2
+    ]
+    if len(weights) != 1 or weights[0] == "fc":
+        return state
+    before = f"{weights[0]}."
+    return {
+        f"fc.{name.removeprefix(before)}" if name.startswith(before) else name: array
+        for name, array in state.items()
+    }
 
 
 def from_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ def to_variables(
       WeightsMismatch: also if `fc` is asked for and is not there, or the projector
         without the `fc` that is there.
     """
-    state = rules.without_prefix(state)
+    state = rules.without_prefix(state, ("encoder.conv1.weight",))
     rules.require(
         state,
         ("encoder.",),

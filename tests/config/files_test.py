@@ -138,6 +138,24 @@ def test_options_are_typed():
         config.parse("classes", classes=10)
 
 
+def test_paths_may_hold_commas_and_colons(tmp_path, write):
+    odd = tmp_path / "a,b:c=d"
+    odd.mkdir()
+    options = config.parse(f"folder={odd},epochs=3", folder="", epochs=1)
+    assert (options.folder, options.epochs) == (str(odd), 3)
+    quoted = "epochs=3,folder='new,x=1',name=\"a\""
+    options = config.parse(quoted, folder="", epochs=1, name="")
+    assert (options.folder, options.epochs, options.name) == ("new,x=1", 3, "a")
+    with pytest.raises(ConfigError, match="no option 'quick'"):
+        config.parse(f"folder={tmp_path},quick", folder="")
+    file = odd / "own.py"
+    file.write_text("def get_config(arg=''):\n    return arg\n")
+    assert run_file(f"{file}:folder=/x:y", "config") == "folder=/x:y"
+    assert run_file(str(file), "config") == ""
+    with pytest.raises(ConfigError, match=r"there is no config file gone:1\.py\."):
+        run_file("gone:1.py:a=b", "config")
+
+
 def test_options_with_choices_take_one_of_them():
     assert config.parse("", source=("archive", "tfds")).source == "archive"
     assert config.parse("source=tfds", source=("archive", "tfds")).source == "tfds"

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -142,6 +143,17 @@ def test_every_format_that_pillow_reads_is_an_image(folder):
     assert len(source) == 1 + len(kinds)
     values = load(source)["image"][: len(kinds), 2, 2]
     assert np.abs(values.astype(int) - 90).max() <= 2
+
+
+def test_names_that_are_not_utf_8_are_read_and_written_with_escapes(folder):
+    os.rename(folder / "cat", os.fsencode(folder / "bl") + b"\xe9")
+    source = ImageFolder(str(folder), 5)
+    assert source.class_names == (r"bl\xe9", "dog")
+    assert names_of(source)[0] == r"bl\xe9/tom.jpeg"
+    assert source[0]["image"][2, 2, 0] > 190
+    for name in (r"bl\xe9", "bl\udce9"):
+        chosen = ImageFolder(str(folder), 5, classes=("dog", name))
+        assert chosen.class_names == ("dog", r"bl\xe9") and len(chosen) == 5
 
 
 def test_what_is_left_out_is_counted_once(folder, caplog):

@@ -446,9 +446,26 @@ def test_other_images_are_an_error_that_says_what_the_tower_needs(name, shape, m
         (RESNET, {"image_size": 230}, "image_size 230 must be a multiple of 32.*224"),
         (RESNET, {"ghost_batch": 4}, 'ghost_batch 4 is for norm="local"'),
         (VIT, {"width": 100}, "width 100 must be a multiple of 64.*Try 128"),
+        (VIT, {"heads": 5}, "width 64 must be a multiple of 5, as `heads`.*Try 65"),
         (VIT, {"image_size": 30}, "image_size 30 must be a multiple of 8.*Try 32"),
     ],
 )
 def test_a_tower_that_cannot_be_is_an_error(tower, fields, message):
     with pytest.raises(ValueError, match=message):
         tower.copy(**fields)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [(768, 12), (1024, 16), (1280, 16), (1408, 16), (1664, 16), (128, 2), (320, 5)],
+)
+def test_published_transformers_have_their_heads(width, heads):
+    tower = ClipViT(patch=8, width=width, layers=1, output=8, image_size=16)
+    key, images = jax.random.key(0), jnp.zeros((1, 16, 16, 3))
+
+    def scores(tower):
+        lines = str(jax.make_jaxpr(lambda: tower.init(key, images, train=False))())
+        return f"f32[1,{heads},5,5]" in lines
+
+    assert scores(tower) and scores(tower.copy(heads=heads))
+    assert not scores(tower.copy(heads=2 * heads))

@@ -2,12 +2,15 @@
 
 import fcntl
 import io
+import os
 import pty
 import struct
+import sys
 import termios
 
 import pytest
 
+from jax_rcl.report import console
 from jax_rcl.report.console import Progress
 
 
@@ -178,3 +181,36 @@ def test_a_note_in_a_file_is_a_line():
     stream = io.StringIO()
     progress(stream, Clock()).note("hello")
     assert stream.getvalue() == "hello\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("utf-8", "── bl\\udce9 猫 …"),
+        ("latin-1", "-- bl\\udce9 \\u732b ..."),
+        ("ascii", "-- bl\\udce9 \\u732b ..."),
+    ],
+)
+def test_any_text_is_shown_on_any_stream(encoding, expected):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console.show("── bl\udce9 猫 …", "end", stream=stream)
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert shown == f"{expected}\nend\n"
+
+
+def test_standard_output_takes_any_text_once_it_is_told_to(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    console.take_any_text()
+    print("→ 猫", flush=True)
+    assert stream.buffer.getvalue() == b"-> \\u732b\n"
+
+
+def test_a_stream_that_is_gone_ends_nothing():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    stream.close()
+    console.show("text", stream=stream)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        console.show("text", "more", stream=pipe)

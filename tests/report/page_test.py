@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from jax_rcl.report.figures import plots
 from jax_rcl.report.page import write_page
@@ -133,3 +134,18 @@ def test_the_page_knows_both_colour_schemes_and_small_screens(written):
     text = written.path.read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
+
+
+def test_a_picture_that_does_not_draw_is_left_out_and_said(written, caplog):
+    class Broken(Figure):
+        def savefig(self, *args, **kwargs):
+            raise TypeError("bl\udce9 is no text")
+
+    whole = plots.views(np.zeros((1, 2, 4, 4, 3)))
+    reader = written(figures={"Broken: one": Broken(), "Views: two": whole})
+    assert "Views" in reader.words and "Broken" not in reader.words
+    assert "'Broken: one' does not draw (TypeError" in caplog.text
+
+
+def test_names_that_are_no_utf_8_are_escaped(written):
+    assert r"run \udce9" in written(title="run \udce9").words

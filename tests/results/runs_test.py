@@ -25,6 +25,13 @@ def test_a_name_has_folders_and_a_folder_is_called_as_itself(tmp_path, monkeypat
     }
 
 
+def test_a_folder_may_have_a_comma_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lr=1,wd=2").mkdir()
+    assert read_runs(["lr=1,wd=2"]) == {"lr=1,wd=2": [Path("lr=1,wd=2")]}
+    assert read_runs(["a=lr=1,wd=2"]) == {"a": [Path("lr=1,wd=2")]}
+
+
 @pytest.mark.parametrize(
     ("texts", "words"),
     [

@@ -29,10 +29,13 @@ from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.evaluate.shifts.robustness import Corrupted, CorruptedFolders, Robustness
 from jax_rcl.evaluate.when import Never
 from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 from jax_rcl.objectives.classify import Classify
+from jax_rcl.objectives.distill import Distill
 from jax_rcl.objectives.group_dro import GroupDRO
 from jax_rcl.objectives.moco import MoCo
+from jax_rcl.objectives.spread import Spread
 from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.objectives.uniformity import Uniformity
 from jax_rcl.optim.optimizers import Group, Sgd
@@ -90,6 +93,72 @@ def test_a_batch_that_devices_do_not_divide_names_one_that_they_do(
     with pytest.raises(ConfigError, match=f"{words}try {works}"):
         whole_batches(batch_size, 64, mesh(devices))
     assert whole_batches(works, 64, mesh(devices)) == 64 // works
+
+
+ENCODER = node(ViT, patch=4, width=8, depth=1, heads=2, pool="mean")
+PARTS = (ENCODER, node(Linear, 4))
+NOTHING_TO_COMPARE = "compares an example with the others of its batch, but there is"
+
+
+def views(count):
+    return node(Views, node(Chain, (node(Flip),)), count=count)
+
+
+@pytest.mark.parametrize(
+    ("objective", "fields", "words"),
+    [
+        (node(SimCLR, *PARTS), {"augment": views(1)}, "compares the views of an im"),
+        (node(SimCLR, *PARTS), {"batch_size": 1}, f"SimCLR {NOTHING_TO_COMPARE}"),
+        (node(SupCon, *PARTS), {"batch_size": 1}, f"SupCon {NOTHING_TO_COMPARE}"),
+        (node(Uniformity, *PARTS), {"batch_size": 1}, NOTHING_TO_COMPARE),
+        (node(Spread, ENCODER, None), {"batch_size": 1}, NOTHING_TO_COMPARE),
+        (
+            node(Distill, ENCODER, loss_type="clip"),
+            {"batch_size": 1, "augment": node(Pair, node(Flip), node(Flip))},
+            f"Distill.loss_type 'clip' {NOTHING_TO_COMPARE}",
+        ),
+        (
+            node(SimCLR, node(ResNet, 10, width=4, stem="imagenet"), node(Linear, 4)),
+            {"batch_size": 2, "augment": views(2)},
+            None,
+        ),
+        (
+            node(
+                MoCo,
+                node(ResNet, 10, width=4, norm="local", ghost_batch=1),
+                node(Linear, 4),
+                queue_size=16,
+            ),
+            {"batch_size": 8},
+            r"norm='local'\) of one value a channel .* shared by 1 example",
+        ),
+        (
+            node(Classify, ENCODER, node(Mlp, (4, 4), norm="sync")),
+            {"batch_size": 1, "augment": views(1)},
+            r"norm='sync'\) of one value a channel",
+        ),
+        (
+            node(SupCon, *PARTS),
+            {"source": node(Synthetic, classes=1, size=8, count=64)},
+            r"learns from labels, but the source has one class, 'grating 0'",
+        ),
+    ],
+)
+def test_settings_under_which_nothing_is_learned_are_refused(objective, fields, words):
+    made = without_evaluators(objective=objective, **fields)
+    if words is None:
+        assert planned(made).total_steps
+        return
+    with pytest.raises(ConfigError, match=words):
+        planned(made)
+
+
+def test_a_share_of_one_example_has_nobody_to_be_compared_with():
+    made = without_evaluators(objective=node(Uniformity, *PARTS, scope="device"))
+    made.batch_size = 8
+    assert planned(made, devices=4)
+    with pytest.raises(ConfigError, match=f"scope 'device' {NOTHING_TO_COMPARE}"):
+        planned(made, devices=8)
 
 
 def test_a_batch_larger_than_the_source_names_the_largest_that_fits():

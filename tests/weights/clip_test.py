@@ -10,6 +10,7 @@ import pytest
 
 from jax_rcl.networks.clip import ClipResNet, ClipViT
 from jax_rcl.networks.clip_text import ClipText
+from jax_rcl.weights import clip
 from jax_rcl.weights.clip import architecture, from_variables, to_variables
 from jax_rcl.weights.rules import WeightsMismatch, flatten
 
@@ -312,3 +313,23 @@ def test_types_stay_as_they_are_on_the_way_out(kind):
     assert {x.dtype for x in flatten(variables_of(kind)).values()} == {
         np.dtype("float32")
     }
+
+
+def test_heads_that_shapes_do_not_tell_are_warned_of_unless_they_are_told(caplog):
+    clip._warn_of_heads.cache_clear()
+    state = state_of("vit")
+    told = architecture(state, heads=4, text_heads=2)
+    assert told.visual["heads"] == 4 and told.text is not None
+    assert told.text["heads"] == 2 and not caplog.records
+    to_variables(state, shapes_of("vit"))
+    image, text = [record.getMessage() for record in caplog.records]
+    assert "width of 128" in image and "set ClipViT.heads" in image
+    assert "width of 64" in text and "set ClipText.heads" in text
+    caplog.clear()
+    architecture({"visual.class_embedding": np.zeros(1280)} | state)
+    assert not caplog.records  # that of ViT-H is known
+
+
+def test_models_of_open_clip_may_have_a_bias_of_their_logits():
+    state = state_of("vit") | {"logit_bias": np.float32(-10)}
+    assert_same(to_variables(state, shapes_of("vit")), variables_of("vit"))

@@ -92,6 +92,35 @@ def test_a_training_checkpoint_holds_a_state_dict(tmp_path, torch):
     assert_same(read(tmp_path / "w.pth.tar"))
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: {"model": x, "epoch": 5, "optimizer": {"state": {}}},
+        lambda x: {"model_state_dict": x, "ema": {"shadow": x["count"]}},
+        lambda x: {"net": x, "acc": 1.0},
+        lambda x: {"whatever": {"state_dict": x}, "lr": [0.1]},
+    ],
+    ids=["model", "model_state_dict", "net", "deep"],
+)
+def test_a_checkpoint_may_call_its_state_dict_anything(tmp_path, torch, wrap):
+    torch.save(wrap(tensors(torch)), tmp_path / "w.pth")
+    assert_same(read(tmp_path / "w.pth"))
+
+
+def test_averages_of_an_optimizer_are_no_weights(tmp_path, torch):
+    moved = {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": []}
+    torch.save({"weights": tensors(torch), "opt": moved}, tmp_path / "w.pth")
+    assert_same(read(tmp_path / "w.pth"))
+
+
+def test_of_two_state_dicts_names_begin_with_their_keys(tmp_path, torch):
+    content = {"student": tensors(torch), "teacher": tensors(torch)}
+    torch.save(content, tmp_path / "w.pth")
+    names = set(read(tmp_path / "w.pth"))
+    both = {f"{who}.{name}" for who in ("student", "teacher") for name in ARRAYS}
+    assert names == both
+
+
 FORMATS = pytest.mark.parametrize("archive", [True, False], ids=["archive", "old"])
 
 

@@ -87,6 +87,14 @@ def test_leftovers_of_both_sides_are_listed_with_shapes(source):
     ]
 
 
+def test_of_many_leftovers_the_first_of_each_side_are_listed(source):
+    state = source | {f"x{i}.weight": np.zeros(1) for i in range(30)}
+    with pytest.raises(WeightsMismatch) as error:
+        rename(state, RULES, SHAPES)
+    lines = str(error.value).splitlines()
+    assert "- … 10 more" in lines and sum(x[0] == "-" for x in lines) == 21
+
+
 def test_an_array_of_another_rank_is_listed_too(source):
     source["conv.weight"] = np.zeros((5, 4))
     with pytest.raises(WeightsMismatch, match="OIHW to HWIO cannot be laid out so"):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,8 +18,69 @@ from jax_rcl.evaluate.shifts.corrupted import Batch, describe_counts
 from jax_rcl.evaluate.shifts.distorted import prepare_images
 
 
+class CorruptedCopy:
+    """A corrupted copy of a test set on disk: a source for each cell.
+
+    Attributes:
+      cells: the images by place of the corruption and of the severity.
+    """
+
+    folder: str
+    size: int
+    severities: tuple[int, ...]
+    preprocess: Operation | None
+    paths: Mapping[str, Path]
+    cells: Mapping[tuple[int, int], Source]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.paths)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.cells[0, 0].class_names
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return cast(tuple[Source, ...], tuple(self.cells.values()))
+
+    @property
+    def protocol(self) -> str:
+        prepared = f"by {self.preprocess}" if self.preprocess else "no further"
+        return (
+            f"{describe_counts(self.names, self.severities)} of {self.folder} at "
+            f"{self.size} pixels, prepared {prepared}"
+        )
+
+    def check(self) -> None:
+        """Compares what is there with what is expected; see the layouts."""
+        raise NotImplementedError
+
+    def warn_of_missing(self) -> None:
+        """Warns where some of the standard corruptions are not there.
+
+        The mean is then not the published one.
+        """
+        lacking = [name for name in STANDARD if name not in self.names]
+        if lacking and len(lacking) < len(STANDARD):
+            known = len(STANDARD) - len(lacking)
+            logging.getLogger(__name__).warning(
+                "%s has %d of the %d standard corruptions, without %s; their mean "
+                "cannot be compared with published ones.",
+                *(self.folder, known, len(STANDARD), ", ".join(lacking)),
+            )
+
+    def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
+        """All images of all cells; `preprocess` is for clean images and not used."""
+        del preprocess
+        for cell, source in zip(self.cells, self.sources, strict=True):
+            for rows, mask in stream.eval_batches(source, batch_size):
+                images = np.asarray(prepare_images(self.preprocess, rows["image"]))
+                yield cell, images, np.asarray(rows["label"][mask], np.int32)
+
+
 @dataclasses.dataclass(frozen=True)
-class CorruptedFolders:
+class CorruptedFolders(CorruptedCopy):
     """A corrupted copy of a test set on disk, in the layout of ImageNet-C.
 
     Images are at `<corruption>/<severity>/<class>/*`, or one level deeper, as they are
@@ -83,26 +144,6 @@ class CorruptedFolders:
             for j, severity in enumerate(self.severities)
         }
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.paths)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.cells[0, 0].class_names
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        return cast(tuple[Source, ...], tuple(self.cells.values()))
-
-    @property
-    def protocol(self) -> str:
-        prepared = f"by {self.preprocess}" if self.preprocess else "no further"
-        return (
-            f"{describe_counts(self.names, self.severities)} of {self.folder} at "
-            f"{self.size} pixels, prepared {prepared}"
-        )
-
     def check(self) -> None:
         """Looks for the folder of every severity and class; reads names only.
 
@@ -120,22 +161,7 @@ class CorruptedFolders:
             names, of = source.class_names, (source.folder, self.cells[0, 0].folder)
             check_same("classes", names, self.class_names, of=of)
             len(source)  # lists the images of every class
-        lacking = [name for name in STANDARD if name not in self.names]
-        if lacking and len(lacking) < len(STANDARD):
-            known = len(STANDARD) - len(lacking)
-            logging.getLogger(__name__).warning(
-                "%s has %d of the %d standard corruptions, without %s; their mean "
-                "cannot be compared with published ones.",
-                *(self.folder, known, len(STANDARD), ", ".join(lacking)),
-            )
-
-    def batches(self, preprocess: Operation | None, batch_size: int) -> Iterator[Batch]:
-        """All images of all cells; `preprocess` is for clean images and not used."""
-        del preprocess
-        for cell, source in zip(self.cells, self.sources, strict=True):
-            for rows, mask in stream.eval_batches(source, batch_size):
-                images = np.asarray(prepare_images(self.preprocess, rows["image"]))
-                yield cell, images, np.asarray(rows["label"][mask], np.int32)
+        self.warn_of_missing()
 
 
 def _folders(path: Path) -> list[Path]:

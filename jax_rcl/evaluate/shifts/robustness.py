@@ -15,7 +15,7 @@ from jax_rcl.evaluate import metrics
 from jax_rcl.evaluate.classifier import Classifier, progress, score, undistorted
 from jax_rcl.evaluate.features import once
 from jax_rcl.evaluate.shifts.corrupted import Corrupted, Graded, counted
-from jax_rcl.evaluate.shifts.corrupted_folders import CorruptedFolders
+from jax_rcl.evaluate.shifts.corrupted_folders import CorruptedCopy, CorruptedFolders
 from jax_rcl.evaluate.when import AtEnd
 
 __all__ = ["Corrupted", "CorruptedFolders", "Graded", "Robustness", "counted"]
@@ -42,13 +42,14 @@ class Robustness:
       classifier: `HeadAccuracy` of the trained head, a `LinearProbe`, or the like; says
         what is clean, how images are prepared and how many are encoded at a time.
       sets: by name. A source is prepared as the clean images are, and so are the images
-        of `Corrupted` before they are corrupted; `CorruptedFolders` says for itself.
+        of `Corrupted` before they are corrupted; `CorruptedFolders` and
+        `CorruptedArrays` say for themselves.
         The classes of every set are named as those of the test set, in the same order,
         though not every class needs to have an image.
     """
 
     classifier: Classifier
-    sets: Mapping[str, Source | Corrupted | CorruptedFolders]
+    sets: Mapping[str, Source | Corrupted | CorruptedCopy]
     when: When = dataclasses.field(default=AtEnd())
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class Robustness:
     def protocol(self) -> str:
         sets = [
             f"{name}: {part.protocol}"
-            if isinstance(part, Corrupted | CorruptedFolders)
+            if isinstance(part, Corrupted | CorruptedCopy)
             else f"{name}: {len(part)} images"
             for name, part in self.sets.items()
         ]
@@ -85,7 +86,7 @@ class Robustness:
         self.classifier.check()
         names = self.classifier.test.class_names
         for name, part in self.sets.items():
-            if isinstance(part, Corrupted | CorruptedFolders):
+            if isinstance(part, Corrupted | CorruptedCopy):
                 part.check()
             own = part.class_names
             if own != names:
@@ -116,7 +117,7 @@ class Robustness:
         self.check()
         numbers: dict[str, float] = {}
         for name, part in {CLEAN: self.classifier.test, **self.sets}.items():
-            if isinstance(part, Corrupted | CorruptedFolders):
+            if isinstance(part, Corrupted | CorruptedCopy):
                 shares, present = self._cells(encode, name, part)
                 numbers |= _of_cells(name, part, "top1", shares[0])
                 if len(present) > FEW:
@@ -138,7 +139,7 @@ class Robustness:
         """The accuracy for every corruption and severity of each corrupted set."""
         found: dict[str, Finding] = {}
         for name, part in self.sets.items():
-            if isinstance(part, Corrupted | CorruptedFolders):
+            if isinstance(part, Corrupted | CorruptedCopy):
                 shares, _ = self._cells(encode, name, part)
                 columns = tuple(f"severity {k}" for k in part.severities)
                 method = (
@@ -151,14 +152,14 @@ class Robustness:
         return found
 
     def _cells(
-        self, encode: Encode, name: str, part: Corrupted | CorruptedFolders
+        self, encode: Encode, name: str, part: Corrupted | CorruptedCopy
     ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
         """Shares of right answers, as `_right` counts them; the classes present."""
         key = (self.classifier, part)
         return once(encode, key, lambda: self._measure(encode, name, part))
 
     def _measure(
-        self, encode: Encode, name: str, part: Corrupted | CorruptedFolders
+        self, encode: Encode, name: str, part: Corrupted | CorruptedCopy
     ) -> tuple[Float[np.ndarray, "3 r c"], Bool[np.ndarray, " k"]]:
         classifier = self.classifier
         every = np.concatenate([labels_of(source) for source in part.sources])
@@ -191,7 +192,7 @@ def _right(
 
 def _of_cells(
     name: str,
-    part: Corrupted | CorruptedFolders,
+    part: Corrupted | CorruptedCopy,
     kind: Literal["top1", "top5"],
     shares: Float[np.ndarray, "r c"],
 ) -> dict[str, float]:

@@ -5,15 +5,18 @@ so that a page can show one file in both schemes. Nothing here touches pyplot: f
 can be made in any thread and need no display.
 """
 
+import functools
 import io
 from collections.abc import Sequence
 from typing import Literal
 
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 TEXT = "#747a82"
 """Contrast 4.3 to white and 4.2 to nearly black; headings belong to the page."""
@@ -86,17 +89,57 @@ def colour_bar(axes: Axes, norm: Normalize, colours: Colormap, label: str) -> No
 
 def plain(name: str, length: int = 18) -> str:
     """A name as a label: shortened, and safe from matplotlib's reading `$` as TeX."""
+    name = "".join(x if _is_drawn(x) else _escaped(x) for x in name)
     short = name if len(name) <= length else name[: length - 1] + "…"
     return short.replace("$", r"\$")
 
 
 def class_name(label: int, class_names: Sequence[str]) -> str:
-    """The name of a class, or its number where there is no name."""
-    return plain(class_names[label]) if label < len(class_names) else str(label)
+    """The name of a class, or its number where there is none that can be drawn."""
+    name = class_names[label] if label < len(class_names) else ""
+    return plain(name) if name and all(map(_is_drawn, name)) else str(label)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _is_drawn(letter: str) -> bool:
+    """Whether a font on this machine has the letter."""
+    if letter.isascii():
+        return letter.isprintable()
+    return bool(_family_with(letter))
+
+
+@functools.cache
+def _family_with(letter: str) -> str:
+    """A family of fonts with the letter, matplotlib's own first; "" if none has it."""
+    own = font_manager.findfont(font_manager.FontProperties())
+    fonts = {own: "", **{font.fname: font.name for font in _others()}}
+    for path, name in fonts.items():
+        try:
+            font = font_manager.get_font(path)
+            if font.scalable and font.get_char_index(ord(letter)):
+                return name or str(font.family_name)
+        except (OSError, RuntimeError):  # damaged, or of a kind that is not drawn
+            continue
+    return ""
+
+
+def _others() -> list[font_manager.FontEntry]:
+    """Fonts on this machine, but for those that have a box for every letter."""
+    every = font_manager.fontManager.ttflist
+    return [font for font in every if not font.name.startswith("Last Resort")]
 
 
 def to_png(picture: Figure, *, scale: int | float = 2) -> bytes:
     """The figure as a PNG without a background, `scale` times as large as the page."""
+    for text in picture.findobj(Text):
+        assert isinstance(text, Text)
+        letters = [letter for letter in set(text.get_text()) if not letter.isascii()]
+        families = {_family_with(letter) for letter in letters} - {""}
+        if families:
+            text.set_fontfamily([*text.get_fontfamily(), *sorted(families)])
     buffer = io.BytesIO()
     # No Software entry: the bytes would change with the version of matplotlib.
     options = {"metadata": {"Software": None}, "facecolor": "none"}
