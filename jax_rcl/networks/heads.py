@@ -74,8 +74,9 @@ def conv(
         kernel_init=uniform if initial is None else initial,
         name=name,
     )(x)
-    # For CPUs jaxlib 0.11.2 to 0.12.0.1 fuse relu, convolution, relu and reduction of
-    # bfloat16 into a program that gives NaN or noise; kept apart they are right.
+    # For CPUs jaxlib 0.11.2 to 0.12.0.1 fuse a reduction with what precedes it, and get
+    # NaN or noise if that holds two maxima of bfloat16 with one constant, as the ReLUs
+    # before and after a convolution are. The barrier keeps the first of them out.
     rough = y.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
     return lax.optimization_barrier(y) if rough else y
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from jax_rcl.config.nodes import build, node
-from jax_rcl.networks.heads import Concatenated, Headed, Linear, Mlp, Normalized
+from jax_rcl.networks.heads import (
+    Concatenated,
+    Headed,
+    Linear,
+    Mlp,
+    Normalized,
+    conv,
+)
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 
@@ -257,3 +264,33 @@ def test_a_config_describes_concatenated_encoders():
     fields = {"patch": 2, "width": 4, "depth": 1, "heads": 2}
     config = node(Concatenated, encoders=(node(ViT, **fields), node(ViT, **fields)))
     assert build(config) == Concatenated((ViT(**fields), ViT(**fields)))
+
+
+class Rectified(nn.Module):
+    """A convolution between ReLUs, with or without a shortcut, and a mean."""
+
+    size: int
+    stride: int
+    shortcut: bool
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(x)
+        y = conv(x, 64, self.size, stride=self.stride, name="conv")
+        return nn.relu(x + y if self.shortcut else y).astype(jnp.float32).mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "shortcut"),
+    [(3, 1, False), (3, 1, True), (3, 2, False), (1, 1, False), (7, 2, False)],
+)
+def test_bfloat16_is_close_where_a_convolution_is_between_relus(size, stride, shortcut):
+    # jaxlib 0.11.2 to 0.12.0.1 made one program of these four, which gave NaN.
+    network = Rectified(size, stride, shortcut)
+    maps = np.random.default_rng(0).standard_normal((8, 28, 28, 64), np.float32)
+    variables = network.init(jax.random.key(0), maps[:1])
+    apply = jax.jit(network.apply)
+    exact, close = (
+        apply(variables, jnp.asarray(maps, x)) for x in ("float32", "bfloat16")
+    )
+    assert 0 < jnp.abs(close - exact).max() < 0.05 * exact.std()

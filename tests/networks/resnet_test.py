@@ -216,17 +216,3 @@ def test_an_unknown_depth_names_the_known_ones(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=r"depth is 19; write one of 10, 14, 18, 34"):
         ResNet(depth=19)
-
-
-def test_bfloat16_is_close_where_channels_are_many_enough_to_be_fused():
-    """XLA of jaxlib 0.11.2 to 0.12.0.1 gave NaN for these sizes on a CPU."""
-    images = np.random.default_rng(0).random((8, 28, 28, 3), np.float32)
-    exact = ResNet(depth=10, width=32, stem="small")
-    variables = jax.jit(functools.partial(exact.init, train=False))(
-        jax.random.key(0), images
-    )
-    fine, rough = (
-        jax.jit(functools.partial(network.apply, train=False))(variables, images)
-        for network in (exact, exact.copy(compute="bfloat16"))
-    )
-    assert 0 < jnp.abs(rough - fine).max() < 0.05 * fine.std()
