@@ -9,7 +9,7 @@ Khosla et al. 2020 report 95.0 % (CIFAR-10) and 75.3 % (CIFAR-100) for the basel
 with a ResNet-50. Obtained: not yet run.
 """
 
-from common import CIFAR, cifar, resnet
+from common import CIFAR, cifar, corrupted_cifar, resnet
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
@@ -26,12 +26,14 @@ def get_config(arg=""):
         depth=18,
         compute="float32",  # or bfloat16
         folder="",  # where CIFAR lies, in any version; else $JAX_RCL_DATA
+        corrupted="",  # the folder of CIFAR-10-C or CIFAR-100-C
     )
     train, test = cifar(o.classes, folder=o.folder)
     crop = node(rcl.augment.RandomCrop, 32, padding=4)
     view = node(rcl.augment.Chain, (crop, node(rcl.augment.Flip)))
     often = node(rcl.evaluate.Every, epochs=10)
     start = node(rcl.weights.Restore, o.probe, rcl.objectives.FROZEN_ENCODER)
+    accuracy = node(rcl.evaluate.HeadAccuracy, test, when=often)
     return node(
         Experiment,
         source=train,
@@ -53,5 +55,8 @@ def get_config(arg=""):
         batch_size=o.batch_size,
         epochs=o.epochs,
         init_from=(start,) if o.probe else (),
-        evaluators={"test": node(rcl.evaluate.HeadAccuracy, test, when=often)},
+        evaluators={
+            "test": accuracy,
+            **corrupted_cifar(accuracy, test, o.corrupted),
+        },
     )

@@ -8,7 +8,15 @@ SGD. After 1000 epochs with a ResNet-18, solo-learn reports 90.7 % (CIFAR-10) an
 Obtained: not yet run.
 """
 
-from common import CIFAR, cifar, knn_and_probe, resnet, simclr_sgd, simclr_view
+from common import (
+    CIFAR,
+    cifar,
+    corrupted_cifar,
+    knn_and_probe,
+    resnet,
+    simclr_sgd,
+    simclr_view,
+)
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
@@ -25,10 +33,12 @@ def get_config(arg=""):
         compute="float32",  # or bfloat16
         source=("archive", "tfds"),  # tfds: as TensorFlow Datasets prepared it
         folder="",  # where CIFAR lies, in any version; else $JAX_RCL_DATA
+        corrupted="",  # the folder of CIFAR-10-C or CIFAR-100-C
     )
     train, test = cifar(o.classes, o.source, o.folder)
     hidden = 512 if o.depth < 50 else 2048  # as wide as the features
     often = node(rcl.evaluate.Every, epochs=10)
+    looks = knn_and_probe(train, test, often, k=200)
     return node(
         Experiment,
         source=train,
@@ -42,5 +52,8 @@ def get_config(arg=""):
         optimizer=simclr_sgd(),
         batch_size=o.batch_size,
         epochs=o.epochs,
-        evaluators=knn_and_probe(train, test, often, k=200),
+        evaluators={
+            **looks,
+            **corrupted_cifar(looks["probe"], test, o.corrupted),
+        },
     )

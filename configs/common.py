@@ -184,6 +184,14 @@ def knn_and_probe(train, test, when, *, k=20, strengths=None, **both):
     return {"knn": knn, "probe": probe}
 
 
+def corrupted_cifar(classifier, test, folder):
+    """The accuracy on CIFAR-10-C or CIFAR-100-C, if the option has its folder."""
+    if not folder:
+        return {}
+    copy = node(rcl.evaluate.CorruptedArrays, folder, test)
+    return {"corrupted": node(rcl.evaluate.Robustness, classifier, {"c": copy})}
+
+
 def imagenet_knn_and_probe(train, val, epochs):
     """The same at 224 pixels, neighbours among a tenth of the training images."""
     centre = node(rcl.augment.CenterCrop, 224)

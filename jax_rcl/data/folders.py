@@ -267,15 +267,15 @@ def images_below(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     Links to folders are followed, each folder once. Nothing hidden is among them.
     """
-    ends, images, others, been = image_suffixes(), [], [], set()
+    ends, images, others = image_suffixes(), [], []
+    been = {os.path.realpath(folder)}
     for place, inside, names in os.walk(folder, followlinks=True):
-        been.add(os.path.realpath(place))
-        inside[:] = [
-            name
-            for name in sorted(inside)
-            if _is_shown(name)
-            and os.path.realpath(os.path.join(place, name)) not in been
-        ]
+        at = {name: os.path.realpath(os.path.join(place, name)) for name in inside}
+        inside[:] = []  # in which os.walk goes on
+        for name in sorted(filter(_is_shown, at)):
+            if at[name] not in been:
+                been.add(at[name])
+                inside.append(name)
         for name in filter(_is_shown, names):
             kind = images if name.lower().endswith(ends) else others
             kind.append(os.path.join(place, name))

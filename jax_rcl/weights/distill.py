@@ -12,7 +12,7 @@ import numpy as np
 
 from jax_rcl.weights import rules
 from jax_rcl.weights.clip_names import OPENAI_PARTS, tower_rules
-from jax_rcl.weights.torchvision import RESNET
+from jax_rcl.weights.torchvision import NUMBERED_RESNET
 
 Part = Literal["student", "teacher", "probe", "baseline"]
 """Which network of which program: students and their teacher are in one file."""
@@ -39,21 +39,6 @@ _PARTS: Mapping[str, _Names] = {
     "probe": _Names("backbone", "output"),
     "baseline": _Names("encoder.feature_extractor", "encoder.classifier"),
 }
-
-
-def _numbered(source: str) -> str:
-    """A name of torchvision's ResNet among the numbered children of a `Sequential`."""
-    for name, number in (("conv1.", "0."), ("bn1.", "1.")):
-        if source.startswith(name):
-            return source.replace(name, number, 1)
-    return source.replace("layer{stage}", "{stage+3}")
-
-
-NUMBERED_RESNET = tuple(
-    dataclasses.replace(rule, source=_numbered(rule.source)) for rule in RESNET
-)
-"""Names of a ResNet as a `Sequential` of its children without the classifier: 0 and 1
-are the stem and its normalisation, 4 to 7 the stages."""
 
 
 def to_variables(

@@ -1,5 +1,6 @@
 """Weights of torchvision's ResNets, into `networks/resnet.py` and back, exactly."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,21 @@ RESNET = (
 )
 """Names of a ResNet without its classifier there and here."""
 
+
+def _numbered(source: str) -> str:
+    """A name of torchvision's ResNet among the numbered children of a `Sequential`."""
+    for name, number in (("conv1.", "0."), ("bn1.", "1.")):
+        if source.startswith(name):
+            return source.replace(name, number, 1)
+    return source.replace("layer{stage}", "{stage+3}")
+
+
+NUMBERED_RESNET = tuple(
+    dataclasses.replace(rule, source=_numbered(rule.source)) for rule in RESNET
+)
+"""Names of a ResNet as a `Sequential` of its children without the classifier: 0 and 1
+are the stem and its normalisation, 4 to 7 the stages."""
+
 HEAD = rules.linear_rules("fc", "head/out")
 """Names of the classifier there, and of the parameters of a `Linear` here."""
 
@@ -53,14 +69,18 @@ def to_variables(
     They are `params`, `batch_stats` and, if it is asked for, `head`, the classifier
     (`fc`) as parameters of a `Linear`. What precedes the names, such as PyTorch's
     `module.` or a model's `backbone.`, is found; the classifier may have any name, such
-    as `classifier`, if it is the only matrix beside the network.
+    as `classifier`, if it is the only matrix beside the network. Its children may be
+    numbered, as in a `Sequential` of them.
     torchvision's weights for ImageNet expect images normalised by mean (0.485, 0.456,
     0.406) and standard deviation (0.229, 0.224, 0.225): put the network into
     `Normalized`, which keeps the names.
     """
-    state = _with_fc(rules.without_prefix(state, ("layer1.0.conv1.weight",)))
+    # A network by its stages, or as a `Sequential` of its children.
+    anchors = ("layer1.0.conv1.weight", "4.0.conv1.weight")
+    state = _with_fc(rules.without_prefix(state, anchors))
+    table = NUMBERED_RESNET if anchors[1] in state else RESNET
     parts = {"head": ("fc.*",)}
-    return rules.import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
+    return rules.import_arrays(state, (*table, *HEAD), shapes, parts=parts)
 
 
 def _with_fc(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

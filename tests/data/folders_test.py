@@ -127,6 +127,7 @@ def test_images_lie_anywhere_below_their_class(folder):
         image = np.full((8, 8, 3), value, np.uint8)
         (folder / "cat" / place / "0.png").write_bytes(encoded(image))
     (folder / "cat" / "siamese" / "back").symlink_to(folder / "cat")
+    (folder / "cat" / "twice").symlink_to(folder / "cat" / "siamese")
     source = ImageFolder(str(folder), 5, classes=("cat",))
     below = ("cat/siamese/0.png", "cat/siamese/kitten/0.png", "cat/tom.jpeg")
     assert names_of(source) == below

@@ -151,6 +151,19 @@ def test_what_a_model_called_the_network_is_found(small_state, before):
         np.testing.assert_array_equal(found[path], array)
 
 
+def test_children_in_a_sequential_are_numbered(small_state):
+    numbers = {"conv1": "0", "bn1": "1"} | {
+        f"layer{i}": str(i + 3) for i in range(1, 5)
+    }
+    state = {}
+    for name, array in small_state.items():
+        first, _, rest = name.partition(".")
+        state[f"backbone.{numbers[first]}.{rest}"] = array
+    shapes = shapes_of(SMALL)
+    found, expected = to_variables(state, shapes), to_variables(small_state, shapes)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def test_of_two_networks_one_is_chosen_and_others_are_counted(small_state, caplog):
     shapes = shapes_of(SMALL)
     state = {f"backbone.{name}": x for name, x in small_state.items()}

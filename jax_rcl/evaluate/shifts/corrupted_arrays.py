@@ -74,7 +74,7 @@ class CorruptedArrays(CorruptedCopy):
         Warns where some of the standard corruptions are missing, as the mean is then
         not the published one.
         """
-        path = Path(self.folder).expanduser() / "labels.npy"
+        path = next(iter(self.paths.values())).with_name("labels.npy")
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; it is published with it.")
         labels, own = np.load(path, allow_pickle=False), labels_of(self.test)
