@@ -1,6 +1,9 @@
 """Checkpoints come back as they were or not at all."""
 
+import errno
+import os
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +16,11 @@ from jax_rcl.checkpoint import (
     AnotherStructure,
     Checkpoints,
     DamagedCheckpoint,
+    NotSaved,
     checksums,
     flat,
     progress,
+    saved_steps,
 )
 
 # Reads that are still under way when another one fails end in a closed event loop.
@@ -124,6 +129,57 @@ def test_only_the_newest_are_kept(tmp_path):
             made.save(step, {"x": {"y": np.arange(3)}})
         made.wait()
         assert made.steps() == [2, 10]
+
+
+def test_some_are_kept_for_ever(tmp_path):
+    with Checkpoints(tmp_path, keep=1, keeps=lambda step: step % 4 == 0) as made:
+        for step in range(1, 11):
+            made.save(step, {"x": {"y": np.full(3, step, np.int32)}})
+        made.wait()
+        assert made.steps() == [4, 8, 10]
+        assert made.newest("x", 4)["y"].tolist() == [4, 4, 4]
+        with pytest.raises(ValueError, match=r"no checkpoint of step 5.*4, 8, 10"):
+            made.newest("x", 5)
+    assert saved_steps(tmp_path.parent, 8) == []
+
+
+def test_what_cannot_be_written_is_one_sentence_with_the_newest_whole_one(
+    tmp_path, monkeypatch, caplog
+):
+    """Writing takes place in threads, so that the error comes later."""
+
+    def full(*arguments, **settings):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(NotSaved) as told:
+        with Checkpoints(tmp_path / "x", keep=5) as made:
+            made.save(1, {"x": {"y": np.arange(3)}})
+            made.wait()
+            monkeypatch.setattr(os, "rename", full)
+            monkeypatch.setattr(Path, "rename", full)
+            made.save(2, {"x": {"y": np.arange(3)}})
+            made.save(3, {"x": {"y": np.arange(3)}})
+    assert str(told.value) == (
+        f"the checkpoint of step 2 could not be written to {tmp_path / 'x'}: No "
+        "space left on device. The newest is of step 1. Once this is mended, the same "
+        "command continues from there."
+    )
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["1"]
+    assert not [x for x in caplog.records if x.levelname == "ERROR"]
+
+
+def test_an_error_on_its_way_is_more_important_than_that_of_saving(
+    tmp_path, monkeypatch, caplog
+):
+    def full(self):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ZeroDivisionError):
+        with Checkpoints(tmp_path, keep=1) as made:
+            monkeypatch.setattr(made._manager, "wait_until_finished", lambda: full(0))
+            raise ZeroDivisionError
+    assert "No space left on device" in caplog.text
 
 
 def test_a_step_that_is_saved_stays_as_it_is(three):

@@ -16,6 +16,7 @@ import pytest
 
 from jax_rcl.checkpoint import STATES, Checkpoints, flat
 from jax_rcl.report import log
+from jax_rcl.train.owner import RECORD, Owner, WorkdirInUse
 
 HERE = Path(__file__).parent
 
@@ -109,9 +110,13 @@ def test_a_run_told_to_stop_saves_and_says_how_to_go_on(tmp_path, number):
     run = tmp_path / "run"
     process = start(run, "--config.epochs=100000")
     wait_for(process, lambda: lines(run) > 3)
+    with pytest.raises(WorkdirInUse, match=f"process {process.pid} on"):
+        with Owner(run):
+            pass
     process.send_signal(number)
     printed = finish(process, 128 + number)
     found = re.search(rf"{number.name}: saved step (\d+); the same command", printed)
+    assert not (run / RECORD).exists()
     assert found and arrays(run)[0] == int(found[1])
     assert "Traceback" not in printed
 

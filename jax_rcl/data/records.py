@@ -1,6 +1,7 @@
 """What every source has: records, labels, a size, shares."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
@@ -89,7 +90,8 @@ def known_labels(source: Source) -> Int32[np.ndarray, " m"] | None:
     """The label of every record, if neither the source nor one inside must be read."""
     inner: Any = source
     while inner is not None:
-        if not hasattr(type(inner), "all_labels"):
+        # Looked at, not evaluated: a wrapper asks the source inside.
+        if inspect.getattr_static(inner, "all_labels", None) is None:
             return None
         inner = getattr(inner, "source", None)
     labels = getattr(source, "all_labels", None)

@@ -16,7 +16,7 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints, saved_steps
 from jax_rcl.config.experiment import Experiment
-from jax_rcl.config.nodes import Node
+from jax_rcl.config.nodes import Node, from_json, to_json
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import (
     CONFIG,
@@ -132,6 +132,31 @@ def length_of(old: Node, run: Run) -> int:
     return old.epochs * run.plan.steps_per_epoch if old.steps is None else old.steps
 
 
+def keep_length(run: Run) -> Run:
+    """The run, or the longer one that it has become and has finished.
+
+    A command from before it became longer then says that it is done.
+    """
+    steps = saved_steps(run.workdir)
+    if not steps or run.plan.total_steps >= steps[-1]:
+        return run
+    old, new = stored_config(run.workdir), run.config
+    before = length_of(old, run)
+    same = (old.epochs, old.steps) == (new.epochs, new.steps)  # then the data changed
+    if same or steps[-1] != before:
+        return run
+    check_length(run, before, before)
+    config = from_json(to_json(run.config))
+    with config.unlocked():
+        config.epochs, config.steps = old.epochs, old.steps
+    if parallel.is_main():
+        logger.warning(
+            "%s has made %d steps, more than the %d asked for, and keeps them.",
+            *(run.workdir, before, run.plan.total_steps),
+        )
+    return Run.prepare(config, run.workdir, run.mesh)
+
+
 def check_length(run: Run, step: int, before: int) -> None:
     """Refuses another length where updates that were made are not those of such a run.
 
@@ -145,8 +170,6 @@ def check_length(run: Run, step: int, before: int) -> None:
         f"one of {now}"
     )
     advice = "Leave its length as it was, or choose another --workdir."
-    if now < step:
-        raise ConfigError(f"{start}, which are fewer. {advice}")
     experiment, plan = run.experiment, run.plan
 
     def rate(update: int, total_steps: int) -> float:
@@ -157,7 +180,8 @@ def check_length(run: Run, step: int, before: int) -> None:
             batch_size=experiment.batch_size,
         )
 
-    for update in np.unique(np.linspace(0, max(step - 1, 0), COMPARED).astype(int)):
+    last = max(min(step, now) - 1, 0)
+    for update in np.unique(np.linspace(0, last, COMPARED).astype(int)) if step else ():
         rates = [rate(int(update), length) for length in (before, now)]
         if not np.isclose(*rates, rtol=1e-6, atol=0.0):
             schedule = getattr(experiment.optimizer, "schedule", experiment.optimizer)
@@ -167,11 +191,13 @@ def check_length(run: Run, step: int, before: int) -> None:
                 f"been {rates[1]:g}. A schedule that does not, such as Constant or "
                 f"MultiStep, can be extended. {advice} {from_its_weights(run)}"
             )
-    if reads_progress(experiment, run.mesh, plan):
+    if step and reads_progress(experiment, run.mesh, plan):
         raise ConfigError(
             f"{start}: its augmentation or its objective depends on how far the run "
             f"is, as a curriculum does. {advice} {from_its_weights(run)}"
         )
+    if now < step < before:
+        raise ConfigError(f"{start}, which are fewer. {advice}")
     logger.info("%s: %d steps instead of %d", run.workdir, now, before)
 
 

@@ -21,7 +21,7 @@ from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Encode, Tree, Variables
 from jax_rcl.report import console, log, tables
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
-from jax_rcl.train.claim import claim
+from jax_rcl.train.claim import claim, keep_length
 from jax_rcl.train.evaluation import (
     first_views,
     latest_numbers,
@@ -70,6 +70,7 @@ def train(
     """
     run = Run.prepare(config, workdir, mesh)
     with own(run.workdir) as owner:
+        run = keep_length(run)
         claim(run)
         return train_owned(run, owner)
 

@@ -11,10 +11,12 @@ import pytest
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
-from jax_rcl.checkpoint import DamagedCheckpoint
+from jax_rcl.checkpoint import DamagedCheckpoint, NotSaved
 from jax_rcl.cli import train as command
 from jax_rcl.main import main
+from jax_rcl.train.evaluation import EvaluatorFailed
 from jax_rcl.train.loop import Diverged
+from jax_rcl.train.owner import WorkdirInUse
 from jax_rcl.train.signals import Interrupted
 
 TINY = f"--config={Path(__file__).parents[1] / 'tiny.py'}"
@@ -109,8 +111,15 @@ def test_the_workdir_alone_continues_its_run(whole, tmp_path, capsys):
 
 
 def test_a_field_that_differs_from_the_workdirs_is_refused(whole, capsys):
-    message = refused(capsys, f"--workdir={whole}", "--config.log_every=3")
-    assert "log_every: 2 -> 3" in message
+    message = refused(capsys, f"--workdir={whole}", "--config.seed=3")
+    assert "seed: 0 -> 3" in message
+
+
+def test_a_field_that_changes_no_number_may_differ(whole, tmp_path, capsys):
+    run = shutil.copytree(whole, tmp_path / "run")
+    assert main([f"--workdir={run}", "--config.log_every=3"]) == 0
+    assert "finished: 12 steps" in capsys.readouterr().out
+    assert configs.from_json((run / "config.json").read_text()).log_every == 3
 
 
 def test_evaluate_prints_the_table_again(whole, tmp_path, capsys):
@@ -185,6 +194,9 @@ def test_the_workdir_has_the_name_of_the_config_by_default(trained):
         (Interrupted(signal.SIGINT, 7), 130, "Interrupted: SIGINT: saved step 7"),
         (DamagedCheckpoint("none is whole"), 1, "DamagedCheckpoint: none is whole"),
         (Diverged("the loss is nan"), 1, "Diverged: the loss is nan"),
+        (NotSaved("the disk is full"), 1, "NotSaved: the disk is full"),
+        (WorkdirInUse("by a job"), 1, "WorkdirInUse: by a job"),
+        (EvaluatorFailed("'knn' failed"), 1, "EvaluatorFailed: 'knn' failed"),
     ],
 )
 def test_the_status_tells_why_a_run_stopped(monkeypatch, capsys, error, status, words):

@@ -12,6 +12,7 @@ from jax_rcl.data.records import (
     check_labels,
     group_names_of,
     groups_of,
+    known_labels,
     labels_of,
     names_of,
     nbytes,
@@ -19,6 +20,7 @@ from jax_rcl.data.records import (
     torch_permutation,
 )
 from jax_rcl.data.sources import Npz, Synthetic
+from jax_rcl.data.wrappers import Subset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,14 @@ def test_a_balanced_share_takes_its_fraction_of_every_class():
 def test_labels_are_read_from_records_where_a_source_has_no_faster_way():
     assert labels_of(Listed((1, 0, 1))).tolist() == [1, 0, 1]
     assert labels_of(Listed((1, 0, 1))).dtype == np.int32
+
+
+def test_labels_are_known_where_no_source_inside_must_be_read():
+    known, unknown = Synthetic(classes=2, size=4, count=4), Listed((1, 0, 1))
+    assert known_labels(known).tolist() == [0, 1, 0, 1]
+    assert known_labels(Subset(known, 0.5)).tolist() == [0, 1]
+    assert known_labels(unknown) is None
+    assert known_labels(Subset(unknown, 0.5)) is None
 
 
 def test_a_source_without_groups_says_so():

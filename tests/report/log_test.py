@@ -65,6 +65,16 @@ def test_resuming_drops_later_lines_and_keeps_the_others_byte_for_byte(tmp_path)
     assert not list(tmp_path.glob("*.new"))
 
 
+def test_some_numbers_of_a_step_can_be_forgotten(tmp_path):
+    log.forget(tmp_path, 2, ("a/",))  # where there is no record
+    with Log(tmp_path) as out:
+        out.write(1, {"a/x": 1.0})
+        out.write(2, {"a/x": 1.0, "ab": 2.0})
+        out.write(2, {"a/y": 1.0})
+    log.forget(tmp_path, 2, ("a/",))
+    assert lines(tmp_path) == ['{"step": 1, "a/x": 1.0}', '{"step": 2, "ab": 2.0}']
+
+
 def test_a_new_run_forgets_an_old_one(tmp_path):
     with Log(tmp_path) as out:
         out.write(1, {"a": 1.0})

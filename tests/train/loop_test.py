@@ -23,9 +23,11 @@ from jax_rcl.checkpoint import (
     STATES,
     Checkpoints,
     DamagedCheckpoint,
+    NotSaved,
     checksums,
     flat,
     progress,
+    read_variables,
 )
 from jax_rcl.config.experiment import Best
 from jax_rcl.config.nodes import node
@@ -35,6 +37,7 @@ from jax_rcl.data.crops import RandomCrops
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import Order
 from jax_rcl.evaluate.head import HeadAccuracy
+from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Linear, Mlp
 from jax_rcl.objectives.classify import Classify
@@ -43,13 +46,19 @@ from jax_rcl.objectives.moco import MoCo
 from jax_rcl.optim.optimizers import Sgd
 from jax_rcl.optim.schedules import Cosine, Plateau
 from jax_rcl.report import log
-from jax_rcl.train import batches
+from jax_rcl.train import batches, evaluation
 from jax_rcl.train.batches import SourceError
-from jax_rcl.train.evaluation import evaluate, first_views, trained
+from jax_rcl.train.evaluation import (
+    EvaluatorFailed,
+    evaluate,
+    first_views,
+    trained,
+)
 from jax_rcl.train.loop import Diverged, Loop, train
+from jax_rcl.train.owner import RECORD, Owner, WorkdirInUse
 from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted
-from jax_rcl.train.state import BestSoFar
+from jax_rcl.train.state import BestSoFar, restore_variables
 from jax_rcl.weights.restore import Restore
 from tests.train.shared import mesh, tiny
 
@@ -325,6 +334,41 @@ def test_a_failing_evaluator_is_named_and_nothing_is_lost(tmp_path, mended):
     assert train(made, tmp_path / "run", mesh=mesh())["pull/done"] == 1.0
 
 
+def test_what_an_evaluator_refuses_is_one_sentence_and_nothing_is_lost(
+    tmp_path, monkeypatch, caplog
+):
+    def refuse(self, encode):
+        raise ValueError("image3.png does not decode")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Neighbours, "run", refuse)
+        words = "evaluator 'knn' failed at step 4: image3.png does not decode"
+        with pytest.raises(EvaluatorFailed, match=words):
+            train(tiny(), tmp_path, mesh=mesh())
+    assert "saved step 4; the same command continues" in caplog.text
+    assert arrays(tmp_path)[0] == 4
+
+
+def test_what_is_not_saved_is_not_said_to_be(tmp_path, monkeypatch, caplog):
+    def full(self, *given):
+        raise NotSaved("the disk is full")
+
+    monkeypatch.setattr(Neighbours, "run", lambda self, encode: 1 / 0)
+    monkeypatch.setattr(Checkpoints, "wait", full)
+    with pytest.raises(RuntimeError, match="division by zero"):
+        train(tiny(), tmp_path, mesh=mesh())
+    assert "step 4 is not saved: the disk is full" in caplog.text
+    assert "saved step" not in caplog.text
+
+
+def test_an_image_of_the_first_batch_that_does_not_decode_is_one_sentence(tmp_path):
+    made = tiny(resident="never")
+    with made.unlocked():
+        made.source = node(Torn, int(Order(64, 16, 0).indices(0)[5]), tiny().source)
+    with pytest.raises(SourceError, match="the batch of step 0 cannot be read: image"):
+        train(made, tmp_path, mesh=mesh())
+
+
 def test_streamed_data_give_the_same_run_also_after_an_image_that_does_not_decode(
     whole, tmp_path, mended
 ):
@@ -370,6 +414,85 @@ def test_a_workdir_of_another_config_is_left_alone(whole):
     with pytest.raises(ConfigError, match=r"batch_size: 16 -> 32") as told:
         train(tiny("batch_size=32"), whole, mesh=mesh())
     assert "another config" in str(told.value)
+    assert not (whole / RECORD).exists()
+
+
+def test_a_workdir_that_someone_trains_in_is_left_alone(tmp_path):
+    with Owner(tmp_path):
+        with pytest.raises(WorkdirInUse, match=f"process {os.getpid()} on"):
+            train(tiny(), tmp_path, mesh=mesh())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_loses_the_workdir_writes_no_more(tmp_path, monkeypatch):
+    after_call = Loop.after_call
+
+    def taken(self, state, before, now):
+        if now == 5:
+            text = (tmp_path / RECORD).read_text()
+            record = json.loads(text) | {"token": "theirs", "host": "other"}
+            (tmp_path / RECORD).write_text(json.dumps(record))
+        after_call(self, state, before, now)
+
+    monkeypatch.setattr(Loop, "after_call", taken)
+    with pytest.raises(WorkdirInUse, match="on other"):
+        train(tiny(), tmp_path, mesh=mesh())
+    with Checkpoints(tmp_path / STATES) as kept:
+        assert kept.steps() == []
+    assert json.loads((tmp_path / RECORD).read_text())["token"] == "theirs"
+
+
+def test_a_finished_run_becomes_a_longer_one(tmp_path):
+    def made(epochs):
+        return tiny(f"epochs={epochs}", optimizer=node(Sgd, 0.02))
+
+    train(made(3), tmp_path / "run", mesh=mesh())
+    first = (tmp_path / "run" / "results.json").read_text()
+    found = train(made(4), tmp_path / "run", mesh=mesh())
+    train(made(4), tmp_path / "whole", mesh=mesh())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert found == results_of(tmp_path / "run") == results_of(tmp_path / "whole")
+    assert (tmp_path / "run" / "results-1.json").read_text() == first
+
+
+def test_a_finished_run_is_looked_at_by_another_evaluator(whole, tmp_path, capsys):
+    run, made = shutil.copytree(whole, tmp_path / "run"), tiny()
+    with made.unlocked():
+        made.evaluators["wave"] = node(Wave, node(Every, steps=1))
+    override(made, "evaluators.knn.k", "3")
+    found = train(made, run, mesh=mesh())
+    assert found == results_of(run) == evaluate(made, run, mesh=mesh())
+    assert "k=3" in (run / "results.json").read_text()
+    assert (run / "results-1.json").read_text() == (whole / "results.json").read_text()
+    assert (run / "report" / "index.html").exists()
+    np.testing.assert_array_equal(
+        *(list(arrays(x)[1].values())[0] for x in (whole, run))
+    )
+    capsys.readouterr()
+    assert train(made, run, mesh=mesh()) == found
+    assert "finished: 12 steps" in capsys.readouterr().out
+
+
+def test_every_so_many_checkpoints_stay_and_each_can_be_read(tmp_path):
+    made = tiny(save_every=node(Every, steps=2), keep="1", keep_every="2")
+    train(made, tmp_path, mesh=mesh())
+    with Checkpoints(tmp_path / STATES) as kept:
+        assert kept.steps() == [4, 8, 12]
+    run, _ = trained(tmp_path, 4)
+    step, variables = restore_variables(run, 4)
+    paths = flat({"params": variables.params, "memory": variables.memory})
+    read = read_variables(tmp_path, 4)
+    assert step == 4 and read.keys() == paths.keys()
+    for path, array in read.items():
+        np.testing.assert_array_equal(array, paths[path])
+    newest = read_variables(tmp_path)
+    assert any((read[path] != newest[path]).any() for path in read)
+    start = Restore(str(tmp_path), {"params": "params"}, which=4)
+    filled = flat(start(run.plan.variables).params)
+    for path, array in filled.items():
+        np.testing.assert_array_equal(array, read[f"params/{path}"])
+    with pytest.raises(ConfigError, match=r"no checkpoint of step 5.*4, 8, 12"):
+        trained(tmp_path, 5)
 
 
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path):
@@ -385,9 +508,33 @@ def test_evaluation_alone_gives_the_numbers_of_the_run(whole, tmp_path):
     assert evaluate(tiny(), run, mesh=mesh()) == before["results"]
     made = tiny()
     override(made, "evaluators.knn.k", "3")
+    first = (run / "evaluation.json").read_text()
+    evaluate(tiny(), run, mesh=mesh())
     evaluate(made, run, mesh=mesh())
     assert "k=3" in (run / "evaluation.json").read_text()
+    assert (run / "evaluation-1.json").read_text() == first
+    assert not (run / "evaluation-2.json").exists(), "the same is not kept twice"
+    data = json.loads(first)["data"]
+    assert data["evaluators"]["knn"][1]["count"] == 20
+    assert "Synthetic(classes=4" in data["sources"]["knn"][0]
     assert json.loads((run / "results.json").read_text()) == before
+
+
+def test_who_cannot_write_there_is_told_first_and_gets_the_numbers(
+    whole, monkeypatch, caplog, capsys
+):
+    files = {p.name for p in whole.iterdir()}
+    monkeypatch.setattr(evaluation, "can_write", lambda folder: False)
+    ran = Neighbours.run
+
+    def run_later(self, encode):
+        assert "cannot be written to" in caplog.text
+        return ran(self, encode)
+
+    monkeypatch.setattr(Neighbours, "run", run_later)
+    found = evaluate(tiny(), whole, mesh=mesh())
+    assert found == results_of(whole) and "knn" in capsys.readouterr().out
+    assert {p.name for p in whole.iterdir()} == files
 
 
 def test_evaluation_of_another_objective_is_refused(whole, tmp_path):
@@ -641,6 +788,17 @@ def test_a_number_that_the_evaluator_does_not_give_is_named_at_its_first(tmp_pat
     with pytest.raises(ConfigError, match=words):
         train(waving("wave/heights"), tmp_path, mesh=mesh())
     assert heights(tmp_path) == {}
+
+
+def test_a_best_state_that_another_number_chose_is_put_aside(waved, tmp_path, caplog):
+    run, made = shutil.copytree(waved, tmp_path / "run"), waving()
+    override(made, "best.mode", "min")
+    with BestSoFar(Run.prepare(waving(), run, mesh())) as best:
+        assert best._value == results_of(waved)["best/wave/height"]
+    with BestSoFar(Run.prepare(made, run, mesh())) as best:
+        assert best._value is None
+    assert "chosen by wave/height" in caplog.text
+    assert (run / f"best-{results_of(waved)['best/step']:g}").is_dir()
 
 
 @pytest.mark.slow

@@ -110,6 +110,30 @@ def test_a_target_with_one_answer_is_left_out(train, test_set, encode, caplog, p
         left.run(encode)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Known(WithTargets):
+    """One that knows all targets without being read."""
+
+    @property
+    def all_targets(self):
+        return self.targets
+
+
+def test_targets_that_cannot_be_learnt_are_known_before_training(train, test_set):
+    def known(source, targets):
+        return Known(source.images, targets)
+
+    test = known(test_set, test_set.targets)
+    none = known(train, np.full_like(train.targets, 1))
+    with pytest.raises(ValueError, match="none of the targets 'Bright Left', "):
+        PerTarget(none, test, **SHORT).check()
+    few = np.full_like(train.targets, np.nan)
+    few[:2, 0] = (0, 1)
+    with pytest.raises(ValueError, match="no class has an image for each of the 3"):
+        PerTarget(known(train, few), test, strengths=(0.1, 1.0)).check()
+    PerTarget(known(train, train.targets), test, **SHORT).check()
+
+
 def test_sources_must_have_the_same_targets(train, test_set, in_memory, blobs):
     renamed = dataclasses.replace(test_set, target_names=("a", "b", "c"))
     with pytest.raises(

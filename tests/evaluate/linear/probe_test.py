@@ -150,6 +150,34 @@ def test_a_set_is_not_tested_on_itself(train, encode):
     assert not encode.batches
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A source that knows its labels, and cannot be read."""
+
+    all_labels: np.ndarray
+    class_names: tuple[str, ...] = ("a", "b", "c")
+
+    def __len__(self):
+        return len(self.all_labels)
+
+    def __getitem__(self, index):
+        raise AssertionError("nothing is read")
+
+
+def test_labels_that_allow_no_choice_are_known_before_training(test_set):
+    test = dataclasses.replace(test_set, class_names=("a", "b", "c"))
+    single, several = {"strengths": (1e-3,)}, {"strengths": (1e-3, 1.0)}
+    of_each, one_class = Known(np.arange(3)), Known(np.zeros(9, np.int32))
+    words = r"each is the only one of its class.*strengths=\(1e-3,\)"
+    with pytest.raises(ValueError, match=words):
+        LinearProbe(of_each, test, **several).check()
+    LinearProbe(of_each, test, **single).check()
+    for settings in (single, several):
+        with pytest.raises(ValueError, match="a classifier tells at least two apart"):
+            LinearProbe(one_class, test, **settings).check()
+    LinearProbe(Known(np.arange(9) % 3), test, **several).check()
+
+
 def test_strengths_must_rise_and_shares_be_in_range(train, test_set):
     for strengths in ((), (1.0, 0.1)):
         with pytest.raises(ValueError, match=r"LinearProbe\.strengths .* rising"):
