@@ -15,6 +15,7 @@ from common import crop_and_flip, frozen_classifier, head_accuracy
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
 from jax_rcl.augment.distortions import CONDITIONS
+from jax_rcl.config import same
 from jax_rcl.data.published.imagenet import IMAGENET_100B
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "covid": 2, "imagenet100b": 100}
@@ -31,6 +32,7 @@ def get_config(arg=""):
         folder="",  # of `data`; has train/ and test/, of imagenet100b train/ and val/
         labels=1.0,  # the share of them
         distortion=("as the source", *CONDITIONS),
+        **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
         epochs=10,
         draws=10,  # of the distortion in testing, for the mean and its deviation
     )
@@ -44,10 +46,11 @@ def get_config(arg=""):
         whole = (node(rcl.augment.ResizeShorter, size), seen)
         seen = node(rcl.augment.Chain, whole)
         view = node(rcl.augment.Chain, (seen, node(rcl.augment.Flip), distortion))
-    accuracy = head_accuracy(test, size, preprocess=seen, distortion=distortion)
+    trained = same(clip_common.IN_CHAIN)
+    accuracy = head_accuracy(test, size, preprocess=seen, distortion=trained)
     evaluators = {"test": accuracy}
     if o.draws > 1:
-        full = node(rcl.augment.ByStrength, distortion), (1.0,)
+        full = node(rcl.augment.ByStrength, trained), (1.0,)
         evaluators["draws"] = node(rcl.evaluate.LevelSweep, accuracy, *full, o.draws)
     return node(
         Experiment,

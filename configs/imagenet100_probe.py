@@ -49,6 +49,7 @@ def get_config(arg=""):
         augment=node(rcl.augment.Views, common.crop_and_flip(224), count=1),
         objective=common.frozen_classifier(encoder, 100, initial="small normal"),
         optimizer=node(rcl.optim.Sgd, 10.0, stepwise),
+        # Deviation: the release trains on the smaller last batch of an epoch, too.
         batch_size=128,
         epochs=o.epochs,
         init_from=(start,),
