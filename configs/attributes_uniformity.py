@@ -12,7 +12,7 @@ Obtained: not yet run.
 """
 
 from common import COMPUTE, CROPS, STRONG, cropped, every, simclr_view
-from uniformity_common import birds, shoes, uniformity, uniformity_sgd
+from uniformity_common import SCOPES, birds, scope, shoes, uniformity, uniformity_sgd
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -28,6 +28,7 @@ def get_config(arg=""):
         sigma=0.0,  # of the kernel, 20 for birds and 100 for shoes by default
         ridge=0.01,
         crops=CROPS,
+        scope=SCOPES,
         batch=256,
         epochs=1000,
         compute=COMPUTE,
@@ -49,7 +50,9 @@ def get_config(arg=""):
         Experiment,
         source=source,
         augment=augment,
-        objective=uniformity(encoder, sigma if known else None, ridge=o.ridge),
+        objective=uniformity(
+            encoder, sigma if known else None, ridge=o.ridge, **scope(o)
+        ),
         optimizer=uniformity_sgd(),
         batch_size=o.batch,
         epochs=o.epochs,

@@ -12,7 +12,7 @@ images.
 """
 
 from common import COMPUTE, CROPS, cropped, resnet
-from uniformity_common import LARS, uniformity, uniformity_lars
+from uniformity_common import LARS, SCOPES, scope, uniformity, uniformity_lars
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -27,6 +27,7 @@ def get_config(arg=""):
         sigma=10.0,  # of the kernel
         ridge=0.01,
         uncertain=("missing", "zeros", "ones"),  # what uncertain labels become
+        scope=SCOPES,
         lars=tuple(LARS),
         crops=CROPS,  # square: of what is stretched to 224 pixels
         batch=1024,
@@ -44,7 +45,9 @@ def get_config(arg=""):
         Experiment,
         source=source,
         augment=augment,
-        objective=uniformity(encoder, o.sigma if known else None, ridge=o.ridge),
+        objective=uniformity(
+            encoder, o.sigma if known else None, ridge=o.ridge, **scope(o)
+        ),
         optimizer=uniformity_lars(0.5, o.lars, reference_batch=256),
         batch_size=o.batch,
         epochs=o.epochs,

@@ -8,7 +8,7 @@ and no number. Obtained: not yet run.
 """
 
 from common import COMPUTE, STRONG, cifar, every, resnet, simclr_view
-from uniformity_common import SMALL_STEM, uniformity, uniformity_sgd
+from uniformity_common import SCOPES, SMALL_STEM, scope, uniformity, uniformity_sgd
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
@@ -22,6 +22,8 @@ def get_config(arg=""):
         arg,
         classes=10,  # or 100
         depth=18,
+        # The authors' commands for CIFAR are for one GPU: global is what they ran.
+        scope=SCOPES,
         batch=256,
         epochs=400,
         compute=COMPUTE,
@@ -33,7 +35,9 @@ def get_config(arg=""):
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, simclr_view(32, jitter=STRONG)),
-        objective=uniformity(resnet(o.depth, HALF, compute=o.compute, **SMALL_STEM)),
+        objective=uniformity(
+            resnet(o.depth, HALF, compute=o.compute, **SMALL_STEM), **scope(o)
+        ),
         # Deviation: the release trains on the smaller last batch of an epoch, too.
         optimizer=uniformity_sgd(),
         batch_size=o.batch,

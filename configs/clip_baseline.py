@@ -15,7 +15,7 @@ from common import CROPS, crop_and_flip, cropped
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
-from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
+from jax_rcl.augment.distortions import sweeps_of
 from jax_rcl.data.published.imagenet import IMAGENET_100
 
 
@@ -25,11 +25,14 @@ def get_config(arg=""):
         arg,
         backbone=("resnet101", "resnet50", *clip_common.TOWERS),
         weights="resnet101.pth",  # a file of the backbone's
+        rounding=("none", "float16"),  # float16: of what a tower sees, as released
         released="",  # instead of it a file of the authors, with its head
         encoder=("trained", "frozen"),  # frozen: only the head learns
         distortion=clip_common.TRAINED_ON,
+        **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
         method=("classify", "distilled"),  # distilled: also from what `teacher` says
         teacher="runs/clean",  # a run of this file, on the clean image
+        reduction=("mean", "sum"),  # sum: the loss of a whole batch, as released
         schedule=clip_common.SCHEDULES,
         epochs=25,
         batch_size=256,
@@ -39,19 +42,23 @@ def get_config(arg=""):
     )
     distilled = o.method == "distilled"
     only_with(o, distilled, "method=distilled", "teacher")
-    only_with(o, not distilled, "method=classify", "encoder", "weights", "released")
+    own = "encoder", "weights", "released", "reduction"
+    only_with(o, not distilled, "method=classify", *own)
+    only_with(o, o.backbone in clip_common.TOWERS, "a tower of CLIP", "rounding")
     encoder, start = clip_common.backbone(o)
     size = clip_common.side_of(encoder)
     train, val = clip_common.folders(o.folder, size)
-    distortion = CONDITIONS[o.distortion]
+    distortion = clip_common.distortion_of(o)
     kinds = sweeps_of(o.distortion) if o.sweep == "on" else ()
     head = node(rcl.networks.Linear, len(IMAGENET_100))
+    home = clip_common.IN_PAIR if distilled else clip_common.IN_CHAIN
     if distilled:
         augment = node(rcl.augment.Pair, crop_and_flip(size), distortion)
         objective = node(rcl.objectives.KnowledgeDistillation, encoder, head)
     else:
-        view, fields = crop_and_flip(size, distortion), {"encoder_is": o.encoder}
+        view = crop_and_flip(size, distortion)
         augment = node(rcl.augment.Views, view, count=1)
+        fields = {"encoder_is": o.encoder, "reduction": o.reduction}
         objective = node(rcl.objectives.Classify, encoder, head, **fields)
     source, augment = cropped(o.crops, train, augment)
     return node(
@@ -64,5 +71,5 @@ def get_config(arg=""):
         batch_size=o.batch_size,
         epochs=o.epochs,
         init_from=(start,),
-        evaluators=clip_common.accuracies("val", val, size, distortion, kinds),
+        evaluators=clip_common.accuracies("val", val, size, distortion, home, kinds),
     )

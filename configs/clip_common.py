@@ -1,13 +1,15 @@
 """What configs of CLIP students and of their classifiers share (Ravula et al. 2021)."""
 
+import re
 from pathlib import Path
 
 from common import FROZEN, IMAGENET, head_accuracy, photographs, resnet, run_of
 
 import jax_rcl as rcl
-from jax_rcl import node
+from jax_rcl import node, only_with
+from jax_rcl.augment import GaussianBlur, GaussianNoise, RandomMask, SquareMask
 from jax_rcl.augment.distortions import CONDITIONS, SWEEPS, Fixed
-from jax_rcl.config import ConfigError, stored_config, unknown
+from jax_rcl.config import ConfigError, same, stored_config, unknown
 from jax_rcl.data.published import imagenet
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.networks import clip
@@ -18,6 +20,63 @@ TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}
 TRAINED_ON = ("mask90", *(x for x in CONDITIONS if x != "mask90"))
 # Of the optimizer; released: cosine of the epoch, nearly constant; cosine: to zero.
 SCHEDULES = ("released", "cosine")
+
+# Where a config has its distortion: evaluators have the same.
+IN_PAIR = "augment.distortion"
+IN_CHAIN = "augment.operation.operations[2]"  # of `crop_and_flip`
+# Levels of a distortion other than those that its word has, by the released names.
+LEVELS = {
+    "percent_missing": "",  # of masks: 0.8, or of each image its own: 0.5-0.95
+    "std": "",  # of noise, the same
+    "kernel_size": 0,  # of blur
+    "sigma": "",
+    "length": "",  # of squares, in pixels
+    "offset": ("random", "center"),
+    "fixed": -1,  # a seed: one mask or noise for every image, ever
+}
+
+# Distortions.
+
+
+def distortion_of(o):
+    """The distortion of the option `distortion`, with the levels of `LEVELS`."""
+    distortion = CONDITIONS[o.distortion]
+    for kind, words, fields in (
+        (RandomMask, "masks", {"percent_missing": "rate"}),
+        (GaussianNoise, "noise", {"std": "std"}),
+        (GaussianBlur, "blur", {"kernel_size": "kernel_size", "sigma": "sigma"}),
+        (SquareMask, "squares", {"length": "length", "offset": "offset"}),
+    ):
+        fits = isinstance(distortion, kind)
+        only_with(o, fits, f"distortion={words}…", *fields)
+        given = {own: pair(o, n) for n, own in fields.items() if n in o.given}
+        if fits and given:
+            distortion = node(kind, **{**vars(distortion), **given})
+    drawn = o.distortion.startswith(("mask", "noise", "square"))
+    only_with(o, drawn, "masks, noise and squares", "fixed")
+    return node(Fixed, distortion, o.fixed) if o.fixed >= 0 else distortion
+
+
+def pair(o, name):
+    """The value of an option of `LEVELS`: bounds, of numbers that are written 0.5-0.9.
+
+    Raises:
+      ConfigError: it is neither one number nor two.
+    """
+    text = getattr(o, name)
+    if name in ("kernel_size", "offset"):
+        return text
+    number = r"(\d*\.?\d+(?:e-?\d+)?)"
+    found = re.fullmatch(f"{number}(?:-{number})?", text)
+    if not found:
+        raise ConfigError(
+            f"option '{name}' takes a number or two, {name}=0.5 or {name}=0.5-0.9; "
+            f"got {text!r}."
+        )
+    kind = int if name == "length" and "." not in text else float
+    low, high = found[1], found[2] or found[1]
+    return kind(low), kind(high)
+
 
 # Sources.
 
@@ -40,11 +99,11 @@ def side_of(encoder):
     return encoder.encoder.get("image_size", 224)
 
 
-def tower(fields, **own):
+def tower(fields, rounding="none", **own):
     """An image tower of CLIP, normalised, of the `fields` of its architecture."""
     kind = rcl.networks.ClipResNet if is_residual(fields) else rcl.networks.ClipViT
     made = node(kind, **fields, **own)
-    return node(rcl.networks.Normalized, made, clip.MEAN, clip.STD)
+    return node(rcl.networks.Normalized, made, clip.MEAN, clip.STD, rounding)
 
 
 def is_residual(fields):
@@ -52,12 +111,12 @@ def is_residual(fields):
     return "depths" in fields
 
 
-def tower_of(word):
+def tower_of(word, rounding="none"):
     """A tower of `TOWERS`, and where it keeps its variables if frozen."""
     fields = clip.fields(TOWERS[word])
     # Only a ResNet has statistics.
     places = FROZEN if is_residual(fields) else {"params": FROZEN["params"]}
-    return tower(fields), places
+    return tower(fields, rounding), places
 
 
 def source_run(o, files, *objectives):
@@ -67,12 +126,14 @@ def source_run(o, files, *objectives):
     of `files`.
     """
     stored = stored_config(Path(o.source))
+    own = o.distortion in CONDITIONS
+    only_with(o, own, "a distortion other than the source's", *LEVELS)
     paths = rcl.objectives.FROZEN_ENCODER
     if stored.objective.get("encoder_is") == "frozen":
         paths = {path: path for path in paths}
     start = node(rcl.weights.Restore, o.source, paths)
-    if o.distortion in CONDITIONS:
-        return stored.objective.encoder, start, CONDITIONS[o.distortion]
+    if own:
+        return stored.objective.encoder, start, distortion_of(o)
     run_of(files, o.source, *objectives)
     augment = stored.augment  # a pair, or views whose last operation distorts
     distortion = augment.get("distortion") or augment.operation.operations[-1]
@@ -81,19 +142,21 @@ def source_run(o, files, *objectives):
 
 def file_of_weights(o):
     """The same for a file of the options `clip` or `released`."""
-    encoder, places = tower_of(o.tower)
+    encoder, places = tower_of(o.tower, o.rounding)
     if o.released:
         head = {"head": "params/head"} if o.part == "probe" else {}
         start = node(rcl.weights.ImportDistill, o.released, o.part, **FROZEN, **head)
     else:
         start = node(rcl.weights.ImportClip, o.clip or "RN101.pt", **places)
-    return encoder, start, CONDITIONS.get(o.distortion, CONDITIONS["none"])
+    known = o.distortion in CONDITIONS
+    only_with(o, known, "distortion=WORD", *LEVELS)
+    return encoder, start, distortion_of(o) if known else CONDITIONS["none"]
 
 
 def backbone(o):
     """The encoder of the option `backbone`, and what fills it."""
     if o.backbone in TOWERS:
-        encoder, places = tower_of(o.backbone)
+        encoder, places = tower_of(o.backbone, o.rounding)
         kind = rcl.weights.ImportClip
     else:
         encoder = resnet(int(o.backbone.removeprefix("resnet")), IMAGENET)
@@ -137,12 +200,13 @@ def adam(rate, schedule, period):
 # Evaluators.
 
 
-def accuracies(name, val, side, distortion, kinds):
+def accuracies(name, val, side, distortion, home, kinds):
     """The accuracy `name` at a distortion, and at every level of `kinds` of them.
 
-    A fixed distortion keeps its seed: the mask or noise is the same for all images.
+    The distortion is that of training, at the place `home` of the config. A fixed one
+    keeps its seed: the mask or noise is the same for all images.
     """
-    accuracy = head_accuracy(val, side, distortion=distortion)
+    accuracy = head_accuracy(val, side, distortion=same(home))
     seed = getattr(distortion, "seed", None)
     return {name: accuracy, **level_sweeps(accuracy, kinds, seed)}
 

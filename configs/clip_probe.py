@@ -27,8 +27,10 @@ def get_config(arg=""):
         clip="",  # instead of it a file of weights of `tower`
         tower=("RN101", *(x for x in clip_common.TOWERS if x != "RN101")),
         released="",  # instead of both a file of the authors' code
+        rounding=("none", "float16"),  # float16: of what `tower` sees, as released
         part=("student", "probe"),  # of it: the encoder, or its head, too
         distortion=("as the student", *CONDITIONS),  # without a student none
+        **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
         labels=1.0,  # their share: 0.1, 0.05, 0.01 …, the same number of every class
         epochs=10,
         schedule=clip_common.SCHEDULES,
@@ -37,7 +39,7 @@ def get_config(arg=""):
         folder="data/imagenet100",  # has train/ and val/
     )
     files = "clip=FILE or released=FILE"
-    only_with(o, not o.source, files, "clip", "released", "tower")
+    only_with(o, not o.source, files, "clip", "released", "tower", "rounding")
     only_with(o, bool(o.released), "released=FILE", "part")
     only_with(o, not o.released, "clip=FILE, without released", "clip")
     if o.source:
@@ -64,5 +66,7 @@ def get_config(arg=""):
         batch_size=batch,
         epochs=o.epochs,
         init_from=(start,),
-        evaluators=clip_common.accuracies("val", val, size, distortion, kinds),
+        evaluators=clip_common.accuracies(
+            "val", val, size, distortion, clip_common.IN_CHAIN, kinds
+        ),
     )

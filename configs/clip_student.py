@@ -13,7 +13,7 @@ from common import COMPUTE, CROPS, crop_and_flip, cropped, local_norm
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
-from jax_rcl.augment.distortions import CONDITIONS, sweeps_of
+from jax_rcl.augment.distortions import sweeps_of
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.weights import clip
 
@@ -26,9 +26,11 @@ def get_config(arg=""):
         arg,
         clip="RN101.pt",  # a file of CLIP's weights: RN50 to RN50x16, ViT
         distortion=clip_common.TRAINED_ON,  # all: every one at every level, and none
-        fixed=-1,  # a seed: one mask or noise for every image, ever
+        **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3; a seed
         curriculum=("off", "on"),  # on: strength grows over the epochs
         loss=LOSSES,
+        averaged=("once", "twice"),  # twice: loss=clip, as released
+        rounding=("none", "float16"),  # float16: of what the student sees, as released
         teacher_norm=("inference", "batch"),  # batch: as released
         schedule=clip_common.SCHEDULES,
         norm=("sync", "released"),  # released: statistics of a quarter of the batch
@@ -45,21 +47,19 @@ def get_config(arg=""):
     )
     fields = clip.architecture(clip.read(o.clip), o.heads or None).visual
     residual, size = clip_common.is_residual(fields), fields["image_size"]
+    only_with(o, o.loss == "clip", "loss=clip", "averaged")
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
-    drawn = o.distortion.startswith(("mask", "noise", "square"))
-    only_with(o, drawn, "masks, noise and squares", "fixed")
-    own = local_norm(o.norm, o.batch_size // 4)
+    own = {"compute": o.compute, **local_norm(o.norm, o.batch_size // 4)}
     if not residual:
         own["activation"] = o.activation
     only_with(o, not residual, "a vision transformer", "activation", "heads")
     train, val = clip_common.folders(o.folder, size)
-    distortion = CONDITIONS[o.distortion]
-    if o.fixed >= 0:
-        distortion = rcl.augment.Fixed(distortion, o.fixed)
+    distortion = clip_common.distortion_of(o)
     rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
     augment = node(rcl.augment.Pair, crop_and_flip(size), distortion, rising)
     source, augment = cropped(o.crops, train, augment)
-    named, zero_shot = o.classes != "none", ("zero_shot", val, size, distortion)
+    named = o.classes != "none"
+    zero_shot = "zero_shot", val, size, distortion, clip_common.IN_PAIR
     kinds = sweeps_of(o.distortion)
     return node(
         Experiment,
@@ -67,8 +67,10 @@ def get_config(arg=""):
         augment=augment,
         objective=node(
             rcl.objectives.Distill,
-            encoder=clip_common.tower(fields, compute=o.compute, **own),
+            encoder=clip_common.tower(fields, rounding=o.rounding, **own),
+            teacher=clip_common.tower(fields, **own) if o.rounding != "none" else None,
             loss_type=o.loss,
+            averaged=o.averaged,
             teacher_norm=o.teacher_norm,
             classes=len(IMAGENET_100) if named else None,
         ),

@@ -15,6 +15,7 @@ from common import CROPS, crop_and_flip, cropped, frozen_classifier, head_accura
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS
+from jax_rcl.config import same
 from jax_rcl.data.published.imagenet import IMAGENET_100B
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "covid": 2, "imagenet100b": 100}
@@ -32,6 +33,7 @@ def get_config(arg=""):
         labels=1.0,  # the share of them
         crops=CROPS,  # of photographs
         distortion=("as the source", *CONDITIONS),
+        **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
         epochs=10,
         draws=10,  # of the distortion in testing, for the mean and its deviation
     )
@@ -49,10 +51,11 @@ def get_config(arg=""):
         view = node(rcl.augment.Chain, (seen, node(rcl.augment.Flip), distortion))
     augment = node(rcl.augment.Views, view, count=1)
     source, augment = cropped(o.crops if large else "square", train, augment)
-    accuracy = head_accuracy(test, size, preprocess=seen, distortion=distortion)
+    trained = same(clip_common.IN_CHAIN)
+    accuracy = head_accuracy(test, size, preprocess=seen, distortion=trained)
     evaluators = {"test": accuracy}
     if o.draws > 1:
-        full = node(rcl.augment.ByStrength, distortion), (1.0,)
+        full = node(rcl.augment.ByStrength, trained), (1.0,)
         evaluators["draws"] = node(rcl.evaluate.LevelSweep, accuracy, *full, o.draws)
     return node(
         Experiment,

@@ -3,6 +3,7 @@
 import jax_rcl as rcl
 from jax_rcl import node
 from jax_rcl.augment import GaussianBlur, GaussianNoise, Identity, OneOf, RandomMask
+from jax_rcl.config import same
 
 MASK, NOISE = RandomMask((0.25, 0.95)), GaussianNoise((0.1, 0.75))
 BLUR = GaussianBlur(27, (1.0, 6.0))
@@ -26,8 +27,10 @@ SWEEPS = {
 }
 
 
-def classifiers(o, train, test):
+def classifiers(o, train, test, home):
     """A classifier of images distorted as in training, and at every level.
+
+    What distorts them there is at the place `home` of the config.
 
     A teacher has a probe of clean images, and one of each distortion; a student a probe
     of what it saw; the others have their head.
@@ -40,7 +43,7 @@ def classifiers(o, train, test):
     if o.method == "teacher":
         others = {name: probe(distortion=each) for name, each in LEVELS.items()}
         return {"test": probe(), **others, **level_sweeps(probe(), SWEEPS)}
-    distortion = DISTORTIONS[o.distortion]
+    distortion = same(home)
     if o.method == "student":
         judge = probe(distortion=distortion)
     else:

@@ -35,6 +35,8 @@ def get_config(arg=""):
     train, test = common.fashion(o.share)
     encoder = common.resnet(10, common.FASHION, width=o.width)
     view = common.crop_and_flip(28, smallest=0.5)
+    chained = o.method == "supervised"
+    home = "augment.operation.operations[2]" if chained else "augment.distortion"
     method = teacher if o.method == "teacher" else learner
     return node(
         Experiment,
@@ -42,7 +44,7 @@ def get_config(arg=""):
         **method(o, encoder, view),
         batch_size=256,
         epochs=o.epochs,
-        evaluators=classifiers(o, train, test),
+        evaluators=classifiers(o, train, test, home),
     )
 
 

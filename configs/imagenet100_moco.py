@@ -3,9 +3,10 @@
     python -m jax_rcl.main --config=configs/imagenet100_moco.py:negatives=patch \
         --workdir=runs/patch
 
-A ResNet-50, 200 epochs; imagenet100_probe.py measures it. The authors report, top-1 on
-ImageNet-100 and -Sketch: MoCo-v2 77.9, 28.2; with textures 77.8, 29.1; with patches
-79.4, 31.8. Obtained: not yet run. All of their rows: docs/nonsemantic_negatives.md.
+A ResNet-50, 200 epochs; imagenet100_probe.py measures it. The authors report, of what
+norm=released is here, top-1 on ImageNet-100 and -Sketch: MoCo-v2 77.9, 28.2; with
+textures 77.8, 29.1; with patches 79.4, 31.8. Obtained: not yet run. All of their rows:
+docs/nonsemantic_negatives.md.
 """
 
 import common

@@ -52,6 +52,7 @@ def get_config(arg=""):
         augment=augment,
         objective=common.frozen_classifier(encoder, 100, initial="small normal"),
         optimizer=node(rcl.optim.Sgd, 10.0, stepwise),
+        # Deviation: the release trains on the smaller last batch of an epoch, too.
         batch_size=128,
         epochs=o.epochs,
         init_from=(start,),

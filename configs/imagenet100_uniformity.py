@@ -12,7 +12,7 @@ Obtained: not yet run. How a prior is made: docs/decoupled_uniformity.md.
 
 import common
 from common import COMPUTE, IMAGENET, STRONG
-from uniformity_common import LARS, uniformity, uniformity_lars
+from uniformity_common import LARS, SCOPES, scope, uniformity, uniformity_lars
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -25,7 +25,7 @@ def get_config(arg=""):
         prior="",  # a file of `jax-rcl prepare`
         sigma=100.0,  # of the kernel
         ridge=0.01,
-        scope=("global", "released"),  # released: within each quarter of a batch
+        scope=SCOPES,
         lars=tuple(LARS),
         batch=256,
         depth=50,
@@ -41,12 +41,11 @@ def get_config(arg=""):
     source, augment = common.cropped(o.crops, source, augment)
     encoder = common.resnet(o.depth, IMAGENET, compute=o.compute)
     sigma = o.sigma if o.prior else None
-    scope = {"scope": "device", "group": o.batch // 4} if o.scope == "released" else {}
     return node(
         Experiment,
         source=source,
         augment=augment,
-        objective=uniformity(encoder, sigma, ridge=o.ridge, **scope),
+        objective=uniformity(encoder, sigma, ridge=o.ridge, **scope(o)),
         optimizer=uniformity_lars(0.3 * 0.075 * o.batch**0.5, o.lars),
         batch_size=o.batch,
         epochs=o.epochs,

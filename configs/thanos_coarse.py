@@ -26,7 +26,9 @@ def get_config(arg=""):
         decoder=("none", "color", "gray", "label"),
         encoders=("one", "two"),
         network=("vit", "resnet18", "resnet50", "resnet10"),
-        form=("paper", "released"),
+        form=("paper", "released"),  # of all of these that are not given
+        **thanos.forms(),
+        queries=0.1,  # of a ViT, dropped before the softmax; 0.0: none
         width=64,  # of a ResNet, and of the decoder
         epochs=600,
         folder="",  # where the data lie; tiny-imagenet-200, $JAX_RCL_DATA of others
@@ -36,7 +38,7 @@ def get_config(arg=""):
     data = thanos.DATA[o.data]
     view = common.simclr_view(data.side, smallest=0.2, rgb=len(data.mean) == 3)
     encoder = thanos.network(o)
-    period = None if o.form == "paper" else 100.0
+    period = 100.0 if thanos.form_of(o, "schedule") == "released" else None
     schedule = node(rcl.optim.EpochCosine, period=period, beyond="rise")
     seldom = common.every(o.epochs, 12)
     return node(

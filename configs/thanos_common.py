@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from common import FASHION, IMAGENET, run_of
 
 import jax_rcl as rcl
-from jax_rcl import node
+from jax_rcl import node, only_with
 from jax_rcl.config import ConfigError
 from jax_rcl.data.published import coarse
 from jax_rcl.networks.vit import PERFECTLY_BALANCED
@@ -37,7 +37,15 @@ SUPCON = {"name": "supcon", "spread": 0.0}
 INFONCE = {"name": "infonce", "spread": 0.0, "classes": "examples"}
 METHODS = {"spread": ({},), "supcon": (SUPCON,), "ce": ()}
 METHODS |= {"supcon_infonce": (SUPCON, INFONCE)}
-RELEASED = {"logit_clip": 1.0, "similarity": "released", "direction": "one-way"}
+AS_FORM = "as form"
+# Options in which the paper and the released code differ, each with its two words; the
+# option `form` chooses the first or the second of all that are not given.
+FORMS = {
+    "clip": ("none", "released"),  # of positives: logits above 1.0 count as 1.0
+    "lengths": ("cosine", "released"),  # released: those of the column, twice
+    "direction": ("symmetric", "one-way"),  # of views, each against the other
+    "schedule": ("cosine", "released"),  # released: of period 100, rises again
+}
 
 
 def fine_sources(o):
@@ -61,11 +69,22 @@ def labelled_parts(o, train, test):
     return parts, len(groups.class_names)
 
 
+def form_of(o, name):
+    """The word of an option of `FORMS`."""
+    word = getattr(o, name)
+    return FORMS[name][o.form == "released"] if word == AS_FORM else word
+
+
+def forms():
+    """The options of `FORMS` for `parse`."""
+    return {name: (AS_FORM, *words) for name, words in FORMS.items()}
+
+
 def network(o):
     """The encoder that the option `network` names, of normalised images."""
+    only_with(o, o.network == "vit", "network=vit", "queries")
     if o.network == "vit":
-        rates = (0.1, 0.05, 0.05, 0.05, 0.0 if o.form == "paper" else 0.1)
-        drop = node(rcl.networks.DropRates, *rates)
+        drop = node(rcl.networks.DropRates, 0.1, 0.05, 0.05, 0.05, o.queries)
         made = node(rcl.networks.ViT, **PERFECTLY_BALANCED, drop=drop)
     else:
         depth = int(o.network.removeprefix("resnet"))
@@ -75,8 +94,13 @@ def network(o):
 
 def contrasts(o):
     """The contrastive terms of the option `method`."""
-    form = {} if o.form == "paper" else RELEASED
     terms = METHODS[o.method]
+    only_with(o, bool(terms), "a contrast", "clip", "lengths", "direction")
+    form = {
+        "logit_clip": 1.0 if form_of(o, "clip") == "released" else None,
+        "similarity": form_of(o, "lengths"),
+        "direction": form_of(o, "direction"),
+    }
     return tuple(node(rcl.objectives.Contrast, **term, **form) for term in terms)
 
 

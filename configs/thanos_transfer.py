@@ -7,9 +7,10 @@
 A linear head learns from augmented views (one of each image) while the encoders stay as
 they are; with two, their features are concatenated, which is Thanos. Data, networks and
 augmentation are those of the first run, whose labels were coarse. A run of two encoders
-that were trained jointly brings both. The authors report, on CIFAR-10, 51.8 for
-SupCon, 77.1 for class-conditional InfoNCE, 71.7 for the autoencoder, 79.1 for Thanos;
-obtained: not yet run; Fashion-MNIST in tables/thanos_fashion.py.
+that were trained jointly brings both. The authors report, on CIFAR-10 and by what
+form=released in stage 1 and encoder=released here stand for, 51.8 for SupCon, 77.1 for
+class-conditional InfoNCE, 71.7 for the autoencoder, 79.1 for Thanos; obtained: not yet
+run; Fashion-MNIST in tables/thanos_fashion.py.
 """
 
 from common import val_and_test

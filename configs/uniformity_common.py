@@ -4,9 +4,12 @@ from common import resnet
 
 import jax_rcl as rcl
 from jax_rcl import node
+from jax_rcl.config import ConfigError
 
 # The stem of a ResNet for images of 32 pixels.
 SMALL_STEM = {"stem": "small", "stem_padding": 2, "stem_initial": "uniform"}
+# Of the option `scope`; released: within each quarter of a batch, as on four GPUs.
+SCOPES = ("global", "released")
 # Of the option `lars`; simclr: normalisation and biases neither adapt nor decay.
 LARS = {
     "released": {"decayed": "all", "at_zero": "stay"},
@@ -27,6 +30,18 @@ def uniformity(encoder, sigma=None, **fields):
         kernel=None if sigma is None else node(rcl.losses.Rbf, sigma),
         **fields,
     )
+
+
+def scope(o, devices=4):
+    """Fields of the option `scope`: released, within the shares of so many devices."""
+    if o.scope == "global":
+        return {}
+    if o.batch % devices:
+        raise ConfigError(
+            f"option 'scope' released has {devices} shares of a batch; {o.batch} is no "
+            f"multiple of {devices}: batch={o.batch // devices * devices or devices}."
+        )
+    return {"scope": "device", "group": o.batch // devices}
 
 
 def small_uniformity(o, encoder):

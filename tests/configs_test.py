@@ -20,6 +20,8 @@ from PIL import Image
 
 from jax_rcl import checkpoint, parallel
 from jax_rcl import config as configs
+from jax_rcl.augment import GaussianBlur, GaussianNoise, RandomMask, SquareMask
+from jax_rcl.augment.distortions import Fixed
 from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.checkpoint import STATES, Checkpoints
 from jax_rcl.config.types import ConfigError
@@ -349,6 +351,119 @@ def test_it_trains_and_evaluates(variant, prepared, tmp_path, monkeypatch, quick
     assert all(np.isfinite(value) for value in results.values())
 
 
+OF_TRAINING = {
+    "clip_student:clip=clip.npz": "augment.distortion",
+    "clip_probe:source=runs/student": "augment.operation.operations[2]",
+    "clip_baseline:weights=resnet101.npz": "augment.operation.operations[2]",
+    "clip_baseline:method=distilled,teacher=runs/baseline": "augment.distortion",
+    "clip_transfer:source=runs/student": "augment.operation.operations[2]",
+    "fashion_distill:distortion=mask90,teacher=runs/clothes": "augment.distortion",
+    "fashion_distill:method=supervised,distortion=mask90,teacher=runs/clothes": (
+        "augment.operation.operations[2]"
+    ),
+}
+
+
+def judge_of(made):
+    """The evaluator of images that are distorted as in training."""
+    return next(x for x in ("zero_shot", "val", "test") if x in made.evaluators)
+
+
+@pytest.mark.parametrize("variant", OF_TRAINING)
+def test_a_level_is_changed_in_training_and_evaluation_together(
+    variant, stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    made = load(variant)
+    configs.override(made, f"{OF_TRAINING[variant]}.rate", "(0.95, 0.95)")
+    text = configs.to_json(configs.resolved(made))
+    assert configs.build(configs.at(made, OF_TRAINING[variant])).rate == (0.95, 0.95)
+    judged = judge_of(made)
+    with pytest.raises(ConfigError, match=rf"the same as {OF_TRAINING[variant][:7]}"):
+        configs.override(made, f"evaluators.{judged}.distortion.rate", "(0.9, 0.9)")
+    assert configs.resolved(made).evaluators[judged].distortion.rate == (0.95, 0.95)
+    again = configs.resolved(configs.from_json(configs.to_json(made)))
+    assert configs.to_json(again) == text
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("clip_student:clip=clip.npz,percent_missing=0.8", RandomMask((0.8, 0.8))),
+        (
+            "clip_student:clip=clip.npz,distortion=mask50,percent_missing=0.2-0.7,fixed=3",
+            Fixed(RandomMask((0.2, 0.7)), 3),
+        ),
+        (
+            "clip_probe:clip=clip.npz,tower=RN50,distortion=noise10,std=0.15-0.2",
+            GaussianNoise((0.15, 0.2)),
+        ),
+        (
+            "clip_baseline:weights=resnet101.npz,distortion=blur21,kernel_size=11,sigma=2",
+            GaussianBlur(11, (2.0, 2.0)),
+        ),
+        (
+            "clip_baseline:weights=resnet101.npz,distortion=square50,length=20-30,"
+            "offset=center,fixed=0",
+            Fixed(SquareMask((20, 30)), 0),
+        ),
+        (
+            "clip_transfer:source=runs/student,distortion=mask50,percent_missing=0.6",
+            RandomMask((0.6, 0.6)),
+        ),
+    ],
+)
+def test_levels_of_distortions_are_options(variant, expected, stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    made = load(variant)
+    augment = configs.resolved(made).augment
+    found = augment.get("distortion") or augment.operation.operations[2]
+    assert configs.build(found) == expected
+    judged = configs.resolved(made).evaluators[judge_of(made)]
+    assert configs.build(judged.distortion) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("std=0.1", "'std' does nothing here: it is for distortion=noise"),
+        ("distortion=all,percent_missing=0.5", "'percent_missing' does nothing here"),
+        ("distortion=blur21,fixed=1", "'fixed' does nothing here"),
+        ("percent_missing=hot", "takes a number or two, percent_missing=0.5 or"),
+        ("percent_missing=1.5", r"rate \(1.5, 1.5\) must be two shares"),
+        ("percent_missing=0.9-0.5", r"must be two shares of the pixels"),
+        ("distortion=square50,length=2.5", "takes tuple"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused(options, words, stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    with pytest.raises(ConfigError, match=words):
+        load(f"clip_student:clip=clip.npz,{options}")
+
+
+def test_a_level_needs_the_word_of_a_distortion(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    with pytest.raises(ConfigError, match="for a distortion other than the source's"):
+        load("clip_probe:source=runs/student,percent_missing=0.5")
+
+
+def test_forms_of_the_release_are_words(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    arg = "loss=clip,averaged=twice,rounding=float16,teacher_norm=batch"
+    student = configs.build(load(f"clip_student:clip=clip.npz,{arg}")).objective
+    assert student.averaged == "twice" and student.teacher_norm == "batch"
+    assert student.encoder.rounding == "float16" and student.teacher.rounding == "none"
+    arg = "backbone=RN50,weights=clip.npz,reduction=sum,rounding=float16"
+    baseline = configs.build(load(f"clip_baseline:{arg}")).objective
+    assert baseline.reduction == "sum" and baseline.encoder.rounding == "float16"
+    for wrong in (
+        "clip_student:clip=clip.npz,averaged=twice",
+        "clip_baseline:rounding=float16",
+    ):
+        with pytest.raises(ConfigError, match="does nothing here"):
+            load(wrong)
+
+
 @pytest.mark.slow
 def test_views_are_possible(stored, monkeypatch, subtests):
     monkeypatch.chdir(stored)
@@ -506,7 +621,80 @@ def test_every_row_of_the_table_is_documented():
         assert run.name == row.name
         assert run.config.startswith(f"configs/imagenet100_moco.py:{options},folder=")
         reported = re.findall(r"(\d+\.\d+) ±", line)
-        assert list(map(float, reported)) == list(row.paper.values())
+        printed = [row.paper[column.name] for column in table.columns]
+        assert list(map(float, reported)) == printed
+
+
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        ("", {"clean", "corruption", "sketch", "stylized", "rendition"}),
+        ("sets=computed+r", {"clean", "rendition"}),
+        ("norm=sync", set()),
+        ("epochs=100", set()),
+        ("fine_epochs=30", set()),
+    ],
+)
+def test_published_numbers_stand_beside_what_they_were_made_with(options, printed):
+    file = f"{ROOT}/configs/tables/nonsemantic_imagenet100.py"
+    table = load_table(f"{file}:{options}")
+    assert all(set(row.paper) == printed for row in table.rows)
+    assert ("Paper:" in table.note) == bool(printed)
+
+
+@pytest.mark.parametrize(
+    ("option", "field", "default", "other"),
+    [
+        ("clip=released", "contrasts[0].logit_clip", None, 1.0),
+        ("lengths=released", "contrasts[0].similarity", "cosine", "released"),
+        ("direction=one-way", "contrasts[0].direction", "symmetric", "one-way"),
+        ("queries=0.0", "encoder.encoder.drop.queries", 0.1, 0.0),
+        ("schedule=released", "period", None, 100.0),
+    ],
+)
+def test_each_form_of_thanos_is_a_switch_of_its_own(option, field, default, other):
+    def fields(arg):
+        made = load(f"thanos_coarse:{arg}")
+        places = {
+            "contrasts[0].logit_clip": made.objective,
+            "contrasts[0].similarity": made.objective,
+            "contrasts[0].direction": made.objective,
+            "encoder.encoder.drop.queries": made.objective,
+            "period": made.optimizer.schedule,
+        }
+        return {name: configs.at(place, name) for name, place in places.items()}
+
+    usual = fields("")
+    assert usual[field] == default
+    assert fields(option) == {**usual, field: other}
+    released = fields("form=released")
+    assert released[field] == (default if field.endswith("queries") else other)
+    # The first word of each goes back to the paper's, of this alone.
+    name = option.partition("=")[0]
+    words = {"clip": "none", "lengths": "cosine", "direction": "symmetric"}
+    back = f"{name}={words.get(name, 'cosine')}"
+    if name != "queries":
+        assert fields(f"form=released,{back}") == {**released, field: default}
+
+
+@pytest.mark.parametrize(
+    ("variant", "group"),
+    [
+        ("attributes_uniformity:prior=none", 64),
+        ("attributes_uniformity:data=zappos,prior=none,batch=16", 4),
+        ("chexpert_uniformity:prior=none", 256),
+        ("cifar_uniformity:classes=10", 64),
+        ("imagenet100_uniformity:depth=50", 64),
+    ],
+)
+def test_every_config_of_uniformity_has_the_released_scope(variant, group):
+    usual, released = (
+        load(v).objective for v in (variant, f"{variant},scope=released")
+    )
+    assert (usual.scope, usual.group) == ("global", None)
+    assert (released.scope, released.group) == ("device", group)
+    with pytest.raises(ConfigError, match="10 is no multiple of 4: batch=8"):
+        load(f"{variant.partition(',batch')[0]},scope=released,batch=10")
 
 
 def test_rows_and_their_probes_are_configs(stored, monkeypatch):

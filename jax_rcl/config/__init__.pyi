@@ -11,11 +11,14 @@ from .files import load as load
 from .files import only_with as only_with
 from .files import parse as parse
 from .nodes import CLASS as CLASS
+from .nodes import at as at
 from .nodes import build as build
 from .nodes import completed as completed
 from .nodes import differences as differences
 from .nodes import from_json as from_json
 from .nodes import node as node
+from .nodes import resolved as resolved
+from .nodes import same as same
 from .nodes import to_json as to_json
 from .overrides import override as override
 from .types import ConfigError as ConfigError

@@ -11,6 +11,7 @@ written.
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ from jax_rcl.moved import class_path
 
 CLASS = "class"
 """Key of a node that holds `module:name` of the class it configures."""
+
+SAME = "same as"
+"""Key of what stands for another place of the whole config; see `same`."""
 
 Node = Any
 """A `ConfigDict` of a class; what its fields hold cannot be known statically."""
@@ -74,6 +78,57 @@ def node(cls: type, *args: Any, **fields: Any) -> Node:
     return ConfigDict(values, type_safe=False).lock()
 
 
+def same(path: str) -> Node:
+    """Stands for what the whole config holds at `path`, such as `augment.distortion`.
+
+    What two parts of an experiment have to agree in has one home so: changed there, it
+    changes for both; changed elsewhere, it is refused.
+    """
+    return ConfigDict({SAME: path}).lock()
+
+
+def resolved(config: Any) -> Any:
+    """The config of an experiment with what is meant in place of every `same`."""
+
+    def fill(value: Any, place: str, through: tuple[str, ...] = ()) -> Any:
+        if isinstance(value, tuple):
+            return tuple(fill(x, f"{place}[{i}]") for i, x in enumerate(value))
+        if not isinstance(value, ConfigDict | Mapping):
+            return value
+        if SAME in value:
+            path = str(value[SAME])
+            found = at(config, path)
+            if found is None or path in through:
+                raise ConfigError(
+                    f"{place} is the same as {path}, which is not there; change both, "
+                    f"as in --config.{place}=…"
+                )
+            return fill(found, path, (*through, path))
+        items = {key: fill(value[key], _join(place, key)) for key in _keys(value)}
+        return ConfigDict(items, type_safe=False).lock()
+
+    return fill(config, "") if _refers(config) else config
+
+
+def at(config: Any, path: str) -> Any:
+    """What a config holds at a path; None if there is nothing."""
+    for name in re.findall(r"[^.\[\]]+|\[\d+\]", path):
+        if name.startswith("["):
+            index = int(name[1:-1])
+            there = isinstance(config, tuple) and index < len(config)
+            config = config[index] if there else None
+        else:
+            config = config[name] if name in _keys(config) else None
+    return config
+
+
+def _refers(value: Any) -> bool:
+    """Whether there is a `same` in a value."""
+    if isinstance(value, ConfigDict | Mapping):
+        return SAME in value or any(_refers(value[key]) for key in _keys(value))
+    return isinstance(value, tuple | list) and any(map(_refers, value))
+
+
 # Making the objects.
 
 
@@ -87,7 +142,14 @@ def build(config: Any, path: str = "") -> Any:
       ConfigError: an unknown class or field, a value of the wrong type, or one that the
         class refuses; the message starts with the path of the node.
     """
+    if not path:
+        config = resolved(config)
     if isinstance(config, Mapping | ConfigDict):
+        if SAME in config:
+            raise ConfigError(
+                f"{path} is the same as {config[SAME]} of the whole config; take it "
+                "from `resolved(config)`."
+            )
         parts = {key: build(config[key], _join(path, key)) for key in _keys(config)}
         if CLASS not in parts:
             return parts

@@ -29,7 +29,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jax_rcl import ranges
-from jax_rcl.config.nodes import CLASS, build, holds_node, node, plain, stored
+from jax_rcl.config.nodes import CLASS, SAME, build, holds_node, node, plain, stored
 from jax_rcl.config.types import (
     ConfigError,
     class_at,
@@ -89,6 +89,11 @@ def _change_named(
 ) -> Any:
     """Changes a field, or an item of what maps names to objects."""
     known = list(holder.keys()) if isinstance(holder, ConfigDict) else []
+    if SAME in known:
+        raise ConfigError(
+            f"--config.{path}: this is the same as {holder[SAME]}; change it there, "
+            f"for both: --config.{holder[SAME]}.{name}=…"
+        )
     if CLASS in known:
         known.remove(CLASS)
         cls = class_at(str(holder[CLASS]), name)

@@ -107,8 +107,9 @@ def symmetric_infonce(
 
         -s_i·t_i / τ + ½ log Σ_j exp(s_i·t_j / τ) + ½ log Σ_j exp(t_i·s_j / τ)
 
-    The released code divides its mean by n once more, which changes only the number
-    reported: its optimizer, Adam, is invariant to the scale of a loss.
+    Deviation: the released code divides the mean over the batch by n once more. With
+    Adam that changes the number reported and, through its epsilon, the steps a little:
+    the first by about 0.3 % at n = 256. `Distill.averaged` has the released form.
 
     At least 0; log n if all are equal.
     """

@@ -30,7 +30,7 @@ from .heads import Mlp as Mlp
 from .heads import Normalized as Normalized
 from .mixer import Mixer as Mixer
 from .mixer import MixerBlock as MixerBlock
-from .norms import LocalBatchNorm as LocalBatchNorm
+from .norms import BatchNorm as BatchNorm
 from .resnet import BasicBlock as BasicBlock
 from .resnet import BottleneckBlock as BottleneckBlock
 from .resnet import ResNet as ResNet

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from jax_rcl.networks.clip_block import (
     EPSILON,
@@ -18,7 +18,7 @@ from jax_rcl.networks.clip_block import (
     average_pool,
 )
 from jax_rcl.networks.heads import check_multiple, conv, initializers
-from jax_rcl.networks.norms import Compute, check_ghost_batch, normalized
+from jax_rcl.networks.norms import Compute, check_ghost_batch, normalized, wide
 from jax_rcl.networks.vit import layer_norm
 from jax_rcl.ranges import Count, ranged
 
@@ -84,7 +84,7 @@ class ClipResNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
-    ) -> Float32[Array, "b d"]:
+    ) -> Float[Array, "b d"]:
         """Vectors of images, neither rectified nor of length 1.
 
         With `train`, batch normalisation uses and updates the collection `batch_stats`.
@@ -105,7 +105,7 @@ class ClipResNet(nn.Module):
                     name=f"stage{stage}_block{place}",
                     **norm,
                 )(x, train=train)
-        return AttentionPool(self.output, name="pool")(x).astype(jnp.float32)
+        return wide(AttentionPool(self.output, name="pool")(x))
 
 
 @ranged
@@ -150,7 +150,7 @@ class ClipViT(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
-    ) -> Float32[Array, "b d"]:
+    ) -> Float[Array, "b d"]:
         """Vectors of images, not of length 1."""
         del train  # Nothing here depends on it; every network takes it.
         _check_images(images, self.image_size, "ClipViT")
@@ -178,7 +178,7 @@ class ClipViT(nn.Module):
         kind = self.activation
         for place in range(1, self.layers + 1):
             x = Block(heads, kind, "image", self.layers, name=f"block{place}")(x)
-        x = x[:, :1].astype(jnp.float32)
+        x = wide(x[:, :1])
         x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
         return x @ self.param("projection", normal, (self.width, self.output))
 

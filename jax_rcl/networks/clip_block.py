@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_rcl.networks.heads import conv, initializers
-from jax_rcl.networks.norms import normalized
+from jax_rcl.networks.norms import normalized, wide, wide_type
 from jax_rcl.networks.vit import gelu, layer_norm
 
 HEAD_WIDTH = 64
@@ -66,7 +66,7 @@ def attend(
         x.reshape(*x.shape[:2], heads, -1) for x in (query, key, value)
     )
     scores = jnp.einsum(
-        "bthe,bshe->bhts", query, key, preferred_element_type=jnp.float32
+        "bthe,bshe->bhts", query, key, preferred_element_type=wide_type(query)
     )
     scores = scores / math.sqrt(query.shape[-1])
     if looks == "back":
@@ -200,7 +200,7 @@ class AttentionPool(nn.Module):
             )(x)
 
         positions = self.param("positions", normal, (h * w + 1, width))
-        x = x.reshape(b, h * w, width).astype(jnp.float32)
+        x = wide(x.reshape(b, h * w, width))
         x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
         x = (x + positions[None]).astype(compute)
         query = linear(x[:, :1], width, "query")

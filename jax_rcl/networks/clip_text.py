@@ -2,11 +2,11 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Array, Float, Int
 
 from jax_rcl.networks.clip_block import EPSILON, HEAD_WIDTH, Activation, Block
 from jax_rcl.networks.heads import check_multiple
-from jax_rcl.networks.norms import Compute
+from jax_rcl.networks.norms import Compute, wide
 from jax_rcl.networks.vit import layer_norm
 from jax_rcl.ranges import Count, ranged
 
@@ -50,7 +50,7 @@ class ClipText(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Int[Array, "b t"], *, train: bool
-    ) -> Float32[Array, "b d"]:
+    ) -> Float[Array, "b d"]:
         """Vectors of texts, not normalised.
 
         Args:
@@ -75,7 +75,7 @@ class ClipText(nn.Module):
         for place in range(1, self.layers + 1):
             x = Block(heads, kind, "text", self.layers, name=f"block{place}")(x)
         end = tokens.argmax(axis=1)[:, None, None]
-        x = jnp.take_along_axis(x, end, axis=1).astype(jnp.float32)
+        x = wide(jnp.take_along_axis(x, end, axis=1))
         x = layer_norm(x, name="norm_after", epsilon=EPSILON)[:, 0]
         start = normal(self.width**-0.5)
         return x @ self.param("projection", start, (self.width, self.output))

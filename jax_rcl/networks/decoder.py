@@ -3,12 +3,11 @@
 from typing import Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from jax_rcl.networks.heads import conv, initializers
-from jax_rcl.networks.norms import Compute, Norm, normalized
+from jax_rcl.networks.norms import Compute, Norm, normalized, wide
 from jax_rcl.ranges import Count, ranged
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
@@ -62,10 +61,12 @@ class UpBlock(nn.Module):
         y = conv(_enlarge(y, self.factor), self.width, 3, name="conv2")
         y = normalized(y, self.norm, train=train, name="norm2")
         if self.factor > 1 or x.shape[-1] != self.width:
-            # Repeated pixels change neither a 1x1 convolution nor means and variances:
-            # enlarging last is the same, for a quarter of the work.
+            # Repeated pixels change neither a 1x1 convolution nor means and variances
+            # but how many there are: enlarging last is the same, for a quarter of the
+            # work.
             x = conv(x, self.width, 1, name="upsample_conv")
-            x = normalized(x, self.norm, train=train, name="upsample_norm")
+            own = {"train": train, "name": "upsample_norm"}
+            x = normalized(x, self.norm, repeats=self.factor**2, **own)
         return nn.relu(_enlarge(x, self.factor) + y)
 
 
@@ -109,7 +110,7 @@ class ResNetDecoder(nn.Module):
     @nn.compact
     def __call__(
         self, features: Float[Array, "b f"], *, train: bool
-    ) -> Float32[Array, "b h w c"]:
+    ) -> Float[Array, "b h w c"]:
         side, factors = enlargement(self.size)
         x = nn.Dense(
             8 * self.width * START**2,
@@ -133,4 +134,4 @@ class ResNetDecoder(nn.Module):
                     norm=self.norm,
                     name=f"stage{stage}_block{place}",
                 )(x, train=train)
-        return conv(x, self.channels, 3, name="image").astype(jnp.float32)
+        return wide(conv(x, self.channels, 3, name="image"))

@@ -169,11 +169,14 @@ class Normalized(nn.Module):
 
     Attributes:
       mean, std: of each channel, or one number for all, in units of [0, 1].
+      rounding: what the encoder sees of the result: all of it, or what "float16" holds,
+        as students of the released code of Ravula et al. 2021 do.
     """
 
     encoder: nn.Module
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
+    rounding: Literal["none", "float16"] = "none"
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -198,7 +201,12 @@ class Normalized(nn.Module):
         shape = (1, 1, 1, -1)
         mean = jnp.asarray(self.mean, images.dtype).reshape(shape)
         std = jnp.asarray(self.std, images.dtype).reshape(shape)
-        return self.encoder((images - mean) / std, train=train)
+        seen = (images - mean) / std
+        if self.rounding == "float16":
+            # Without the barrier compilers may leave out such a pair of conversions.
+            half = lax.optimization_barrier(seen.astype(jnp.float16))
+            seen = half.astype(seen.dtype)
+        return self.encoder(seen, train=train)
 
 
 class Concatenated(nn.Module):

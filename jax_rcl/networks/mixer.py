@@ -1,11 +1,10 @@
 """MLP-Mixer: perceptrons across the patches of an image and across their channels."""
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from jax_rcl.networks.dropout import Dropout, Rate
-from jax_rcl.networks.norms import Compute
+from jax_rcl.networks.norms import Compute, wide
 from jax_rcl.networks.vit import layer_norm, patch_tokens, perceptron
 from jax_rcl.ranges import Count, ranged
 
@@ -64,7 +63,7 @@ class Mixer(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
-    ) -> Float32[Array, "b d"]:
+    ) -> Float[Array, "b d"]:
         x = patch_tokens(
             images,
             self.patch,
@@ -82,5 +81,5 @@ class Mixer(nn.Module):
                 self.dropout,
                 name=f"block{place}",
             )(x, train=train)
-        x = layer_norm(x.astype(jnp.float32), name="norm", epsilon=1e-5)
+        x = layer_norm(wide(x), name="norm", epsilon=1e-5)
         return x.mean(axis=1)

@@ -1,7 +1,7 @@
 """Normalisation of activations, by who shares the statistics."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,23 +14,40 @@ Norm = Literal["sync", "local", "group"]
 """`sync`: statistics of the global batch; `local`: of one device's share; `group`: of
 groups of channels of one example."""
 
-Compute = Literal["float32", "bfloat16"]
+Compute = Literal["float32", "bfloat16", "float64"]
 """The type of products, convolutions and activations. Parameters, statistics,
-normalisation, softmax and what a network returns are float32 in any case."""
+normalisation, softmax and what a network returns are float32 in any case, or with
+`float64`, which needs `jax_enable_x64`, as wide."""
 
 
-class LocalBatchNorm(nn.Module):
-    """Batch normalisation by part of the batch, as without SyncBN in PyTorch.
+def wide_type(x: Float[Array, "..."]) -> Any:
+    """float32, or the type of the array if that is wider."""
+    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
 
-    Every device normalises with statistics of its own share, or, with `ghost_batch`, of
-    that many consecutive rows of it (Hoffer et al. 2017,
-    https://arxiv.org/abs/1705.08741): then 8 devices of 64 rows and one of 512 do the
-    same. The running statistics, which evaluation uses, are averaged over all parts,
-    because what leaves a step must be the same on all devices. PyTorch keeps those of
-    process 0.
+
+def wide(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The array in float32, or as wide as it is."""
+    return x.astype(wide_type(x))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) by those who share the statistics.
+
+    With `sync` all examples of the global batch do. With `local`, as without SyncBN in
+    PyTorch, those of one device do, or, with `ghost_batch`, that many consecutive rows
+    of it (Hoffer et al. 2017, https://arxiv.org/abs/1705.08741): then 8 devices of 64
+    rows and one of 512 do the same.
+
+    The running statistics, which evaluation uses, are PyTorch's: the variance that
+    enters them is the unbiased one, n / (n - 1) times that of the n values that shared
+    it (of one value, 0). With `local` they are averaged over all parts, because what
+    leaves a step must be the same on all devices; PyTorch keeps those of process 0.
+    With `repeats` each value stands for so many equal ones, which changes n alone.
     """
 
+    norm: Literal["sync", "local"] = "sync"
     ghost_batch: int | None = None
+    repeats: int = 1
     momentum: float = 0.9
     epsilon: float = 1e-5
     scale_init: nn.initializers.Initializer = nn.initializers.ones
@@ -50,15 +67,31 @@ class LocalBatchNorm(nn.Module):
         if use_running_average:
             mean, var = (x.value.reshape(1, 1, 1, -1) for x in (old_mean, old_var))
         else:
-            mean = parts.mean((1, 2), keepdims=True)
-            var = jnp.square(parts - mean).mean((1, 2), keepdims=True)
-            for old, batch in ((old_mean, mean), (old_var, var)):
-                if not self.is_initializing():
-                    new = parallel.device_average(batch.mean((0, 1, 2)))
+            mean = self._shared(parts)
+            # The fast form, E[x²] - E[x]², loses the digits that decide whether
+            # training on one device and on eight gives the same parameters.
+            var = self._shared(jnp.square(parts - mean))
+            if not self.is_initializing():
+                shares = lax.axis_size(parallel.DATA) if self._sync else 1
+                n = self.repeats * shares * rows * parts.shape[2]
+                unbiased = var * (n / max(n - 1, 1))
+                for old, batch in ((old_mean, mean), (old_var, unbiased)):
+                    new = batch.mean((0, 1, 2))
+                    new = new if self._sync else parallel.device_average(new)
                     old.value = self.momentum * old.value + (1 - self.momentum) * new
         y = (parts - mean) * lax.rsqrt(var + self.epsilon)
         y = y * scale.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
         return y.reshape(x.shape)
+
+    @property
+    def _sync(self) -> bool:
+        return self.norm == "sync"
+
+    def _shared(self, parts: Float[Array, "p r s c"]) -> Float[Array, "p 1 1 c"]:
+        """The mean of those that share the statistics."""
+        own = parts.mean((1, 2), keepdims=True)
+        together = self._sync and not self.is_initializing()
+        return parallel.device_average(own) if together else own
 
     def _rows(self, rows: int) -> int:
         """How many of the rows on a device share statistics."""
@@ -88,42 +121,28 @@ def normalized(
     train: bool,
     name: str,
     ghost_batch: int | None = None,
+    repeats: int = 1,
     scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> Float[Array, "b *places c"]:
     """Normalises in float32 and returns the type of `x`; call it in a compact method.
 
-    Batch statistics are (1 - 0.1) old + 0.1 new per step, with epsilon 1e-5, as
-    PyTorch's default. Group normalisation (Wu and He 2018) takes 32 groups, or for
-    channels that 32 does not divide the largest power of two that does.
+    Batch statistics are (1 - 0.1) old + 0.1 new per step, the variance unbiased, with
+    epsilon 1e-5, as PyTorch's default. Group normalisation (Wu and He 2018) takes 32
+    groups, or for channels that 32 does not divide the largest power of two that does.
 
     `sync` and `local` with `train=True`, which uses and keeps the statistics of this
     batch, must run inside `parallel.data_parallel`. With `local`, `ghost_batch` rows
-    share statistics; None for a device's share.
+    share statistics; None for a device's share. `repeats` is that of `BatchNorm`.
     """
     if train and norm != "group":
         _check_values(x, norm, ghost_batch)
-    # Deviation: the running variance averages the biased batch variance, PyTorch's the
-    # unbiased one, larger by n / (n - 1) with n = values per channel of the batch.
-    full = x.astype(jnp.float32)
+    full = wide(x)
     if norm == "group":
         groups = math.gcd(32, x.shape[-1])
         layer = nn.GroupNorm(groups, epsilon=1e-5, scale_init=scale_init, name=name)
         return layer(full).astype(x.dtype)
-    if norm == "local":
-        layer = LocalBatchNorm(ghost_batch, scale_init=scale_init, name=name)
-        return layer(full, use_running_average=not train).astype(x.dtype)
-    layer = nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        # The fast form, E[x²] - E[x]², loses the digits that decide whether training on
-        # one device and on eight gives the same parameters.
-        use_fast_variance=False,
-        axis_name=parallel.DATA,
-        scale_init=scale_init,
-        name=name,
-    )
-    return layer(full).astype(x.dtype)
+    layer = BatchNorm(norm, ghost_batch, repeats, scale_init=scale_init, name=name)
+    return layer(full, use_running_average=not train).astype(x.dtype)
 
 
 def _check_values(x: Array, norm: Norm, ghost_batch: int | None) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from jax_rcl.networks.heads import conv
-from jax_rcl.networks.norms import Compute, Norm, check_ghost_batch, normalized
+from jax_rcl.networks.norms import Compute, Norm, check_ghost_batch, normalized, wide
 from jax_rcl.ranges import Count, Within, ranged
 
 BLOCKS = {
@@ -125,7 +125,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
-    ) -> Float32[Array, "b f"]:
+    ) -> Float[Array, "b f"]:
         """Features, the mean over places of the last map.
 
         In training, batch normalisation uses and updates this batch's statistics (the
@@ -159,4 +159,4 @@ class ResNet(nn.Module):
                     name=f"stage{stage}_block{place}",
                     **norm,
                 )(x, train=train)
-        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        return jnp.mean(wide(x), axis=(1, 2))

@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from jax_rcl.networks.dropout import Dropout, DropRates, StochasticDepth
 from jax_rcl.networks.heads import Initial, check_multiple, initializers
-from jax_rcl.networks.norms import Compute
+from jax_rcl.networks.norms import Compute, wide, wide_type
 from jax_rcl.ranges import Count, ranged
 
 
@@ -20,7 +20,7 @@ def layer_norm(
 ) -> Float[Array, "b n d"]:
     """Normalises tokens in float32, returns the type of `x`; for compact methods."""
     layer = nn.LayerNorm(epsilon=epsilon, name=name)
-    return layer(x.astype(jnp.float32)).astype(x.dtype)
+    return layer(wide(x)).astype(x.dtype)
 
 
 @jax.custom_jvp
@@ -128,7 +128,7 @@ class Attention(nn.Module):
             for name in ("query", "key", "value")
         )
         logits = jnp.einsum(
-            "bqhe,bkhe->bhqk", query, key, preferred_element_type=jnp.float32
+            "bqhe,bkhe->bhqk", query, key, preferred_element_type=wide_type(query)
         )
         queries = Dropout(self.drop.queries, shared=(1, 3), name="query_dropout")
         logits = queries(logits / math.sqrt(width // self.heads), train=train)
@@ -215,7 +215,7 @@ class ViT(nn.Module):
     @nn.compact
     def tokens(
         self, images: Float[Array, "b h w c"], *, train: bool
-    ) -> Float32[Array, "b n d"]:
+    ) -> Float[Array, "b n d"]:
         """All tokens after the last normalisation, patches row by row.
 
         With `pool="token"` the class token is before them: n = h·w / patch² + 1.
@@ -251,12 +251,12 @@ class ViT(nn.Module):
                 depth_rate=self.drop.depth * place / max(1, self.depth - 1),
                 name=f"block{place + 1}",
             )(x, train=train)
-        x = x.astype(jnp.float32)
+        x = wide(x)
         return layer_norm(x, name="norm", epsilon=self.epsilon)
 
     def __call__(
         self, images: Float[Array, "b h w c"], *, train: bool
-    ) -> Float32[Array, "b d"]:
+    ) -> Float[Array, "b d"]:
         """Features: the class token, or the mean of the patches."""
         tokens = self.tokens(images, train=train)
         return tokens[:, 0] if self.pool == "token" else tokens.mean(axis=1)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
+from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Network, Outcome, Tree, Variables
 from jax_rcl.losses import classification
 from jax_rcl.objectives import applying
@@ -27,6 +28,9 @@ class Classify:
         where only its parameters are: dropout acts and batch statistics follow the new
         images, as in the released code of Thanos.
       smoothing: the share of the target that is spread evenly over all classes.
+      reduction: of the losses of all views of the global batch: their "mean"; or their
+        "sum", as the supervised baseline of the released code of Ravula et al. 2021
+        has it, which is n·v times as large.
       targets: the batch's "label", or its "target" [b, k], a distribution for each
         example, which an augmentation such as `Mixup` adds.
     """
@@ -36,6 +40,7 @@ class Classify:
     encoder_is: Literal["trained", "frozen", "frozen in training mode"] = "trained"
     smoothing: Annotated[float, Within(0, 1, open="high")] = 0.0
     targets: Literal["label", "target"] = "label"
+    reduction: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
         if self.smoothing and self.targets == "target":
@@ -81,6 +86,8 @@ class Classify:
         else:
             targets = jnp.repeat(batch["target"], v, axis=0)
             value = classification.soft_cross_entropy(logits, targets)
+        if self.reduction == "sum":  # the step takes the mean
+            value = value * parallel.global_count(len(value))
         return Outcome(value, memory, {"top1": applying.share_right(logits, labels)})
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:

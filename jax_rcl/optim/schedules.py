@@ -148,8 +148,8 @@ class Plateau:
 
     An epoch is an improvement if its mean loss is below the best one so far by more
     than `threshold`. After more than `patience` epochs in a row without one, the
-    learning rate of the schedule is multiplied by `factor` from the last update of that
-    epoch on, and counting starts anew. This is PyTorch's ReduceLROnPlateau with
+    learning rate of the schedule is multiplied by `factor` from the first update of the
+    next epoch on, and counting starts anew. This is PyTorch's ReduceLROnPlateau with
     mode="min".
 
     Attributes:
@@ -173,10 +173,25 @@ class Plateau:
     def build(self, updates_per_epoch: int) -> optax.GradientTransformationExtraArgs:
         """Scales updates; asks for the loss of each as `value`."""
         relative = self.relative_to == "best"
-        return optax.contrib.reduce_on_plateau(
+        watch = optax.contrib.reduce_on_plateau(
             self.factor,
             self.patience + 1,
             rtol=self.threshold if relative else 0.0,
             atol=0.0 if relative else self.threshold,
             accumulation_size=updates_per_epoch,
         )
+
+        # optax lowers the rate of the update that ends an epoch; PyTorch's program has
+        # made it by then.
+        def update(
+            updates: Any,
+            state: Any,
+            params: Any = None,
+            *,
+            value: Any = 0.0,
+            **extra: Any,
+        ) -> tuple[Any, Any]:
+            _, after = watch.update(updates, state, params, value=value, **extra)
+            return jax.tree.map(lambda x: state.scale * x, updates), after
+
+        return optax.GradientTransformationExtraArgs(watch.init, update)

@@ -68,7 +68,8 @@ class Evaluation:
             found = read_json(self.workdir / RESULTS)
         except ConfigError:  # damaged
             return None
-        stored = json.loads(configs.to_json(stored_config(self.workdir)))["evaluators"]
+        config = configs.resolved(stored_config(self.workdir))
+        stored = json.loads(configs.to_json(config))["evaluators"]
         question = {**self.question, "step": found.get("step")}
         own = {name: stored.get(name) for name in question["evaluators"]}
         if question["evaluators"] != own or self.which != "newest":

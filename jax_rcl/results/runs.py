@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jax_rcl.config.nodes import CLASS
+from jax_rcl.config.nodes import CLASS, resolved
 from jax_rcl.config.types import ConfigError
 
 RESULTS = "results.json"
@@ -69,6 +69,7 @@ def folders(listed: str) -> list[Path]:
 def evaluators_of(config: Any, kind: type) -> dict[str, Any]:
     """The nodes of a config's evaluators that are of this class, by their names."""
     wanted = f"{kind.__module__}:{kind.__qualname__}"
+    config = resolved(config)
     every = config.evaluators if "evaluators" in config else {}
     return {name: every[name] for name in every if every[name][CLASS] == wanted}
 

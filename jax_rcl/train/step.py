@@ -106,7 +106,7 @@ def make_update(
 
         metrics = parallel.mean(dict(outcome.metrics))
         metrics |= {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        metrics |= plateau(opt_state)
+        metrics |= plateau(state.opt_state)
         variables = dataclasses.replace(variables, params=params, memory=outcome.memory)
         return TrainState(state.step + 1, state.key, variables, opt_state), metrics
 
@@ -114,7 +114,7 @@ def make_update(
 
 
 def plateau(opt_state: Tree) -> dict[str, jax.Array]:
-    """`PLATEAU`: the factor of the last learning rate; empty if it is never lowered."""
+    """`PLATEAU`: the factor of the next learning rate; empty if it is never lowered."""
 
     def is_plateau(node: Any) -> bool:
         return isinstance(node, optax.contrib.ReduceLROnPlateauState)

@@ -6,6 +6,7 @@ from . import imports as imports
 from . import moco as moco
 from . import restore as restore
 from . import rules as rules
+from . import thanos as thanos
 from . import torch_archive as torch_archive
 from . import torchvision as torchvision
 from . import uniformity as uniformity
@@ -14,6 +15,7 @@ from .imports import ImportClip as ImportClip
 from .imports import ImportDistill as ImportDistill
 from .imports import ImportMoCo as ImportMoCo
 from .imports import ImportResNet as ImportResNet
+from .imports import ImportThanos as ImportThanos
 from .imports import ImportUniformity as ImportUniformity
 from .restore import Restore as Restore
 from .rules import Layout as Layout

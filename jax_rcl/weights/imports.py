@@ -10,7 +10,15 @@ import numpy as np
 
 from jax_rcl.checkpoint import flat
 from jax_rcl.core import Variables
-from jax_rcl.weights import clip, distill, files, moco, torchvision, uniformity
+from jax_rcl.weights import (
+    clip,
+    distill,
+    files,
+    moco,
+    thanos,
+    torchvision,
+    uniformity,
+)
 from jax_rcl.weights.restore import below, nothing_below, replace_leaves
 from jax_rcl.weights.rules import (
     WeightsMismatch,
@@ -215,10 +223,53 @@ class ImportDistill:
         return import_file(self, variables, places, importer)
 
 
+@dataclasses.dataclass(frozen=True)
+class ImportThanos:
+    """Takes an encoder, or a whole run, from a checkpoint of Thanos's authors.
+
+    The files of https://github.com/HazyResearch/thanos-code (`best.ckpt`) whose
+    encoders are vision transformers, `ViT(**PERFECTLY_BALANCED)`.
+
+    The first encoder of a frozen probe, a `Classify` whose encoder is `Concatenated`,
+    is filled with parts="encoder" and params="frozen/encoder/params/part1".
+
+    Attributes:
+      file: Lightning's `.ckpt`, or its `state_dict` as `.npz` or `.safetensors`.
+      parts: `encoder`, of two that were trained jointly the one that is contrasted;
+        `encoder_auto`, the one that is decoded; or `everything` that the run has of
+        encoders, head and decoder, to go on training as `Spread`.
+      params: as for `ImportResNet`, of the encoder that `parts` names.
+    """
+
+    file: str
+    parts: Literal["encoder", "encoder_auto", "everything"] = "encoder"
+    params: str = "params/encoder"
+
+    def __call__(self, variables: Variables) -> Variables:
+        places = {f"{self.parts}/params": self.params}
+        if self.parts == "everything":
+            others = {f"{part}/params": f"params/{part}" for part in _OF_SPREAD}
+            others["decoder/batch_stats"] = "memory/decoder"
+            own = flat(variables)
+            places = {"encoder/params": self.params}
+            places |= {x: prefix for x, prefix in others.items() if below(own, prefix)}
+        return import_file(self, variables, places, thanos.to_variables)
+
+
+_OF_SPREAD = ("encoder_auto", "head", "decoder")  # which a run may have or not
+
 _MAY_LACK_STATISTICS = (ImportClip, ImportDistill)  # CLIP's transformers have none
 
 
-Import = ImportResNet | ImportMoCo | ImportUniformity | ImportClip | ImportDistill
+Import = (
+    ImportResNet
+    | ImportMoCo
+    | ImportUniformity
+    | ImportClip
+    | ImportDistill
+    | ImportThanos
+)
+"""The rules that read files."""
 
 
 def import_file(

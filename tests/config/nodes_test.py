@@ -6,11 +6,14 @@ import sys
 import pytest
 
 from jax_rcl import config
+from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip
 from jax_rcl.config.experiment import Best, Experiment
-from jax_rcl.config.nodes import build, node
+from jax_rcl.config.nodes import build, node, resolved, same
 from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
+from jax_rcl.data.sources import Synthetic
+from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SupCon
@@ -95,6 +98,60 @@ def test_a_field_that_the_class_lost_is_named():
     old = config.from_json(config.to_json(whole()).replace('"rate"', '"pace"'))
     with pytest.raises(ConfigError, match=r"Whole has no field 'pace'"):
         build(old)
+
+
+def referring():
+    """An experiment with an evaluator's parts, which are those of training."""
+    made = experiment(batch_size=4, epochs=1)
+    with made.unlocked():
+        made.augment = node(Views, node(Chain, (node(Flip), node(Flip, 0.1))))
+        made.evaluators = {
+            "knn": node(
+                Neighbours,
+                same("source"),
+                node(Synthetic, seed=1),
+                preprocess=same("augment.operation.operations[1]"),
+            )
+        }
+    return config.from_json(config.to_json(made))
+
+
+def test_what_is_the_same_has_one_home():
+    made = referring()
+    knn = build(made).evaluators["knn"]
+    assert knn.train == Synthetic() and knn.preprocess == Flip(0.1)
+    override(made, "augment.operation.operations[1].probability", "0.3")
+    override(made, "source.classes", "7")
+    built = build(made)
+    assert built.evaluators["knn"].preprocess == Flip(0.3)
+    assert built.evaluators["knn"].train == built.source == Synthetic(classes=7)
+    assert resolved(made).evaluators.knn.train.classes == 7
+    assert config.to_json(config.from_json(config.to_json(made))) == config.to_json(
+        made
+    )
+
+
+def test_what_is_the_same_cannot_be_changed_apart_but_can_be_replaced():
+    made = referring()
+    with pytest.raises(ConfigError, match=r"change it there, .*--config\.source\.seed"):
+        override(made, "evaluators.knn.train.seed", "3")
+    override(made, "evaluators.knn.train", "Synthetic(seed=3)")
+    built = build(made)
+    assert built.evaluators["knn"].train == Synthetic(seed=3)
+    assert built.source == Synthetic()
+
+
+def test_what_is_the_same_as_nothing_is_named():
+    made = referring()
+    override(made, "augment.operation", "Flip")
+    with pytest.raises(ConfigError, match=r"knn.preprocess is the same as augment"):
+        build(made)
+    with pytest.raises(ConfigError, match="of the whole config"):
+        build(made.evaluators, "evaluators")
+    made.source = same("evaluators.knn.train")
+    override(made, "augment.operation", "Chain((Flip, Flip))")
+    with pytest.raises(ConfigError, match="is the same as"):
+        build(made)
 
 
 def test_differences_name_the_fields():

@@ -145,6 +145,21 @@ def test_normalized_leaves_no_trace_in_the_variables():
     )
 
 
+def test_normalized_may_round_what_the_encoder_sees_to_float16():
+    images = jnp.asarray(np.random.RandomState(0).rand(2, 4, 4, 3), jnp.float32)
+    mean, std = (0.5, 0.25, 0.125), (0.5, 0.25, 2.0)
+    variables = init(ENCODER, images)
+    seen = (np.asarray(images) - np.float32(mean)) / np.float32(std)
+    half = seen.astype(np.float16).astype(np.float32)
+    assert not np.array_equal(half, seen)
+    np.testing.assert_allclose(
+        encode(Normalized(ENCODER, mean, std, "float16"), variables, images),
+        encode(ENCODER, variables, jnp.asarray(half)),
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
 def test_normalized_keeps_the_names_of_statistics():
     encoder = ResNet(depth=10, width=4, stem="small")
     images = jnp.zeros((1, 8, 8, 1))

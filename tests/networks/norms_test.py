@@ -19,12 +19,12 @@ DEVICES = 4
 class Layer(nn.Module):
     norm: Any
     ghost_batch: int | None = None
+    repeats: int = 1
 
     @nn.compact
     def __call__(self, x, *, train):
-        return normalized(
-            x, self.norm, train=train, name="norm", ghost_batch=self.ghost_batch
-        )
+        own = {"ghost_batch": self.ghost_batch, "repeats": self.repeats}
+        return normalized(x, self.norm, train=train, name="norm", **own)
 
 
 def batch(*shape, seed=0):
@@ -84,7 +84,7 @@ def test_sync_normalises_by_the_global_batch():
         statistics["norm"]["mean"], 0.1 * x.mean(0), rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(
-        statistics["norm"]["var"], 0.9 + 0.1 * x.var(0), rtol=1e-5
+        statistics["norm"]["var"], 0.9 + 0.1 * x.var(0, ddof=1), rtol=1e-5
     )
 
 
@@ -93,13 +93,14 @@ def test_local_normalises_by_the_share_and_keeps_the_average():
     y, statistics = train(Layer("local"), x, DEVICES)
     shares = x.reshape(DEVICES, 8, 5)
     mean, var = shares.mean(1), shares.var(1)
+    unbiased = shares.var(1, ddof=1)
     expected = (shares - mean[:, None]) / np.sqrt(var[:, None] + 1e-5)
     np.testing.assert_allclose(y, expected.reshape(32, 5), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
         statistics["norm"]["mean"], 0.1 * mean.mean(0), rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(
-        statistics["norm"]["var"], 0.9 + 0.1 * var.mean(0), rtol=1e-5
+        statistics["norm"]["var"], 0.9 + 0.1 * unbiased.mean(0), rtol=1e-5
     )
 
 
@@ -116,14 +117,39 @@ def test_ghost_batches_are_the_same_on_any_number_of_devices(devices):
     y, statistics = train(Layer("local", ghost_batch=8), x, devices)
     parts = x.reshape(4, 8 * 2 * 3, 5)
     mean, var = parts.mean(1), parts.var(1)
+    unbiased = parts.var(1, ddof=1)
     expected = (parts - mean[:, None]) / np.sqrt(var[:, None] + 1e-5)
     np.testing.assert_allclose(y, expected.reshape(x.shape), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
         statistics["norm"]["mean"], 0.1 * mean.mean(0), rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(
-        statistics["norm"]["var"], 0.9 + 0.1 * var.mean(0), rtol=1e-5
+        statistics["norm"]["var"], 0.9 + 0.1 * unbiased.mean(0), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("norm", ["sync", "local"])
+def test_running_statistics_are_those_of_pytorch(norm):
+    # What torch.nn.BatchNorm2d(2) keeps after this batch.
+    _, statistics = train(Layer(norm), batch(8, 3, 1, 2), 1)
+    found = statistics["norm"]
+    np.testing.assert_allclose(found["mean"], [0.17522489, 0.13545763], rtol=1e-5)
+    np.testing.assert_allclose(found["var"], [2.2028217, 1.9384985], rtol=1e-6)
+
+
+def test_a_value_may_stand_for_several():
+    x = batch(8, 5)
+    alone, statistics = train(Layer("sync", repeats=4), x, DEVICES)
+    whole, expected = train(Layer("sync"), x.repeat(4, axis=0), DEVICES)
+    np.testing.assert_allclose(alone, whole[::4], rtol=1e-4, atol=1e-5)
+    for name in ("mean", "var"):
+        found = statistics["norm"][name]
+        np.testing.assert_allclose(found, expected["norm"][name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_single_value_has_no_variance_that_could_enter():
+    _, statistics = train(Layer("sync"), batch(1, 5), 1)
+    np.testing.assert_allclose(statistics["norm"]["var"], 0.9, rtol=1e-6)
 
 
 def test_a_ghost_batch_divides_the_rows_of_a_device():

@@ -181,6 +181,12 @@ def test_smoothing_mixes_in_the_mean_over_all_classes():
     np.testing.assert_allclose(value, 0.7 * hard + 0.3 * even, rtol=1e-5)
 
 
+def test_the_sum_of_the_losses_is_n_times_their_mean_on_two_devices():
+    released = Classify(Tiny(), Linear(CLASSES), reduction="sum")
+    summed, mean = (outcome(each, batch(3))[0] for each in (released, TRAINED))
+    np.testing.assert_allclose(summed.mean(), mean.sum(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 1.5])
 def test_smoothing_out_of_range_is_named(smoothing):
     with pytest.raises(ValueError, match=rf"smoothing {smoothing} must be in \[0, 1\)"):

@@ -96,6 +96,18 @@ def test_its_loss_is_that_of_the_released_code_of_the_same_name(name, devices):
     np.testing.assert_allclose(factor * value, GOLDEN[f"{name}/loss"], rtol=1e-5)
 
 
+def test_the_released_loss_clip_is_averaged_twice():
+    (name,) = [n for n in NAMES if n.startswith("rclip_clip_tau0.1_s0")]
+    batch = pair(name)
+    released = Distill(Pixels(), loss_type="clip", averaged="twice")
+    value, _, _ = outcome(released, batch)
+    np.testing.assert_allclose(value, GOLDEN[f"{name}/loss"], rtol=1e-5)
+    with pytest.raises(
+        ValueError, match=r"averaged \"twice\" is for loss_type=\"clip\""
+    ):
+        Distill(Pixels(), averaged="twice")
+
+
 def test_metrics_say_how_near_the_student_is():
     batch = pair()
     same = {"clean": batch["clean"], "distorted": batch["clean"]}

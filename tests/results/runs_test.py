@@ -3,9 +3,17 @@
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
+from jax_rcl.augment.compose import Pair
+from jax_rcl.augment.distortions import GaussianNoise
+from jax_rcl.augment.geometry import Flip
+from jax_rcl.config.nodes import build, node, same
 from jax_rcl.config.types import ConfigError
-from jax_rcl.results.runs import in_words, origin, read_runs
+from jax_rcl.data.sources import Digits
+from jax_rcl.evaluate.head import HeadAccuracy
+from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
+from jax_rcl.results.runs import evaluators_of, in_words, origin, read_runs
 
 
 def test_a_name_has_folders_and_a_folder_is_called_as_itself(tmp_path, monkeypatch):
@@ -59,3 +67,14 @@ def test_where_numbers_are_from_is_one_sentence():
         "Trained on 1 × cpu in 2 h 10 min; commit a, b, unknown, v, d."
     )
     assert origin("Trained", []) == "" and in_words(2.0) == "1 min"
+
+
+def test_evaluators_hold_what_they_have_in_common_with_training():
+    noise = node(GaussianNoise, (0.1, 0.3))
+    sweep = node(
+        LevelSweep, node(HeadAccuracy, node(Digits)), same("augment.distortion"), (0.1,)
+    )
+    augment = node(Pair, node(Flip), noise)
+    config = ConfigDict({"augment": augment, "evaluators": {"sweep": sweep}})
+    found = evaluators_of(config, LevelSweep)["sweep"]
+    assert build(found, "sweep").distortion == GaussianNoise((0.1, 0.3))

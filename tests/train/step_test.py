@@ -251,7 +251,7 @@ def test_an_optimizer_that_watches_the_loss_gets_it():
         moved = trainer.variables.params["weights"] - before
         expected = -RATE * found[-1]["plateau"][0] * gradient(before, batch)
         np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-6)
-    assert [float(x["plateau"][0]) for x in found] == [1.0, 0.5, 0.25]
+    assert [float(x["plateau"][0]) for x in found] == [1.0, 1.0, 0.5]
     assert "plateau" not in plain_trainer({k: x[None] for k, x in batch.items()})
 
 

@@ -83,6 +83,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 def preprocess_of(config: ConfigDict) -> tuple[Operation | None, str]:
     """What a run's evaluators do to the images of its training source, and why so."""
+    config = configs.resolved(config)
     with refusals("evaluators"):
         trained = bare(configs.build(config.source, "source"))
         evaluators = configs.build(config.evaluators, "evaluators")
