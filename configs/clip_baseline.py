@@ -11,7 +11,7 @@ tower of CLIP: the clean head of docs/inverse_problems.md.
 """
 
 import clip_common
-from common import crop_and_flip
+from common import crop_and_flip, length
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -25,11 +25,13 @@ def get_config(arg=""):
         arg,
         backbone=("resnet101", "resnet50", *clip_common.TOWERS),
         weights="resnet101.pth",  # a file of the backbone's
-        released="",  # instead of it a file of the authors, with its head
+        # Instead of it a file of the authors, with its head; measured as it is, and
+        # trained on if epochs are given.
+        released="",
         encoder=("trained", "frozen"),  # frozen: only the head learns
         distortion=clip_common.TRAINED_ON,
         method=("classify", "distilled"),  # distilled: also from what `teacher` says
-        teacher="runs/clean",  # a run of this file, on the clean image
+        teacher="runs/clean",  # a run of this file or of a probe, on the clean image
         schedule=clip_common.SCHEDULES,
         epochs=25,
         batch_size=256,
@@ -38,14 +40,16 @@ def get_config(arg=""):
     )
     distilled = o.method == "distilled"
     only_with(o, distilled, "method=distilled", "teacher")
-    only_with(o, not distilled, "method=classify", "encoder", "weights", "released")
+    only_with(o, not distilled, "method=classify", "encoder", "backbone")
+    only_with(o, not distilled, "method=classify", "weights", "released")
+    only_with(o, not o.released, "weights=FILE", "weights")
     encoder, start = clip_common.backbone(o)
     size = clip_common.side_of(encoder)
     train, val = clip_common.folders(o.folder, size)
     distortion = CONDITIONS[o.distortion]
     kinds = sweeps_of(o.distortion) if o.sweep == "on" else ()
     head = node(rcl.networks.Linear, len(IMAGENET_100))
-    if distilled:
+    if distilled:  # the networks are those of the teacher
         augment = node(rcl.augment.Pair, crop_and_flip(size), distortion)
         objective = node(rcl.objectives.KnowledgeDistillation, encoder, head)
     else:
@@ -60,7 +64,7 @@ def get_config(arg=""):
         # The released T_max: 126,689 // 256, of the authors' global batch.
         optimizer=clip_common.adam(1e-3, o.schedule, 494.0),
         batch_size=o.batch_size,
-        epochs=o.epochs,
+        **length(o, bool(o.released)),
         init_from=(start,),
         evaluators=clip_common.accuracies("val", val, size, distortion, kinds),
     )

@@ -116,6 +116,8 @@ OPENAI_PARTS = {
     ),
     "logit_scale": ("logit_scale",),
 }
+STUDENTS, TAUGHT_BY = "noisy_visual_encoder.", "baseclip."
+"""What precedes the names of a student of Ravula et al. 2021, and of its CLIP."""
 UNREAD = ("*.position_ids", "input_resolution", "context_length", "vocab_size")
 """Positions that nothing reads, and sizes that the shapes already say."""
 
@@ -163,7 +165,13 @@ HUGGING_FACE_PARTS = {
 
 
 def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state without what data parallelism or open_clip puts before names."""
+    """The state without what data parallelism or open_clip puts before names.
+
+    Of a file of the students of Ravula et al. 2021, the model that taught them.
+    """
+    if any(name.startswith(STUDENTS) for name in state):
+        model = {name: x for name, x in state.items() if name.startswith(TAUGHT_BY)}
+        state = {name.removeprefix(TAUGHT_BY): x for name, x in model.items()}
     return {
         name.removeprefix("text."): array
         for name, array in without_prefix(state).items()

@@ -28,12 +28,16 @@ class ImportResNet:
         `frozen/encoder/params` and `frozen/encoder/batch_stats`.
       head: prefix that the classifier (`fc`) fills, a `Linear`, such as `params/head`;
         None leaves it out.
+      outputs: of the classifier: all; or the first, as many as the head has, of files
+        whose labels ended before their outputs. Probes of MoCo's code have 1000 outputs
+        and count the classes of their folder in sorted order, from 0.
     """
 
     file: str
     params: str = "params/encoder"
     batch_stats: str = "memory/encoder"
     head: str | None = None
+    outputs: Literal["all", "first"] = "all"
 
     def __call__(self, variables: Variables) -> Variables:
         places = {
@@ -41,7 +45,8 @@ class ImportResNet:
             "batch_stats": self.batch_stats,
             "head": self.head,
         }
-        return import_file(self, variables, places, torchvision.to_variables)
+        importer = functools.partial(torchvision.to_variables, outputs=self.outputs)
+        return import_file(self, variables, places, importer)
 
 
 @dataclasses.dataclass(frozen=True)

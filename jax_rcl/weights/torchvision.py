@@ -1,7 +1,7 @@
 """Weights of torchvision's ResNets, into `networks/resnet.py` and back, exactly."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,7 +46,10 @@ HEAD = rules.linear_rules("fc", "head/out")
 
 
 def to_variables(
-    state: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
+    state: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Any],
+    *,
+    outputs: Literal["all", "first"] = "all",
 ) -> dict[str, Any]:
     """Variables of a `ResNet` from a state dict in torchvision's names.
 
@@ -54,9 +57,13 @@ def to_variables(
     (`fc`) as parameters of a `Linear`. Names may begin with PyTorch's `module.`.
     torchvision's weights for ImageNet expect images normalised by mean (0.485, 0.456,
     0.406) and standard deviation (0.229, 0.224, 0.225): put the network into
-    `Normalized`, which keeps the names.
+    `Normalized`, which keeps the names. Of the classifier's outputs the `first` are as
+    many as the head asked for has.
     """
     state, parts = rules.without_prefix(state), {"head": ("fc.*",)}
+    if outputs == "first" and "head" in shapes:
+        k = shapes["head"]["out"]["bias"].shape[0]
+        state |= {name: state[name][:k] for name in state if name.startswith("fc.")}
     return rules.import_arrays(state, (*RESNET, *HEAD), shapes, parts=parts)
 
 
