@@ -8,11 +8,21 @@
 
 A ResNet-18, 1000 epochs, a Gaussian kernel on 312 attributes of birds or 126 of shoes,
 as by the code of Dufumier et al. 2023, whose README gives the commands and no number.
-Obtained: not yet run.
+Obtained: not yet run. `weights=checkpoint_0999.pth.tar` measures a file of that code.
 """
 
-from common import COMPUTE, CROPS, STRONG, cropped, every, simclr_view
-from uniformity_common import SCOPES, birds, scope, shoes, uniformity, uniformity_sgd
+from common import COMPUTE, CROPS, STRONG, cropped, every, length, simclr_view
+from uniformity_common import (
+    LAYERS,
+    SCOPES,
+    birds,
+    measured,
+    released,
+    scope,
+    shoes,
+    uniformity,
+    uniformity_sgd,
+)
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -29,11 +39,16 @@ def get_config(arg=""):
         ridge=0.01,
         crops=CROPS,
         scope=SCOPES,
+        logistic=("solved", "released"),  # of birds; released: after 150 passes of saga
+        weights="",  # a file of the authors' code; trained on if epochs are given
+        layer=LAYERS,  # pooled: the file is of before 23 May 2023
         batch=256,
         epochs=1000,
         compute=COMPUTE,
     )
-    known = o.prior != "none"
+    only_with(o, o.data == "cub", "data=cub", "logistic")
+    solver = {"solver": "saga"} if o.logistic == "released" else {}
+    known = o.prior != "none" and not measured(o)
     only_with(o, known, "a prior", "sigma", "ridge")
     only_with(o, o.data == "cub", "data=cub; shoes are cut whole", "crops")
     data = birds(o) if o.data == "cub" else shoes(o)
@@ -51,13 +66,18 @@ def get_config(arg=""):
         source=source,
         augment=augment,
         objective=uniformity(
-            encoder, sigma if known else None, ridge=o.ridge, **scope(o)
+            encoder,
+            sigma if known else None,
+            layer=o.layer,
+            ridge=o.ridge,
+            **scope(o),
         ),
         optimizer=uniformity_sgd(),
         batch_size=o.batch,
-        epochs=o.epochs,
+        **length(o, measured(o)),
+        init_from=released(o),
         evaluators={
             "knn": node(rcl.evaluate.Neighbours, train, test, when=often, **shown),
-            "probe": node(rcl.evaluate.CrossValidated, train, test, **shown),
+            "probe": node(rcl.evaluate.CrossValidated, train, test, **shown, **solver),
         },
     )

@@ -1,6 +1,6 @@
 """Decoupled uniformity on chest radiographs (CheXpert), GLoRIA's features as prior.
 
-    jax-rcl prepare join --features=gloria.npz --out=data/chexpert_prior.npz \
+    jax-rcl prepare gloria --out=data/chexpert_prior.npz \
         --config=configs/chexpert_uniformity.py:prior=none
     python -m jax_rcl.main --config=configs/chexpert_uniformity.py \
         --workdir=runs/chexpert
@@ -8,11 +8,20 @@
 A ResNet-18 trained with LARS for 400 epochs, a Gaussian kernel on 512 features, as by
 the code of Dufumier et al. 2023, which cannot evaluate on CheXpert. Obtained: not yet
 run. Every finding is a linear problem of its own, measured on the official validation
-images.
+images. `weights=checkpoint_0399.pth.tar` measures a file of the authors' code.
 """
 
-from common import COMPUTE, CROPS, cropped, resnet
-from uniformity_common import LARS, SCOPES, scope, uniformity, uniformity_lars
+from common import COMPUTE, CROPS, cropped, length, resnet
+from uniformity_common import (
+    LARS,
+    LAYERS,
+    SCOPES,
+    measured,
+    released,
+    scope,
+    uniformity,
+    uniformity_lars,
+)
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -30,11 +39,13 @@ def get_config(arg=""):
         scope=SCOPES,
         lars=tuple(LARS),
         crops=CROPS,  # square: of what is stretched to 224 pixels
+        weights="",  # a file of the authors' code; trained on if epochs are given
+        layer=LAYERS,  # pooled: the file is of before 23 May 2023
         batch=1024,
         epochs=400,
         compute=COMPUTE,
     )
-    known = o.prior != "none"
+    known = o.prior != "none" and not measured(o)
     only_with(o, known, "a prior", "sigma", "ridge")
     train, valid = (radiographs(o, split) for split in ("train", "valid"))
     source = node(rcl.data.WithPrior, train, o.prior) if known else train
@@ -46,11 +57,16 @@ def get_config(arg=""):
         source=source,
         augment=augment,
         objective=uniformity(
-            encoder, o.sigma if known else None, ridge=o.ridge, **scope(o)
+            encoder,
+            o.sigma if known else None,
+            layer=o.layer,
+            ridge=o.ridge,
+            **scope(o),
         ),
         optimizer=uniformity_lars(0.5, o.lars, reference_batch=256),
         batch_size=o.batch,
-        epochs=o.epochs,
+        **length(o, measured(o)),
+        init_from=released(o),
         evaluators={"findings": node(rcl.evaluate.PerTarget, train, valid)},
     )
 

@@ -9,7 +9,7 @@ Khosla et al. 2020 report 95.0 % (CIFAR-10) and 75.3 % (CIFAR-100) for the basel
 with a ResNet-50. Obtained: not yet run.
 """
 
-from common import CIFAR, cifar, corrupted_cifar, resnet
+from common import CIFAR, MIXES, cifar, corrupted_cifar, resnet, views
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
@@ -24,6 +24,7 @@ def get_config(arg=""):
         epochs=200,
         batch_size=512,
         depth=18,
+        mix=tuple(MIXES),  # of examples; cutout: squares of up to 20 pixels
         compute="float32",  # or bfloat16
         folder="",  # where CIFAR lies, in any version; else $JAX_RCL_DATA
         corrupted="",  # the folder of CIFAR-10-C or CIFAR-100-C
@@ -37,7 +38,7 @@ def get_config(arg=""):
     return node(
         Experiment,
         source=train,
-        augment=node(rcl.augment.Views, view, count=1),
+        augment=views(view, 1, o.mix),
         objective=node(
             rcl.objectives.Classify,
             resnet(o.depth, CIFAR, stem="small", compute=o.compute),

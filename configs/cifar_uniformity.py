@@ -1,14 +1,25 @@
 """Decoupled uniformity on CIFAR, without prior, as the code of Dufumier et al. 2023.
 
     python -m jax_rcl.main --config=configs/cifar_uniformity.py --workdir=runs/cifar_du
+    python -m jax_rcl.main --workdir=runs/released_cifar_du \
+        --config=configs/cifar_uniformity.py:weights=checkpoint_0399.pth.tar
 
 A ResNet-18 with a stem of padding 2, a layer of 2048 that is kept, plain gradient
 descent without momentum, 400 epochs. The README of the authors' code gives the command
-and no number. Obtained: not yet run.
+and no number. Obtained: not yet run. The second measures a file of that code.
 """
 
-from common import COMPUTE, STRONG, cifar, every, resnet, simclr_view
-from uniformity_common import SCOPES, SMALL_STEM, scope, uniformity, uniformity_sgd
+from common import COMPUTE, STRONG, cifar, every, length, resnet, simclr_view
+from uniformity_common import (
+    LAYERS,
+    SCOPES,
+    SMALL_STEM,
+    measured,
+    released,
+    scope,
+    uniformity,
+    uniformity_sgd,
+)
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, parse
@@ -24,6 +35,8 @@ def get_config(arg=""):
         depth=18,
         # The authors' commands for CIFAR are for one GPU: global is what they ran.
         scope=SCOPES,
+        weights="",  # a file of the authors' code; trained on if epochs are given
+        layer=LAYERS,  # pooled: the file is of before 23 May 2023
         batch=256,
         epochs=400,
         compute=COMPUTE,
@@ -31,17 +44,17 @@ def get_config(arg=""):
     )
     train, test = cifar(o.classes, folder=o.folder)
     often = every(o.epochs)
+    encoder = resnet(o.depth, HALF, compute=o.compute, **SMALL_STEM)
     return node(
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, simclr_view(32, jitter=STRONG)),
-        objective=uniformity(
-            resnet(o.depth, HALF, compute=o.compute, **SMALL_STEM), **scope(o)
-        ),
+        objective=uniformity(encoder, layer=o.layer, **scope(o)),
         # Deviation: the release trains on the smaller last batch of an epoch, too.
         optimizer=uniformity_sgd(),
         batch_size=o.batch,
-        epochs=o.epochs,
+        **length(o, measured(o)),
+        init_from=released(o),
         evaluators={
             "knn": node(rcl.evaluate.Neighbours, train, test, k=200, when=often),
             "probe": node(rcl.evaluate.CrossValidated, train, test),

@@ -11,7 +11,7 @@ tower of CLIP: the clean head of docs/inverse_problems.md.
 """
 
 import clip_common
-from common import CROPS, crop_and_flip, cropped
+from common import CROPS, crop_and_flip, cropped, length
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -26,12 +26,14 @@ def get_config(arg=""):
         backbone=("resnet101", "resnet50", *clip_common.TOWERS),
         weights="resnet101.pth",  # a file of the backbone's
         rounding=("none", "float16"),  # float16: of what a tower sees, as released
-        released="",  # instead of it a file of the authors, with its head
+        # Instead of it a file of the authors, with its head; measured as it is, and
+        # trained on if epochs are given.
+        released="",
         encoder=("trained", "frozen"),  # frozen: only the head learns
         distortion=clip_common.TRAINED_ON,
         **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
         method=("classify", "distilled"),  # distilled: also from what `teacher` says
-        teacher="runs/clean",  # a run of this file, on the clean image
+        teacher="runs/clean",  # a run of this file or of a probe, on the clean image
         reduction=("mean", "sum"),  # sum: the loss of a whole batch, as released
         schedule=clip_common.SCHEDULES,
         epochs=25,
@@ -42,8 +44,9 @@ def get_config(arg=""):
     )
     distilled = o.method == "distilled"
     only_with(o, distilled, "method=distilled", "teacher")
-    own = "encoder", "weights", "released", "reduction"
+    own = "encoder", "backbone", "weights", "released", "reduction"
     only_with(o, not distilled, "method=classify", *own)
+    only_with(o, not o.released, "weights=FILE", "weights")
     only_with(o, o.backbone in clip_common.TOWERS, "a tower of CLIP", "rounding")
     encoder, start = clip_common.backbone(o)
     size = clip_common.side_of(encoder)
@@ -52,7 +55,7 @@ def get_config(arg=""):
     kinds = sweeps_of(o.distortion) if o.sweep == "on" else ()
     head = node(rcl.networks.Linear, len(IMAGENET_100))
     home = clip_common.IN_PAIR if distilled else clip_common.IN_CHAIN
-    if distilled:
+    if distilled:  # the networks are those of the teacher
         augment = node(rcl.augment.Pair, crop_and_flip(size), distortion)
         objective = node(rcl.objectives.KnowledgeDistillation, encoder, head)
     else:
@@ -69,7 +72,7 @@ def get_config(arg=""):
         # The released T_max: 126,689 // 256, of the authors' global batch.
         optimizer=clip_common.adam(1e-3, o.schedule, 494.0),
         batch_size=o.batch_size,
-        epochs=o.epochs,
+        **length(o, bool(o.released)),
         init_from=(start,),
         evaluators=clip_common.accuracies("val", val, size, distortion, home, kinds),
     )

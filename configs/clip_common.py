@@ -9,7 +9,7 @@ import jax_rcl as rcl
 from jax_rcl import node, only_with
 from jax_rcl.augment import GaussianBlur, GaussianNoise, RandomMask, SquareMask
 from jax_rcl.augment.distortions import CONDITIONS, SWEEPS, Fixed
-from jax_rcl.config import ConfigError, same, stored_config, unknown
+from jax_rcl.config import CLASS, ConfigError, same, stored_config, unknown
 from jax_rcl.data.published import imagenet
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.networks import clip
@@ -128,16 +128,16 @@ def source_run(o, files, *objectives):
     stored = stored_config(Path(o.source))
     own = o.distortion in CONDITIONS
     only_with(o, own, "a distortion other than the source's", *LEVELS)
-    paths = rcl.objectives.FROZEN_ENCODER
-    if stored.objective.get("encoder_is") == "frozen":
-        paths = {path: path for path in paths}
-    start = node(rcl.weights.Restore, o.source, paths)
+    start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
     if own:
         return stored.objective.encoder, start, distortion_of(o)
     run_of(files, o.source, *objectives)
-    augment = stored.augment  # a pair, or views whose last operation distorts
-    distortion = augment.get("distortion") or augment.operation.operations[-1]
-    return stored.objective.encoder, start, distortion
+    return stored.objective.encoder, start, trained_on(stored.augment)
+
+
+def trained_on(augment):
+    """The distortion of a pair, or of views whose last operation distorts."""
+    return augment.get("distortion") or augment.operation.operations[-1]
 
 
 def file_of_weights(o):
@@ -154,16 +154,20 @@ def file_of_weights(o):
 
 
 def backbone(o):
-    """The encoder of the option `backbone`, and what fills it."""
+    """The encoder of the option `backbone`, or of the teacher, and what fills it."""
+    if o.method == "distilled":
+        stored = run_of("clip_baseline.py or clip_probe.py", o.teacher, *CLASSIFIERS)
+        if not tells_imagenet100(stored.source):
+            raise ConfigError(f"{o.teacher} tells other classes apart; {TEACH}.")
+        paths = rcl.objectives.FROM_CLASSIFIER
+        start = node(rcl.weights.Restore, o.teacher, paths)
+        return stored.objective.encoder, start
     if o.backbone in TOWERS:
         encoder, places = tower_of(o.backbone, o.rounding)
         kind = rcl.weights.ImportClip
     else:
         encoder = resnet(int(o.backbone.removeprefix("resnet")), IMAGENET)
         kind, places = rcl.weights.ImportResNet, FROZEN
-    if o.method == "distilled":
-        paths = rcl.objectives.FROM_CLASSIFIER
-        return encoder, node(rcl.weights.Restore, o.teacher, paths)
     into = places if o.encoder == "frozen" else {}
     if not o.released:
         return encoder, node(kind, o.weights, **into)
@@ -176,12 +180,15 @@ def teach(o, residual):
     into = {"params": "frozen/teacher/params"}
     if residual:
         into["batch_stats"] = "frozen/teacher/batch_stats"
+    whole = o.released or o.clip  # a file of the authors has all of CLIP, too
     student = node(rcl.weights.ImportClip, o.clip)
-    teacher = node(rcl.weights.ImportClip, o.clip, **into)
+    if o.released:
+        student = node(rcl.weights.ImportDistill, o.released, "student")
+    teacher = node(rcl.weights.ImportClip, whole, **into)
     if o.classes == "none":
         return student, teacher
     if o.classes == "text":
-        text = node(rcl.evaluate.FromText, o.clip, activation=o.activation)
+        text = node(rcl.evaluate.FromText, whole, activation=o.activation)
     else:
         text = node(rcl.evaluate.FromFile, o.classes)
     return student, teacher, node(rcl.evaluate.FillClasses, text, IMAGENET_100)
@@ -211,32 +218,80 @@ def accuracies(name, val, side, distortion, home, kinds):
     return {name: accuracy, **level_sweeps(accuracy, kinds, seed)}
 
 
-def level_sweeps(accuracy, kinds, seed=None, **fields):
+def level_sweeps(accuracy, kinds, seed=None, levels=(), **fields):
     """The accuracy at every level of distortion, for each of `kinds`.
 
-    A `seed` keeps the mask or the noise the same for all images.
+    A `seed` keeps the mask or the noise the same for all images; `levels` replace the
+    usual ones of a single kind.
     """
     sweeps = {}
     for kind in kinds:
-        distortion, levels = SWEEPS[kind]
+        distortion, usual = SWEEPS[kind]
         if seed is not None:
             distortion = Fixed(distortion, seed)
-        sweep = node(rcl.evaluate.LevelSweep, accuracy, distortion, levels, **fields)
+        given = distortion, levels or usual
+        sweep = node(rcl.evaluate.LevelSweep, accuracy, *given, **fields)
         sweeps[f"{kind}s"] = sweep
     return sweeps
 
 
 # Evaluations of a classifier that is trained: the option `what` of clip_evaluate.py.
 
+CLASSIFIERS = "Classify", "KnowledgeDistillation"
+TEACH = "teach by a classifier of ImageNet-100"
+# Sweeps as the authors' runs have them; restoring takes long, and they did it once.
+USUAL = {
+    "levels": ("mask+noise+blur", "", 10),
+    "unseen": ("mask+noise", "", 10),
+    "denoise": ("noise", "0.1", 1),
+    "inpaint": ("mask", "0.5", 1),
+}
+
+
+def measured(o, stored):
+    """Training images and the accuracy of a run, of clean images, in `folder`."""
+    found = [stored.evaluators.get(name) for name in ("val", "test")]
+    accuracy = next((x for x in found if x and "test" in x), None)
+    if accuracy is None:
+        raise ConfigError(f"{o.run} measures no images: it has no evaluator val, test.")
+    train, test = stored.source, accuracy.test
+    if o.folder:
+        train, test = (moved(each, o.folder) for each in (train, test))
+    clean = {"preprocess": accuracy.preprocess, "layer": accuracy.layer}
+    return train, node(rcl.evaluate.HeadAccuracy, test, mapped=0, **clean)
+
+
+def moved(source, folder):
+    """The same source in another folder, be it inside of others."""
+    made = source.copy_and_resolve_references()
+    with made.unlocked():
+        if "source" in made:
+            made.source = moved(made.source, folder)
+        elif made[CLASS].endswith(":ImageFolder"):  # has the split as its last part
+            made.folder = f"{folder}/{Path(made.folder).name}"
+        elif "folder" in made:
+            made.folder = folder
+    return made
+
+
+def tells_imagenet100(source):
+    """Whether a source has the classes of ImageNet-100."""
+    while "source" in source:
+        source = source.source
+    return tuple(source.get("classes", None) or ()) == IMAGENET_100
+
 
 def levels(o, accuracy, side):
     """The accuracy at levels of distortion, of images that may be restored first."""
-    usual = {"levels": "mask+noise+blur", "unseen": "mask+noise", "denoise": "noise"}
-    kinds = (o.kinds or usual.get(o.what, "mask")).split("+")
+    kinds, chosen, repeats = USUAL[o.what]
+    kinds = (o.kinds or kinds).split("+")
     for kind in kinds:
         if kind not in SWEEPS:
             raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
-    seen = None  # all of val/
+    if o.levels and len(kinds) > 1:
+        raise ConfigError(f"option 'levels' is for one of {'+'.join(kinds)}: kinds=….")
+    chosen = o.levels or (chosen if not o.kinds else "")
+    seen = None  # all of them
     if o.what == "unseen":
         five = folder(o.unseen, side, classes=tuple(imagenet.RELABELLED))
         seen = node(rcl.data.Relabel, five, **vars(imagenet.AS_RELABELLED))
@@ -247,8 +302,31 @@ def levels(o, accuracy, side):
         restorer = node(rcl.restoration.NonLocalMeans)
     elif o.what == "inpaint":
         restorer = node(rcl.restoration.DeepDecoder, steps=o.steps)
-    fields = {"source": seen, "restorer": restorer}
-    return level_sweeps(accuracy, kinds, repeats=o.repeats, **fields)
+    fields = {"source": seen, "restorer": restorer, "repeats": o.repeats or repeats}
+    if chosen:
+        fields["levels"] = tuple(map(level_of, chosen.split("+")))
+    return level_sweeps(accuracy, kinds, **fields)
+
+
+def level_of(text):
+    """A level as it is written: 0.9, or 21x5.0 of several numbers."""
+    try:
+        numbers = tuple(float(x) for x in text.split("x"))
+    except ValueError as error:
+        raise ConfigError(
+            f"option 'levels': {text} is no level as 0.9, 21x5."
+        ) from error
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def draws(o, accuracy, stored):
+    """The accuracy at the distortion of the run, or a named one, several times."""
+    if o.distortion in CONDITIONS:
+        distortion = CONDITIONS[o.distortion]
+    else:
+        distortion = trained_on(stored.augment)
+    full = node(rcl.augment.ByStrength, distortion), (1.0,)
+    return {"draws": node(rcl.evaluate.LevelSweep, accuracy, *full, o.repeats or 10)}
 
 
 def corruptions(o, accuracy, side):

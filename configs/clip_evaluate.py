@@ -1,21 +1,26 @@
-"""What a trained classifier of clip_probe or clip_baseline does with other images.
+"""What a trained classifier does with other images: clip_probe, _baseline, _transfer.
 
     python -m jax_rcl.main --config=configs/clip_evaluate.py:run=runs/probe \
         --workdir=runs/levels
 
 Nothing is trained: a run of no steps, which keeps the classifier with its numbers. The
 numbers of Ravula et al. 2021: docs/inverse_problems.md. Obtained: not yet run.
-Of `what`, levels tries distortions of `kinds`, mask, noise, blur or square; unseen does
-so on five other classes, relabelled; corruptions is ImageNet-100-C; denoise puts
-non-local means before the classifier, inpaint Deep Decoder.
+Of `what`, levels tries distortions of `kinds`, mask, noise, blur or square, on the test
+images of the run; draws its own distortion, or another, several times; unseen five
+other classes, relabelled; corruptions is ImageNet-100-C; denoise puts non-local means
+before the classifier, inpaint Deep Decoder. These two restore each image once, at one
+level, as the authors: Deep Decoder takes a CPU more than an hour for an image.
 """
 
 import clip_common
-from common import head_accuracy, run_of
+from common import run_of
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
-from jax_rcl.config import CLASS
+from jax_rcl.augment.distortions import CONDITIONS
+from jax_rcl.config import CLASS, ConfigError
+
+FILES = "clip_probe.py, clip_baseline.py or clip_transfer.py"
 
 
 def get_config(arg=""):
@@ -24,41 +29,55 @@ def get_config(arg=""):
         arg,
         run="runs/probe",  # whose classifier it is
         encoder="",  # a run of clip_student.py, whose encoder replaces that of `run`
-        what=("levels", "unseen", "corruptions", "denoise", "inpaint"),
+        what=("levels", "draws", "unseen", "corruptions", "denoise", "inpaint"),
         kinds="",  # of distortions, such as mask+noise
-        repeats=10,  # of every level
-        images=1.0,  # the share of val/ that is seen
+        levels="",  # of the one kind, such as 0.5+0.9, or 21x5+37x9
+        distortion=("as the run", *CONDITIONS),
+        repeats=0,  # of every level: 10, but 1 where images are restored
+        images=1.0,  # the share of the test images that is seen
         steps=5000,  # of the Deep Decoder
-        folder="data/imagenet100",  # has val/
+        folder="",  # where the images of the run are now, if elsewhere
         unseen="data/unseen",  # has <class>/
         shifts="data/imagenet100-c",
         geometry=("released", "plain"),  # released: 224 to 256 and cropped again
     )
-    swept = o.what != "corruptions"
-    only_with(o, swept, "another `what`", "kinds", "repeats")
-    only_with(o, swept and o.what != "unseen", "images of val/", "images")
+    swept = o.what not in ("corruptions", "draws")
+    only_with(o, swept, "another `what`", "kinds", "levels")
+    only_with(o, swept and o.what != "unseen", "images of the run", "images")
+    only_with(o, o.what == "draws", "what=draws", "distortion")
+    only_with(o, o.what != "corruptions", "another `what`", "repeats")
     only_with(o, o.what == "unseen", "what=unseen", "unseen")
     only_with(o, o.what == "inpaint", "what=inpaint", "steps")
-    only_with(o, not swept, "what=corruptions", "shifts", "geometry")
-    kinds = "Classify", "KnowledgeDistillation"
-    stored = run_of("clip_probe.py or clip_baseline.py", o.run, *kinds)
+    only_with(o, o.what == "corruptions", "what=corruptions", "shifts", "geometry")
+    stored = run_of(FILES, o.run, *clip_common.CLASSIFIERS)
     objective = stored.objective
     if objective[CLASS].endswith(":KnowledgeDistillation"):
         objective = node(rcl.objectives.Classify, objective.encoder, objective.head)
+    source, accuracy = clip_common.measured(o, stored)
     size = clip_common.side_of(objective.encoder)
-    (val,) = clip_common.folders(o.folder, size, parts=("val",))
-    accuracy = head_accuracy(val, size)
-    others = clip_common.levels if swept else clip_common.corruptions
+    if o.what in ("unseen", "corruptions"):
+        if not clip_common.tells_imagenet100(source):
+            raise ConfigError(
+                f"what={o.what} is of ImageNet-100, and {o.run} tells other classes "
+                "apart; what=levels or what=draws are of its own images."
+            )
+    if o.what == "draws":
+        evaluators = clip_common.draws(o, accuracy, stored)
+    elif swept:
+        evaluators = clip_common.levels(o, accuracy, size)
+    else:
+        evaluators = clip_common.corruptions(o, accuracy, size)
+    seen = accuracy.preprocess or node(rcl.augment.Identity)
     return node(
         Experiment,
-        source=stored.source,
-        augment=node(rcl.augment.Views, accuracy.preprocess, count=1),
+        source=source,
+        augment=node(rcl.augment.Views, seen, count=1),
         objective=objective,
         optimizer=stored.optimizer,
         batch_size=stored.batch_size,
         steps=0,
         init_from=start(o, objective),
-        evaluators={"val": accuracy, **others(o, accuracy, size)},
+        evaluators={"val": accuracy, **evaluators},
     )
 
 

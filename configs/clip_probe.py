@@ -7,11 +7,11 @@ As the code of Ravula et al. 2021; its runs report for students of mask90 79.9 w
 of the labels, 83.0 with all, and 12.3 for a probe of CLIP as it is, trained on the
 masked images; others: docs/inverse_problems.md. Obtained: not yet run.
 The run holds everything that it needs: it can be evaluated where `source` is not.
-With part=probe, --config.epochs=None --config.steps=0 only measures what is released.
+A head that is released, part=probe, is measured as it is unless epochs are given.
 """
 
 import clip_common
-from common import CROPS, crop_and_flip, cropped, frozen_classifier
+from common import CROPS, crop_and_flip, cropped, frozen_classifier, length
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -64,7 +64,7 @@ def get_config(arg=""):
         objective=frozen_classifier(encoder, len(IMAGENET_100)),
         optimizer=clip_common.adam(1e-3, o.schedule, period),
         batch_size=batch,
-        epochs=o.epochs,
+        **length(o, o.part == "probe"),
         init_from=(start,),
         evaluators=clip_common.accuracies(
             "val", val, size, distortion, clip_common.IN_CHAIN, kinds

@@ -9,7 +9,7 @@ authors' runs report for mask90, top-1, zero-shot 62.3, by a probe on 10 % of th
 """
 
 import clip_common
-from common import COMPUTE, CROPS, crop_and_flip, cropped, local_norm
+from common import COMPUTE, CROPS, crop_and_flip, cropped, length, local_norm
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -25,6 +25,9 @@ def get_config(arg=""):
     o = parse(
         arg,
         clip="RN101.pt",  # a file of CLIP's weights: RN50 to RN50x16, ViT
+        # Instead of it a student of the authors, in whose file all of CLIP is, too;
+        # measured as it is, and trained on if epochs are given.
+        released="",
         distortion=clip_common.TRAINED_ON,  # all: every one at every level, and none
         **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3; a seed
         curriculum=("off", "on"),  # on: strength grows over the epochs
@@ -45,7 +48,9 @@ def get_config(arg=""):
         crops=CROPS,
         folder="data/imagenet100",  # has train/ and val/
     )
-    fields = clip.architecture(clip.read(o.clip), o.heads or None).visual
+    only_with(o, not o.released, "clip=FILE, without released", "clip")
+    file = clip.read(o.released or o.clip)
+    fields = clip.architecture(file, o.heads or None).visual
     residual, size = clip_common.is_residual(fields), fields["image_size"]
     only_with(o, o.loss == "clip", "loss=clip", "averaged")
     only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
@@ -77,7 +82,7 @@ def get_config(arg=""):
         # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
         optimizer=clip_common.adam(3e-4, o.schedule, 123.0),
         batch_size=o.batch_size,
-        epochs=o.epochs,
+        **length(o, bool(o.released)),
         init_from=clip_common.teach(o, residual),
         evaluators=clip_common.accuracies(*zero_shot, kinds) if named else {},
     )

@@ -63,6 +63,25 @@ def crop_and_flip(side, *then, smallest=0.08):
     return node(rcl.augment.Chain, operations)
 
 
+# Of an option `mix`: what is done to images beside the usual view.
+MIXES = {"none": None, "mixup": rcl.augment.Mixup, "cutmix": rcl.augment.CutMix}
+MIXES |= {"cutout": None}
+
+
+def views(view, count, mix):
+    """So many views, mixed with those of a partner, or with a square cut out of each.
+
+    Labels are drawn: that of the partner with its share of the mixture.
+    """
+    if mix == "cutout":
+        operations = (*view.operations, node(rcl.augment.Cutout, (0, 20)))
+        view = node(rcl.augment.Chain, operations)
+    made = node(rcl.augment.Views, view, count=count)
+    if MIXES[mix] is None:
+        return made
+    return node(rcl.augment.Mixed, made, node(MIXES[mix]))
+
+
 def crop(side, smallest):
     """A random crop of at least the share `smallest` of the area, resized."""
     return node(rcl.augment.RandomResizedCrop, side, area=(smallest, 1.0))
@@ -166,6 +185,16 @@ def simclr_sgd():
     """The recipe for CIFAR of SimCLR and SupCon, with warm-up."""
     falling = node(rcl.optim.Cosine, warmup_epochs=10.0, final=5e-4)
     return sgd(0.5, schedule=falling, reference_batch=1024)
+
+
+# How long.
+
+
+def length(o, measured):
+    """Epochs of the option; what is `measured` as it is has none unless given."""
+    if measured and "epochs" not in o.given:
+        return {"steps": 0}
+    return {"epochs": o.epochs}
 
 
 # Evaluators.

@@ -3,21 +3,38 @@
     python -m jax_rcl.main --config=configs/groups.py:folder=data/waterbirds
     python -m jax_rcl.main --workdir=runs/dro \
         --config=configs/groups.py:folder=data/waterbirds,method=dro
+    python -m jax_rcl.main --workdir=runs/found \
+        --config=configs/groups.py:folder=data/waterbirds,method=dro,groups=runs/groups
 
 A group is a class with a value of the confounder (landbirds on water). The accuracy of
 the worst group is that of the head; `recovery` says how well clusters of the embeddings
-recover groups without their labels. Chen, Fu et al. 2022 compare the contrastive
-methods; their tables are not quoted here. Obtained: not yet run; the images must be
-there.
+recover groups without their labels; the last command trains DRO on clusters of the
+first run instead of groups. isic is skin lesions: the table of ISIC 2020, train.csv,
+with columns patch, 0 or 1, and split; the files are <image_name>.jpg. Chen, Fu et al.
+2022 compare the contrastive methods; their tables are not quoted here. Obtained: not
+yet run; the images must be there.
 """
 
 import common
 
 import jax_rcl as rcl
-from jax_rcl import Experiment, node, parse
+from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.config import Best
 
-SOURCES = {"waterbirds": rcl.data.Grouped, "celeba": rcl.data.CelebA}
+LESIONS = {
+    "table_file": "train.csv",
+    "image": "image_name",
+    "label": "benign_malignant",
+    "confounder": "patch",
+    "names": ("benign", "malignant"),
+    "confounder_names": ("no patch", "patch"),
+    "suffix": ".jpg",
+}
+SOURCES = {
+    "waterbirds": (rcl.data.Grouped, {}),
+    "celeba": (rcl.data.CelebA, {}),
+    "isic": (rcl.data.Grouped, LESIONS),
+}
 
 
 def get_config(arg=""):
@@ -27,16 +44,28 @@ def get_config(arg=""):
         data=tuple(SOURCES),
         folder="waterbirds",
         method=("ce", "dro", "supcon", "spread"),
+        groups="",  # of method=dro: a run in whose features they are found, two a class
+        draw=("as they come", "equally"),  # of method=dro: groups in training
+        reduction=("principal components", "umap"),  # before clusters are found
         depth=50,  # of the ResNet
         weights="",  # a file of torchvision to start from
         size=224,
         epochs=100,
         batch_size=128,
     )
+    only_with(o, o.method == "dro", "method=dro", "groups", "draw")
+    kind, fields = SOURCES[o.data]
     train, val, test = (
-        node(SOURCES[o.data], o.folder, split=split, size=o.size)
+        node(kind, o.folder, split=split, size=o.size, **fields)
         for split in ("train", "val", "test")
     )
+    clustering = node(rcl.evaluate.recovery.Clustering, reduction=o.reduction)
+    source = train
+    if o.groups:
+        found = o.groups, (2, 2), clustering
+        source = node(rcl.train.features.WithFoundGroups, train, *found)
+    if o.draw == "equally":
+        source = node(rcl.data.EqualGroups, source)
     view = common.crop_and_flip(o.size, smallest=0.7)
     count = 2 if o.method in ("supcon", "spread") else 1
     often, last = common.every(o.epochs), node(rcl.evaluate.AtEnd)
@@ -44,7 +73,7 @@ def get_config(arg=""):
     test = node(rcl.evaluate.HeadAccuracy, test, when=last)
     return node(
         Experiment,
-        source=train,
+        source=source,
         augment=node(rcl.augment.Views, view, count=count),
         objective=objective(o.method, common.resnet(o.depth, common.IMAGENET)),
         optimizer=common.sgd(1e-3, schedule=node(rcl.optim.Constant)),
@@ -55,7 +84,9 @@ def get_config(arg=""):
         evaluators={
             "val": node(rcl.evaluate.GroupAccuracy, val),
             "test": node(rcl.evaluate.GroupAccuracy, test, train),
-            "recovery": node(rcl.evaluate.GroupRecovery, train, when=last),
+            "recovery": node(
+                rcl.evaluate.GroupRecovery, train, clustering=clustering, when=last
+            ),
         },
     )
 

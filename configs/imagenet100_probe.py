@@ -6,7 +6,8 @@
         --config=configs/imagenet100_probe.py:weights=checkpoint_0199.pth.tar
 
 As the code of Ge et al. 2021 does it, which reports 77.9 for MoCo-v2 and 79.4 with
-patch negatives. Obtained: not yet run. `--mode=evaluate` evaluates a run once more.
+patch negatives. Obtained: not yet run. `--mode=evaluate` evaluates a run once more;
+`probe=model_best.pth.tar` measures a probe of that code.
 
 Of the `shifts`, `sets` are c (imagenet-c/ has <corruption>/<severity>/<class>/), sketch
 (imagenet-sketch/ has <class>/), stylized (imagenet-stylized/val/), r (imagenet-r/), and
@@ -28,8 +29,10 @@ def get_config(arg=""):
         arg,
         source="runs/imagenet100_moco",  # a run of imagenet100_moco.py
         weights="",  # instead of it a file of the code of MoCo's authors
-        depth=50,  # of the network in `weights`
-        folder="data/imagenet100",  # for `weights`; has train/ and val/
+        # Or a file of their probe, with its head; trained on if epochs are given.
+        probe="",
+        depth=50,  # of the network in a file
+        folder="data/imagenet100",  # for a file; has train/ and val/
         crops=common.CROPS,
         epochs=60,
         keep=("last", "best"),  # best: also the highest on val/, as the release prints
@@ -37,8 +40,11 @@ def get_config(arg=""):
         sets="c+sketch+stylized+r",  # which of them
     )
     only_with(o, o.shifts not in ("", "computed"), "shifts=FOLDER", "sets")
-    only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
-    encoder, start, train, val = of_file(o) if o.weights else of_run(o)
+    only_with(o, not o.probe, "weights=FILE, without probe", "weights")
+    file = o.weights or o.probe
+    only_with(o, bool(file), "weights=FILE", "depth", "folder")
+    only_with(o, not file, "a run, without a file", "source")
+    encoder, start, train, val = of_file(o) if file else of_run(o)
     evaluators = {"val": common.head_accuracy(val, 224)}
     if o.shifts:
         shifted = evaluators["val"], shifted_sets(o, val)
@@ -54,7 +60,7 @@ def get_config(arg=""):
         optimizer=node(rcl.optim.Sgd, 10.0, stepwise),
         # Deviation: the release trains on the smaller last batch of an epoch, too.
         batch_size=128,
-        epochs=o.epochs,
+        **common.length(o, bool(o.probe)),
         init_from=(start,),
         best=node(Best, "val/top1") if o.keep == "best" else None,
         evaluators=evaluators,
@@ -63,7 +69,11 @@ def get_config(arg=""):
 
 def of_file(o):
     """Encoder, what fills it, training and test images, for a file of weights."""
-    start = node(rcl.weights.ImportMoCo, o.weights, **FROZEN)
+    if o.probe:  # its 1000 outputs begin with the hundred classes, in sorted order
+        head = {"head": "params/head", "outputs": "first"}
+        start = node(rcl.weights.ImportResNet, o.probe, **FROZEN, **head)
+    else:
+        start = node(rcl.weights.ImportMoCo, o.weights, **FROZEN)
     return common.resnet(o.depth, IMAGENET), start, *common.image_folders(o.folder)
 
 

@@ -25,18 +25,22 @@ def get_config(arg=""):
         method=tuple(thanos.METHODS),
         decoder=("none", "color", "gray", "label"),
         encoders=("one", "two"),
-        network=("vit", "resnet18", "resnet50", "resnet10"),
+        network=("vit", "resnet18", "resnet50", "resnet10", "mixer"),
         form=("paper", "released"),  # of all of these that are not given
         **thanos.forms(),
         queries=0.1,  # of a ViT, dropped before the softmax; 0.0: none
         width=64,  # of a ResNet, and of the decoder
+        subset=1.0,  # the share of the training images, drawn once, of each class
+        channels=("own", "three"),  # three: of gray images
+        mix=tuple(common.MIXES),  # of examples; cutout: squares of up to 20 pixels
         epochs=600,
         folder="",  # where the data lie; tiny-imagenet-200, $JAX_RCL_DATA of others
     )
+    data = thanos.data_of(o)
     train, test = thanos.fine_sources(o)
     (source, val, known), classes = thanos.labelled_parts(o, train, test)
-    data = thanos.DATA[o.data]
-    view = common.simclr_view(data.side, smallest=0.2, rgb=len(data.mean) == 3)
+    rgb = len(data.mean) == 3 or o.channels == "three"
+    view = common.simclr_view(data.side, smallest=0.2, rgb=rgb)
     encoder = thanos.network(o)
     period = 100.0 if thanos.form_of(o, "schedule") == "released" else None
     schedule = node(rcl.optim.EpochCosine, period=period, beyond="rise")
@@ -44,7 +48,7 @@ def get_config(arg=""):
     return node(
         Experiment,
         source=source,
-        augment=node(rcl.augment.Views, view, count=2),
+        augment=common.views(view, 2, o.mix),
         objective=node(
             rcl.objectives.Spread,
             encoder,
@@ -59,6 +63,7 @@ def get_config(arg=""):
         best=node(Best, "val/top1"),
         evaluators={
             **common.val_and_test(val, known),
+            "losses": thanos.losses(o, val, view),
             "fine": node(rcl.evaluate.LinearProbe, train, test, when=seldom),
             **thanos.looks(o, test, view),
         },

@@ -48,6 +48,15 @@ FORMS = {
 }
 
 
+def data_of(o):
+    """The data set, with the statistics of three channels if the option asks for it."""
+    data = DATA[o.data]
+    only_with(o, len(data.mean) == 1, "gray images", "channels")
+    if o.channels == "own":
+        return data
+    return data._replace(mean=3 * data.mean, std=3 * data.std)
+
+
 def fine_sources(o):
     """Training and test images with their fine labels."""
     source, fields, *_, groups = DATA[o.data]
@@ -56,6 +65,10 @@ def fine_sources(o):
     train, test = (node(source, split=split, **fields) for split in ("train", "test"))
     if o.data == "cifar100u":
         train = node(rcl.data.Unbalanced, train, groups)
+    if o.subset < 1:
+        train = node(rcl.data.Subset, train, o.subset)
+    if o.channels == "three":
+        train, test = (node(rcl.data.Channels, part) for part in (train, test))
     return train, test
 
 
@@ -86,10 +99,13 @@ def network(o):
     if o.network == "vit":
         drop = node(rcl.networks.DropRates, 0.1, 0.05, 0.05, 0.05, o.queries)
         made = node(rcl.networks.ViT, **PERFECTLY_BALANCED, drop=drop)
+    elif o.network == "mixer":  # of 64 patches of CIFAR
+        made = node(rcl.networks.Mixer, max(4, DATA[o.data].side // 8), dropout=0.1)
     else:
         depth = int(o.network.removeprefix("resnet"))
         made = node(rcl.networks.ResNet, depth=depth, width=o.width, stem="imagenet")
-    return node(rcl.networks.Normalized, made, DATA[o.data].mean, DATA[o.data].std)
+    data = data_of(o)
+    return node(rcl.networks.Normalized, made, data.mean, data.std)
 
 
 def contrasts(o):
@@ -108,7 +124,7 @@ def reconstruction(o):
     """The term of the option `decoder`, if there is one."""
     if o.decoder == "none":
         return None
-    data, gray = DATA[o.data], o.decoder == "gray"
+    data, gray = data_of(o), o.decoder == "gray"
     channels = 1 if gray else len(data.mean)
     return node(
         rcl.objectives.Reconstruction,
@@ -118,6 +134,16 @@ def reconstruction(o):
         target="gray" if gray else "color",
         reads="features and label" if o.decoder == "label" else "features",
     )
+
+
+def losses(o, val, view):
+    """The loss of each task on images held out, every epoch."""
+    fields = {"terms": {each.name: each for each in contrasts(o)}}
+    if o.encoders == "two":
+        fields["layer"] = "features_of_encoder"
+    if o.decoder != "none":
+        fields["reconstruction"] = "reconstruction"
+    return node(rcl.evaluate.TaskLosses, val, view, **fields)
 
 
 def looks(o, test, view):

@@ -3,7 +3,7 @@
 from common import resnet
 
 import jax_rcl as rcl
-from jax_rcl import node
+from jax_rcl import node, only_with
 from jax_rcl.config import ConfigError
 
 # The stem of a ResNet for images of 32 pixels.
@@ -17,15 +17,16 @@ LARS = {
 }
 
 
-def uniformity(encoder, sigma=None, **fields):
+def uniformity(encoder, sigma=None, *, layer="features", **fields):
     """Decoupled uniformity as released: features are those of a layer of 2048.
 
-    `sigma` is that of a Gaussian kernel on the prior; None without prior.
+    `sigma` is that of a Gaussian kernel on the prior; None without prior. With `layer`
+    pooled there is no such layer, as in the code of before 23 May 2023.
     """
     return node(
         rcl.objectives.Uniformity,
         encoder,
-        fc=node(rcl.networks.Linear, 2048),
+        fc=node(rcl.networks.Linear, 2048) if layer == "features" else None,
         projector=node(rcl.networks.Mlp, (2048, 256), first="relu"),
         kernel=None if sigma is None else node(rcl.losses.Rbf, sigma),
         **fields,
@@ -52,6 +53,25 @@ def small_uniformity(o, encoder):
     kernel = None if o.prior == "none" else node(rcl.losses.Rbf, o.sigma, unit="median")
     fields = {"kernel": kernel, "ridge": o.ridge}
     return node(rcl.objectives.Uniformity, encoder, projector, **fields)
+
+
+# The option `layer` of `weights`, a file of the authors' code that is measured as it is
+# unless epochs are given; pooled: of before 23 May 2023.
+LAYERS = "features", "pooled"
+
+
+def measured(o):
+    """Whether nothing is trained; a prior is then not read."""
+    only_with(o, bool(o.weights), "weights=FILE", "layer")
+    return bool(o.weights) and "epochs" not in o.given
+
+
+def released(o):
+    """The rules that fill a run from the option `weights`."""
+    if not o.weights:
+        return ()
+    parts = "everything" if o.layer == "features" else "encoder and projector"
+    return (node(rcl.weights.ImportUniformity, o.weights, parts),)
 
 
 def uniformity_sgd():

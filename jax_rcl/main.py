@@ -18,9 +18,11 @@ COMMANDS = {
 }
 
 PREPARE = {
+    "bigbigan": "features of BigBiGAN's encoder as a prior (TensorFlow Hub)",
     "class_embeddings": "names of classes embedded by CLIP's text tower",
     "cub": "the attributes of CUB-200-2011 as a prior",
     "features": "features of a trained run as a prior",
+    "gloria": "features of GLoRIA's encoder of radiographs as a prior",
     "imagenet100": "ImageNet-100 out of ImageNet",
     "join": "features computed elsewhere, in the order of a source",
     "pack": "a source as records of fixed size",

@@ -58,11 +58,15 @@ VARIANTS = (
     "thanos_coarse:data=fashion,network=resnet10,decoder=label,encoders=two",
     "thanos_coarse:data=cifar100,method=supcon_infonce,form=released,labels=fine",
     "thanos_coarse:data=tiny,method=ce,decoder=gray,network=resnet18",
+    "thanos_coarse:data=cifar100u,network=mixer,subset=0.5,mix=mixup",
+    "thanos_coarse:data=mnist,channels=three,mix=cutout,method=ce,network=resnet18",
     "thanos_transfer:first=runs/first",
     "thanos_transfer:first=runs/first,second=runs/second,encoder=released",
     "groups:size=16",
     "groups:size=16,data=celeba,method=dro",
     "groups:size=16,method=spread",
+    "groups:size=16,data=isic",
+    "groups:size=16,method=dro,groups=runs/groups,draw=equally",
     "emoji_moco",
     "emoji_moco:negatives=patch,alpha=3,labels=subgroup",
     "emoji_moco:negatives=texture",
@@ -77,7 +81,9 @@ VARIANTS = (
     "imagenet100_probe:source=runs/patch",
     "imagenet100_probe:source=runs/patch,shifts=computed",
     "imagenet100_probe:weights=moco.npz,shifts=data/shifts,keep=best",
+    "imagenet100_probe:probe=moco_probe.npz",
     "cifar_uniformity",
+    "cifar_uniformity:weights=du_small.npz",
     "emoji_uniformity",
     "emoji_uniformity:prior=words",
     "emoji_uniformity:method=simclr",
@@ -87,7 +93,9 @@ VARIANTS = (
     "imagenet100_uniformity:prior=data/bigbigan.npz,scope=released,lars=simclr",
     "attributes_uniformity",
     "attributes_uniformity:data=zappos",
+    "attributes_uniformity:weights=du_large.npz",
     "chexpert_uniformity",
+    "chexpert_uniformity:weights=du_large.npz",
     "uniformity_probe:source=runs/uniformity",
     "uniformity_probe:weights=du.npz,layer=pooled",
     "fashion_distill:method=teacher",
@@ -98,19 +106,23 @@ VARIANTS = (
     "clip_student:clip=vit.npz,distortion=all,classes=none,schedule=cosine",
     "clip_student:clip=clip.npz,distortion=masks,fixed=7,curriculum=on,"
     "loss=clip,teacher_norm=batch,norm=released,classes=none",
+    "clip_student:released=student.npz,distortion=mask75",
     "clip_probe:source=runs/student",
     "clip_probe:clip=vit.npz,tower=ViT-B-32,distortion=noise30,labels=0.1",
     "clip_probe:released=probe.npz,part=probe,distortion=mask90",
     "clip_baseline:weights=resnet101.npz",
     "clip_baseline:backbone=RN101,weights=clip.npz,encoder=frozen,distortion=none",
     "clip_baseline:method=distilled,teacher=runs/baseline",
+    "clip_baseline:method=distilled,teacher=runs/probe",
     "clip_transfer:source=runs/student",
     "clip_transfer:source=runs/probe,data=covid,folder=data/covid,draws=1",
     "clip_evaluate:run=runs/probe",
     "clip_evaluate:run=runs/probe,encoder=runs/student,what=unseen",
+    "clip_evaluate:run=runs/probe,encoder=runs/mixed,what=draws,distortion=noises",
     "clip_evaluate:run=runs/probe,what=corruptions",
     "clip_evaluate:run=runs/probe,what=denoise",
     "clip_evaluate:run=runs/probe,what=inpaint,steps=20",
+    "clip_evaluate:run=runs/transfer,kinds=mask,levels=0.6+0.7,folder=moved/covid",
 )
 # Trained by default: of each paper one.
 FAST = (
@@ -147,6 +159,9 @@ RESUMED = (
 # Planned by default with networks that files of weights fill.
 FILLED = (
     "clip_student:clip=clip.npz",
+    "clip_student:released=student.npz,distortion=mask75",
+    "cifar_uniformity:weights=du_small.npz",
+    "imagenet100_probe:probe=moco_probe.npz",
     "clip_baseline:weights=resnet101.npz",
 )
 # The configs of the runs that these start from.
@@ -155,6 +170,7 @@ STARTS = {
     "runs/first": "thanos_coarse:data=fashion,network=resnet10",
     "runs/second": "thanos_coarse:data=fashion,network=resnet10,decoder=gray,"
     "encoders=two",
+    "runs/groups": "groups:size=16",
     "runs/patch": "imagenet100_moco:negatives=patch,norm=released",
     "runs/auto": "fashion_uniformity:method=autoencoder",
     "runs/uniformity": "imagenet100_uniformity",
@@ -163,7 +179,16 @@ STARTS = {
     "teacher=runs/clothes",
     "runs/student": "clip_student:clip=clip.npz",
     "runs/probe": "clip_probe:source=runs/student",
+    "runs/mixed": "clip_probe:source=runs/student,distortion=mixture1",
+    "runs/transfer": "clip_transfer:source=runs/student,data=covid",
     "runs/baseline": "clip_baseline:weights=resnet101.npz,distortion=none",
+}
+# What commands of docs/inverse_problems.md name, and what is here instead.
+OTHER_FILES = {
+    "RN101.pt": "clip.npz",
+    "runs/clean": "runs/probe",
+    "runs/stl10": "runs/transfer",
+    "student.py:released=mask90.ckpt": "student.py:released=student.npz",
 }
 # Files that others import, without an experiment of their own.
 PIECES = {path.stem for path in (ROOT / "configs").glob("*common.py")}
@@ -568,7 +593,7 @@ def test_a_linear_evaluation_starts_from_a_file_of_decoupled_uniformity(
     ("document", "least", "elsewhere"),
     [
         ("decoupled_uniformity", 9, {}),
-        ("inverse_problems", 14, {"RN101.pt": "clip.npz"}),
+        ("inverse_problems", 14, OTHER_FILES),
         ("nonsemantic_negatives", 6, {}),
         ("thanos", 5, {"runs/spread": "runs/first", "runs/auto": "runs/second"}),
     ],
@@ -721,11 +746,25 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
+        ("clip_evaluate:run=runs/probe,levels=0.5", r"for one of mask\+noise\+blur"),
+        ("clip_evaluate:run=runs/probe,kinds=mask,levels=high", "high is no level"),
+        ("clip_evaluate:run=runs/transfer,what=corruptions", "other classes apart"),
+        ("clip_evaluate:run=runs/student", "student is not a run of clip_probe.py"),
+        ("clip_baseline:method=distilled,teacher=runs/transfer", "teach by a class"),
+        ("clip_baseline:method=distilled,backbone=RN50", "'backbone' does nothing"),
+        ("clip_student:released=student.npz,clip=clip.npz", "'clip' does nothing here"),
+        ("groups:draw=equally", "'draw' does nothing here: it is for method=dro"),
+        (
+            "thanos_coarse:channels=three",
+            "'channels' does nothing here: it is for gray",
+        ),
         ("emoji_moco:alpha=3", r"'alpha' does nothing here: it is for negatives=patch"),
         ("cifar_moco:negatives=quilting,low=2", "'low' does nothing here"),
         ("imagenet100_moco:alpha=2.0", "'alpha' does nothing here"),
         ("imagenet100_moco:negatives=texture,high=9", "'high' does nothing here"),
         ("imagenet100_probe:weights=moco.npz,sets=c", "'sets' does nothing here"),
+        ("imagenet100_probe:probe=x,source=runs/patch", "'source' does nothing here"),
+        ("cifar_uniformity:layer=pooled", "'layer' does nothing here"),
         ("imagenet100_probe:source=runs/patch,depth=18", "'depth' does nothing here"),
         ("imagenet100_probe:source=runs/patch,shifts=x,sets=c+sketsh", "'sketsh'"),
         ("imagenet100_probe:source=runs/first", "first is not a run of imagenet100"),

@@ -19,10 +19,11 @@ from jax_rcl.data.sources import Synthetic
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.networks.clip import ClipResNet, ClipViT
 from jax_rcl.networks.clip_text import ClipText
-from jax_rcl.networks.heads import Linear
-from jax_rcl.networks.resnet import ResNet
+from jax_rcl.networks.heads import Linear, Mlp
+from jax_rcl.networks.resnet import BLOCKS, ResNet
 from jax_rcl.train.step import TrainState
 from jax_rcl.weights import clip, moco, torchvision, uniformity
+from jax_rcl.weights.clip_names import STUDENTS, TAUGHT_BY
 from tests.tiny import Blank, Flat, FlatDecoder
 
 # Stand-ins for data that the tests do not have: classes, size, channels.
@@ -76,7 +77,7 @@ def shrunk(value):
         return node(CheXpert, "chest", value.split, value.size and 16)
     if kind == "WithTexture":
         return node(Textured, shrunk(value.source))
-    if kind == "FewLabels":
+    if kind in ("FewLabels", "Unbalanced"):
         return shrunk(value.source)
     if kind in ("WithPrior", "WithKeywords"):
         return node(WithRandomBits, shrunk(value.source), bits=8)
@@ -84,6 +85,7 @@ def shrunk(value):
         "ResNet": {"depth": 10, "width": 4}
         | ({"ghost_batch": 2} if held.get("ghost_batch") else {}),
         "ResNetDecoder": {"width": 4},
+        "Mixer": {"width": 8, "depth": 1},
         "ViT": {"width": 8, "depth": 1, "heads": 2, "mlp_width": 8},
         "Mlp": {"widths": (8, 8)},
         "RandomResizedCrop": {
@@ -169,7 +171,9 @@ def flat(value):
         return tuple(flat(item) for item in value if kind_of(item) not in OF_FILES)
     if not isinstance(value, ConfigDict):
         return value
-    if kind_of(value) in ("ResNet", "ViT", "ClipResNet", "ClipViT"):
+    if kind_of(value) == "WithFoundGroups":
+        return flat(value.source)
+    if kind_of(value) in ("ResNet", "ViT", "Mixer", "ClipResNet", "ClipViT"):
         return node(Flat)
     if kind_of(value) == "ResNetDecoder":
         return node(FlatDecoder, value.size, value.channels)
@@ -226,20 +230,43 @@ def published(folder):
     vit = filled(ClipViT(patch=8, width=64, layers=1, **CLIP), images)
     whole = {"text": words, "logit_scale": np.float32(0.0)}
     student = clip.from_variables({"visual": tower})
+    whole_clip = clip.from_variables({"visual": tower, **whole})
     states = {
-        "clip": clip.from_variables({"visual": tower, **whole}),
+        "clip": whole_clip,
         "vit": clip.from_variables({"visual": vit, **whole}),
         "resnet101": torchvision.from_variables(resnet),
         "moco": moco.from_variables({"encoder": resnet}),
         "du": uniformity.from_variables({"encoder": resnet}),
+        "student": {
+            **{name.replace("visual.", STUDENTS): x for name, x in student.items()},
+            **{TAUGHT_BY + name: x for name, x in whole_clip.items()},
+        },
         "probe": {
             **{name.replace("visual.", "backbone."): x for name, x in student.items()},
             "output.weight": np.ones((100, 8), np.float32),
             "output.bias": np.zeros(100, np.float32),
         },
     }
+    features = jnp.zeros((1, resnet["params"]["stem"]["kernel"].shape[-1] * width()))
+    head = filled(Linear(1000), features)["params"]
+    states["moco_probe"] = {
+        f"module.{name}": x
+        for name, x in torchvision.from_variables({**resnet, "head": head}).items()
+    }
+    for name, stem in (("small", {"stem": "small", "stem_padding": 2}), ("large", {})):
+        parts = {
+            "encoder": filled(ResNet(10, width=4, **stem), images),
+            "fc": filled(Linear(100), features),
+            "projector": filled(Mlp((8, 8), first="relu"), jnp.zeros((1, 100))),
+        }
+        states[f"du_{name}"] = uniformity.from_variables(parts)
     for name, state in states.items():
         np.savez(folder / f"{name}.npz", **state)
+
+
+def width():
+    """By how much the features of a ResNet-10 are wider than its stem."""
+    return 2 ** (len(BLOCKS[10]) - 1)
 
 
 def filled(network, example):

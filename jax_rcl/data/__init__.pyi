@@ -42,6 +42,7 @@ from .sources import Synthetic as Synthetic
 from .stream import Order as Order
 from .textures import WithTexture as WithTexture
 from .wrappers import Channels as Channels
+from .wrappers import EqualGroups as EqualGroups
 from .wrappers import Relabel as Relabel
 from .wrappers import Split as Split
 from .wrappers import Subset as Subset

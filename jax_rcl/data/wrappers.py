@@ -16,6 +16,7 @@ from jax_rcl.data.records import (
     Seed,
     balanced_share,
     group_names_of,
+    groups_of,
     labels_of,
     names_of,
     permutation,
@@ -268,6 +269,33 @@ def coarsened(source: Source, coarse: CoarseMap) -> Relabel:
     In a config: `node(Relabel, source, **vars(coarse))`.
     """
     return Relabel(source, coarse.mapping, coarse.class_names, coarse.name)
+
+
+@dataclasses.dataclass(frozen=True)
+@ranged
+class EqualGroups(Chosen):
+    """Every group as often as the largest: the records of smaller ones are repeated.
+
+    An epoch draws each group equally often, which group DRO (Sagawa et al. 2020,
+    https://arxiv.org/abs/1911.08731) reaches on average by drawing with replacement.
+    All records are seen in it, those of a group at most once more than others of it.
+    Groups without a record stay without.
+    """
+
+    source: Source
+    seed: Seed = 0
+
+    @functools.cached_property
+    def indices(self) -> Int64[np.ndarray, " s"]:
+        groups = groups_of(self.source)
+        places = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        most = max(map(len, places))
+        repeated = []
+        for number, rows in enumerate(places):
+            whole, rest = divmod(most, len(rows))
+            few = rows[permutation(len(rows), self.seed, number)[:rest]]
+            repeated += [np.tile(rows, whole), few]
+        return np.sort(np.concatenate(repeated))
 
 
 @dataclasses.dataclass(frozen=True)

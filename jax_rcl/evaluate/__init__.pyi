@@ -13,6 +13,7 @@ from . import metrics as metrics
 from . import reconstructions as reconstructions
 from . import recovery as recovery
 from . import shifts as shifts
+from . import task_losses as task_losses
 from . import when as when
 from . import zero_shot as zero_shot
 from .class_embeddings import FillClasses as FillClasses
@@ -38,6 +39,7 @@ from .shifts.corrupted_folders import CorruptedFolders as CorruptedFolders
 from .shifts.level_numbers import Results as Results
 from .shifts.level_sweep import LevelSweep as LevelSweep
 from .shifts.robustness import Robustness as Robustness
+from .task_losses import TaskLosses as TaskLosses
 from .when import AtEnd as AtEnd
 from .when import Every as Every
 from .when import Never as Never

@@ -5,6 +5,7 @@ else with test images and scores for a layer of the encoder.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -63,6 +64,9 @@ class Restorer(Protocol):
     Attributes:
       reads: what it needs; a mask says which pixels are known.
       protocol: a few words that say what it does.
+
+    It may have `cost`, a few words on how long an image takes. What takes long calls
+    `done` with how many images, or parts of one, it has come further.
     """
 
     @property
@@ -75,6 +79,7 @@ class Restorer(Protocol):
         self,
         images: Float[np.ndarray, "n h w c"],
         known: Bool[np.ndarray, "n h w 1"] | None,
+        done: Callable[[float], object],
     ) -> Float[np.ndarray, "n h w c"]:
         """Images as they may have been; `known` is None unless a mask is read."""
         ...
@@ -218,7 +223,11 @@ def score(
     return classifier.scored(encode, values)
 
 
-def progress(total: int, name: str) -> tqdm.tqdm:
-    """A bar for so many images, shown by the process that prints."""
-    options = {"unit": " images", "disable": not parallel.is_main(), "delay": 2}
-    return tqdm.tqdm(total=total, desc=name, **options)
+def progress(total: int, name: str, delay: float = 2) -> tqdm.tqdm:
+    """A bar for so many images, shown by the process that prints, with time left."""
+    options = {"unit": " images", "disable": not parallel.is_main(), "delay": delay}
+    form = (
+        "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt}"
+        " [{elapsed}<{remaining}, {rate_fmt}]"
+    )
+    return tqdm.tqdm(total=total, desc=name, bar_format=form, **options)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Any
+import importlib
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int32
@@ -23,15 +24,18 @@ from jax_rcl.ranges import Count, ranged
 @dataclasses.dataclass(frozen=True)
 @ranged
 class Clustering:
-    """k-means on the principal components of unit features.
+    """k-means on unit features of which few dimensions are kept.
 
     Attributes:
-      components: how many principal components are kept; None clusters the unit
-        features themselves.
+      components: how many dimensions are kept; None clusters the unit features
+        themselves.
       restarts: k-means is run so often, and the tightest clusters are taken.
       most: components and clusters are fitted on so many rows at most, drawn by `seed`;
         then every row goes to the nearest centre.
-      seed: of the rows drawn and of k-means.
+      seed: of the rows drawn, of UMAP and of k-means.
+      reduction: what is kept: principal components, or the coordinates of UMAP (McInnes
+        et al. 2018, https://arxiv.org/abs/1802.03426) with its own defaults, which
+        needs the extra `umap`.
     """
 
     # Deviation: sub-group recovery was published with UMAP to two dimensions. Principal
@@ -41,13 +45,24 @@ class Clustering:
     restarts: Count = 10
     most: Count = 10_000
     seed: int = 0
+    reduction: Literal["principal components", "umap"] = "principal components"
+
+    def __post_init__(self) -> None:
+        if self.reduction == "umap":
+            if self.components is None:
+                raise ValueError(
+                    "Clustering.reduction 'umap' does nothing with components=None, "
+                    "which keeps all dimensions; write components=2."
+                )
+            umap_class()
 
     @property
     def method(self) -> str:
         """What it does, for a line of protocol."""
         reduced = ""
         if self.components is not None:
-            reduced = f" reduced to {self.components} principal components"
+            kept = "dimensions by UMAP" if self.reduction == "umap" else self.reduction
+            reduced = f" reduced to {self.components} {kept}"
         return f"k-means (best of {self.restarts}) of unit features{reduced}"
 
     def clusters(
@@ -62,12 +77,49 @@ class Clustering:
             )
         z = unit(x)
         (rows,) = draw_rows(np.zeros(len(z), int), self.most, seed=self.seed)
-        if self.components is not None:
+        if self.reduction == "umap":
+            reducer = umap_class()(
+                n_components=self.components, random_state=self.seed
+            ).fit(z[rows])
+            z = np.asarray(reducer.transform(z), np.float32)
+        elif self.components is not None:
             _, axes, _ = principal_axes(z[rows], self.components)
             z = z @ axes
         fitted = k_means(z[rows], count, starts=self.restarts, seed=self.seed)
         with threadpool_limits(1):
             return np.asarray(fitted.predict(z), np.int32)
+
+    def within(
+        self,
+        x: Float[np.ndarray, "m f"],
+        labels: Int32[np.ndarray, " m"],
+        class_names: tuple[str, ...],
+        counts: tuple[int, ...],
+    ) -> Int32[np.ndarray, " m"]:
+        """The cluster of each row inside its class, as `inferred_groups` numbers it."""
+        groups, first = np.zeros(len(labels), np.int32), 0
+        for label, count in enumerate(counts):
+            rows = np.flatnonzero(labels == label)
+            if len(rows) and count < 1:
+                raise ValueError(
+                    f"clusters {counts} gives the class {class_names[label]!r} {count} "
+                    f"groups, but it has {len(rows)} images; write 1 or more."
+                )
+            if len(rows):
+                groups[rows] = first + self.clusters(x[rows], count)
+            first += count
+        return groups
+
+
+def umap_class() -> Any:
+    """UMAP of the package umap-learn; ImportError if it is not installed."""
+    try:
+        return importlib.import_module("umap").UMAP
+    except ImportError as error:
+        raise ImportError(
+            "Clustering.reduction 'umap' needs umap-learn: pip install "
+            "'jax_rcl[umap]'; or reduce to principal components, the default."
+        ) from error
 
 
 PLANE = Clustering()
@@ -191,15 +243,4 @@ def inferred_groups(
             f"{len(source.class_names)} classes of {source}."
         )
     x, labels = features(encode, source, **settings)
-    groups, first = np.zeros(len(labels), np.int32), 0
-    for label, count in enumerate(clusters):
-        rows = np.flatnonzero(labels == label)
-        if len(rows) and count < 1:
-            raise ValueError(
-                f"clusters {clusters} gives the class {source.class_names[label]!r} "
-                f"{count} groups, but it has {len(rows)} images; write 1 or more."
-            )
-        if len(rows):
-            groups[rows] = first + clustering.clusters(x[rows], count)
-        first += count
-    return groups
+    return clustering.within(x, labels, source.class_names, clusters)

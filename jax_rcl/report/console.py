@@ -71,6 +71,23 @@ def show(*texts: str, stream: Any = None) -> None:
             return
 
 
+SHOWN = {
+    "loss": "loss {:.4g}",
+    "contrastive_top1": "acc@1 {:.1%}",
+    "contrastive_top5": "acc@5 {:.1%}",
+    "top1": "top1 {:.1%}",
+    "centroid_alignment": "alignment {:.4f}",
+}
+"""Metrics that are shown as training goes on, and how: what the papers' code prints."""
+
+
+def _number(name: str, value: float, mean: float | None) -> str:
+    """A metric, and its mean over the epoch in brackets."""
+    word, _, form = SHOWN[name].partition(" ")
+    inside = "" if mean is None else f" ({form.format(mean)})"
+    return f"{word} {form.format(value)}{inside}"
+
+
 @dataclasses.dataclass(frozen=True)
 class _Reading:
     """The clock, the step and the seconds waited for data, all counted up."""
@@ -107,7 +124,7 @@ class Progress(contextlib.AbstractContextManager[Any]):
         self._clock, self._paused, self._waited = clock, 0.0, 0.0
         self._readings: collections.deque[_Reading] = collections.deque()
         self._latest: _Reading | None = None
-        self._loss: float | None = None
+        self._numbers: dict[str, tuple[float, float | None]] = {}
         self._line_at, self._line_step = -math.inf, -1
         self._bar = _bar(total_steps, start_step, self._epoch(), self._stream)
 
@@ -119,16 +136,19 @@ class Progress(contextlib.AbstractContextManager[Any]):
         step: int,
         metrics: Mapping[str, SupportsFloat] | None = None,
         data_wait: float = 0.0,
+        means: Mapping[str, float] | None = None,
     ) -> None:
         """Says that `step` updates have been made, one or more since the last call.
 
-        Of `metrics`, the one named `loss` or `…/loss` is shown until the next;
+        Of `metrics`, those named as in `SHOWN`, or `…/<name>`, are shown until the
+        next, each with its mean over the epoch in brackets, of `means` by name.
         `data_wait` are seconds that training stood still for data since the last call.
         """
         made, self._step = step - self._step, step
-        for name, value in (metrics or {}).items():
-            if name.rpartition("/")[2] == "loss":
-                self._loss = float(value)
+        for path, value in (metrics or {}).items():
+            name = path.rpartition("/")[2]
+            if name in SHOWN:
+                self._numbers[name] = float(value), (means or {}).get(name)
         now = self._clock() - self._paused
         # What came before the first update, compilation included, is not counted.
         self._waited += data_wait if self._readings else 0.0
@@ -204,7 +224,8 @@ class Progress(contextlib.AbstractContextManager[Any]):
 
     def _fields(self) -> list[str]:
         """What is known, the most important first: a narrow terminal drops the last."""
-        fields = [] if self._loss is None else [f"loss {self._loss:.4g}"]
+        numbers = [_number(x, *self._numbers[x]) for x in SHOWN if x in self._numbers]
+        fields, others = numbers[:1], numbers[1:]
         speed = self.speed
         if speed:
             rate = speed["time/examples_per_second"]
@@ -212,6 +233,8 @@ class Progress(contextlib.AbstractContextManager[Any]):
                 left = (self._total - self._step) * self._batch_size / rate
                 fields.append(f"{tqdm.tqdm.format_interval(left)} left")
             fields.append(f"{rate:,.{0 if rate >= 10 else 2}f} examples/s")
+        fields += others
+        if speed:
             fields.append(f"data wait {100 * speed['time/data_wait']:.1f} %")
         return fields
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -15,6 +16,11 @@ from jax_rcl.networks.deep_decoder import Generator
 from jax_rcl.ranges import Count, NotNegative, Positive, ranged
 
 Tree = Any
+Images = Float32[Array, "n h w c"]
+Known = Bool[Array, "n h w 1"]
+
+SPAN = 50
+"""Steps in a call of the program: between two, one learns how far it is."""
 
 IMPROVEMENT = 1.005
 """A network is kept when the best loss so far is more than this times its loss."""
@@ -79,14 +85,20 @@ class DeepDecoder:
             f"seed {self.seed})"
         )
 
-    def network(self, shape: tuple[int, int, int]) -> Generator:
+    @property
+    def cost(self) -> str:
+        """How long an image takes, in words."""
+        return (
+            f"{self.steps:,} steps each, {self.batch_size} images at a time; at 224 "
+            f"pixels 5,000 take a CPU more than an hour for an image"
+        )
+
+    def network(self, shape: Sequence[int]) -> Generator:
         """The network for images of a shape [h, w, c]."""
         height, width, channels = shape
         return Generator((height, width), channels, self.width, self.doublings)
 
-    def start(
-        self, shape: tuple[int, int, int]
-    ) -> tuple[Tree, Float32[Array, "i j f"]]:
+    def start(self, shape: Sequence[int]) -> tuple[Tree, Float32[Array, "i j f"]]:
         """The first parameters for images of this shape, and z."""
         network, keys = self.network(shape), self._keys()
         z = jax.random.uniform(keys[1], network.input_shape, maxval=0.1)
@@ -114,56 +126,82 @@ class DeepDecoder:
 
         A pure function of arrays, for `jit` and `vmap`.
         """
-        shape = image.shape[0], image.shape[1], image.shape[2]
-        network, (first, z) = self.network(shape), self.start(shape)
-        optimizer, mask = optax.adam(self.learning_rate), known.astype(jnp.float32)
+        step = functools.partial(self.step, image, known)
+        places = jnp.arange(self.steps)
+        fitted, losses = jax.lax.scan(step, self.begin(image.shape), places)
+        return self.answer(image.shape, fitted), losses
 
-        def generate(params: Tree, x: jax.Array) -> Any:
-            return network.apply({"params": params}, x)
+    def begin(self, shape: Sequence[int]) -> Tree:
+        """Parameters, Adam's state, the kept parameters and their loss, at first."""
+        first, _ = self.start(shape)
+        state = optax.adam(self.learning_rate).init(first)
+        return first, state, first, jnp.float32(jnp.inf)
+
+    def step(
+        self,
+        image: Float32[Array, "h w c"],
+        known: Bool[Array, "h w 1"],
+        fitted: Tree,
+        place: Int32[Array, ""],
+    ) -> tuple[Tree, Float32[Array, ""]]:
+        """One update of what `begin` gives, and the loss before it."""
+        network, mask = self.network(image.shape), known.astype(jnp.float32)
+        _, z = self.start(image.shape)
 
         def loss(params: Tree, x: jax.Array) -> jax.Array:
-            return jnp.square(mask * (generate(params, x) - image)).mean()
+            made: Any = network.apply({"params": params}, x)
+            return jnp.square(mask * (made - image)).mean()
 
-        def step(carry: Tree, place: jax.Array) -> tuple[Tree, jax.Array]:
-            params, state, kept, best = carry
-            value, grads = jax.value_and_grad(loss)(params, self.input_at(z, place))
-            with jax.numpy_dtype_promotion("standard"):  # optax mixes types freely
-                updates, state = optimizer.update(grads, state)
-            params = optax.apply_updates(params, updates)
-            # As released: the loss is that before the update, the network that after.
-            better = best > IMPROVEMENT * value
-            kept = jax.tree.map(functools.partial(jnp.where, better), params, kept)
-            return (params, state, kept, jnp.where(better, value, best)), value
+        params, state, kept, best = fitted
+        value, grads = jax.value_and_grad(loss)(params, self.input_at(z, place))
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes types freely
+            updates, state = optax.adam(self.learning_rate).update(grads, state)
+        params = optax.apply_updates(params, updates)
+        # As released: the loss is that before the update, the network that after.
+        better = best > IMPROVEMENT * value
+        kept = jax.tree.map(functools.partial(jnp.where, better), params, kept)
+        return (params, state, kept, jnp.where(better, value, best)), value
 
-        carry = first, optimizer.init(first), first, jnp.float32(jnp.inf)
-        (_, _, kept, _), losses = jax.lax.scan(step, carry, jnp.arange(self.steps))
-        return generate(kept, z), losses
+    def answer(self, shape: Sequence[int], fitted: Tree) -> Any:
+        """What the kept network makes of z."""
+        _, z = self.start(shape)
+        return self.network(shape).apply({"params": fitted[2]}, z)
 
     def __call__(
         self,
         images: Float[np.ndarray, "n h w c"],
         known: Bool[np.ndarray, "n h w 1"] | None = None,
+        done: Callable[[float], object] = lambda images: None,
     ) -> Float32[np.ndarray, "n h w c"]:
         """Inpaints every image by itself.
 
         What unknown pixels hold does not matter; `known` is True where a pixel is to be
-        trusted, the mask that made the images.
+        trusted, the mask that made the images. `done` is called every `SPAN` steps.
         """
         if known is None:
             raise ValueError(
                 "DeepDecoder fills in what a mask hides and needs to know the mask: "
                 "give `known`, or use a distortion that has one, such as RandomMask."
             )
-        # What becomes of known pixels is decided below; it needs no program of its own.
-        fit = dataclasses.replace(self, known_pixels="fitted")
+        # What becomes of known pixels is decided below and needs no program of its own,
+        # nor does how many steps there are.
+        fit = dataclasses.replace(self, known_pixels="fitted", steps=1)
         images, mesh = images.astype(np.float32), parallel.make_mesh()
         restored = np.empty_like(images)
         for begin in range(0, len(images), self.batch_size):
             end = min(begin + self.batch_size, len(images))
             rows = np.minimum(np.arange(begin, begin + self.batch_size), end - 1)
             batch = parallel.spread((images[rows], known[rows]), mesh)
-            fitted = parallel.fetch(_fit(fit, *batch))
-            restored[begin:end] = fitted[: end - begin]
+            where = fit, batch[0].sharding
+            fitted = _begin(*where, *batch)
+            for first in range(0, self.steps, SPAN):
+                last = min(first + SPAN, self.steps)
+                fitted = jax.block_until_ready(
+                    _advance(*where, *batch, fitted, np.int32(first), np.int32(last))
+                )
+                done((end - begin) * (last - first) / self.steps)
+            made = parallel.fetch(_answer(fit, *batch, fitted))
+            restored[begin:end] = made[: end - begin]
         if self.known_pixels == "kept":
             return np.where(known, images, restored)
         return restored
@@ -173,10 +211,43 @@ class DeepDecoder:
         return jax.random.split(jax.random.key(self.seed), 3)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _fit(
+# What goes from one call to the next lies as the images do, or the second call would
+# be compiled once more.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _begin(
+    decoder: DeepDecoder, place: jax.sharding.Sharding, images: Images, known: Known
+) -> Tree:
+    fitted = jax.vmap(lambda image, _: decoder.begin(image.shape))(images, known)
+    return jax.lax.with_sharding_constraint(fitted, place)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+def _advance(
     decoder: DeepDecoder,
-    images: Float32[Array, "n h w c"],
-    known: Bool[Array, "n h w 1"],
-) -> Float32[Array, "n h w c"]:
-    return jax.vmap(decoder.fit)(images, known)[0]
+    place: jax.sharding.Sharding,
+    images: Images,
+    known: Known,
+    fitted: Tree,
+    first: Int32[Array, ""],
+    last: Int32[Array, ""],
+) -> Tree:
+    """All images from one step to another, both data."""
+
+    def one(image: jax.Array, known: jax.Array, fitted: Tree) -> Tree:
+        def step(place: jax.Array, fitted: Tree) -> Tree:
+            return decoder.step(image, known, fitted, place)[0]
+
+        return jax.lax.fori_loop(first, last, step, fitted)
+
+    moved = jax.vmap(one)(images, known, fitted)
+    return jax.lax.with_sharding_constraint(moved, place)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answer(decoder: DeepDecoder, images: Images, known: Known, fitted: Tree) -> Images:
+    def one(image: jax.Array, _: jax.Array, fitted: Tree) -> jax.Array:
+        return decoder.answer(image.shape, fitted)
+
+    return jax.vmap(one)(images, known, fitted)

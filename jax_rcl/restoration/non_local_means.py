@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
 
@@ -59,12 +60,21 @@ class NonLocalMeans:
             f"{self.patch_distance}, h {self.h:g}, sigma {sigma})"
         )
 
+    @property
+    def cost(self) -> str:
+        """How long an image takes, in words."""
+        return f"on {os.cpu_count()} cores"
+
     def __call__(
         self,
         images: Float[np.ndarray, "n h w c"],
         known: Bool[np.ndarray, "n h w 1"] | None = None,
+        done: Callable[[float], object] = lambda images: None,
     ) -> Float[np.ndarray, "n h w c"]:
-        """Denoises every image by itself, of any number of channels."""
+        """Denoises every image by itself, of any number of channels.
+
+        `done` is called as images are finished.
+        """
         del known  # Every pixel is noisy, and every pixel is there.
         try:
             importlib.import_module("pywt")  # which estimates sigma
@@ -93,7 +103,10 @@ class NonLocalMeans:
 
         # scikit-image releases the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            denoised = list(pool.map(one, images, sigmas))
+            denoised = []
+            for image in pool.map(one, images, sigmas):
+                denoised.append(image)
+                done(1)
         return np.stack(denoised) if denoised else images.copy()
 
 

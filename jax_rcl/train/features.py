@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import logging
 from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 import tqdm
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 from ml_collections import ConfigDict
 
 from jax_rcl import parallel
@@ -19,6 +20,8 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.data import stream
 from jax_rcl.data.prior import Informed
+from jax_rcl.data.records import Record, labels_of
+from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
 from jax_rcl.train.evaluation import make_encoder
 from jax_rcl.train.plan import encoded_shapes, refusals
@@ -66,6 +69,79 @@ class WithFeatures(Informed):
         return _encoded(dataclasses.replace(self, workdir=str(workdir)), state)
 
 
+@runtime_checkable
+class Clusters(Protocol):
+    """Splits classes into clusters, such as `evaluate.recovery.Clustering`."""
+
+    def within(
+        self,
+        x: Float32[np.ndarray, "m f"],
+        labels: Int32[np.ndarray, " m"],
+        class_names: tuple[str, ...],
+        counts: tuple[int, ...],
+    ) -> Int32[np.ndarray, " m"]:
+        """The cluster of each row: those of class 0 come first, then of class 1."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+@ranged
+class WithFoundGroups(AllOf):
+    """A source whose groups are clusters of another run's features, within classes.
+
+    For group DRO where nobody labelled groups: train a classifier, then protect the
+    groups that it tells apart. Groups of the source's own are not looked at. Found
+    once, on first use, as `WithFeatures` encodes images.
+
+    Attributes:
+      workdir, layer, preprocess, which, batch_size: as for `WithFeatures`.
+      counts: how many groups each class is split into.
+      clustering: how, such as `evaluate.recovery.Clustering()`.
+    """
+
+    source: Source
+    workdir: str
+    counts: tuple[Count, ...]
+    clustering: Clusters
+    layer: str = "features"
+    preprocess: Operation | None = None
+    which: Which = "newest"
+    batch_size: Count = 256
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """A class, and which of its clusters, from 1."""
+        names = self.class_names
+        if len(names) != len(self.counts):
+            raise ValueError(
+                f"WithFoundGroups.counts {self.counts} must be one number for each of "
+                f"the {len(names)} classes of {self.source!r}."
+            )
+        return tuple(
+            f"{name}, cluster {place + 1}"
+            for name, count in zip(names, self.counts, strict=True)
+            for place in range(count)
+        )
+
+    @functools.cached_property
+    def all_groups(self) -> Int32[np.ndarray, " m"]:  # pyright: ignore[reportIncompatibleVariableOverride] as in other sources
+        """The groups of all records."""
+        _ = self.group_names
+        workdir = Path(self.workdir).expanduser().absolute()
+        try:
+            state = state_of(workdir, self.which)
+        except ConfigError as error:
+            raise ConfigError(f"WithFoundGroups.workdir: {error}") from error
+        settings = self.layer, self.preprocess, self.which, self.batch_size
+        wanted = WithFeatures(self.source, str(workdir), *settings)
+        x = _encoded(wanted, state, "groups")
+        given = x, labels_of(self.source), self.class_names, self.counts
+        return self.clustering.within(*given)
+
+    def __getitem__(self, index: int) -> Record:
+        return {**self.source[index], "group": self.all_groups[index]}
+
+
 def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
     """The step of a run's checkpoint and when it was written, which identify it."""
     stored_config(workdir)
@@ -86,10 +162,13 @@ def state_of(workdir: Path, which: Which = "newest") -> tuple[str, int]:
     return folder.name, folder.stat().st_mtime_ns
 
 
-def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
+def encoder_of(
+    workdir: Path, which: Which = "newest", become: Literal["prior", "groups"] = "prior"
+) -> tuple[Run, Encode]:
     """The run that a workdir holds, without its evaluators, and its encoder.
 
-    Warns if the run is unfinished or was trained with labels.
+    Warns if the run is unfinished or, where its features become a prior, was trained
+    with labels.
     """
     config = stored_config(workdir)
     with config.unlocked():
@@ -101,12 +180,15 @@ def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
     if planned is not None and done < planned:
         logger.warning(
             "the run of %s, whose features are a prior here, is unfinished: it was "
-            "saved at step %d of %d.",
+            "saved at step %d of %d."
+            if become == "prior"
+            else "the run of %s, in whose features groups are found, is unfinished: it "
+            "was saved at step %d of %d.",
             workdir,
             done,
             planned,
         )
-    if "label" in run.experiment.objective.needs:
+    if become == "prior" and "label" in run.experiment.objective.needs:
         logger.warning(
             "the run of %s was trained with labels: its features contain them, and "
             "what takes them as a prior is not unsupervised.",
@@ -118,11 +200,13 @@ def encoder_of(workdir: Path, which: Which = "newest") -> tuple[Run, Encode]:
 # `state`, what `state_of` gives, is in the key, as a run may have gone on since.
 @functools.lru_cache(maxsize=4)
 def _encoded(
-    wanted: WithFeatures, state: tuple[str, int]
+    wanted: WithFeatures,
+    state: tuple[str, int],
+    become: Literal["prior", "groups"] = "prior",
 ) -> Float32[np.ndarray, "m f"]:
     """The features of every image of a source, in order; read-only."""
     source, layer = wanted.source, wanted.layer
-    run, encode = encoder_of(Path(wanted.workdir), wanted.which)
+    run, encode = encoder_of(Path(wanted.workdir), wanted.which, become)
     rows, first = np.empty((len(source), _width(run, wanted)), np.float32), 0
     hidden = not parallel.is_main()
     with tqdm.tqdm(

@@ -32,6 +32,7 @@ from jax_rcl.train.evaluation import (
     write_page,
     write_results,
 )
+from jax_rcl.train.means import EpochMeans
 from jax_rcl.train.owner import Owner, WorkdirInUse
 from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted, Signals
@@ -86,7 +87,7 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
         done = saved.steps()[-1:] == [last]
         # Before the state, so that an unreadable record ends the run at once.
         data = {} if done or not last else place_data(run)
-        state, seconds = restore_or_create(run, saved)
+        state, seconds, means = restore_or_create(run, saved)
         first = int(state.step)
         if first == last and page_of(run).exists():
             return report_finished(run)
@@ -99,7 +100,8 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
         with open_outputs(run, first) as (lines, progress):
             if lines is not None and views is not None:
                 lines.write_images(0, {"views": views.sheet()})
-            loop = Loop(run, saved, best, signals, lines, progress, seconds, owner)
+            outputs = lines, progress, seconds, means, owner
+            loop = Loop(run, saved, best, signals, *outputs)
             state = loop.train_to_end(state, data)
             unmoved = check_frozen(state, frozen)
             loop.evaluate_best()
@@ -186,10 +188,11 @@ class Loop:
         lines: log.Log | None,
         progress: console.Progress | None,
         seconds: float,
+        means: EpochMeans,
         owner: Owner | None,
     ) -> None:
         """Takes its parts; three of them are None but on the main process."""
-        self.owner = owner
+        self.means, self.owner = means, owner
         self.run, self.saved, self.best, self.signals = run, saved, best, signals
         self.lines, self.progress, self.seconds = lines, progress, seconds
         self.encoder = make_encoder(run)
@@ -259,15 +262,18 @@ class Loop:
             step = oldest.step + place + 1
             numbers = {name: float(values[place]) for name, values in metrics.items()}
             self.check_numbers(step, numbers)
+            named = {n.removeprefix("train/"): x for n, x in numbers.items()}
+            self.means.add(step, named)
             if self.lines and self.progress and self.run.logs(step):
                 # The optimizer may have lowered it where the loss stopped falling.
                 lowered = numbers.get(f"train/{PLATEAU}", 1.0)
                 rate = self.run.learning_rate(step) * lowered
                 numbers["train/learning_rate"] = rate
-                self.lines.write(step, numbers | self.progress.speed)
+                means = {f"train/mean/{n}": x for n, x in self.means.means().items()}
+                self.lines.write(step, numbers | means | self.progress.speed)
         if self.progress:
             done = oldest.step + oldest.count
-            self.progress.update(done, numbers, oldest.waited)
+            self.progress.update(done, numbers, oldest.waited, self.means.means())
 
     def check_numbers(self, step: int, numbers: dict[str, float]) -> None:
         """Raises Diverged if the loss or its gradient is not finite."""
@@ -339,7 +345,7 @@ class Loop:
         if self.lines:
             self.lines.flush()
         self.best.wait()
-        save_state(self.saved, self.run, state, step, self.seconds)
+        save_state(self.saved, self.run, state, step, self.seconds, self.means)
 
     def rescue(self, state: TrainState, step: int, error: Exception) -> None:
         """Saves the state when something other than the numbers went wrong."""

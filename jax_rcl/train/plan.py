@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jax_rcl import parallel
 from jax_rcl.augment.compose import prepare
 from jax_rcl.config.experiment import OF_BEST, Experiment
-from jax_rcl.config.types import ConfigError
+from jax_rcl.config.types import ConfigError, short
 from jax_rcl.core import Batch, Clock, Operation, Source, Tree, Variables
 from jax_rcl.data import records
 from jax_rcl.train import step as train_step
@@ -216,6 +216,36 @@ def check_layers(
             f"{type(experiment.objective).__name__} gives {layers['logits'].shape[-1]} "
             f"logits for a source of {classes} classes; give its head as many outputs."
         )
+    if "logits" in layers:
+        check_head(experiment, layers["logits"].shape[-1])
+
+
+def check_head(experiment: Experiment, outputs: int) -> None:
+    """Compares the classes that a head learns with those of images that it is shown.
+
+    Its answers would be compared with other labels without a word.
+    """
+    learnt = tuple(experiment.source.class_names)
+    for name, evaluator in experiment.evaluators.items():
+        if "logits" not in evaluator.needs:
+            continue
+        with refusals(f"evaluators.{name}"):
+            # The classifier's own; evaluators compare others with these.
+            test = next((source for source, _ in sources_of(evaluator)), None)
+            shown = learnt if test is None else tuple(test.class_names)
+            says = f"the head tells {outputs} classes apart: "
+            if learnt and shown != learnt:
+                odd = next((x for x in shown if x not in learnt), "another order")
+                raise ValueError(
+                    f"{says}those of {short(experiment.source)}, and {short(test)} "
+                    f"has {len(shown)}, with {odd!r}. Test on images of the same "
+                    f"classes, named alike, or train a head for these."
+                )
+            if len(shown) != outputs:
+                raise ValueError(
+                    f"{says}{short(test)} has {len(shown)}; give the head as many "
+                    f"outputs."
+                )
 
 
 def check_classes(

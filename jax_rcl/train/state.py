@@ -26,6 +26,7 @@ from jax_rcl.checkpoint import (
 from jax_rcl.config.types import ConfigError, unknown
 from jax_rcl.core import Tree, Variables
 from jax_rcl.train import step as train_step
+from jax_rcl.train.means import EpochMeans
 from jax_rcl.train.run import Run
 from jax_rcl.train.step import TrainState
 
@@ -36,7 +37,12 @@ TRAINING = "training"
 
 
 def save_state(
-    checkpoints: Checkpoints, run: Run, state: TrainState, step: int, seconds: float
+    checkpoints: Checkpoints,
+    run: Run,
+    state: TrainState,
+    step: int,
+    seconds: float,
+    means: EpochMeans,
 ) -> None:
     """Starts writing a checkpoint; frozen arrays are stored once per run, beside it."""
     facts = {
@@ -45,6 +51,7 @@ def save_state(
         "total_steps": run.plan.total_steps,
         "steps_per_epoch": run.plan.steps_per_epoch,
         "data": run.data,
+        "means": means.facts(),
     }
     checkpoints.save(step, _items(state), facts)
 
@@ -57,8 +64,10 @@ def _items(state: TrainState) -> dict[str, Tree]:
     }
 
 
-def restore_or_create(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, float]:
-    """The newest checkpoint's state, or a fresh one; and the seconds spent so far.
+def restore_or_create(
+    run: Run, checkpoints: Checkpoints
+) -> tuple[TrainState, float, EpochMeans]:
+    """The newest checkpoint's state, or a fresh one; seconds spent, and means, so far.
 
     Raises:
       DamagedCheckpoint: there are checkpoints, but none can be read, or the frozen
@@ -78,7 +87,7 @@ def restore_or_create(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, f
             parallel.barrier("frozen")
             with Checkpoints(run.workdir / FROZEN, keep=1) as once:
                 once.save(0, {FROZEN: state.variables.frozen})
-        return state, 0.0
+        return state, 0.0, EpochMeans(run.plan.steps_per_epoch)
     step, items, facts = found
     frozen = restore_frozen(run.workdir, template.variables.frozen)
     if checksums(frozen) != facts["frozen"]:
@@ -87,7 +96,9 @@ def restore_or_create(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, f
         )
     logger.info("continues from step %d of %s", step, run.workdir)
     variables = Variables(frozen=frozen, **items[VARIABLES])
-    return TrainState(variables=variables, **items[TRAINING]), facts["seconds"]
+    means = EpochMeans(run.plan.steps_per_epoch)
+    means.restore(facts.get("means"))
+    return TrainState(variables=variables, **items[TRAINING]), facts["seconds"], means
 
 
 def _template(run: Run, tree: Tree) -> Tree:

@@ -125,6 +125,8 @@ of open_clip add to logits, which is in neither tower."""
 
 ANCHORS = ("visual.conv1.weight", "vision_model.embeddings.class_embedding")
 """Names that every image tower has in a whole model."""
+STUDENTS, TAUGHT_BY = "noisy_visual_encoder.", "baseclip."
+"""What precedes the names of a student of Ravula et al. 2021, and of its CLIP."""
 
 # Hugging Face's names; all of its towers are transformers.
 
@@ -170,7 +172,13 @@ HUGGING_FACE_PARTS = {
 
 
 def plain(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state without what models and PyTorch put before names, or open_clip."""
+    """The state without what models and PyTorch put before names, or open_clip.
+
+    Of a file of the students of Ravula et al. 2021, the model that taught them.
+    """
+    if any(name.startswith(STUDENTS) for name in state):
+        model = {name: x for name, x in state.items() if name.startswith(TAUGHT_BY)}
+        state = {name.removeprefix(TAUGHT_BY): x for name, x in model.items()}
     return {
         name.removeprefix("text."): array
         for name, array in without_prefix(state, ANCHORS).items()

@@ -47,6 +47,9 @@ class ImportResNet:
         None finds it, where only one fits. Other arrays are left out.
       left_out: shell patterns of names after it that the network does not have, such as
         ("aux.*",).
+      outputs: of the classifier: all; or the first, as many as the head has, of files
+        whose labels ended before their outputs. Probes of MoCo's code have 1000 outputs
+        and count the classes of their folder in sorted order, from 0.
     """
 
     file: str
@@ -55,6 +58,7 @@ class ImportResNet:
     head: str | None = None
     prefix: str | None = None
     left_out: tuple[str, ...] = ()
+    outputs: Literal["all", "first"] = "all"
 
     def __call__(self, variables: Variables) -> Variables:
         places = {
@@ -62,7 +66,8 @@ class ImportResNet:
             "batch_stats": self.batch_stats,
             "head": self.head,
         }
-        return import_file(self, variables, places, torchvision.to_variables)
+        importer = functools.partial(torchvision.to_variables, outputs=self.outputs)
+        return import_file(self, variables, places, importer)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Restore:
     Attributes:
       paths: for each prefix of this run's variables, the prefix of the other's that
         fills it, such as {"params/encoder": "params/encoder"}. Every array below the
-        one must have its counterpart, of the same shape, below the other.
+        one must have its counterpart, of the same shape, below the other. A network
+        that the other run kept frozen, as a probe does, is found by the same name.
       which: the newest checkpoint; the best state, of a run that keeps it; or a step,
         of which there is a checkpoint.
     """
@@ -49,7 +50,8 @@ class Restore:
         own = flat(variables)
         filled: dict[str, np.ndarray] = {}
         for target, source in self.paths.items():
-            wanted, given = below(own, target), below(theirs, source)
+            wanted = below(own, target)
+            given = below(theirs, source) or below(theirs, _if_frozen(source))
             if not wanted and not given and _holds_statistics(target):
                 continue  # the network has none
             if not wanted:
@@ -92,6 +94,14 @@ def below(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         for path, array in arrays.items()
         if path == prefix or path.startswith(prefix + "/")
     }
+
+
+def _if_frozen(path: str) -> str:
+    """Where a run that keeps a network frozen has what others have at `path`."""
+    kind, _, rest = path.partition("/")
+    name, _, inner = rest.partition("/")
+    arrays = {"params": "params", "memory": "batch_stats"}.get(kind, kind)
+    return f"frozen/{name}/{arrays}/{inner}".rstrip("/")
 
 
 def _holds_statistics(path: str) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,7 +62,10 @@ HEAD = rules.linear_rules("fc", "head/out")
 
 
 def to_variables(
-    state: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
+    state: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Any],
+    *,
+    outputs: Literal["all", "first"] = "all",
 ) -> dict[str, Any]:
     """Variables of a `ResNet` from a state dict in torchvision's names.
 
@@ -73,13 +76,18 @@ def to_variables(
     numbered, as in a `Sequential` of them.
     torchvision's weights for ImageNet expect images normalised by mean (0.485, 0.456,
     0.406) and standard deviation (0.229, 0.224, 0.225): put the network into
-    `Normalized`, which keeps the names.
+    `Normalized`, which keeps the names. Of the classifier's outputs the `first` are as
+    many as the head asked for has.
     """
     # A network by its stages, or as a `Sequential` of its children.
     anchors = ("layer1.0.conv1.weight", "4.0.conv1.weight")
     state = _with_fc(rules.without_prefix(state, anchors))
     table = NUMBERED_RESNET if anchors[1] in state else RESNET
     parts = {"head": ("fc.*",)}
+    if outputs == "first" and "head" in shapes:
+        k = shapes["head"]["out"]["bias"].shape[0]
+        of_head = {name: x[:k] for name, x in state.items() if name.startswith("fc.")}
+        state = {**state, **of_head}
     return rules.import_arrays(state, (*table, *HEAD), shapes, parts=parts)
 
 

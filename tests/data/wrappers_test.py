@@ -11,6 +11,7 @@ from jax_rcl.data.records import check_labels, groups_of, labels_of, names_of
 from jax_rcl.data.sources import Digits, Npz, Synthetic
 from jax_rcl.data.wrappers import (
     Channels,
+    EqualGroups,
     Relabel,
     Split,
     Subset,
@@ -244,6 +245,20 @@ def test_colour_is_not_repeated():
         Channels(Synthetic())[0]
 
 
+def test_groups_are_drawn_equally_and_every_record_is_seen():
+    source = Listed()
+    groups = np.array([0] * 7 + [2] * 3 + [1] * 1 + [2] * 29, np.int32)
+    source.all_groups = groups
+    found = EqualGroups(source, seed=1)
+    counts = np.bincount(groups[found.indices])
+    assert counts.tolist() == [32, 32, 32] and len(found) == 96
+    often = np.bincount(found.indices, minlength=40)
+    assert set(often[:7]) == {4, 5} and often[10] == 32
+    assert set(often[groups == 2]) == {1}
+    other = EqualGroups(source, seed=2).indices
+    assert (found.indices != other).any()
+
+
 # All of them.
 
 
@@ -253,6 +268,7 @@ WRAPPERS = (
     lambda source: Unbalanced(source, PAIRS, (6, 2)),
     lambda source: coarsened(source, PAIRS),
     Channels,
+    EqualGroups,
 )
 
 

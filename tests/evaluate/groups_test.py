@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import sys
+import types
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -210,6 +213,39 @@ def test_groups_that_lie_apart_are_found_again(encode, components):
     assert isinstance(matrix, Confusion) and matrix.class_names == GROUPS
     np.testing.assert_array_equal(matrix.matrix, np.diag([20, 5, 3, 30]))
     assert len(encode.batches) == 1
+
+
+class Umap:
+    """Keeps the first dimensions, and what it was asked for."""
+
+    asked: ClassVar = []
+
+    def __init__(self, **settings):
+        self.asked.append(settings)
+        self.kept = settings["n_components"]
+
+    def fit(self, x):
+        return self
+
+    def transform(self, x):
+        return x[:, : self.kept]
+
+
+def test_features_are_reduced_by_umap_if_that_is_asked_for(encode, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Umap))
+    source, clustering = spots([20, 5, 3, 30]), Clustering(3, reduction="umap", seed=7)
+    recovery = GroupRecovery(source, clustering=clustering, batch_size=58)
+    assert recovery.run(encode)["f1"] == 1.0
+    assert Umap.asked[-1] == {"n_components": 3, "random_state": 7}
+    assert "reduced to 3 dimensions by UMAP" in recovery.protocol
+    with pytest.raises(ValueError, match="does nothing with components=None"):
+        Clustering(None, reduction="umap")
+
+
+def test_without_umap_one_is_told_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match=r"pip install 'jax_rcl\[umap\]'"):
+        Clustering(reduction="umap")
 
 
 def test_recovery_counts_as_by_hand(encode):

@@ -122,6 +122,15 @@ def test_the_loss_stays_until_the_next_one():
     assert "loss 4 " in stream.getvalue().splitlines()[-1] + " "
 
 
+def test_what_papers_print_is_shown_with_the_mean_of_the_epoch():
+    stream = io.StringIO()
+    with progress(stream, Clock()) as bar:
+        numbers = {"train/contrastive_top1": 0.5, "train/loss": 4.0, "train/spread": 1}
+        bar.update(1, numbers, 0.0, {"loss": 5.0, "contrastive_top1": 0.25})
+    line = stream.getvalue().splitlines()[-1]
+    assert line.endswith("loss 4 (5)  acc@1 50.0% (25.0%)")
+
+
 def test_epochs_are_counted_from_one_and_end_with_their_last_step():
     stream, clock = io.StringIO(), Clock()
     bar = progress(stream, clock, total_steps=50)

@@ -141,14 +141,26 @@ def test_the_loss_is_the_mean_over_all_entries_of_the_known_differences():
 
 def test_images_fitted_together_and_alone_are_the_same_by_one_program():
     images, known = masked()
-    before = deep_decoder._fit._cache_size()
+    before = deep_decoder._advance._cache_size()
     together = TINY(images, known)
     alone = [TINY(images[i : i + 1], known[i : i + 1])[0] for i in range(3)]
     np.testing.assert_allclose(together, alone, atol=1e-6)
     backwards = TINY(images[::-1], known[::-1])
     np.testing.assert_allclose(together, backwards[::-1], atol=1e-6)
-    assert deep_decoder._fit._cache_size() == before + 1
+    assert deep_decoder._advance._cache_size() == before + 1
     assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+def test_one_is_told_how_far_it_is_whose_steps_are_the_same(monkeypatch):
+    images, known = masked()
+    expected, told = TINY(images, known), []
+    before = deep_decoder._advance._cache_size()
+    monkeypatch.setattr(deep_decoder, "SPAN", 4)
+    np.testing.assert_array_equal(TINY(images, known, told.append), expected)
+    np.testing.assert_allclose(told, [4 / 3, 2 / 3, 2 / 3, 1 / 3])
+    assert deep_decoder._advance._cache_size() == before
+    _, losses = fitted(TINY, *one())
+    assert len(losses) == 6
 
 
 def test_the_size_of_the_batch_changes_nothing():

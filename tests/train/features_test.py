@@ -12,19 +12,22 @@ from jax_rcl import parallel
 from jax_rcl.augment.geometry import CenterCrop
 from jax_rcl.checkpoint import STATES
 from jax_rcl.config.nodes import build, node
+from jax_rcl.config.types import ConfigError
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import load
 from jax_rcl.data.wrappers import Subset
 from jax_rcl.evaluate.features import features
+from jax_rcl.evaluate.recovery import Clustering, inferred_groups
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.objectives.supcon import SimCLR
 from jax_rcl.train import features as run_features
 from jax_rcl.train.evaluation import trained
-from jax_rcl.train.features import WithFeatures, encoder_of
+from jax_rcl.train.features import WithFeatures, WithFoundGroups, encoder_of
 from jax_rcl.train.state import restore_variables
 from tests import runs
 from tests.train.shared import tiny
 
+CLUSTERS = node(Clustering)
 SOURCE = Synthetic(classes=4, size=8, count=21, seed=5)
 
 
@@ -53,9 +56,9 @@ def count(monkeypatch):
     made = []
     real = run_features.encoder_of
 
-    def counted(workdir, which):
+    def counted(workdir, *which):
         made.append(workdir)
-        return real(workdir, which)
+        return real(workdir, *which)
 
     monkeypatch.setattr(run_features, "encoder_of", counted)
     return lambda: len(made)
@@ -128,6 +131,25 @@ def test_images_are_prepared_by_preprocess(workdir):
 def test_it_can_be_configured(workdir):
     config = node(WithFeatures, node(Synthetic), str(workdir), "embedding")
     assert build(config) == WithFeatures(Synthetic(), str(workdir), "embedding")
+
+
+def test_groups_are_clusters_of_another_runs_features_within_classes(workdir):
+    settings = {"counts": (2, 1, 3, 1), "clustering": Clustering(), "batch_size": 8}
+    source = WithFoundGroups(SOURCE, str(workdir), **settings)
+    _, encode = trained(workdir)
+    expected = inferred_groups(encode, SOURCE, clusters=(2, 1, 3, 1), batch_size=8)
+    np.testing.assert_array_equal(source.all_groups, expected)
+    assert [source[i]["group"] for i in range(21)] == expected.tolist()
+    assert len(set(expected.tolist())) == 7 == len(source.group_names)
+    assert source.group_names[3] == "grating 2, cluster 1"
+    made = build(node(WithFoundGroups, node(Synthetic), "runs/x", (2,) * 10, CLUSTERS))
+    assert made.clustering == Clustering()
+    few = WithFoundGroups(SOURCE, str(workdir), (2, 2), Clustering())
+    with pytest.raises(ValueError, match=r"counts \(2, 2\) must be one number for"):
+        _ = few.all_groups
+    none = WithFoundGroups(SOURCE, "nowhere", (1, 1, 1, 2), Clustering())
+    with pytest.raises(ConfigError, match=r"WithFoundGroups\.workdir: "):
+        _ = none.all_groups
 
 
 def test_evaluators_of_the_run_are_not_needed(workdir, tmp_path):

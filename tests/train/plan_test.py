@@ -438,6 +438,36 @@ def test_the_sources_of_an_evaluator_come_with_what_prepares_their_images(tmp_pa
     assert dict(sources_of(GroupAccuracy(head))) == {made[0]: CenterCrop(6)}
 
 
+@pytest.mark.parametrize(
+    ("outputs", "names", "words"),
+    [
+        (4, "abcd", None),
+        (4, "abce", r"those of Npz\(.*has 4, with 'e'\. Test on images of the same"),
+        (4, "abdc", r"with 'another order'"),
+        (4, "ab", r"has 2, with"),
+        (9, "abcd", r"tells 9 classes apart: Npz\(.* has 4; give the head as many"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_head_is_shown_the_classes_that_it_learns(
+    outputs, names, words, inside, npz, compiled
+):
+    source = npz(np.arange(32) % 4, names=tuple("abcd"))
+    test = npz(np.arange(32) % len(names), names=tuple(names), image="image")
+    head = node(HeadAccuracy, test, mapped=0)
+    made = tiny(
+        source=source,
+        objective=node(Classify, node(ViT, 4, 8, 1, 2), node(Linear, outputs)),
+        evaluators={"head": node(GroupAccuracy, head) if inside else head},
+    )
+    if words is None and not inside:
+        planned(made)
+        return
+    with pytest.raises(ConfigError, match=f"evaluators.head: .*{words or 'groups'}"):
+        planned(made)
+    assert not compiled
+
+
 @pytest.mark.parametrize("side", [6, 8])
 def test_images_inside_the_parts_of_an_evaluator_are_looked_at(side):
     test, larger = (node(Synthetic, 4, 8, 3, 20, seed=seed) for seed in (1, 2))

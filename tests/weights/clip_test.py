@@ -163,8 +163,12 @@ def text_below(prefix, state):
         lambda state: state | {name: np.asarray(n) for name, n in SCALARS.items()},
         lambda state: text_below("text.", state),
         lambda state: {n: x.astype(np.float64) for n, x in state.items()},
+        lambda state: {
+            "noisy_visual_encoder.proj": np.zeros(1),
+            **{f"baseclip.{name}": x for name, x in state.items()},
+        },
     ],
-    ids=["data parallel", "OpenAI's scalars", "open_clip's text tower", "float64"],
+    ids=["parallel", "OpenAI's scalars", "open_clip's text", "float64", "a student's"],
 )
 def test_what_programs_add_to_openais_names_does_not_matter(kind, change):
     state = change(state_of(kind))

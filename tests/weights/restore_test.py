@@ -238,6 +238,20 @@ def test_of_many_arrays_that_differ_the_first_of_each_side_are_shown(tmp_path):
     assert any(line.startswith("  - … ") for line in lines)
 
 
+def test_a_network_that_the_other_run_kept_frozen_is_found_by_its_name(tmp_path):
+    made = variables(1)
+    encoder = {"params": made.params["encoder"], "batch_stats": made.memory["encoder"]}
+    with Checkpoints(tmp_path / STATES, keep=1) as saved:
+        arrays = {"params": {"head": made.params["head"]}, "memory": {"head": {}}}
+        saved.save(1, {VARIABLES: arrays})
+    with Checkpoints(tmp_path / FROZEN, keep=1) as saved:
+        saved.save(0, {FROZEN: {"encoder": encoder}})
+    same = ("params/encoder", "memory/encoder", "params/head", "memory/head")
+    found = Restore(str(tmp_path), {path: path for path in same})(variables())
+    jax.tree.map(np.testing.assert_array_equal, found.params, made.params)
+    jax.tree.map(np.testing.assert_array_equal, found.memory, made.memory)
+
+
 def test_an_unfinished_run_may_be_started_from_but_it_is_said(tmp_path, caplog):
     own = vit_run(tmp_path / "done")
     Restore(str(tmp_path / "done"), ENCODER)(own)

@@ -130,6 +130,23 @@ def test_the_classifier_fills_a_linear_head_that_is_asked_for(small_state):
         to_variables(small_state, shapes)
 
 
+def test_of_a_classifier_with_more_outputs_than_classes_the_first_are_taken(
+    small_state,
+):
+    weight, bias = filled("fc.weight", (9, 128)), filled("fc.bias", (9,))
+    state = {**small_state, "module.fc.weight": weight, "module.fc.bias": bias}
+    head = {"out": {"kernel": np.zeros((128, 5)), "bias": np.zeros(5)}}
+    shapes = {**shapes_of(SMALL), "head": head}
+    found = to_variables(state, shapes, outputs="first")["head"]["out"]
+    np.testing.assert_array_equal(found["kernel"], weight[:5].T)
+    np.testing.assert_array_equal(found["bias"], bias[:5])
+    with pytest.raises(WeightsMismatch, match=r"! fc.weight \(9, 128\)"):
+        to_variables(state, shapes)
+    few = state | {"module.fc.weight": weight[:3], "module.fc.bias": bias[:3]}
+    with pytest.raises(WeightsMismatch, match=r"! fc.weight \(3, 128\)"):
+        to_variables(few, shapes, outputs="first")
+
+
 def test_what_data_parallelism_puts_before_names_does_not_matter(small_state):
     prefixed = {f"module.{name}": x for name, x in small_state.items()}
     variables = to_variables(prefixed, shapes_of(SMALL))

@@ -1,8 +1,10 @@
 """What the commands share: flags, sources of a config, files of priors."""
 
 import argparse
+import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from jax_rcl.cli.prepare.work import whole
 from jax_rcl.cli.shared import Parser
 from jax_rcl.config.types import ConfigError, is_a, unknown
 from jax_rcl.core import Source
-from jax_rcl.data.records import labels_of, names_of
+from jax_rcl.data.records import THREADS, labels_of, names_of
 from jax_rcl.train.plan import refusals
 
 # Flags.
@@ -82,6 +84,48 @@ def source_at(config: ConfigDict, path: str) -> Any:
             f"as `source` or `evaluators.probe.test`."
         )
     return source
+
+
+# Encoders of other libraries.
+
+
+def imported(modules: Sequence[str], name: str, hint: str) -> list[Any]:
+    """Modules that `name` needs; ConfigError with the hint if one is not installed."""
+    try:
+        return [importlib.import_module(module) for module in modules]
+    except ImportError as error:
+        raise ConfigError(f"{name} needs {error.name or error}: {hint}.") from error
+
+
+def encode_all(
+    image: Callable[[int], np.ndarray],
+    count: int,
+    encode: Callable[[np.ndarray], np.ndarray],
+    batch_size: int,
+) -> Float32[np.ndarray, "m p"]:
+    """The features of `count` images, a finite vector each, in their order.
+
+    Raises ConfigError for an image that the encoder has no finite vector for.
+    """
+    found = []
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm.tqdm(total=count, unit="image") as bar,
+    ):
+        for first in range(0, count, batch_size):
+            places = range(first, min(first + batch_size, count))
+            rows = np.asarray(encode(np.stack(list(pool.map(image, places)))))
+            broken = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(1))
+            if rows.ndim != 2 or len(rows) != len(places) or len(broken):
+                place = f", first record {first + broken[0]}" if len(broken) else ""
+                raise ConfigError(
+                    f"the encoder gives {list(rows.shape)} for {len(places)} images"
+                    f"{', not finite' * bool(len(broken))}{place}; a prior is one "
+                    f"finite vector for each."
+                )
+            found.append(rows.astype(np.float32))
+            bar.update(len(rows))
+    return np.concatenate(found)
 
 
 # Files.

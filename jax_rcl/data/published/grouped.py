@@ -102,6 +102,7 @@ class Grouped(InGroups):
       folder: of the table, to which it names image files.
       image: column with the file; `label`, `confounder`, `partition` are columns, too.
       names: of the classes.
+      suffix: of the files, where the table leaves it out.
     """
 
     folder: str
@@ -114,6 +115,7 @@ class Grouped(InGroups):
     partition: str = "split"
     names: tuple[str, ...] = ("landbird", "waterbird")
     confounder_names: tuple[str, ...] = ("land", "water")
+    suffix: str = ""
 
     @functools.cached_property
     def table(self) -> Table:
@@ -130,7 +132,10 @@ class Grouped(InGroups):
             table, self.confounder, self.confounder_names
         )
         return Table(
-            tuple(str(root / image) for image in table.columns[self.image]),
+            tuple(
+                str(root / f"{image}{self.suffix}")
+                for image in table.columns[self.image]
+            ),
             tuple(table.codes(self.partition, PART_OF)),
             labels,
             confounders,

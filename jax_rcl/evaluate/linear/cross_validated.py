@@ -29,11 +29,11 @@ class CrossValidated(LinearGrid, LayerClassifier):
     `strengths`; from there on a linear layer trained by SGD, with `weight_decays`.
 
     Deviation: the released code ends the logistic regression after 150 passes of saga,
-    too few for a weak penalty. Here each problem is solved to `tolerance`, and
-    `converged` tells whether it was. The released code also shuffles the images before
-    the folds are made, and with recent versions of scikit-learn makes those of SGD
-    without regard to the classes; here both families have the same stratified folds, in
-    the order of the source.
+    too few for a weak penalty, as solver="saga" does. Here each problem is solved to
+    `tolerance`, and `converged` tells whether it was. The released code also shuffles
+    the images before the folds are made, and with recent versions of scikit-learn makes
+    those of SGD without regard to the classes; here both families have the same
+    stratified folds, in the order of the source.
     """
 
     train: Source

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import logging
 import zlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -28,6 +30,8 @@ from jax_rcl.evaluate.shifts.corrupted import Seed
 from jax_rcl.evaluate.shifts.level_numbers import CLEAN, Results, level_name
 from jax_rcl.evaluate.when import AtEnd
 from jax_rcl.ranges import Count, ranged
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 8
 """How many images the sheet shows at every level."""
@@ -150,6 +154,17 @@ class LevelSweep:
         return {f"accuracy under {name}": curves, f"images under {name}": sheet}
 
     @property
+    def _cost(self) -> str:
+        """How much there is to restore, said before it begins."""
+        repeats = self.repeats if self._random else 1
+        count = len(self._images) * len(self.levels) * repeats
+        each = getattr(self.restorer, "cost", "")
+        return (
+            f"{count:,} images to restore ({len(self._images):,} × {len(self.levels)} "
+            f"levels × {repeats} draws){', ' * bool(each)}{each}"
+        )
+
+    @property
     def _images(self) -> Source:
         return self.classifier.test if self.source is None else self.source
 
@@ -168,7 +183,11 @@ class LevelSweep:
         cells = [(CLEAN, 0), *((level, k) for level in self.levels for k in drawn)]
         outcomes: list[list[np.ndarray]] = [[] for _ in cells]
         every, shown = [], []
-        with progress(len(images) * len(cells), self.distortion.name) as bar:
+        if self.restorer is not None and parallel.is_main():
+            logger.info("%s: %s", self.distortion.name, self._cost)
+        # The clean images take no time beside those that are restored.
+        counted = len(cells) - (self.restorer is not None)
+        with progress(len(images) * counted, self.distortion.name) as bar:
             batches = stream.eval_batches(images, classifier.batch_size)
             for step, (rows, mask) in enumerate(batches):
                 if "label" not in rows:
@@ -181,7 +200,9 @@ class LevelSweep:
                 first = step * classifier.batch_size
                 batch = distorted.place(classifier.preprocess, rows["image"], first)
                 for (level, repeat), parts in zip(cells, outcomes, strict=True):
-                    shown_batch = self._distort(level, repeat, batch, len(labels))
+                    shown_batch = self._distort(
+                        level, repeat, batch, len(labels), bar.update
+                    )
                     if step == repeat == 0:
                         shown.append(
                             distorted.first_of(shown_batch, min(SHOWN, len(labels)))
@@ -190,7 +211,8 @@ class LevelSweep:
                     given = shown_batch, len(labels), of
                     scores = score(classifier, encode, *given)
                     parts.append(metrics.outcome(scores, labels))
-                    bar.update(len(labels))
+                    if self.restorer is None:
+                        bar.update(len(labels))
         labels, sheet = np.concatenate(every), np.stack(shown)
         k = len(images.class_names)
         clean, *others = (
@@ -204,7 +226,12 @@ class LevelSweep:
         return Results(clean, self.levels, cells, sheet, labels[: sheet.shape[1]])
 
     def _distort(
-        self, level: Level | str, repeat: int, batch: distorted.Placed, count: int
+        self,
+        level: Level | str,
+        repeat: int,
+        batch: distorted.Placed,
+        count: int,
+        done: Callable[[float], object],
     ) -> Float[jax.Array, "n h w c"] | Float[np.ndarray, "n h w c"]:
         """Input of the encoder for a batch whose first `count` images matter."""
         if isinstance(level, str):
@@ -218,6 +245,7 @@ class LevelSweep:
         if self.restorer is None:
             return made[0]
         images, known = parallel.fetch(made)
-        restored = self.restorer(images[:count], known[:count] if masked else None)
+        seen = known[:count] if masked else None
+        restored = self.restorer(images[:count], seen, done)
         # Filled up again: the encoder is compiled for one number of images.
         return np.concatenate([restored.astype(np.float32), images[count:]])

@@ -44,6 +44,14 @@ def test_records_have_label_and_group(folder, split):
     check_labels(source)
 
 
+def test_files_may_be_named_without_their_suffix(folder):
+    table = (folder / "metadata.csv").read_text()
+    (folder / "short.csv").write_text(table.replace(".png", ""))
+    short = Grouped(str(folder), size=4, table_file="short.csv", suffix=".png")
+    expected = load(Grouped(str(folder), size=4))["image"]
+    np.testing.assert_array_equal(load(short)["image"], expected)
+
+
 def test_groups_are_named_by_class_and_confounder(folder):
     source = Grouped(str(folder))
     assert source.class_names == ("landbird", "waterbird")

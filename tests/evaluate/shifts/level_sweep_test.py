@@ -13,9 +13,10 @@ from jax_rcl import parallel
 from jax_rcl.artifacts import Curves, Pictures
 from jax_rcl.augment.distortions.levels import Leveled
 from jax_rcl.core import Evaluator
-from jax_rcl.evaluate.classifier import Classifier, Restorer
+from jax_rcl.evaluate.classifier import Classifier, Restorer, progress
 from jax_rcl.evaluate.head import HeadAccuracy
 from jax_rcl.evaluate.linear.probe import LinearProbe
+from jax_rcl.evaluate.shifts import level_sweep
 from jax_rcl.evaluate.shifts.level_numbers import level_name
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.evaluate.when import AtEnd
@@ -388,8 +389,10 @@ class Rounded:
     protocol: str = "rounding"
     given: list = dataclasses.field(default_factory=list, compare=False)
 
-    def __call__(self, images, known):
+    def __call__(self, images, known, done):
         self.given.append((images, known))
+        for _ in images:
+            done(1)
         return np.clip(np.rint(images * 255), 0, 255) / 255
 
 
@@ -421,6 +424,21 @@ def test_a_restorer_of_masks_gets_the_mask_of_its_images(head):
     plain = LevelSweep(bright, Hide(), (0.5,), 2)
     hidden = np.stack([images for images, _ in restorer.given[:2]])
     np.testing.assert_allclose(seen(plain)[1:, :4], hidden, atol=1e-6)
+
+
+def test_what_restoring_costs_is_said_before_and_how_far_it_is(head, monkeypatch):
+    bars, said = [], []
+
+    def shown(*args):
+        assert said == ["noise: 28 images to restore (7 × 2 levels × 2 draws)"]
+        bars.append(progress(*args))
+        return bars[0]
+
+    monkeypatch.setattr(level_sweep, "progress", shown)
+    monkeypatch.setattr(level_sweep.logger, "info", lambda x, *y: said.append(x % y))
+    sweep = LevelSweep(head, Noise(), (0.25, 0.75), 2, restorer=Rounded())
+    sweep.run(Head())
+    assert bars[0].n == bars[0].total == 28
 
 
 def test_a_mask_that_there_is_not_cannot_be_read(head):

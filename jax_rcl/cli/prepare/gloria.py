@@ -1,0 +1,87 @@
+"""GLoRIA's features of radiographs as a prior: `jax-rcl prepare gloria`."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from jax_rcl import config as configs
+from jax_rcl.cli.prepare.features import source_in
+from jax_rcl.cli.prepare.shared import (
+    add_out,
+    add_part,
+    encode_all,
+    free_file,
+    imported,
+    write_prior,
+)
+from jax_rcl.cli.shared import Command, Parser, positive
+
+MODEL = "gloria_resnet18"
+"""Which of the package's models the authors take: 512 numbers."""
+
+MEAN, STD = np.float32(0.5024), np.float32(0.2898)
+"""Of CheXpert's pixels in [0, 1]."""
+
+DESCRIPTION = """\
+Encodes the radiographs of a source by GLoRIA's image encoder (Huang et al. 2021), and
+writes the features to a file that `data.prior.WithPrior` reads, with labels and names.
+
+As the code of Dufumier et al. 2023 means it: images as the source gives them, squares
+of 224 pixels, normalised by 0.5024 and 0.2898, in three equal channels; the 512 numbers
+of the ResNet-18 before the embedding of text. The encoder is in inference mode, which
+their code forgot. Needs PyTorch and https://github.com/marshuang80/gloria.
+"""
+
+
+def add_flags(parser: Parser) -> None:
+    """Adds the flags of the command."""
+    parser.flag("config", "file.py or file.py:options", required=True)
+    add_part(parser)
+    parser.flag("model", "name of GLoRIA's model", default=MODEL)
+    parser.flag("device", "of PyTorch, such as cuda", default="cpu")
+    parser.flag("batch_size", "images in a call", type=positive, default=128)
+    add_out(parser)
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Writes the features of one source."""
+    out = free_file(arguments)
+    source = source_in(
+        configs.load(arguments.config, arguments.overrides), arguments.part
+    )
+    encode = encoder(arguments.model, arguments.device)
+
+    def image(place: int) -> Float32[np.ndarray, "3 h w"]:
+        return normalised(source[place]["image"])
+
+    rows = encode_all(image, len(source), encode, arguments.batch_size)
+    write_prior(out, source, rows)
+
+
+def encoder(model: str, device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Images [n, 3, h, w] to features [n, 512], in inference mode."""
+    hint = "install https://github.com/marshuang80/gloria as its page says"
+    torch, gloria = imported(("torch", "gloria"), "GLoRIA", hint)
+    loaded: Any = gloria.load_gloria(model, device=device)
+    loaded.eval()
+
+    def encode(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            found = loaded.img_encoder(torch.from_numpy(images).to(device))
+        return found.cpu().numpy()
+
+    return encode
+
+
+def normalised(pixels: np.ndarray) -> Float32[np.ndarray, "3 h w"]:
+    """A radiograph [h, w, 1 or 3] as the encoder takes it."""
+    x = (pixels.astype(np.float32) / 255 - MEAN) / STD
+    return np.ascontiguousarray(
+        np.broadcast_to(x, (*x.shape[:2], 3)).transpose(2, 0, 1)
+    )
+
+
+main = Command("prepare gloria", DESCRIPTION, add_flags, prepare)

@@ -1,0 +1,57 @@
+"""Losses on images held out, one for each task, are those computed by hand."""
+
+import numpy as np
+import pytest
+
+from jax_rcl.core import Evaluator
+from jax_rcl.evaluate.task_losses import TaskLosses, cross_entropy
+from jax_rcl.objectives.terms import Contrast
+
+
+class Told:
+    """Logits of the mean color; what is decoded is the image, a little brighter."""
+
+    def __call__(self, images, layers=None):
+        images = np.asarray(images)
+        if layers == ("decoded",):
+            return {"decoded": images + np.float32(0.1)}
+        flat = images.reshape(len(images), -1)
+        return {"features": flat, "logits": flat[:, :3]}
+
+
+def turned(key, image):
+    """Both views of an image are it upside down."""
+    return image[::-1]
+
+
+def test_each_loss_is_the_mean_over_images_and_views(blobs):
+    source, term = blobs(8), Contrast()
+    fields = {"terms": {"spread": term}, "reconstruction": "decoded", "batch_size": 4}
+    losses = TaskLosses(source, turned, **fields)
+    assert isinstance(losses, Evaluator)
+    assert losses.needs == {"features", "logits", "decoded"}
+    losses.check()
+    numbers = losses.run(Told())
+    rows = (source.images[:, ::-1] / 255).astype(np.float32).reshape(8, -1)
+    np.testing.assert_allclose(
+        numbers["cross_entropy"], cross_entropy(rows[:, :3], source.labels), rtol=1e-5
+    )
+    chances = np.exp(rows[:, :3]) / np.exp(rows[:, :3]).sum(axis=1, keepdims=True)
+    expected = -np.log(chances[np.arange(8), source.labels]).mean()
+    np.testing.assert_allclose(numbers["cross_entropy"], expected, rtol=1e-5)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    parts = [
+        np.mean(term(*(unit[part],) * 2, source.labels[part].astype(np.int32)))
+        for part in (slice(4), slice(4, 8))
+    ]
+    np.testing.assert_allclose(numbers["spread"], np.mean(parts), rtol=1e-5)
+    np.testing.assert_allclose(numbers["reconstruction"], 0.01, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "same"), [(3, 6), (9, 8)])
+def test_a_last_batch_counts_only_if_it_is_all(size, same, blobs, in_memory):
+    source = blobs(8)
+    few = in_memory(source.images[:same], source.labels[:same], source.class_names)
+    whole = TaskLosses(source, turned, batch_size=size).run(Told())
+    assert whole == TaskLosses(few, turned, batch_size=size).run(Told())
+    assert whole.keys() == {"cross_entropy"}
