@@ -311,12 +311,12 @@ def levels(o, accuracy, side):
 def level_of(text):
     """A level as it is written: 0.9, or 21x5.0 of several numbers."""
     try:
-        numbers = tuple(float(x) for x in text.split("x"))
+        numbers = [float(x) for x in text.split("x")]
     except ValueError as error:
         raise ConfigError(
             f"option 'levels': {text} is no level as 0.9, 21x5."
         ) from error
-    return numbers if len(numbers) > 1 else numbers[0]
+    return tuple(numbers) if len(numbers) > 1 else numbers[0]
 
 
 def draws(o, accuracy, stored):

@@ -1,6 +1,7 @@
 """What configs of several papers share; one imports it as `from common import …`."""
 
 from pathlib import Path
+from typing import Any
 
 import jax_rcl as rcl
 from jax_rcl import node
@@ -96,13 +97,14 @@ def cropped(kind, source, augment):
     if kind == "square":
         return source, augment
     source, augment = (from_json(to_json(each)) for each in (source, augment))
-    inner = source
+    inner: Any = source
     while "source" in inner:
         inner = inner.source
     if "size" in inner:
         with inner.unlocked():
             inner.size = None
-    views = augment.get("views") or augment  # negatives are made of views
+    made: Any = augment
+    views = made.get("views") or made  # negatives are made of views
     chain = views.get("shared") or views.operation
     first, *then = chain.operations
     with chain.unlocked():

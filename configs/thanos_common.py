@@ -138,7 +138,7 @@ def reconstruction(o):
 
 def losses(o, val, view):
     """The loss of each task on images held out, every epoch."""
-    fields = {"terms": {each.name: each for each in contrasts(o)}}
+    fields: dict[str, Any] = {"terms": {each.name: each for each in contrasts(o)}}
     if o.encoders == "two":
         fields["layer"] = "features_of_encoder"
     if o.decoder != "none":

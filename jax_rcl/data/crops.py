@@ -69,9 +69,9 @@ def random_boxes(
     low, high = math.log(aspect[0]), math.log(aspect[1])
     ratio = np.exp(low + numbers[:, TRIES : 2 * TRIES] * (high - low))
     sides = np.rint(np.sqrt(np.stack([pixels / ratio, pixels * ratio], axis=-1)))
-    fits = ((sides > 0) & (sides <= whole[:, None])).all(axis=-1)
+    fits = np.all((sides > 0) & (sides <= whole[:, None]), axis=-1)
     chosen = sides[np.arange(len(sides)), fits.argmax(axis=1)]
-    drawn = fits.any(axis=1)[:, None]
+    drawn = np.any(fits, axis=1)[:, None]
     # Of an image that is too narrow, or too wide, the largest part that is not.
     central = np.stack([whole[:, 1] / aspect[0], whole[:, 0] * aspect[1]], axis=1)
     central = np.minimum(whole, np.rint(central))
@@ -168,7 +168,8 @@ class RandomCrops(AllOf):
         if scale == (1.0, 1.0):
             # Two steps: a resize of a box also weighs the pixels around it.
             return np.asarray(image.crop(place).resize(shape, kind))
-        part = tuple(x * s for x, s in zip(place, scale * 2, strict=True))
+        across, down = scale
+        part = left * across, top * down, (left + width) * across, (top + height) * down
         return np.asarray(image.resize(shape, kind, box=part))
 
 

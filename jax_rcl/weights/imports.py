@@ -244,11 +244,14 @@ class ImportThanos:
         `encoder_auto`, the one that is decoded; or `everything` that the run has of
         encoders, head and decoder, to go on training as `Spread`.
       params: as for `ImportResNet`, of the encoder that `parts` names.
+      prefix, left_out: as for `ImportResNet`.
     """
 
     file: str
     parts: Literal["encoder", "encoder_auto", "everything"] = "encoder"
     params: str = "params/encoder"
+    prefix: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         places = {f"{self.parts}/params": self.params}
