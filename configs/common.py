@@ -88,15 +88,18 @@ def crop(side, smallest):
     return node(rcl.augment.RandomResizedCrop, side, area=(smallest, 1.0))
 
 
-def cropped(kind, source, augment):
+def cropped(kind, source, augment, longest=0):
     """Source and augmentation for crops of a `kind` of `CROPS`.
 
     They are those for squares, whose views begin with a random crop. For whole
-    photographs it moves into the source.
+    photographs it moves into the source, which has them in frames of `longest` pixels,
+    to be laid out in device memory, or as they are.
     """
     if kind == "square":
         return source, augment
     source, augment = (from_json(to_json(each)) for each in (source, augment))
+    if source[CLASS].endswith(":Squares"):
+        source = source.source
     inner: Any = source
     while "source" in inner:
         inner = inner.source
@@ -112,6 +115,8 @@ def cropped(kind, source, augment):
     crop = {key: first[key] for key in ("size", "area", "aspect", "interpolation")}
     # A pair is made of one crop.
     crop["count"] = views.get("count", 1)
+    if longest:
+        source = node(rcl.data.Framed, source, longest)
     return node(rcl.data.RandomCrops, source, **crop), augment
 
 

@@ -67,6 +67,7 @@ def imagenet_sources(o):
     if o.packed:
         parts = (f"{o.packed}/{part}" for part in ("train", "val"))
         train, val = (node(rcl.data.Packed, part) for part in parts)
+        train = node(rcl.data.Squares, train, 256)
         return train, train, val
     train, val = common.image_folders(o.folder)
     if o.negatives == "texture":

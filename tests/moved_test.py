@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -134,12 +135,23 @@ def test_main_of_an_old_command_runs_that_of_today(module, command, monkeypatch)
     assert calls == [[*command.split(), flag] for flag in ("--flag", "--other")]
 
 
+# Configs that today cut whole photographs, and resize them otherwise to test.
+RECUT = ("attributes_", "chexpert_", "clip_", "imagenet100_", "uniformity_probe")
+CUT = r"source|augment|evaluators\..*\.(resize|train|test)\b"
+
+
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_a_config_that_was_stored_before_the_move_is_read(path):
-    """It is the config that the same file gives today."""
+    """It is the config that the same file gives today, but for how images are cut."""
     old = configs.from_json(path.read_text())
     today = (path.parents[1] / "configs" / path.name).read_text()
-    assert not configs.differences(old, configs.from_json(today))
+    differences = configs.differences(old, configs.from_json(today))
+    if path.stem.startswith(RECUT):
+        differences = [line for line in differences if not re.match(CUT, line)]
+    assert not differences
+    # What was cut on the device from squares still is.
+    source = configs.build(configs.completed(old).source)
+    assert not hasattr(source, "draw_record")
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def shrunk(value):
             "size": 32 if held.get("size") == 224 else held.get("size")
         },
         "RandomCrops": {"size": 32},
+        "Framed": {"longest": 44},
+        "Squares": {"size": 40},
         "CenterCrop": {"size": 32},
         "ResizeShorter": {"size": 32},
         "ClipResNet": {**CLIP, "depths": (1, 1, 1, 1), "width": 8}

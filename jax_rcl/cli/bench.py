@@ -79,7 +79,7 @@ def measure(config: ConfigDict, *, steps: int, warmup: int) -> Measurement:
     cost = cost_of(compiled, compile_seconds)
 
     began, waited, timed, done, metrics = 0.0, 0.0, 0, 0, []
-    for count, own_count, batches, seconds in feed_calls(prepared, 0):
+    for count, own_count, batches, seconds in feed_calls(prepared, 0, data):
         if done >= warmup and not began:
             jax.block_until_ready(state)
             began, seconds = time.perf_counter(), 0.0

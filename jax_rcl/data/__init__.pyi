@@ -2,6 +2,7 @@ from . import archives as archives
 from . import crops as crops
 from . import folders as folders
 from . import formats as formats
+from . import frames as frames
 from . import host_ops as host_ops
 from . import labelled as labelled
 from . import packed as packed
@@ -17,6 +18,8 @@ from .archives import Archive as Archive
 from .crops import RandomCrops as RandomCrops
 from .folders import ImageFolder as ImageFolder
 from .folders import Tfds as Tfds
+from .frames import Framed as Framed
+from .frames import Squares as Squares
 from .labelled import FewLabels as FewLabels
 from .packed import Packed as Packed
 from .prior import WithKeywords as WithKeywords

@@ -17,6 +17,7 @@ from PIL import Image
 
 from jax_rcl.core import Source
 from jax_rcl.data.folders import Photograph
+from jax_rcl.data.frames import as_pil, whole
 from jax_rcl.data.records import Record, check_drawn_last
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Above, Count, Rising, Within, ranged
@@ -63,20 +64,20 @@ def random_boxes(
     and logarithms of width / height uniform, the first that fits the image, at a
     uniformly random place; if none fits, the largest central box within `aspect`.
     """
-    whole = np.stack([heights, widths], axis=1).astype(np.float64)
+    extent = np.stack([heights, widths], axis=1).astype(np.float64)
     share = area[0] + numbers[:, :TRIES] * (area[1] - area[0])
-    pixels = whole.prod(axis=1, keepdims=True) * share
+    pixels = extent.prod(axis=1, keepdims=True) * share
     low, high = math.log(aspect[0]), math.log(aspect[1])
     ratio = np.exp(low + numbers[:, TRIES : 2 * TRIES] * (high - low))
     sides = np.rint(np.sqrt(np.stack([pixels / ratio, pixels * ratio], axis=-1)))
-    fits = np.all((sides > 0) & (sides <= whole[:, None]), axis=-1)
+    fits = np.all((sides > 0) & (sides <= extent[:, None]), axis=-1)
     chosen = sides[np.arange(len(sides)), fits.argmax(axis=1)]
     drawn = np.any(fits, axis=1)[:, None]
     # Of an image that is too narrow, or too wide, the largest part that is not.
-    central = np.stack([whole[:, 1] / aspect[0], whole[:, 0] * aspect[1]], axis=1)
-    central = np.minimum(whole, np.rint(central))
+    central = np.stack([extent[:, 1] / aspect[0], extent[:, 0] * aspect[1]], axis=1)
+    central = np.minimum(extent, np.rint(central))
     chosen = np.where(drawn, chosen, np.maximum(central, 1))
-    room = whole - chosen
+    room = extent - chosen
     place = np.floor(numbers[:, 2 * TRIES :] * (room + 1))
     place = np.where(drawn, place, room // 2)
     return np.concatenate([place, chosen], axis=1).astype(np.int32)
@@ -123,14 +124,39 @@ class RandomCrops(AllOf):
 
     def draw_record(self, index: int, *, seed: int, step: int, place: int) -> Record:
         """Record `index` where it stands at this place of this step's global batch."""
-        record = self.source[index]
-        views = range(self.count)
-        numbers = [uniforms(seed, step, view, place, 1) for view in views]
+        record = whole(self.source[index])
+        numbers = [uniforms(seed, step, v, place, 1) for v in range(self.count)]
         crops = self.cut(record["image"], np.concatenate(numbers))
         if "texture" not in record:
             return {**record, "image": crops}
         (texture,) = self.cut(record["texture"], numbers[0])
         return {**record, "image": crops, "texture": texture}
+
+    @property
+    def laid_out(self) -> Source | None:
+        """What is laid out in device memory to be cut there; None if shapes differ."""
+        whole_files = isinstance(self.source[0]["image"], Photograph)
+        return None if whole_files else self.source
+
+    def step_boxes(
+        self,
+        rows: dict[str, Int32[np.ndarray, "m 2"]],
+        seed: int,
+        step: int,
+        first: int,
+    ) -> dict[str, Int32[np.ndarray, "m _ 4"]]:
+        """Boxes by key of a share of a step's batch, from its place `first` on.
+
+        `rows` has height and width of each record's `image`, and perhaps `texture`.
+        """
+        count = len(rows["image"])
+        numbers = [uniforms(seed, step, v, first, count) for v in range(self.count)]
+
+        def boxes(key: str, views: int) -> Int32[np.ndarray, "m v 4"]:
+            sides = rows[key].T
+            return np.stack([self.boxes(x, *sides) for x in numbers[:views]], axis=1)
+
+        return {key: boxes(key, self.count if key == "image" else 1) for key in rows}
 
     def boxes(
         self,
@@ -149,12 +175,8 @@ class RandomCrops(AllOf):
         height, width, channels = photograph.shape
         each = np.ones(len(numbers), np.int32)
         boxes = self.boxes(numbers, height * each, width * each)
-        if isinstance(photograph, Photograph):
-            image = photograph.decode(reduction(boxes, self.size))
-        else:
-            # PIL has no gray images with an axis of one channel.
-            pixels = photograph[..., 0] if channels == 1 else photograph
-            image = Image.fromarray(pixels)
+        spare = int(boxes[:, 2:].min()) // (DRAFT * self.size)
+        image = as_pil(photograph, spare)
         scale = image.width / width, image.height / height
         crops = [self._resized(image, box, scale) for box in boxes.tolist()]
         return np.stack(crops).reshape(len(boxes), self.size, self.size, channels)
@@ -169,11 +191,5 @@ class RandomCrops(AllOf):
             # Two steps: a resize of a box also weighs the pixels around it.
             return np.asarray(image.crop(place).resize(shape, kind))
         across, down = scale
-        part = left * across, top * down, (left + width) * across, (top + height) * down
+        part = place[0] * across, place[1] * down, place[2] * across, place[3] * down
         return np.asarray(image.resize(shape, kind, box=part))
-
-
-def reduction(boxes: Int32[np.ndarray, "v 4"], size: int) -> int:
-    """By which factor a JPEG is made smaller in decoding: 1, 2, 4 or 8; see `DRAFT`."""
-    spare = int(boxes[:, 2:].min()) // (DRAFT * size)
-    return max(factor for factor in (1, 2, 4, 8) if factor <= max(spare, 1))

@@ -196,8 +196,8 @@ def fill(
                     f"'{key}' of record {index} of {source!r} is {value.dtype} "
                     f"{list(value.shape)}, of record 0 {rows.dtype} "
                     f"{list(rows.shape[1:])}: all records must agree. Resize images of "
-                    f"different sizes in the source, or cut crops of them by "
-                    f"RandomCrops around it."
+                    f"different sizes in the source, or put RandomCrops, Squares or "
+                    f"Framed around it."
                 )
             rows[place] = value
 

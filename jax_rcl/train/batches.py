@@ -11,14 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_rcl import parallel
-from jax_rcl.core import Tree
+from jax_rcl.augment.resample import cut_boxes
+from jax_rcl.core import Batch, Tree
 from jax_rcl.data import records, stream
+from jax_rcl.data.frames import EXTENT
 from jax_rcl.train import step as train_step
-from jax_rcl.train.plan import refusals
+from jax_rcl.train.plan import is_drawn, laid_out, refusals
 from jax_rcl.train.run import Run
 from jax_rcl.train.step import INDEX, TrainState
 
 logger = logging.getLogger(__name__)
+
+BOXES = "boxes of "
+"""Before the key of what is cut on the device: top, left, height, width, [n, v, 4]."""
 
 
 def place_data(run: Run) -> Tree:
@@ -29,7 +34,7 @@ def place_data(run: Run) -> Tree:
     if not run.plan.resident:
         return {}
     with refusals("source"):
-        rows = stream.load(run.experiment.source, progress="reading the data set")
+        rows = stream.load(laid_out(run.experiment), progress="reading the data set")
     return parallel.spread(rows, run.mesh)
 
 
@@ -45,7 +50,7 @@ def compile_step(
         total_steps=run.plan.total_steps,
     )
     step = train_step.make_step(
-        update, run.mesh, steps_per_call=experiment.steps_per_call
+        update, run.mesh, steps_per_call=experiment.steps_per_call, cut=cut_of(run)
     )
     count = parallel.replicate(np.int32(1), run.mesh)
     compiled = step.lower(state, count, data, batch_shapes(run)).compile()
@@ -60,6 +65,11 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     record = run.plan.record
     if run.plan.resident:
         record = {INDEX: jax.ShapeDtypeStruct((), jnp.int32)}
+        if is_drawn(run.experiment.source):
+            record |= {
+                f"{BOXES}{key}": jax.ShapeDtypeStruct((views, 4), jnp.int32)
+                for key, views in cut_keys(run).items()
+            }
     split = parallel.split_steps(run.mesh)
     return {
         key: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype, sharding=split)
@@ -67,14 +77,51 @@ def batch_shapes(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
+def cut_keys(run: Run) -> dict[str, int]:
+    """What a source that draws crops cuts of a record, and into how many."""
+    record = run.plan.record
+    views = {"image": len(record["image"])} if "image" in record else {}
+    return views | ({"texture": 1} if "texture" in record else {})
+
+
+def cut_of(run: Run) -> Callable[[Batch, Batch], Batch] | None:
+    """What cuts boxes out of photographs that are laid out; None where nothing does."""
+    source: Any = run.experiment.source
+    if not (run.plan.resident and is_drawn(source)):
+        return None
+
+    def cut(rows: Batch, drawn: Batch) -> Batch:
+        made = {key: x for key, x in rows.items() if key != EXTENT}
+        for key in cut_keys(run):
+            fields = {"size": source.size, "interpolation": source.interpolation}
+            crops = cut_boxes(rows[key], drawn[f"{BOXES}{key}"], **fields)
+            made[key] = crops if key == "image" else crops[:, 0]
+        return made
+
+    return cut
+
+
+def sides_of(run: Run, data: Tree) -> dict[str, np.ndarray]:
+    """Height and width of what is cut in each record of a data set laid out, [m, 2]."""
+    if not is_drawn(run.experiment.source):
+        return {}
+    shapes = {key: data[key].shape for key in cut_keys(run)}
+    sides = {k: np.tile(np.int32(s[1:3]), (s[0], 1)) for k, s in shapes.items()}
+    if EXTENT in data:
+        sides["image"] = parallel.fetch(data[EXTENT])
+    return sides
+
+
 class SourceError(RuntimeError):
     """A record of a source cannot be read; the state so far is saved."""
 
 
 def feed_calls(
-    run: Run, start: int
+    run: Run, start: int, data: Tree
 ) -> Generator[tuple[int, jax.Array, dict[str, jax.Array], float], None, None]:
     """Yields the input of each call of the step, from step `start` to the last.
+
+    `data` is that of `place_data`.
 
     Yields:
       How many updates it makes; the same number on the devices; their batches, stacked;
@@ -83,7 +130,7 @@ def feed_calls(
     """
     step, most = start, run.experiment.steps_per_call
     counts = [parallel.replicate(np.int32(i + 1), run.mesh) for i in range(most)]
-    with contextlib.closing(host_batches(run, start)) as batches:
+    with contextlib.closing(host_batches(run, start, data)) as batches:
         while step < run.plan.total_steps:
             count, last = 1, step + 1
             while count < most and not (run.saves(last) or run.due_evaluators(last)):
@@ -115,7 +162,9 @@ def reading(step: int) -> Iterator[None]:
         raise SourceError(f"the batch of step {step} cannot be read: {text}") from error
 
 
-def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None, None]:
+def host_batches(
+    run: Run, start: int, data: Tree
+) -> Generator[dict[str, np.ndarray], None, None]:
     """This process's share of every batch from step `start` on.
 
     Closing it stops the threads that read ahead.
@@ -125,8 +174,16 @@ def host_batches(run: Run, start: int) -> Generator[dict[str, np.ndarray], None,
     index, count = parallel.process_index(), parallel.process_count()
     if run.plan.resident:
         share = stream.share_of(experiment.batch_size, index, count)
+        source: Any = experiment.source
+        sides = sides_of(run, data)
         for step in range(start, last):
-            yield {INDEX: order.indices(step)[share].astype(np.int32)}
+            chosen = order.indices(step)[share]
+            batch = {INDEX: chosen.astype(np.int32)}
+            if sides:
+                rows = {key: x[chosen] for key, x in sides.items()}
+                boxes = source.step_boxes(rows, order.seed, step, share.start)
+                batch |= {f"{BOXES}{key}": x for key, x in boxes.items()}
+            yield batch
         return
     batches = stream.train_stream(
         experiment.source,

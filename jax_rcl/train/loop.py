@@ -208,7 +208,7 @@ class Loop:
         if step < self.run.plan.total_steps:
             update, _ = compile_step(self.run, state, data)
             try:
-                with contextlib.closing(feed_calls(self.run, step)) as calls:
+                with contextlib.closing(feed_calls(self.run, step, data)) as calls:
                     for count, device_count, batches, waited in calls:
                         state, metrics = update(state, device_count, data, batches)
                         self.pending.append(Pending(step, count, metrics, waited))

@@ -19,6 +19,8 @@ from jax_rcl.config.experiment import OF_BEST, Experiment
 from jax_rcl.config.types import ConfigError, short
 from jax_rcl.core import Batch, Clock, Operation, Source, Tree, Variables
 from jax_rcl.data import records
+from jax_rcl.data.folders import Photograph
+from jax_rcl.data.frames import EXTENT
 from jax_rcl.train import step as train_step
 
 MOST_CHECKED = 1024
@@ -58,6 +60,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     with refusals("source"):
         records.check_drawn_last(experiment.source)
         count, first = len(experiment.source), experiment.source[0]
+        check_fixed_shape(first)
     record = shapes_only({key: np.asarray(value) for key, value in first.items()})
     n = experiment.batch_size
     steps_per_epoch = whole_batches(n, count, mesh)
@@ -279,11 +282,27 @@ def check_images(experiment: Experiment, variables: Variables) -> None:
     """
     for name, evaluator in experiment.evaluators.items():
         with refusals(f"evaluators.{name}"):
-            for shape, preprocess in {
-                (np.shape(source[0]["image"]), preprocess)
-                for source, preprocess in sources_of(evaluator)
-            }:
+            found = set()
+            for source, preprocess in sources_of(evaluator):
+                record = source[0]
+                check_fixed_shape(record)
+                found.add((np.shape(record["image"]), preprocess))
+            for shape, preprocess in found:
                 encoded_shapes(experiment, variables, shape, preprocess)
+
+
+def check_fixed_shape(record: Mapping[str, Any]) -> None:
+    """Raises ValueError for a photograph as it is, or in a frame, which has margins."""
+    if isinstance(record.get("image"), Photograph):
+        raise ValueError(
+            "whole photographs differ in shape: give a size, such as "
+            "ImageFolder(size=256), or cut them by RandomCrops around it."
+        )
+    if EXTENT in record:
+        raise ValueError(
+            "photographs in frames have black margins: cut them by RandomCrops, or "
+            "make them Squares, around Framed or what was packed of it."
+        )
 
 
 def encoded_shapes(
@@ -404,20 +423,32 @@ def shapes_only(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
+def is_drawn(source: Source) -> bool:
+    """Whether records of a source are drawn anew at each step, as of `RandomCrops`."""
+    return hasattr(source, "draw_record")
+
+
+def laid_out(experiment: Experiment) -> Any:
+    """The source whose records can be laid out in device memory; None if none can."""
+    source: Any = experiment.source
+    return source.laid_out if is_drawn(source) else source
+
+
 def is_resident(experiment: Experiment, mesh: Mesh) -> bool:
     """Whether the data set is laid out in device memory, as `resident` says."""
-    if hasattr(experiment.source, "draw_record"):
+    source = laid_out(experiment)
+    if source is None:
         if experiment.resident == "always":
-            name = type(experiment.source).__name__
             raise ConfigError(
-                f"resident is 'always', but records of {name} are drawn anew at every "
-                f"step: they are streamed. Write resident='auto'."
+                "resident is 'always', but whole photographs differ in shape. Put them "
+                "into frames, RandomCrops(Framed(source, longest=500), …), or write "
+                "resident='auto', which reads them as they are needed."
             )
         return False
     if experiment.resident != "auto":
         return experiment.resident == "always"
     limit = parallel.memory_stats(mesh).get("bytes_limit")
-    total = records.nbytes(experiment.source)
+    total = records.nbytes(source)
     if limit is None:
         return total <= CPU_RESIDENT_BYTES
     return total / mesh.size <= limit / 3

@@ -129,22 +129,25 @@ def make_step(
     mesh: Mesh,
     *,
     steps_per_call: int = 1,
+    cut: Callable[[Batch, Batch], Batch] | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Returns the jitted `step(state, count, data, batches) -> (state, metrics)`.
 
     Its arguments: `state` (donated); `count`, int32, how many of the batches to use, 1
     to steps_per_call; `data`, a data set laid out by `parallel.spread`, or {};
     `batches`, stacked, [steps_per_call, n, ...], either the examples themselves or
-    their `INDEX` into `data`. Metrics come back stacked, [steps_per_call]; entries from
-    `count` on are zero.
+    their `INDEX` into `data`, of which, with what else the batch holds,
+    `cut(rows, batch)` may make the examples. Metrics come back stacked,
+    [steps_per_call]; entries from `count` on are zero.
 
     The loop's length is data: one program serves any number of steps, so that where a
     run is logged, saved or stopped changes neither its numbers nor what is compiled.
     """
 
     def one(state: TrainState, data: Tree, batch: Batch) -> tuple[TrainState, Tree]:
-        if set(batch) == {INDEX}:
-            batch = parallel.take(data, batch[INDEX])
+        if INDEX in batch:
+            rows = parallel.take(data, batch[INDEX])
+            batch = rows if cut is None else cut(rows, batch)
         return update(state, batch)
 
     def step(

@@ -1,13 +1,19 @@
 """Random crops: torchvision's boxes and pixels, drawn by seed, step and place alone."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from jax_rcl.augment.resample import cut_boxes
 from jax_rcl.config.nodes import build, node
 from jax_rcl.core import Source
-from jax_rcl.data.crops import RandomCrops, random_boxes, reduction, uniforms
+from jax_rcl.data.crops import RandomCrops, random_boxes, uniforms
 from jax_rcl.data.folders import ImageFolder, Photograph
+from jax_rcl.data.frames import Framed, Squares
 from jax_rcl.data.records import labels_of, names_of
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.data.stream import Order, eval_batches, load, train_stream
@@ -201,13 +207,27 @@ def test_a_texture_is_cut_where_the_first_view_is(folder, tmp_path):
 # Decoding at a fraction of the size.
 
 
+class Noted(Photograph):
+    """A photograph that keeps in mind how small it was decoded."""
+
+    shape = (4000, 5000, 3)
+
+    def decode(self, reduce=1):
+        self.reduce = reduce
+        return Image.new("RGB", (5000 // reduce, 4000 // reduce))
+
+
 @pytest.mark.parametrize(
-    ("smallest", "factor"),
-    [(223, 1), (895, 1), (896, 2), (1791, 2), (1792, 4), (3584, 8), (9000, 8)],
+    ("smallest", "factor"), [(447, 1), (448, 2), (895, 2), (896, 4), (1792, 8)]
 )
-def test_a_jpeg_is_decoded_small_where_twice_the_pixels_remain(smallest, factor):
-    boxes = np.array([[0, 0, 9500, 9900], [3, 4, smallest + 7, smallest]], np.int32)
-    assert reduction(boxes, 224) == factor
+def test_a_jpeg_is_decoded_small_where_twice_the_pixels_remain(
+    photographs, smallest, factor, monkeypatch
+):
+    boxes = np.array([[0, 0, 4000, 5000], [3, 4, smallest + 7, smallest]], np.int32)
+    monkeypatch.setattr(RandomCrops, "boxes", lambda *_: boxes)
+    photograph = Noted("", "")
+    RandomCrops(photographs, 112).cut(photograph, np.zeros((2, 22)))
+    assert photograph.reduce == factor
 
 
 def test_crops_of_a_jpeg_decoded_small_are_nearly_the_same(tmp_path):
@@ -236,6 +256,63 @@ def test_a_photograph_is_read_when_its_pixels_are_asked_for(folder, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"bad\.png does not decode .* Look again"):
         _ = Photograph(tmp_path / "bad.png", "Look again.").shape
+
+
+# Photographs in frames of one shape, and as squares.
+
+
+def test_a_frame_has_the_photograph_and_its_extent(photographs):
+    framed = Framed(photographs, 41)
+    rows = load(framed)
+    assert rows["image"].shape == (6, 41, 41, 3) and rows["extent"].dtype == np.int32
+    for index, record in enumerate(map(photographs.__getitem__, range(6))):
+        height, width = rows["extent"][index]
+        pixels = np.asarray(record["image"])
+        longer = max(pixels.shape)
+        if longer > 41:  # 20 x 60 and 60 x 21
+            small = (round(s * 41 / 60) for s in pixels.shape[1::-1])
+            image = Image.fromarray(pixels)
+            pixels = np.asarray(image.resize(tuple(small), Image.Resampling.BILINEAR))
+        assert (height, width) == pixels.shape[:2]
+        np.testing.assert_array_equal(rows["image"][index, :height, :width], pixels)
+        assert not rows["image"][index, height:].any()
+        assert not rows["image"][index, :, width:].any()
+    assert rows["label"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert names_of(framed) == names_of(photographs)
+
+
+def test_crops_of_what_fits_its_frame_are_those_of_the_photograph(photographs):
+    framed = RandomCrops(Framed(photographs, 60), 8)
+    assert_same(batches(framed), batches(RandomCrops(photographs, 8)))
+
+
+@pytest.mark.parametrize("kind", ["as torchvision", "bicubic"])
+def test_squares_are_those_of_the_folder_itself(photographs, kind):
+    squares = ImageFolder(photographs.folder, 16, resize=kind)
+    for source in (photographs, Framed(photographs, 60)):
+        made = Squares(source, 16, kind)
+        assert_same([load(made)], [load(squares)])
+    gray = Squares(Synthetic(4, 20, 1, 8), 16)
+    assert gray[0]["image"].shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize("kind", ["bilinear", "bicubic"])
+def test_the_device_cuts_as_the_host_does_to_one_level(photographs, kind):
+    source = RandomCrops(Framed(photographs, 60), 12, interpolation=kind)
+    assert (
+        source.laid_out == source.source
+        and RandomCrops(photographs, 8).laid_out is None
+    )
+    rows, order = load(source.source), np.array([5, 2, 0, 3, 1, 4])
+    boxes = source.step_boxes({"image": rows["extent"][order]}, 7, 4, 2)["image"]
+    fields = {"size": 12, "interpolation": kind}
+    cut = jax.jit(functools.partial(cut_boxes, **fields))(
+        jnp.asarray(rows["image"][order]), jnp.asarray(boxes)
+    )
+    for place, index in enumerate(order.tolist(), start=2):
+        expected = source.draw_record(index, seed=7, step=4, place=place)["image"]
+        difference = np.abs(np.asarray(cut[place - 2], int) - expected.astype(int))
+        assert difference.max() <= 1 and difference.mean() < 0.1
 
 
 # What is refused.
@@ -271,5 +348,7 @@ def test_what_is_drawn_anew_cannot_be_laid_out(photographs):
 
 
 def test_photographs_of_different_shapes_are_no_batch(photographs):
-    with pytest.raises(ValueError, match=r"\[20, 60, 3\].*RandomCrops around"):
+    with pytest.raises(
+        ValueError, match=r"\[20, 60, 3\].*RandomCrops, Squares or Framed around"
+    ):
         list(eval_batches(photographs, 4))

@@ -9,11 +9,13 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jax_rcl import config as configs
-from jax_rcl.augment.compose import Pair, Views
+from jax_rcl import parallel
+from jax_rcl.augment.compose import Chain, Pair, Views
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
 from jax_rcl.augment.geometry import CenterCrop
 from jax_rcl.augment.negatives import Negatives, PatchMosaic
@@ -33,7 +35,9 @@ from jax_rcl.config.experiment import Best
 from jax_rcl.config.nodes import node
 from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
+from jax_rcl.core import Outcome, Variables
 from jax_rcl.data.crops import RandomCrops
+from jax_rcl.data.frames import Framed
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import Order
 from jax_rcl.evaluate.head import HeadAccuracy
@@ -384,15 +388,58 @@ def test_streamed_data_give_the_same_run_also_after_an_image_that_does_not_decod
     assert_same_run(whole, tmp_path / "run")
 
 
-def test_crops_that_the_source_cuts_are_the_same_after_a_stop(tmp_path):
-    made = tiny(evaluators={})
+def of_crops(resident):
+    """The tiny config on crops of larger images; a step's picture of them."""
+    made = tiny(evaluators={}, resident=resident)
     with made.unlocked():
-        photographs = node(Synthetic, classes=4, size=12, count=64)
-        made.source = node(RandomCrops, photographs, 8, area=(0.2, 1.0))
+        framed = node(Framed, node(Synthetic, classes=4, size=12, count=64), 14)
+        made.source = node(RandomCrops, framed, 8, area=(0.2, 1.0))
+    return made
+
+
+@pytest.mark.parametrize("resident", ["never", "always"])
+def test_crops_of_photographs_are_the_same_after_a_stop(resident, tmp_path):
+    made = of_crops(resident)
     train(made, tmp_path / "whole", mesh=mesh())
     train_until(6, made, tmp_path / "run")
     train(made, tmp_path / "run", mesh=mesh())
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """Hands images on as its loss, to look at what a step was given."""
+
+    needs = frozenset({"views"})
+
+    def init(self, key, batch):
+        return Variables(
+            {"w": jnp.zeros(())}, {}, {"seen": jnp.zeros((16, 2, 8, 8, 3))}
+        )
+
+    def loss(self, variables, batch, clock):
+        seen = parallel.gather_constant(batch["views"])
+        value = variables.params["w"] * batch["views"].mean((1, 2, 3, 4))
+        return Outcome(value, {"seen": seen}, {})
+
+    def encode(self, variables, images):
+        return {"features": images.mean((1, 2))}
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_crops_cut_on_the_device_are_those_of_the_host_to_one_level(tmp_path, devices):
+    seen = {}
+    for resident in ("never", "always"):
+        made = of_crops(resident)
+        with made.unlocked():
+            made.objective, made.augment.operation = node(Kept), node(Chain, ())
+            made.epochs, made.steps, made.augment.count = None, 2, 2
+        workdir = tmp_path / resident
+        train(made, workdir, mesh=mesh(devices))
+        found = Checkpoints(workdir / STATES).newest("variables")["memory"]["seen"]
+        seen[resident] = np.rint(255 * np.asarray(found)).astype(int)
+    assert np.abs(seen["never"] - seen["always"]).max() <= 1
+    assert len({view.tobytes() for each in seen["never"] for view in each}) == 32
 
 
 def test_what_a_source_raises_is_one_sentence_with_its_step():

@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
@@ -18,6 +19,8 @@ from jax_rcl.config.experiment import Best
 from jax_rcl.config.nodes import node
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.crops import RandomCrops
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.frames import Framed
 from jax_rcl.data.prior import WithPrior
 from jax_rcl.data.published.files import CIFAR
 from jax_rcl.data.published.grouped import WithGroups
@@ -342,13 +345,41 @@ def of_crops(**fields):
     return tiny(source=node(RandomCrops, source, 8), evaluators={}, **fields)
 
 
-def test_crops_of_the_source_are_streamed_and_views_are_made_of_them():
+def test_views_are_made_of_the_crops_of_the_source():
     found = planned(of_crops())
-    assert not found.resident
+    assert found.resident
     assert found.record["image"].shape == (2, 8, 8, 3)
     assert found.augmented["views"].shape == (16, 2, 8, 8, 3)
-    with pytest.raises(ConfigError, match=r"'always', but records of RandomCrops"):
-        planned(of_crops(resident="always"))
+
+
+def test_photographs_of_different_shapes_are_streamed_unless_they_have_frames(
+    tmp_path,
+):
+    (tmp_path / "a").mkdir()
+    for number in range(16):
+        pixels = np.full((9 + number, 12, 3), number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{number}.png")
+    made, photographs = of_crops(), node(ImageFolder, str(tmp_path), None)
+    with made.unlocked():
+        made.source.source = photographs
+    assert not planned(made).resident
+    alone = of_crops()
+    with alone.unlocked():
+        alone.source = photographs
+    with pytest.raises(ConfigError, match=r"source: whole photographs .*size=256"):
+        planned(alone)
+    with made.unlocked():
+        made.resident = "always"
+    with pytest.raises(ConfigError, match=r"'always', but whole photographs .*Framed"):
+        planned(made)
+    framed = node(Framed, photographs, 24)
+    with made.unlocked():
+        made.source.source = framed
+    assert planned(made).resident
+    with made.unlocked():
+        made.source = framed
+    with pytest.raises(ConfigError, match=r"source: .*black margins.*Squares"):
+        planned(made)
 
 
 def test_crops_that_cannot_be_what_is_meant_are_refused_before_training():

@@ -21,7 +21,7 @@ from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Operation, Source
 from jax_rcl.data.prior import Informed
 from jax_rcl.train.features import WithFeatures, state_of
-from jax_rcl.train.plan import refusals, sources_of
+from jax_rcl.train.plan import is_drawn, refusals, sources_of
 
 DESCRIPTION = """\
 Encodes a source once by a trained run and writes the features to a file that
@@ -66,6 +66,12 @@ def prepare(arguments: argparse.Namespace) -> None:
         )
     else:
         config = stored_config(workdir)
+    if is_drawn(source_at(config, arguments.part)):
+        raise ConfigError(
+            f"--part={arguments.part} gives random crops, other ones at every step; "
+            f"name the images as evaluators see them, such as "
+            f"--part=evaluators.probe.train."
+        )
     source = source_in(config, arguments.part, arguments.split)
     preprocess, why = None, ""
     if arguments.preprocess == "evaluators":

@@ -24,7 +24,7 @@ from jax_rcl.core import Source
 from jax_rcl.data.packed import FORMAT, RECORDS, Packed
 from jax_rcl.data.records import empty_rows, group_names_of, nbytes
 from jax_rcl.data.stream import load
-from jax_rcl.train.plan import refusals
+from jax_rcl.train.plan import is_drawn, refusals
 
 in_bytes = functools.partial(tqdm.tqdm.format_sizeof, suffix="B")  # 19.1GB
 
@@ -65,6 +65,12 @@ def prepare(arguments: argparse.Namespace) -> None:
     """Packs one source, unless its records are there."""
     config = configs.load(arguments.config, arguments.overrides)
     source = source_at(config, arguments.part)
+    if is_drawn(source):
+        raise ConfigError(
+            f"--part={arguments.part}: records of {type(source).__name__} are drawn "
+            f"anew at every step; pack what it cuts, --part={arguments.part}.source, "
+            f"photographs in frames of one shape (Framed; the option longest=500)."
+        )
     settings = json.loads(configs.to_json(part_of(config, arguments.part)))
     out = Path(arguments.out).expanduser()
     if out.exists() and (out.is_file() or any(out.iterdir())):

@@ -9,6 +9,8 @@ from PIL import Image
 
 from jax_rcl.cli.prepare import pack
 from jax_rcl.cli.prepare.pack import main
+from jax_rcl.data.crops import RandomCrops
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.packed import RECORDS, Packed
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.data.stream import load
@@ -70,6 +72,47 @@ def test_sources_inside_of_a_config_are_found_and_overridden(config, tmp_path):
     assert len(Packed(str(tmp_path / "b"))) == 30
     assert run(f"{config}:count=12", tmp_path / "c", "--config.train.size=4") == 0
     assert Packed(str(tmp_path / "c")).arrays["image"].shape == (12, 4, 4, 3)
+
+
+CROPS = """
+from jax_rcl.config import node
+from jax_rcl.data.crops import RandomCrops
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.frames import Framed
+from jax_rcl.evaluate.knn import Neighbours
+
+
+def get_config(arg=""):
+    framed = node(Framed, node(ImageFolder, "photos", None), 12)
+    return node(Neighbours, node(RandomCrops, framed, 6), framed)
+"""
+
+
+def test_photographs_are_packed_in_their_shapes_and_cut_as_the_files_are(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    for number, shape in enumerate(((8, 12), (11, 7), (5, 5))):
+        pixels = np.random.default_rng(number).integers(0, 256, (*shape, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / "a" / f"{number}.png")
+    config, out = tmp_path / "crops.py", tmp_path / "out"
+    config.write_text(CROPS)
+    with pytest.raises(SystemExit):
+        run(config, out)
+    assert "what it cuts, --part=train.source, photographs" in capsys.readouterr().err
+    assert run(config, out, part="train.source") == 0
+    packed = Packed(str(out))
+    assert packed.arrays["image"].shape == (3, 12, 12, 3)
+    assert packed.arrays["extent"].tolist() == [[8, 12], [11, 7], [5, 5]]
+    files = ImageFolder("photos", None)
+    for index in range(3):
+        draws = {"seed": 1, "step": 2, "place": 3}
+        crops = [
+            RandomCrops(source, 6).draw_record(index, **draws)["image"]
+            for source in (packed, files)
+        ]
+        np.testing.assert_array_equal(*crops)
 
 
 def test_every_key_of_the_records_is_packed(config, tmp_path):
