@@ -11,7 +11,7 @@ import pytest
 
 from jax_rcl import parallel
 from jax_rcl.config import ConfigError, node
-from jax_rcl.data.sources import Digits
+from jax_rcl.data.sources import Digits, Synthetic
 from jax_rcl.evaluate.features import features, once, shared_classes
 from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.evaluate.linear.probe import LinearProbe
@@ -273,3 +273,12 @@ def test_a_config_takes_the_sources_before_the_shared_fields():
 def test_shared_fields_are_checked_under_the_name_of_the_evaluator(blobs):
     with pytest.raises(ValueError, match=r"LinearProbe\.batch_size 0 must be at least"):
         LinearProbe(blobs(8), blobs(8, seed=1), batch_size=0)
+
+
+def test_a_test_set_that_lacks_classes_says_how_to_go_without_them():
+    train, test = Synthetic(classes=4, seed=1), Synthetic(classes=3)
+    with pytest.raises(ValueError, match=r"missing='skip' .* has no 'grating 3'\."):
+        shared_classes(train, test)
+    with pytest.raises(ValueError, match="must mean the same") as caught:
+        shared_classes(train, Digits())
+    assert "skip" not in str(caught.value)

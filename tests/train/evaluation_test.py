@@ -13,7 +13,7 @@ from jax_rcl.augment.distortions.pixelwise import GaussianNoise
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
-from jax_rcl.train.evaluation import make_encoder
+from jax_rcl.train.evaluation import make_encoder, without
 from jax_rcl.train.run import Run
 from tests.train.shared import TINY, mesh
 
@@ -85,3 +85,10 @@ def test_a_sweep_compiles_its_distortion_and_the_encoder_once(encoder, caplog):
     assert programs.count("jit(_distorted)") == 1
     assert programs.count("jit(encode_layers)") == 1  # the encoder's
     assert len(found) == 1 + 3 * 3
+
+
+def test_a_picture_that_fails_is_left_out_and_said(caplog):
+    with without("the confusion of evaluator 'probe'"):
+        raise TypeError("a name\nthat is no text")
+    assert "the confusion of evaluator 'probe' could not be drawn" in caplog.text
+    assert "TypeError: a name that is no text" in caplog.text
