@@ -453,7 +453,7 @@ def test_a_finished_run_is_looked_at_by_another_evaluator(whole, tmp_path, capsy
     assert (run / "results-1.json").read_text() == (whole / "results.json").read_text()
     assert (run / "report" / "index.html").exists()
     np.testing.assert_array_equal(
-        *(list(arrays(x)[1].values())[0] for x in (whole, run))
+        *(next(iter(arrays(x)[1].values())) for x in (whole, run))
     )
     capsys.readouterr()
     assert train(made, run, mesh=mesh()) == found
