@@ -63,7 +63,7 @@ MODULES = {
     "report.results": "report.tables",
     "report.robustness": "results.robustness report.figures.comparison",
     "results": "train.evaluation",
-    "run": "train.run train.state config.workdir checkpoint",
+    "run": "train.run train.claim train.state config.workdir checkpoint",
     "run_features": "train.features",
     "schedules": "optim.schedules",
     "swept": "results.sweeps",

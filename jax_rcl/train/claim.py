@@ -46,9 +46,10 @@ def claim(run: Run) -> None:
         this config or with these data; it is then left as it is.
     """
     refused: ConfigError | None = None
+    found = newest_facts(run)
     if parallel.is_main():
         try:
-            _claim(run)
+            _claim(run, found)
         except ConfigError as error:
             refused = error
         except OSError as error:
@@ -60,7 +61,15 @@ def claim(run: Run) -> None:
         raise refused or ConfigError("process 0 refused the workdir, and says why.")
 
 
-def _claim(run: Run) -> None:
+def newest_facts(run: Run) -> tuple[int, dict[str, Any]] | None:
+    """Step and facts of the newest checkpoint; all processes have to read them."""
+    if not saved_steps(run.workdir):
+        return None
+    with Checkpoints(run.workdir / STATES) as checkpoints:
+        return checkpoints.readable_facts()
+
+
+def _claim(run: Run, found: tuple[int, dict[str, Any]] | None) -> None:
     run.workdir.mkdir(parents=True, exist_ok=True)
     if not (run.workdir / CONFIG).exists():
         store_config(run.workdir, run.config)
@@ -76,9 +85,6 @@ def _claim(run: Run) -> None:
             _forget_everything(run.workdir)
     else:
         check_config(run, old)
-        with Checkpoints(run.workdir / STATES) as checkpoints:
-            found = checkpoints.readable_facts()
-        before = None
         if found is not None:
             step, facts = found
             before = facts.get("total_steps") or length_of(old, run)
@@ -286,8 +292,7 @@ def check_data(
 
 def warn_of_data(run: Run, old: Node) -> None:
     """Warns of data that are others than those of the newest checkpoint."""
-    with Checkpoints(run.workdir / STATES) as checkpoints:
-        found = checkpoints.readable_facts()
+    found = newest_facts(run)
     if found is None or "data" not in found[1] or not parallel.is_main():
         return
     step, facts = found

@@ -31,8 +31,7 @@ FINE = f"""
 from pathlib import Path
 
 from jax_rcl import config as configs
-from jax_rcl.config import node, override, parse
-from jax_rcl.train.run import stored_config
+from jax_rcl.config import node, override, parse, stored_config
 from jax_rcl.weights.restore import Restore
 
 def get_config(arg=""):

@@ -142,7 +142,7 @@ def test_elsewhere_who_beats_is_alive_whatever_the_clocks_say(tmp_path):
     thread = threading.Thread(target=beat)
     thread.start()
     try:
-        with pytest.raises(WorkdirInUse, match=r"process .* on other, since tomorrow"):
+        with pytest.raises(WorkdirInUse, match="on other, since tomorrow"):
             with Owner(tmp_path, beat=0.05, patience=10):
                 pass
     finally:
