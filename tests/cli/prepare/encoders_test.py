@@ -136,7 +136,7 @@ def test_gloria_sees_three_equal_channels_in_inference_mode(folder, monkeypatch)
         (gloria, "gloria", "install https://github.com/marshuang80/gloria"),
     ],
 )
-def test_what_is_not_installed_is_said(module, package, words, folder, capsys, request):
+def test_what_is_not_installed_is_said(module, package, words, folder, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, package, None)
         patch.setitem(sys.modules, "torch", types.SimpleNamespace())
