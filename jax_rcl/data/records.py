@@ -160,12 +160,13 @@ def nbytes(source: Source) -> int:
     return len(source) * sum(np.asarray(value).nbytes for value in source[0].values())
 
 
-def check_drawn_last(source: Source) -> None:
+# Any, as a check that it is a Source would look for data that need not be there.
+def check_drawn_last(source: Any) -> None:
     """Raises ValueError if a source inside this one draws its records at every step.
 
     Such a one has a method `draw_record`, which those around it do not call.
     """
-    inner: Any = getattr(source, "source", None)
+    inner = getattr(source, "source", None)
     while inner is not None:
         if hasattr(inner, "draw_record"):
             name = type(inner).__name__

@@ -423,7 +423,8 @@ def shapes_only(tree: Tree) -> Tree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def is_drawn(source: Source) -> bool:
+# Any, as a check that it is a Source would look for data that need not be there.
+def is_drawn(source: Any) -> bool:
     """Whether records of a source are drawn anew at each step, as of `RandomCrops`."""
     return hasattr(source, "draw_record")
 

@@ -98,8 +98,7 @@ def test_photographs_are_packed_in_their_shapes_and_cut_as_the_files_are(
         Image.fromarray(pixels).save(tmp_path / "photos" / "a" / f"{number}.png")
     config, out = tmp_path / "crops.py", tmp_path / "out"
     config.write_text(CROPS)
-    with pytest.raises(SystemExit):
-        run(config, out)
+    assert run(config, out) == 2
     assert "what it cuts, --part=train.source, photographs" in capsys.readouterr().err
     assert run(config, out, part="train.source") == 0
     packed = Packed(str(out))
