@@ -76,6 +76,8 @@ class Trial:
             )
         if not (self.workdir / CONFIG).exists():
             return config
+        if not self.finished() and not training.has_checkpoint(self.workdir):
+            return config  # nothing is bound to the one that is there
         stored = stored_config(self.workdir)
         free = frozenset() if self.finished() else Experiment.LATER
         pair = self._portable(stored), self._portable(config)

@@ -388,10 +388,23 @@ def test_a_number_that_a_finished_run_has_not_is_named(call, capsys, trained):
 def test_numbers_of_another_config_are_not_this_tables(call, capsys, trained):
     assert call() == 0
     trained.clear()
-    changed = (('"{seed}"}', '"{seed}", "log_every": 9}'),)
+    changed = (('"{seed}"}', '"{seed}", "batch_size": 8}'),)
     for flags in ((), ("--print",)):
         told = refused(call, capsys, trained, *flags, changed=changed)
-        assert "run coarse, seed 0: " in told and "log_every: 1 -> 9" in told
+        assert "run coarse, seed 0: " in told and "batch_size: 16 -> 8" in told
+    other = (('"{seed}"}', '"{seed}", "evaluators.knn.k": 3}'),)
+    assert "knn.k: 5 -> 3" in refused(call, capsys, trained, changed=other)
+    assert call(changed=(('"{seed}"}', '"{seed}", "log_every": 9}'),)) == 0
+    assert trained == []
+
+
+def test_what_saved_nothing_may_be_another_config(call, capsys, trained, tmp_path):
+    assert call() == 0
+    trained.clear()
+    for trial in TRIALS:
+        (tmp_path / "runs" / trial / "results.json").unlink()
+    assert call(changed=(('"{seed}"}', '"{seed}", "batch_size": 8}'),)) == 0
+    assert trained == TRIALS
 
 
 def test_a_table_may_be_moved(call, trained, tmp_path, capsys):
