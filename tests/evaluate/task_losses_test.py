@@ -1,5 +1,6 @@
 """Losses on images held out, one for each task, are those computed by hand."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,7 +42,7 @@ def test_each_loss_is_the_mean_over_images_and_views(blobs):
     np.testing.assert_allclose(numbers["cross_entropy"], expected, rtol=1e-5)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     parts = [
-        np.mean(term(*(unit[part],) * 2, source.labels[part].astype(np.int32)))
+        np.mean(term(*(jnp.asarray(unit[part]),) * 2, jnp.int32(source.labels[part])))
         for part in (slice(4), slice(4, 8))
     ]
     np.testing.assert_allclose(numbers["spread"], np.mean(parts), rtol=1e-5)
