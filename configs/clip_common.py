@@ -23,7 +23,7 @@ SCHEDULES = ("released", "cosine")
 
 # Where a config has its distortion: evaluators have the same.
 IN_PAIR = "augment.distortion"
-IN_CHAIN = "augment.operation.operations[2]"  # of `crop_and_flip`
+IN_CHAIN = "augment.operation.operations[-1]"  # of a view, or of what is cropped
 # Levels of a distortion other than those that its word has, by the released names.
 LEVELS = {
     "percent_missing": "",  # of masks: 0.8, or of each image its own: 0.5-0.95

@@ -380,8 +380,8 @@ def test_it_trains_and_evaluates(variant, prepared, tmp_path, monkeypatch, quick
 
 OF_TRAINING = {
     "clip_student:clip=clip.npz": "augment.distortion",
-    "clip_probe:source=runs/student": "augment.operation.operations[2]",
-    "clip_baseline:weights=resnet101.npz": "augment.operation.operations[2]",
+    "clip_probe:source=runs/student": "augment.operation.operations[1]",
+    "clip_baseline:weights=resnet101.npz": "augment.operation.operations[1]",
     "clip_baseline:method=distilled,teacher=runs/baseline": "augment.distortion",
     "clip_transfer:source=runs/student": "augment.operation.operations[2]",
     "fashion_distill:distortion=mask90,teacher=runs/clothes": "augment.distortion",
@@ -444,7 +444,7 @@ def test_levels_of_distortions_are_options(variant, expected, stored, monkeypatc
     monkeypatch.chdir(stored)
     made = load(variant)
     augment = configs.resolved(made).augment
-    found = augment.get("distortion") or augment.operation.operations[2]
+    found = augment.get("distortion") or augment.operation.operations[-1]
     assert configs.build(found) == expected
     judged = configs.resolved(made).evaluators[judge_of(made)]
     assert configs.build(judged.distortion) == expected
@@ -477,11 +477,11 @@ def test_a_level_needs_the_word_of_a_distortion(stored, monkeypatch):
 def test_forms_of_the_release_are_words(stored, monkeypatch):
     monkeypatch.chdir(stored)
     arg = "loss=clip,averaged=twice,rounding=float16,teacher_norm=batch"
-    student = configs.build(load(f"clip_student:clip=clip.npz,{arg}")).objective
+    student = configs.build(load(f"clip_student:clip=clip.npz,{arg}").objective)
     assert student.averaged == "twice" and student.teacher_norm == "batch"
     assert student.encoder.rounding == "float16" and student.teacher.rounding == "none"
     arg = "backbone=RN50,weights=clip.npz,reduction=sum,rounding=float16"
-    baseline = configs.build(load(f"clip_baseline:{arg}")).objective
+    baseline = configs.build(load(f"clip_baseline:{arg}").objective)
     assert baseline.reduction == "sum" and baseline.encoder.rounding == "float16"
     for wrong in (
         "clip_student:clip=clip.npz,averaged=twice",
@@ -616,6 +616,7 @@ def test_every_documented_config_and_command_is_one(
     for table in re.findall(r"configs/(tables/\w+\.py)", text):
         load_table(f"{ROOT}/configs/{table}")
     text = text.replace("python -m jax_rcl.main", "jax-rcl train")
+    text = re.sub(r"\\\n\s+", "", text)  # lines that go on in the next
     for line in re.findall(r"(?:`|^    )jax-rcl ([^`\n]*)", text, re.MULTILINE):
         command, *rest = shlex.split(line.replace("configs/", f"{ROOT}/configs/"))
         if command == "prepare":

@@ -111,11 +111,11 @@ def resolved(config: Any) -> Any:
 
 
 def at(config: Any, path: str) -> Any:
-    """What a config holds at a path; None if there is nothing."""
-    for name in re.findall(r"[^.\[\]]+|\[\d+\]", path):
+    """What a config holds at a path, [-1] the last item; None if there is nothing."""
+    for name in re.findall(r"[^.\[\]]+|\[-?\d+\]", path):
         if name.startswith("["):
             index = int(name[1:-1])
-            there = isinstance(config, tuple) and index < len(config)
+            there = isinstance(config, tuple) and -len(config) <= index < len(config)
             config = config[index] if there else None
         else:
             config = config[name] if name in _keys(config) else None
