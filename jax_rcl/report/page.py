@@ -192,7 +192,9 @@ def _image(caption: str, figure: Figure) -> str:
         if len(png) > _HEAVY:
             scale, png = 1, to_png(figure, scale=1)
     except Exception as error:  # a library that draws may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        # A log that cannot take a name would lose the warning.
+        reason = said.encode("utf-8", "backslashreplace").decode("utf-8")
         logger.warning("left out of the page: %r does not draw (%s)", caption, reason)
         return ""
     # A PNG says its own size: bytes 16 to 24 are width and height.

@@ -147,11 +147,6 @@ def test_a_value_may_stand_for_several():
         np.testing.assert_allclose(found, expected["norm"][name], rtol=1e-5, atol=1e-6)
 
 
-def test_a_single_value_has_no_variance_that_could_enter():
-    _, statistics = train(Layer("sync"), batch(1, 5), 1)
-    np.testing.assert_allclose(statistics["norm"]["var"], 0.9, rtol=1e-6)
-
-
 def test_a_ghost_batch_divides_the_rows_of_a_device():
     with pytest.raises(ValueError, match=r"ghost_batch 6 must divide the 16 rows .* 2"):
         train(Layer("local", ghost_batch=6), batch(32, 5), 2)

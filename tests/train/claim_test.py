@@ -10,7 +10,7 @@ from jax_rcl.augment.compose import Views
 from jax_rcl.augment.distortions.levels import Curriculum
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
 from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints
-from jax_rcl.config.nodes import node, override
+from jax_rcl.config import node, override
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.data.folders import ImageFolder

@@ -207,7 +207,8 @@ def compiled_once():
     def compiled(run, state, data):
         part, plan = run.experiment, run.plan
         numbers = plan.total_steps, plan.steps_per_epoch, part.steps_per_call
-        shapes = str(jax.tree.map(np.shape, (state, data))), part.batch_size
+        batch = str(batches.batch_shapes(run))
+        shapes = str(jax.tree.map(np.shape, (state, data))), batch
         key = part.objective, part.augment, part.optimizer, numbers, shapes, run.mesh
         if key not in kept:
             kept[key] = batches.compile_step(run, state, data)

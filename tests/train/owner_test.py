@@ -92,7 +92,7 @@ def test_a_process_that_was_killed_is_followed_at_once(tmp_path, caplog):
     while owner._start_of(child.pid):  # a zombie until its parent asks for it
         assert time.monotonic() < deadline
     began = time.monotonic()
-    with Owner(tmp_path, beat=10, patience=1000):
+    with Owner(tmp_path, beat=10.0, patience=1000.0):
         assert record_of(tmp_path)["pid"] == os.getpid()
     assert time.monotonic() - began < 5
     assert f"process {child.pid}" in caplog.text and "runs no more" in caplog.text
@@ -109,7 +109,7 @@ def test_a_process_that_was_killed_is_followed_at_once(tmp_path, caplog):
 )
 def test_a_number_that_means_another_process_is_no_owner(tmp_path, fields):
     left_by(tmp_path, **{"pid": os.getppid(), "started": "1"} | fields)
-    with Owner(tmp_path, beat=10, patience=1000):
+    with Owner(tmp_path, beat=10.0, patience=1000.0):
         pass
 
 
@@ -143,7 +143,7 @@ def test_elsewhere_who_beats_is_alive_whatever_the_clocks_say(tmp_path):
     thread.start()
     try:
         with pytest.raises(WorkdirInUse, match="on other, since tomorrow"):
-            with Owner(tmp_path, beat=0.05, patience=10):
+            with Owner(tmp_path, beat=0.05, patience=10.0):
                 pass
     finally:
         end.set()
@@ -151,7 +151,7 @@ def test_elsewhere_who_beats_is_alive_whatever_the_clocks_say(tmp_path):
 
 
 def test_who_slept_too_long_finds_that_the_folder_is_anothers(tmp_path):
-    with Owner(tmp_path, beat=1000) as mine:
+    with Owner(tmp_path, beat=1000.0) as mine:
         theirs = left_by(tmp_path, host="other")
         with pytest.raises(WorkdirInUse, match="on other"):
             mine.check()
@@ -162,7 +162,7 @@ def test_who_asks_while_an_owner_ends_comes_next(tmp_path):
     left_by(tmp_path, host="other")
     ends = threading.Timer(0.1, (tmp_path / RECORD).unlink)
     ends.start()
-    with Owner(tmp_path, beat=0.05, patience=1000):
+    with Owner(tmp_path, beat=0.05, patience=1000.0):
         assert record_of(tmp_path)["host"] != "other"
 
 

@@ -355,10 +355,11 @@ def test_views_are_made_of_the_crops_of_the_source():
 def test_photographs_of_different_shapes_are_streamed_unless_they_have_frames(
     tmp_path,
 ):
-    (tmp_path / "a").mkdir()
     for number in range(16):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
         pixels = np.full((9 + number, 12, 3), number, np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "a" / f"{number}.png")
+        Image.fromarray(pixels).save(folder / f"{number}.png")
     made, photographs = of_crops(), node(ImageFolder, str(tmp_path), None)
     with made.unlocked():
         made.source.source = photographs
