@@ -98,7 +98,7 @@ def cropped(kind, source, augment, longest=0):
     if kind == "square":
         return source, augment
     source, augment = (from_json(to_json(each)) for each in (source, augment))
-    if source[CLASS].endswith(":Squares"):
+    if str(source[CLASS]).endswith(":Squares"):
         source = source.source
     inner: Any = source
     while "source" in inner:
