@@ -278,7 +278,7 @@ def tells_imagenet100(source):
     """Whether a source has the classes of ImageNet-100."""
     while "source" in source:
         source = source.source
-    return tuple(source.get("classes", None) or ()) == IMAGENET_100
+    return source.get("classes", None) == IMAGENET_100
 
 
 def levels(o, accuracy, side):

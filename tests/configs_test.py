@@ -254,7 +254,7 @@ def train_starts(variant):
                 short.evaluators = {best: made.evaluators[best]} if best else {}
                 short.steps = min(1, made.steps)
             run(short, Path(workdir))
-            (Path(workdir) / "config.json").write_text(configs.to_json(made))
+            store(workdir, STARTS[workdir])  # of the data that others take from it
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -373,7 +373,7 @@ def test_it_trains_and_evaluates(variant, prepared, tmp_path, monkeypatch, quick
     else:
         made.steps = min(1, made.steps)
         results = run(plain(made), workdir)
-    (workdir / "config.json").write_text(configs.to_json(whole))
+    store(workdir, variant)
     assert results or not made.evaluators
     assert all(np.isfinite(value) for value in results.values())
 
