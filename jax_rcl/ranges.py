@@ -20,6 +20,9 @@ import types
 import typing
 from typing import Annotated, Any, Literal, TypeVar
 
+import jax
+import numpy as np
+
 Class = TypeVar("Class", bound=type)
 
 
@@ -163,8 +166,19 @@ def check(value: Any, hint: Any, where: str) -> None:
     """Raises ValueError if a value is out of the range of its annotation.
 
     Types are checked elsewhere; `Annotated` may stand anywhere in the hint. `where`
-    begins the message, such as `Sgd.momentum`.
+    begins the message, such as `Sgd.momentum`. Text, truth values and fractions of
+    things that are counted are no numbers of the range.
     """
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, jax.core.Tracer):
+        value = np.asarray(value).item()
+    if (
+        isinstance(value, str | bool | float)
+        and _counts(hint)
+        and not _fits(value, hint)
+    ):
+        kind = "a number" if "float" in str(hint) else "a whole number"
+        none = " or None" if types.NoneType in typing.get_args(hint) else ""
+        raise ValueError(f"{where} {value!r} must be {kind}{none}.")
     broken = _broken(value, hint)
     if broken is None:
         return
@@ -222,6 +236,13 @@ def _broken(value: Any, hint: Any) -> tuple[Within | Rising, Any] | None:
     return None
 
 
+def _counts(hint: Any) -> bool:
+    """Whether an annotation allows for numbers and None only."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return all(map(_counts, typing.get_args(hint)))
+    return bare(hint) in (int, float, types.NoneType)
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value is of the kind that a constraint on `hint` applies to."""
     origin = typing.get_origin(hint) or hint
@@ -230,7 +251,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, arm) for arm in typing.get_args(hint))
     if origin in (int, float):
-        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+        kind = numbers.Integral if origin is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
     if origin is tuple:
         return isinstance(value, tuple | list)
     return isinstance(origin, type) and isinstance(value, origin)

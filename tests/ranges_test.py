@@ -9,6 +9,7 @@ from typing import Annotated
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,9 +118,32 @@ def test_numbers_of_numpy_are_checked_like_python_s(field, value):
         node(Example, **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("count", True, "Example.count True must be a whole number."),
+        ("count", 2.5, "Example.count 2.5 must be a whole number."),
+        ("count", np.float32(2), "Example.count 2.0 must be a whole number."),
+        ("share", "0.1", "Example.share '0.1' must be a number."),
+        ("rate", np.bool_(True), "Example.rate True must be a number."),
+        ("maybe", "3", "Example.maybe '3' must be a whole number or None."),
+        ("share", np.array(1.5), "Example.share 1.5 must be in [0, 1]."),
+        (
+            "rate",
+            jnp.array(-1.0),
+            "Example.rate -1.0 must be above 0 and finite, try 0.1.",
+        ),
+    ],
+)
+def test_what_is_no_number_is_refused_by_constructors(field, value, words):
+    with pytest.raises(ValueError) as direct:
+        Example(**{field: value})
+    assert str(direct.value) == words
+
+
 def test_numbers_of_numpy_in_range_are_taken():
-    made = Example(np.int64(3), np.float32(0.5), maybe=np.int32(2))
-    assert (made.count, made.share, made.maybe) == (3, 0.5, 2)
+    made = Example(np.int64(3), np.float32(0.5), jnp.array(2.0), maybe=np.int32(2))
+    assert (made.count, made.share, made.rate, made.maybe) == (3, 0.5, 2.0, 2)
 
 
 def test_a_number_that_is_traced_is_not_checked():
