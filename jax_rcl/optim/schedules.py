@@ -150,7 +150,8 @@ class Plateau:
     than `threshold`. After more than `patience` epochs in a row without one, the
     learning rate of the schedule is multiplied by `factor` from the first update of the
     next epoch on, and counting starts anew. This is PyTorch's ReduceLROnPlateau with
-    mode="min".
+    mode="min", for which, as in optax, a negative loss that stands still improves by a
+    share of itself: relative_to="best" never lowers its rate, and training warns of it.
 
     Attributes:
       patience: epochs in a row that may pass without an improvement.

@@ -197,6 +197,7 @@ class Loop:
         self.lines, self.progress, self.seconds = lines, progress, seconds
         self.encoder = make_encoder(run)
         self.evaluated: Encode | None = None
+        self.warned = False
         self.pending: collections.deque[Pending] = collections.deque()
 
     def train_to_end(self, state: TrainState, data: Tree) -> TrainState:
@@ -262,6 +263,7 @@ class Loop:
             step = oldest.step + place + 1
             numbers = {name: float(values[place]) for name, values in metrics.items()}
             self.check_numbers(step, numbers)
+            self.warn_of_plateau(numbers)
             named = {n.removeprefix("train/"): x for n, x in numbers.items()}
             self.means.add(step, named)
             if self.lines and self.progress and self.run.logs(step):
@@ -288,6 +290,19 @@ class Loop:
             f"{self.saved.folder} is {good}. Try a lower "
             "learning rate, a longer warm-up or a higher temperature."
         )
+
+    def warn_of_plateau(self, numbers: dict[str, float]) -> None:
+        """Warns once of a plateau that a negative loss cannot reach."""
+        plateau = getattr(self.run.experiment.optimizer, "plateau", None)
+        if self.warned or plateau is None or numbers["train/loss"] >= 0:
+            return
+        self.warned = plateau.relative_to == "best"
+        if self.warned and parallel.is_main():
+            logger.warning(
+                "the loss is negative: of its best value, less a share of it, every "
+                "loss that stands still is an improvement, and the learning rate is "
+                'never lowered. Write Plateau(relative_to="one") in another workdir.'
+            )
 
     def evaluate(self, variables: Variables, step: int, names: list[str]) -> None:
         """Runs evaluators, logs and shows their numbers."""

@@ -163,3 +163,5 @@ def test_a_loss_that_rises_below_zero_is_no_improvement_by_a_threshold_of_one():
     np.testing.assert_allclose(scales(one, rising, 1), [1, 1, 1, 0.5, 0.5])
     falling = -2 - 2e-2 * np.arange(5)
     np.testing.assert_allclose(scales(one, falling, 1), 1)
+    best = schedules.Plateau(0.5, patience=1, threshold=1e-2)  # as PyTorch and optax
+    np.testing.assert_allclose(scales(best, rising, 1), 1)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import types
 from pathlib import Path
 
 import jax
@@ -879,6 +880,22 @@ def test_an_optimizer_that_accumulates_and_waits_resumes_in_the_midst(tmp_path):
         done = (line["step"] - 1) // 2 * 2 / 12
         expected = 0.02 * (1 + np.cos(np.pi * done)) / 2 * line["train/plateau"]
         np.testing.assert_allclose(line["train/learning_rate"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("relative_to", "loss", "count"),
+    [("best", -1.0, 1), ("best", 1.0, 0), ("one", -1.0, 0)],
+)
+def test_a_plateau_that_a_negative_loss_cannot_reach_is_told_once(
+    relative_to, loss, count, caplog
+):
+    optimizer = Sgd(0.1, plateau=Plateau(relative_to=relative_to))
+    experiment = types.SimpleNamespace(optimizer=optimizer)
+    run = types.SimpleNamespace(experiment=experiment)
+    loop = types.SimpleNamespace(run=run, warned=False)
+    for _ in range(3):
+        Loop.warn_of_plateau(loop, {"train/loss": loss})
+    assert caplog.text.count('Write Plateau(relative_to="one")') == count
 
 
 # Negatives and a queue.
