@@ -10,7 +10,7 @@ import numpy as np
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
 from jax_rcl.data.folders import images_in, in_short
-from jax_rcl.data.records import Record, names_of
+from jax_rcl.data.records import Record, names_of, stored_bytes
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
 
@@ -36,6 +36,7 @@ class WithTexture(AllOf):
     source: Source
     folder: str
     size: Count
+    PLACES = frozenset({"folder"})
 
     def __post_init__(self) -> None:
         # Without looking at the files: the folder may not be there yet.
@@ -81,6 +82,11 @@ class WithTexture(AllOf):
         image = host_ops.decode(self.textures[index])
         texture = np.asarray(host_ops.center_square(image, self.size))
         return {**self.source[index], "texture": texture}
+
+    def stored(self, index: int) -> bytes | None:
+        inside = stored_bytes(self.source, index)
+        texture = Path(self.textures[index])
+        return None if inside is None else inside + texture.read_bytes()
 
 
 def _textures_in(folder: Path) -> dict[str, str]:

@@ -172,6 +172,7 @@ class WithGroups(Around):
     source: Source
     file: str
     group_names: tuple[str, ...]
+    PLACES = frozenset({"file"})
 
     @property
     def class_names(self) -> tuple[str, ...]:
