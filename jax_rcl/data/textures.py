@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,8 @@ class WithTexture(AllOf):
     @functools.cached_property
     def textures(self) -> tuple[str, ...]:
         """The path of the texture of every record; only folders are read for it."""
-        root, files = Path(self.folder).expanduser(), getattr(self.source, "files")  # noqa: B009, pyright
+        source: Any = self.source  # with `files`
+        root, files = Path(self.folder).expanduser(), source.files
         called = names_of(self.source) or [
             "/".join(Path(p).parts[-2:]) for p, _ in files
         ]

@@ -72,7 +72,7 @@ def _labels(source: Source) -> np.ndarray | None:
 
 
 def _of_all(values: np.ndarray | None) -> int | None:
-    return None if values is None else zlib.crc32(np.ascontiguousarray(values))
+    return None if values is None else zlib.crc32(values.tobytes())
 
 
 def is_known(description: Mapping[str, Any]) -> bool:

@@ -28,6 +28,7 @@ from typing import Any
 
 from jax_rcl import parallel
 from jax_rcl.config.types import ConfigError
+from jax_rcl.config.workdir import CONFIG
 
 logger = logging.getLogger(__name__)
 
@@ -150,13 +151,14 @@ class Owner(contextlib.AbstractContextManager[Any]):
         And WorkdirGone if it has disappeared.
         """
         folder = self._path.parent
-        if not folder.is_dir():
+        text = _text(self._path)
+        # Of one that was removed while a checkpoint was written, that may come back.
+        if text is None and not (folder / CONFIG).exists():
             raise WorkdirGone(
                 f"the workdir {folder} has disappeared while the run was under way. If "
                 "it comes back, the same command continues from its newest checkpoint; "
                 "otherwise it begins anew."
             )
-        text = _text(self._path)
         if text is not None and not self._is_mine():
             raise self._in_use(_parsed(text))
 
