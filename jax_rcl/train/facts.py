@@ -49,7 +49,7 @@ def _describe(source: Source) -> dict[str, Any]:
 
 
 def sample_rows(count: int) -> list[int]:
-    """Which of so many records are looked at, at even distances, the ends among them."""
+    """Which of so many records are looked at: at even distances, with both ends."""
     return np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(int)).tolist()
 
 
