@@ -20,7 +20,7 @@ from jax_rcl.evaluate.when import Every
 from jax_rcl.optim.optimizers import Sgd
 from jax_rcl.optim.schedules import Constant, Cosine, EpochCosine, MultiStep
 from jax_rcl.report import log
-from jax_rcl.train.claim import claim, keep_length, set_aside
+from jax_rcl.train.claim import claim, keep_length, set_aside, warn_of_data
 from jax_rcl.train.run import Run
 from tests.train.shared import mesh, tiny
 
@@ -346,7 +346,10 @@ def test_arrays_that_were_written_again_with_other_contents_are_noticed(
     path = tmp_path / "a.npz"
     run = saved(of_npz(path, images, labels), tmp_path / "run")
     claimed(of_npz(path, images, labels), run)
-    refused(of_npz(path, images, 1 - labels), run, "have changed since.*: other labels")
+    other = of_npz(path, images, 1 - labels)
+    refused(other, run, "have changed since.*: other labels")
+    warn_of_data(Run.prepare(other, run, mesh()), stored_config(run))  # to evaluate it
+    assert "training data are others than at step 4: other labels." in caplog.text
     told = refused(of_npz(path, images + 1, labels), run, "other images. Labels, order")
     assert "data of evaluator" not in told and "'knn' are others" in caplog.text
 
