@@ -188,7 +188,8 @@ def teach(o, residual):
     if o.classes == "none":
         return student, teacher
     if o.classes == "text":
-        text = node(rcl.evaluate.FromText, whole, activation=o.activation)
+        settings = {"activation": o.activation, "heads": o.text_heads or None}
+        text = node(rcl.evaluate.FromText, whole, **settings)
     else:
         text = node(rcl.evaluate.FromFile, o.classes)
     return student, teacher, node(rcl.evaluate.FillClasses, text, IMAGENET_100)

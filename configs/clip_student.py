@@ -38,7 +38,9 @@ def get_config(arg=""):
         schedule=clip_common.SCHEDULES,
         norm=("sync", "released"),  # released: statistics of a quarter of the batch
         activation=("quick gelu", "gelu"),  # gelu: of many that are not OpenAI's
-        heads=0,  # of a transformer whose width no published model has; 0: width / 64
+        # Of attention in towers whose width no published model has.
+        heads=0,
+        text_heads=0,
         epochs=25,
         batch_size=256,
         compute=COMPUTE,
@@ -58,6 +60,7 @@ def get_config(arg=""):
     if not residual:
         own["activation"] = o.activation
     only_with(o, not residual, "a vision transformer", "activation", "heads")
+    only_with(o, o.classes == "text", "classes=text", "text_heads")
     train, val = clip_common.folders(o.folder, size)
     distortion = clip_common.distortion_of(o)
     rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None

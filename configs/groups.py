@@ -50,6 +50,7 @@ def get_config(arg=""):
         depth=50,  # of the ResNet
         weights="",  # a file of torchvision to start from
         size=224,
+        crops=common.CROPS,
         epochs=100,
         batch_size=128,
     )
@@ -63,18 +64,22 @@ def get_config(arg=""):
     source = train
     if o.groups:
         found = o.groups, (2, 2), clustering
-        source = node(rcl.train.features.WithFoundGroups, train, *found)
+        images = train if o.crops == "whole" else None
+        found_groups = rcl.train.features.WithFoundGroups
+        source = node(found_groups, train, *found, images=images)
     if o.draw == "equally":
         source = node(rcl.data.EqualGroups, source)
     view = common.crop_and_flip(o.size, smallest=0.7)
     count = 2 if o.method in ("supcon", "spread") else 1
+    views = node(rcl.augment.Views, view, count=count)
+    source, views = common.cropped(o.crops, source, views)
     often, last = common.every(o.epochs), node(rcl.evaluate.AtEnd)
     val = node(rcl.evaluate.HeadAccuracy, val, when=often)
     test = node(rcl.evaluate.HeadAccuracy, test, when=last)
     return node(
         Experiment,
         source=source,
-        augment=node(rcl.augment.Views, view, count=count),
+        augment=views,
         objective=objective(o.method, common.resnet(o.depth, common.IMAGENET)),
         optimizer=common.sgd(1e-3, schedule=node(rcl.optim.Constant)),
         batch_size=o.batch_size,

@@ -21,6 +21,7 @@ from moco_common import shifted_sets
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.config import Best
+from jax_rcl.data.published import imagenet
 
 
 def get_config(arg=""):
@@ -69,8 +70,8 @@ def get_config(arg=""):
 
 def of_file(o):
     """Encoder, what fills it, training and test images, for a file of weights."""
-    if o.probe:  # its 1000 outputs begin with the hundred classes, in sorted order
-        head = {"head": "params/head", "outputs": "first"}
+    if o.probe:  # with 1000 outputs, of a hundred classes or of all of ImageNet
+        head = {"head": "params/head", "rows": imagenet.places(imagenet.IMAGENET_100)}
         start = node(rcl.weights.ImportResNet, o.probe, **FROZEN, **head)
     else:
         start = node(rcl.weights.ImportMoCo, o.weights, **FROZEN)

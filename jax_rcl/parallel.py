@@ -88,6 +88,19 @@ def agree(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
+class Elsewhere(RuntimeError):
+    """The main process has ended the run, for a reason that it shows."""
+
+
+def raise_everywhere(error: Exception | None) -> None:
+    """Raises an error of the main process there, and `Elsewhere` on all others.
+
+    None raises nothing; all processes call it at the same point, whatever they have.
+    """
+    if agree(error is not None):
+        raise error or Elsewhere("process 0 has ended the run, and says why.")
+
+
 def make_mesh(devices: Any = None) -> Mesh:
     """A mesh with one axis, `DATA`, over `devices` (default: all of all processes)."""
     devices = list(jax.devices() if devices is None else devices)

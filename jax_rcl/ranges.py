@@ -123,6 +123,17 @@ Positive = Annotated[float, Above(0)]
 NotNegative = Annotated[float, AtLeast(0)]
 """A finite number, 0 or above."""
 
+Areas = Annotated[
+    tuple[float, float],
+    Rising(Within(0, 1, open="low"), "fractions of the image", (0.08, 1.0)),
+]
+"""Bounds of the area of a random crop."""
+
+Aspects = Annotated[
+    tuple[float, float], Rising(Above(0), "ratios width / height", (0.75, 1.333))
+]
+"""Bounds of its width / height."""
+
 
 def ranged(cls: Class) -> Class:
     """Makes the constructor of a dataclass check the ranges and choices of its fields.

@@ -104,11 +104,11 @@ VARIANTS = (
     "fashion_distill:distortion=all,teacher=runs/clothes",
     "fashion_distill:method=supervised,distortion=none,teacher=runs/clothes",
     "fashion_distill:method=distilled,distortion=noise,teacher=runs/clean",
-    "clip_student:clip=clip.npz",
-    "clip_student:clip=vit.npz,distortion=all,classes=none,schedule=cosine",
+    "clip_student:clip=clip.npz,text_heads=1",
+    "clip_student:clip=vit.npz,heads=1,distortion=all,classes=none,schedule=cosine",
     "clip_student:clip=clip.npz,distortion=masks,fixed=7,curriculum=on,"
     "loss=clip,teacher_norm=batch,norm=released,classes=none",
-    "clip_student:released=student.npz,distortion=mask75",
+    "clip_student:released=student.npz,text_heads=1,distortion=mask75",
     "clip_probe:source=runs/student",
     "clip_probe:clip=vit.npz,tower=ViT-B-32,distortion=noise30,labels=0.1",
     "clip_probe:released=probe.npz,part=probe,distortion=mask90",
@@ -131,7 +131,7 @@ FAST = (
     "thanos_coarse",
     "emoji_moco:negatives=patch,alpha=3,labels=subgroup",
     "emoji_uniformity:prior=words",
-    "clip_student:clip=vit.npz,distortion=all,classes=none,schedule=cosine",
+    "clip_student:clip=vit.npz,heads=1,distortion=all,classes=none,schedule=cosine",
 )
 # By slow tests evaluated with all that they have; the others with one evaluator.
 EVALUATED = (
@@ -142,7 +142,7 @@ EVALUATED = (
     "imagenet100_probe:source=runs/patch,shifts=computed",
     "attributes_uniformity:data=zappos",
     "fashion_distill:distortion=all,teacher=runs/clothes",
-    "clip_student:clip=clip.npz",
+    "clip_student:clip=clip.npz,text_heads=1",
     "clip_probe:source=runs/student",
     "clip_transfer:source=runs/student",
     "clip_evaluate:run=runs/probe",
@@ -160,8 +160,8 @@ RESUMED = (
 )
 # Planned by default with networks that files of weights fill.
 FILLED = (
-    "clip_student:clip=clip.npz",
-    "clip_student:released=student.npz,distortion=mask75",
+    "clip_student:clip=clip.npz,text_heads=1",
+    "clip_student:released=student.npz,text_heads=1,distortion=mask75",
     "cifar_uniformity:weights=du_small.npz",
     "imagenet100_probe:probe=moco_probe.npz",
     "clip_baseline:weights=resnet101.npz",
@@ -179,7 +179,7 @@ STARTS = {
     "runs/clothes": "fashion_distill:method=teacher",
     "runs/clean": "fashion_distill:method=supervised,distortion=none,"
     "teacher=runs/clothes",
-    "runs/student": "clip_student:clip=clip.npz",
+    "runs/student": "clip_student:clip=clip.npz,text_heads=1",
     "runs/probe": "clip_probe:source=runs/student",
     "runs/mixed": "clip_probe:source=runs/student,distortion=mixture1",
     "runs/transfer": "clip_transfer:source=runs/student,data=covid",
@@ -387,7 +387,7 @@ def test_it_trains_and_evaluates(variant, prepared, tmp_path, monkeypatch, quick
 
 
 OF_TRAINING = {
-    "clip_student:clip=clip.npz": "augment.distortion",
+    "clip_student:clip=clip.npz,text_heads=1": "augment.distortion",
     "clip_probe:source=runs/student": "augment.operation.operations[1]",
     "clip_baseline:weights=resnet101.npz": "augment.operation.operations[1]",
     "clip_baseline:method=distilled,teacher=runs/baseline": "augment.distortion",
@@ -810,7 +810,7 @@ def test_a_student_resumes_without_the_file_of_weights(
 ):
     monkeypatch.chdir(prepared)
     shutil.copy("vit.npz", "own.npz")
-    made = plain(shrunk(load("clip_student:clip=own.npz,distortion=noise30")))
+    made = plain(shrunk(load("clip_student:clip=own.npz,heads=1,distortion=noise30")))
     with made.unlocked():
         made.evaluators = {"zero_shot": made.evaluators.zero_shot}
     results = trained_and_resumed(made, tmp_path / "run", Path("own.npz").unlink)

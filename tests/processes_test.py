@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -121,15 +122,33 @@ def test_a_run_told_to_stop_saves_and_says_how_to_go_on(tmp_path, number):
     assert "Traceback" not in printed
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_and_one_continues_what_two_began(whole, tmp_path):
+def start_two(workdir, *args):
+    """Starts two processes that train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    run, both = tmp_path / "run", []
-    for number in range(2):
-        flags = f"--coordinator={address} --processes=2 --process={number}".split()
-        both.append(start(run, "--config.save_every=1", *flags))
+    joint = [f"--coordinator={address}", "--processes=2"]
+    return [start(workdir, *args, *joint, f"--process={n}") for n in range(2)]
+
+
+@pytest.mark.slow
+def test_where_the_workdir_disappears_all_processes_end_at_once(tmp_path):
+    run = tmp_path / "run"
+    both = start_two(run, "--config.epochs=100000", "--config.log_every=5")
+    wait_for(both[0], lambda: lines(run) > 2, seconds=240)
+    shutil.rmtree(run)
+    removed = time.monotonic()
+    printed = [finish(process, 1) for process in both]
+    assert time.monotonic() - removed < 60
+    assert printed[0].endswith("otherwise it begins anew.\n")
+    assert "Elsewhere: process 0 has ended the run, and says why." in printed[1]
+    assert not any("Traceback" in text for text in printed) and not run.exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_one_continues_what_two_began(whole, tmp_path):
+    run = tmp_path / "run"
+    both = start_two(run, "--config.save_every=1")
     printed = [finish(process) for process in both]
     assert "knn" in printed[0] and "knn" not in printed[1]
     (step, a), (other, b) = arrays(whole), arrays(run)

@@ -13,7 +13,14 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jax_rcl.augment.resample import Image, Interpolation, resize, resized_crop
-from jax_rcl.ranges import Above, AtLeast, Count, Rising, Share, Within, ranged
+from jax_rcl.ranges import (
+    Areas,
+    Aspects,
+    AtLeast,
+    Count,
+    Share,
+    ranged,
+)
 
 TRIES = 10
 """How often `RandomResizedCrop` tries to fit a box before it takes the central one."""
@@ -36,13 +43,8 @@ class RandomResizedCrop:
     """
 
     size: Count
-    area: Annotated[
-        tuple[float, float],
-        Rising(Within(0, 1, open="low"), "fractions of the image", (0.08, 1.0)),
-    ] = (0.08, 1.0)
-    aspect: Annotated[
-        tuple[float, float], Rising(Above(0), "ratios width / height", (0.75, 1.333))
-    ] = (3 / 4, 4 / 3)
+    area: Areas = (0.08, 1.0)
+    aspect: Aspects = (3 / 4, 4 / 3)
     antialias: bool = True
     interpolation: Interpolation = "bilinear"
 

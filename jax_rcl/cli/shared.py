@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 
 from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint, NotSaved, Which
 from jax_rcl.config.types import ConfigError
+from jax_rcl.parallel import Elsewhere
 from jax_rcl.report import console
 from jax_rcl.report.figures import drawing
 from jax_rcl.train.batches import SourceError
 from jax_rcl.train.evaluation import EvaluatorFailed
 from jax_rcl.train.loop import Diverged
-from jax_rcl.train.owner import WorkdirInUse
+from jax_rcl.train.owner import WorkdirGone, WorkdirInUse
 from jax_rcl.train.signals import Interrupted
 
 KEYBOARD_INTERRUPT = 130
@@ -38,9 +39,11 @@ WORDS = (
     AnotherStructure,
     DamagedCheckpoint,
     Diverged,
+    Elsewhere,
     EvaluatorFailed,
     NotSaved,
     SourceError,
+    WorkdirGone,
     WorkdirInUse,
 )
 """Errors whose message says all."""

@@ -43,27 +43,40 @@ def store_config(workdir: Path, config: ConfigDict) -> None:
     os.replace(temporary, path)
 
 
-def binding_differences(
-    old: ConfigDict, new: ConfigDict, *, but: Collection[str] = ()
-) -> list[str]:
-    """`differences` without the fields that classes name in `MAY_CHANGE`.
+MAY_CHANGE = "MAY_CHANGE"
+"""Attribute of a class that names the fields that no number depends on."""
 
-    No number depends on those. The fields `but` of the whole are left out, too.
+PLACES = "PLACES"
+"""Attribute of a class that names the fields that say where its data lie: they may be
+in another place if they are the same."""
+
+
+def binding_differences(
+    old: ConfigDict,
+    new: ConfigDict,
+    *,
+    but: Collection[str] = (),
+    free: Collection[str] = (MAY_CHANGE,),
+) -> list[str]:
+    """`differences` without the fields `but` of the whole, and those that are `free`.
+
+    Classes name the latter, under these names of attributes.
     """
     pair = []
     for config in (old, new):
         kept = {key: config[key] for key in config.keys() if key not in but}
-        pair.append(_binding(kept))
+        pair.append(without(kept, *free))
     return differences(*pair)
 
 
-def _binding(value: Any) -> Any:
+def without(value: Any, *free: str) -> Any:
+    """A config without the fields that classes name in these attributes."""
     if isinstance(value, tuple | list):
-        return [_binding(item) for item in value]
+        return [without(item, *free) for item in value]
     if not isinstance(value, ConfigDict | dict):
         return value
-    free: Collection[str] = ()
+    omitted: set[str] = set()
     if CLASS in value:
         cls = class_at(str(value[CLASS]), "config")
-        free = getattr(cls, "MAY_CHANGE", frozenset())
-    return {key: _binding(value[key]) for key in value.keys() if key not in free}
+        omitted.update(*(getattr(cls, name, ()) for name in free))
+    return {k: without(value[k], *free) for k in value.keys() if k not in omitted}

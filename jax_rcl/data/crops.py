@@ -9,7 +9,7 @@ nor an interruption changes what is cut.
 
 import dataclasses
 import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32, UInt8
@@ -20,7 +20,7 @@ from jax_rcl.data.folders import Photograph
 from jax_rcl.data.frames import as_pil, whole
 from jax_rcl.data.records import Record, check_drawn_last
 from jax_rcl.data.wrappers import AllOf
-from jax_rcl.ranges import Above, Count, Rising, Within, ranged
+from jax_rcl.ranges import Areas, Aspects, Count, ranged
 
 TRIES = 10
 """How often a box is drawn before the central one is taken."""
@@ -105,13 +105,8 @@ class RandomCrops(AllOf):
 
     source: Source
     size: Count
-    area: Annotated[
-        tuple[float, float],
-        Rising(Within(0, 1, open="low"), "fractions of the image", (0.08, 1.0)),
-    ] = (0.08, 1.0)
-    aspect: Annotated[
-        tuple[float, float], Rising(Above(0), "ratios width / height", (0.75, 1.333))
-    ] = (3 / 4, 4 / 3)
+    area: Areas = (0.08, 1.0)
+    aspect: Aspects = (3 / 4, 4 / 3)
     count: Count = 2
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 

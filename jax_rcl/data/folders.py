@@ -44,6 +44,7 @@ class InFiles:
     size: int | None
     resize: Resize = "bicubic"
     remedy = "Replace it, or unpack the archive again."
+    PLACES = frozenset({"folder"})
 
     @property
     def root(self) -> Path:
@@ -69,6 +70,10 @@ class InFiles:
             return {"image": Photograph(path, self.remedy), "label": np.int32(label)}
         image = self.resized(read_image(path, self.remedy), self.size)
         return {"image": np.asarray(image), "label": np.int32(label)}
+
+    def stored(self, index: int) -> bytes:
+        """See `records.stored_bytes`."""
+        return Path(self.files[index][0]).read_bytes()
 
     def resized(self, image: Image.Image, size: int) -> Image.Image:
         """A decoded image in the size of the records."""
@@ -359,6 +364,7 @@ class Tfds:
     data_dir: str | None = None
     image: str = "image"
     label: str | None = "label"
+    PLACES = frozenset({"data_dir"})
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -370,14 +376,16 @@ class Tfds:
         """The labels of all records, read without decoding images."""
         if self.label is None:
             return None
-        # Imported here because it takes seconds, which other sources need not wait.
-        import tensorflow_datasets as tfds
-
-        decoders = {self.image: tfds.decode.SkipDecoding()}
-        records = self._builder.as_data_source(split=self.split, decoders=decoders)
+        records = self._undecoded
         with ThreadPoolExecutor(THREADS) as pool:
             labels = pool.map(lambda i: records[i][self.label], range(len(records)))
             return np.fromiter(labels, np.int32, len(records))
+
+    def stored(self, index: int) -> bytes:
+        """See `records.stored_bytes`."""
+        record = self._undecoded[index]
+        label = b"" if self.label is None else b"%d" % record[self.label]
+        return label + np.asarray(record[self.image]).tobytes()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -394,6 +402,15 @@ class Tfds:
         if self.label is None:
             return {"image": image}
         return {"image": image, "label": np.int32(record[self.label])}
+
+    @functools.cached_property
+    def _undecoded(self) -> Any:
+        """The records with images as they are stored."""
+        # Imported here because it takes seconds, which other sources need not wait.
+        import tensorflow_datasets as tfds
+
+        decoders = {self.image: tfds.decode.SkipDecoding()}
+        return self._builder.as_data_source(split=self.split, decoders=decoders)
 
     def _feature(self, name: str) -> Any:
         features = self._builder.info.features

@@ -29,6 +29,7 @@ class Packed:
     """
 
     folder: str
+    PLACES = frozenset({"folder"})
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -83,6 +84,10 @@ class Packed:
     def __getitem__(self, index: int) -> Record:
         # A copy: the pages are read here, by the thread that asks for the record.
         return {key: np.array(rows[index])[()] for key, rows in self.arrays.items()}
+
+    def stored(self, index: int) -> bytes:
+        """See `records.stored_bytes`."""
+        return self.arrays["image"][index].tobytes()
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings alone: another process maps the files itself."""

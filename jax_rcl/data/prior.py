@@ -19,7 +19,14 @@ from jaxtyping import Float32, Integer, Shaped
 
 from jax_rcl.core import Source
 from jax_rcl.data.prior_files import check_finite, chunks, matrix, read_arrays, texts
-from jax_rcl.data.records import Held, Record, Seed, labels_of, names_of
+from jax_rcl.data.records import (
+    Held,
+    Record,
+    Seed,
+    labels_of,
+    names_of,
+    stored_bytes,
+)
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
 
@@ -40,6 +47,10 @@ class Informed(AllOf):
     def __getitem__(self, index: int) -> Record:
         # A copy: of a mapped file the row is read here, by the thread that asks for it.
         return {**super().__getitem__(index), "prior": np.array(self.priors[index])}
+
+    def stored(self, index: int) -> bytes | None:
+        inside = stored_bytes(self.source, index)
+        return None if inside is None else inside + self.priors[index].tobytes()
 
     def __getstate__(self) -> dict[str, Any]:
         """The settings alone: another process reads or draws the priors itself."""
@@ -73,6 +84,7 @@ class WithPrior(Informed):
     source: Source
     file: str
     labels: Literal["refused", "meant"] = "refused"
+    PLACES = frozenset({"file"})
 
     @functools.cached_property
     def priors(self) -> Float32[np.ndarray, "m p"]:

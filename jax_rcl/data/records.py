@@ -98,6 +98,16 @@ def known_labels(source: Source) -> Int32[np.ndarray, " m"] | None:
     return None if labels is None else np.asarray(labels, np.int32)
 
 
+def stored_bytes(source: Source, index: int) -> bytes | None:
+    """Record `index` as it lies in a file or in memory; None where none is known.
+
+    It is not decoded, which not all versions of a library do alike, and nothing is
+    drawn. Sources of this package give it as `stored(index)`.
+    """
+    stored = getattr(source, "stored", None)
+    return None if stored is None else stored(index)
+
+
 def groups_of(source: Source) -> Int32[np.ndarray, " m"]:
     """The group of every record, like `labels_of`."""
     return _of_every_record(source, "group")

@@ -28,6 +28,7 @@ class InMemory:
     """Random access to the arrays that a source calls `arrays`."""
 
     arrays: formats.Arrays
+    PLACES = frozenset({"folder"})
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -46,6 +47,10 @@ class InMemory:
         record = {"image": self.arrays.images[index]}
         labels = self.arrays.labels
         return record if labels is None else {**record, "label": labels[index]}
+
+    def stored(self, index: int) -> bytes:
+        """See `records.stored_bytes`."""
+        return self.arrays.images[index].tobytes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +198,7 @@ class Npz(InMemory):
     image: str = "image"
     label: str | None = "label"
     names: tuple[str, ...] = ()
+    PLACES = frozenset({"file"})
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:

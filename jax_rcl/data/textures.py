@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import inspect
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from jax_rcl.core import Source
 from jax_rcl.data import host_ops
 from jax_rcl.data.folders import images_in, in_short
-from jax_rcl.data.records import Record, names_of
+from jax_rcl.data.records import Record, names_of, stored_bytes
 from jax_rcl.data.wrappers import AllOf
 from jax_rcl.ranges import Count, ranged
 
@@ -36,6 +37,7 @@ class WithTexture(AllOf):
     source: Source
     folder: str
     size: Count
+    PLACES = frozenset({"folder"})
 
     def __post_init__(self) -> None:
         # Without looking at the files: the folder may not be there yet.
@@ -49,7 +51,8 @@ class WithTexture(AllOf):
     @functools.cached_property
     def textures(self) -> tuple[str, ...]:
         """The path of the texture of every record; only folders are read for it."""
-        root, files = Path(self.folder).expanduser(), getattr(self.source, "files")  # noqa: B009, pyright
+        source: Any = self.source  # with `files`
+        root, files = Path(self.folder).expanduser(), source.files
         called = names_of(self.source) or [
             "/".join(Path(p).parts[-2:]) for p, _ in files
         ]
@@ -81,6 +84,11 @@ class WithTexture(AllOf):
         image = host_ops.decode(self.textures[index])
         texture = np.asarray(host_ops.center_square(image, self.size))
         return {**self.source[index], "texture": texture}
+
+    def stored(self, index: int) -> bytes | None:
+        inside = stored_bytes(self.source, index)
+        texture = Path(self.textures[index])
+        return None if inside is None else inside + texture.read_bytes()
 
 
 def _textures_in(folder: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ from jax_rcl.data.records import (
     labels_of,
     names_of,
     permutation,
+    stored_bytes,
     torch_permutation,
 )
 from jax_rcl.ranges import Count, Within, ranged
@@ -64,6 +65,10 @@ class Around:
     def __getitem__(self, index: int) -> Record:
         return self.source[index]
 
+    def stored(self, index: int) -> bytes | None:
+        """See `records.stored_bytes`."""
+        return stored_bytes(self.source, index)
+
     def _pick(self, rows: Any) -> Any:
         """Of something known of each record of `source`, what belongs to these."""
         return rows
@@ -92,6 +97,9 @@ class Chosen(AllOf):
 
     def __getitem__(self, index: int) -> Record:
         return self.source[int(self.indices[index])]
+
+    def stored(self, index: int) -> bytes | None:
+        return stored_bytes(self.source, int(self.indices[index]))
 
     def _pick(self, rows: Any) -> Any:
         if isinstance(rows, tuple):

@@ -22,6 +22,7 @@ from jax_rcl.data.published.imagenet import IMAGENET_100, IMAGENET_100_NAMES
 from jax_rcl.evaluate.zero_shot import ClassEmbeddings
 from jax_rcl.networks.clip_block import Activation
 from jax_rcl.networks.clip_text import ClipText
+from jax_rcl.ranges import Count, ranged
 from jax_rcl.weights import clip
 from jax_rcl.weights.clip import Checksum
 from jax_rcl.weights.restore import replace_leaves
@@ -43,6 +44,7 @@ KNOWN: dict[str, str] = dict(zip(IMAGENET_100, IMAGENET_100_NAMES, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class FromText:
     """Class embeddings that CLIP's text tower gives texts with the names of classes.
 
@@ -62,6 +64,8 @@ class FromText:
         others `gelu`.
       checksum: "known" compares files of the names under which OpenAI published them
         with their digests; "any" does not.
+      heads: of the tower's attention, which weights do not tell either; None where its
+        width is that of a published model.
     """
 
     file: str
@@ -72,6 +76,7 @@ class FromText:
     )
     activation: Activation = "quick gelu"
     checksum: Checksum = "known"
+    heads: Count | None = None
 
     def __post_init__(self) -> None:
         if not self.templates or any("{}" not in text for text in self.templates):
@@ -92,9 +97,13 @@ class FromText:
             for name in called(class_names, self.names)
             for template in self.templates
         )
-        settings = {"activation": self.activation, "checksum": self.checksum}
         return _embedded(
-            Path(self.file).expanduser(), texts, len(self.templates), **settings
+            Path(self.file).expanduser(),
+            texts,
+            len(self.templates),
+            activation=self.activation,
+            checksum=self.checksum,
+            heads=self.heads,
         )
 
 
@@ -205,10 +214,11 @@ def text_features(
     *,
     activation: Activation = "quick gelu",
     checksum: Checksum = "known",
+    heads: int | None = None,
 ) -> Float32[np.ndarray, "n d"]:
     """Features of one or more texts by CLIP's text tower; not normalised."""
     state = clip.read(Path(file).expanduser(), checksum)
-    fields = clip.architecture(state).text
+    fields = clip.architecture(state, text_heads=heads).text
     if fields is None:
         raise ValueError(f"{file} has no text tower; take weights of all of CLIP.")
     if fields["vocabulary"] != VOCABULARY:

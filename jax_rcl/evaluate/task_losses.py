@@ -6,19 +6,22 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import log_softmax
 
 from jax_rcl import parallel
 from jax_rcl.core import Encode, Operation, Source, When
-from jax_rcl.data.records import labels_of
+from jax_rcl.data.records import Seed, labels_of
 from jax_rcl.evaluate import exchange
 from jax_rcl.evaluate.exchange import Term
 from jax_rcl.evaluate.features import LayerEvaluator, check_finite, check_labelled
 from jax_rcl.evaluate.geometry_numbers import unit
 from jax_rcl.evaluate.reconstructions import reconstruct
 from jax_rcl.evaluate.when import Every
+from jax_rcl.ranges import Count, ranged
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class TaskLosses(LayerEvaluator):
     """Cross-entropy, contrastive terms and squared error of images held out.
 
@@ -44,8 +47,8 @@ class TaskLosses(LayerEvaluator):
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, hash=False)
     logits: str | None = "logits"
     reconstruction: str | None = None
-    batch_size: int = 128
-    seed: int = 0
+    batch_size: Count = 128
+    seed: Seed = 0
     when: When = dataclasses.field(default=Every(epochs=1))
 
     @property
@@ -63,6 +66,11 @@ class TaskLosses(LayerEvaluator):
     def check(self) -> None:
         """Looks for labels."""
         check_labelled(self.source)
+        if self.preprocess is not None:
+            raise ValueError(
+                "TaskLosses.preprocess does nothing: `views` makes the images that the "
+                "encoder takes. Omit it."
+            )
 
     def run(self, encode: Encode) -> dict[str, float]:
         """`cross_entropy`, each of `terms`, and `reconstruction`, as there are."""
@@ -109,6 +117,4 @@ class TaskLosses(LayerEvaluator):
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """The mean of -log softmax of the logits at the labels."""
-    highest = logits.max(axis=1, keepdims=True)
-    sums = np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)) + highest
-    return float((sums[:, 0] - logits[np.arange(len(labels)), labels]).mean())
+    return -float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())

@@ -20,12 +20,16 @@ from jax_rcl.config.nodes import Node, from_json, to_json
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import (
     CONFIG,
+    MAY_CHANGE,
+    PLACES,
     binding_differences,
     store_config,
     stored_config,
+    without,
 )
 from jax_rcl.report import log
-from jax_rcl.train.facts import changes_of
+from jax_rcl.train.facts import changes_of, is_known
+from jax_rcl.train.owner import refusing
 from jax_rcl.train.plan import reads_progress
 from jax_rcl.train.run import Run
 
@@ -45,20 +49,10 @@ def claim(run: Run) -> None:
       ConfigError: it cannot be written to, or holds a run that cannot be continued with
         this config or with these data; it is then left as it is.
     """
-    refused: ConfigError | None = None
     found = newest_facts(run)
-    if parallel.is_main():
-        try:
+    with refusing(run.workdir):
+        if parallel.is_main():
             _claim(run, found)
-        except ConfigError as error:
-            refused = error
-        except OSError as error:
-            refused = ConfigError(
-                f"the workdir {run.workdir} cannot be written to ({error}); choose "
-                "another with --workdir."
-            )
-    if parallel.agree(refused is not None):
-        raise refused or ConfigError("process 0 refused the workdir, and says why.")
 
 
 def newest_facts(run: Run) -> tuple[int, dict[str, Any]] | None:
@@ -84,14 +78,14 @@ def _claim(run: Run, found: tuple[int, dict[str, Any]] | None) -> None:
             )
             _forget_everything(run.workdir)
     else:
-        check_config(run, old)
+        check_config(run, old, {} if found is None else found[1])
         if found is not None:
             step, facts = found
             before = facts.get("total_steps") or length_of(old, run)
             check_data(run, old, step, before, facts)
             check_length(run, step, before)
             if step == before:  # it was finished
-                finish_otherwise(run, old, step, before)
+                finish_otherwise(run, old, step, before, facts)
     if configs.differences(old, run.config):
         store_config(run.workdir, run.config)
 
@@ -106,9 +100,14 @@ def _forget_everything(workdir: Path) -> None:
 # The config.
 
 
-def check_config(run: Run, old: Node) -> None:
-    """Refuses another config, except for what changes no update that was made."""
-    lines = binding_differences(old, run.config, but=Experiment.LATER)
+def check_config(run: Run, old: Node, facts: Mapping[str, Any]) -> None:
+    """Refuses another config, except for what changes no update that was made.
+
+    Data may be in another place if their facts tell the same data from others.
+    """
+    known = "data" in facts and is_known(facts["data"]["train"])
+    free = (MAY_CHANGE, PLACES) if known else (MAY_CHANGE,)
+    lines = binding_differences(old, run.config, but=Experiment.LATER, free=free)
     if lines:
         raise ConfigError(
             f"the workdir {run.workdir} holds the run of another config; these fields "
@@ -207,7 +206,9 @@ def check_length(run: Run, step: int, before: int) -> None:
     logger.info("%s: %d steps instead of %d", run.workdir, now, before)
 
 
-def finish_otherwise(run: Run, old: Node, step: int, before: int) -> None:
+def finish_otherwise(
+    run: Run, old: Node, step: int, before: int, facts: Mapping[str, Any]
+) -> None:
     """Lets a finished run go on, if it is longer now or has other evaluators.
 
     What it had found is renamed, and the log forgets what is to be found anew.
@@ -215,9 +216,7 @@ def finish_otherwise(run: Run, old: Node, step: int, before: int) -> None:
     changed = [
         name
         for name in run.due_evaluators(step)
-        if configs.differences(
-            _measures(old.evaluators.get(name)), _measures(run.config.evaluators[name])
-        )
+        if _measures_otherwise(run, old, name, facts)
     ]
     seen = {
         key for line in log.read(run.workdir) if line["step"] == step for key in line
@@ -234,6 +233,22 @@ def finish_otherwise(run: Run, old: Node, step: int, before: int) -> None:
         log.forget(run.workdir, step, tuple(f"{name}/" for name in changed))
     for name in (RESULTS, PAGE):
         set_aside(run.workdir / name)
+
+
+def _measures_otherwise(
+    run: Run, old: Node, name: str, facts: Mapping[str, Any]
+) -> bool:
+    """Whether an evaluator gives other numbers than the one that was called so."""
+    pair = _measures(old.evaluators.get(name)), _measures(run.config.evaluators[name])
+    if not configs.differences(*pair):
+        return False
+    if configs.differences(*(without(each, PLACES) for each in pair)):
+        return True
+    # The same, of data in another place: of the same data?
+    then = facts.get("data", {}).get("evaluators", {}).get(name, [])
+    if not then or not all(map(is_known, then)):
+        return True
+    return bool(_data_changes(run, name, facts))
 
 
 def _measures(evaluator: Any) -> Any:
@@ -271,7 +286,7 @@ def check_data(
         changes = changes_of(then, now)
         same = now["classes"] == then["classes"]
         same &= facts["steps_per_epoch"] == run.plan.steps_per_epoch
-        fewer = same and now["count"] <= then["count"]
+        fewer = same and now["count"] < then["count"]
         warn_of_evaluators(run, old, step, facts)
     else:  # stored before 0.2
         had = steps_per_epoch_of(old, before)
@@ -280,7 +295,8 @@ def check_data(
     if not changes:
         return
     told = f"since step {step} was saved in {run.workdir}: {'; '.join(changes)}"
-    if fewer and configs.differences(old.source, run.config.source):
+    pair = (without(config.source, PLACES) for config in (old, run.config))
+    if fewer and configs.differences(*pair):
         logger.warning("the training data have changed %s. It goes on with them.", told)
         return
     raise ConfigError(
@@ -310,14 +326,21 @@ def warn_of_evaluators(
     then, now = facts["data"]["evaluators"], run.data["evaluators"]
     for name in sorted(then.keys() & now.keys()):
         both = old.evaluators.get(name), run.config.evaluators[name]
-        pairs = zip(then[name], now[name], strict=False)
-        changes = dict.fromkeys(line for pair in pairs for line in changes_of(*pair))
-        if changes and not configs.differences(*both):
+        changes = _data_changes(run, name, facts)
+        if changes and not configs.differences(*(without(x, PLACES) for x in both)):
             logger.warning(
                 "the data of evaluator '%s' are others than at step %d (%s): its "
                 "numbers from before are not of these.",
                 *(name, step, "; ".join(changes)),
             )
+
+
+def _data_changes(run: Run, name: str, facts: Mapping[str, Any]) -> list[str]:
+    """In words what differs in the data of an evaluator."""
+    pairs = zip(
+        facts["data"]["evaluators"][name], run.data["evaluators"][name], strict=False
+    )
+    return list(dict.fromkeys(line for pair in pairs for line in changes_of(*pair)))
 
 
 def steps_per_epoch_of(old: Node, total_steps: int) -> int | None:

@@ -1,20 +1,30 @@
-"""What is stored of the data with every checkpoint, and what has changed since."""
+"""What is stored of the data with every checkpoint, and what has changed since.
+
+Decoded pixels are not compared, as versions of a library decode a JPEG differently:
+data may go from one machine to another with a run.
+"""
 
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from jax_rcl.config.experiment import Experiment
 from jax_rcl.core import Source
 from jax_rcl.data import records
+from jax_rcl.data.folders import Tfds
 from jax_rcl.train.plan import sources_of
+
+SAMPLE = 16
+"""How many records of a source are compared."""
 
 
 def describe_data(experiment: Experiment) -> dict[str, Any]:
-    """How many records there are, and a checksum of their names where they have some.
+    """How many records there are, and checksums of what is known of them.
 
-    Of the training source all names of classes, of those of evaluators a checksum. No
-    record is read.
+    Of the training source all names of classes, of those of evaluators a checksum. Only
+    `SAMPLE` records of each source are read, and none is decoded.
     """
     tested = {
         name: [_describe(source) for source, _ in sources_of(evaluator)]
@@ -31,7 +41,44 @@ def _describe(source: Source) -> dict[str, Any]:
         "count": len(source),
         "class_names": _checksum(source.class_names),
         "names": _checksum(names) if names else None,
+        "labels": _of_all(_labels(source)),
+        "groups": _of_all(getattr(source, "all_groups", None)),
+        "targets": _of_all(getattr(source, "all_targets", None)),
+        "sample": [_record(source, row) for row in sample_rows(len(source))],
     }
+
+
+def sample_rows(count: int) -> list[int]:
+    """Which of so many records are looked at: at even distances, with both ends."""
+    return np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(int)).tolist()
+
+
+def _record(source: Source, row: int) -> int | None:
+    """A checksum of a record as it is stored; None if that is not known."""
+    try:
+        found = records.stored_bytes(source, row)
+    except OSError:  # which whoever needs the record will say
+        return None
+    return None if found is None else zlib.crc32(found)
+
+
+def _labels(source: Source) -> np.ndarray | None:
+    """The labels of all records; None where every record had to be read for them."""
+    inner: Any = source
+    while hasattr(inner, "source"):
+        inner = inner.source
+    # It gives them, and reads every record for it.
+    return None if isinstance(inner, Tfds) else records.known_labels(source)
+
+
+def _of_all(values: np.ndarray | None) -> int | None:
+    return None if values is None else zlib.crc32(values.tobytes())
+
+
+def is_known(description: Mapping[str, Any]) -> bool:
+    """Whether a description tells the same data in another place from others."""
+    sample = description.get("sample")
+    return bool(sample) and None not in sample
 
 
 def _checksum(names: tuple[str, ...]) -> int:
@@ -52,5 +99,22 @@ def changes_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             found.append(f"{word} {kind} {', '.join(map(repr, names[:5]))}{more}")
     if found:
         return found
-    words = {"class_names": "classes have other names", "names": "other files"}
-    return [text for key, text in words.items() if then[key] != now[key]]
+    words = {
+        "class_names": "classes have other names",
+        "names": "other files",
+        "labels": "other labels",
+        "groups": "other groups",
+        "targets": "other targets",
+    }
+    both = {key: (then.get(key), now.get(key)) for key in words}
+    found = [words[key] for key, pair in both.items() if _differ(*pair)]
+    sample = zip(then.get("sample", ()), now.get("sample", ()), strict=False)
+    others = sum(_differ(*pair) for pair in sample)
+    # One may be a file that was damaged, and was replaced, as the error advises.
+    if others >= min(2, now["count"]):
+        found.append("other images")
+    return found
+
+
+def _differ(then: int | None, now: int | None) -> bool:
+    return then is not None and now is not None and then != now

@@ -97,6 +97,8 @@ class WithFoundGroups(AllOf):
       workdir, layer, preprocess, which, batch_size: as for `WithFeatures`.
       counts: how many groups each class is split into.
       clustering: how, such as `evaluate.recovery.Clustering()`.
+      images: the same records as the other run takes them, where those of `source` are
+        whole photographs; None for those of `source`.
     """
 
     source: Source
@@ -107,6 +109,7 @@ class WithFoundGroups(AllOf):
     preprocess: Operation | None = None
     which: Which = "newest"
     batch_size: Count = 256
+    images: Source | None = None
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -133,7 +136,13 @@ class WithFoundGroups(AllOf):
         except ConfigError as error:
             raise ConfigError(f"WithFoundGroups.workdir: {error}") from error
         settings = self.layer, self.preprocess, self.which, self.batch_size
-        wanted = WithFeatures(self.source, str(workdir), *settings)
+        images = self.source if self.images is None else self.images
+        if len(images) != len(self.source):
+            raise ValueError(
+                f"WithFoundGroups.images has {len(images)} records and its source "
+                f"{len(self.source)}; they must be the same ones."
+            )
+        wanted = WithFeatures(images, str(workdir), *settings)
         x = _encoded(wanted, state, "groups")
         given = x, labels_of(self.source), self.class_names, self.counts
         return self.clustering.within(*given)

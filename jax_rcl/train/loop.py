@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from jax_rcl import parallel
 from jax_rcl.checkpoint import STATES, Checkpoints, NotSaved, checksums
 from jax_rcl.config.experiment import OF_BEST
-from jax_rcl.config.types import ConfigError
 from jax_rcl.core import Encode, Tree, Variables
 from jax_rcl.report import console, log, tables
 from jax_rcl.train.batches import compile_step, feed_calls, place_data
@@ -33,7 +32,7 @@ from jax_rcl.train.evaluation import (
     write_results,
 )
 from jax_rcl.train.means import EpochMeans
-from jax_rcl.train.owner import Owner, WorkdirInUse
+from jax_rcl.train.owner import Owner, WorkdirGone, WorkdirInUse, refusing
 from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted, Signals
 from jax_rcl.train.state import BestSoFar, check_frozen, restore_or_create, save_state
@@ -44,6 +43,10 @@ logger = logging.getLogger(__name__)
 # Calls under way before the host looks at the oldest one's metrics: the device never
 # waits for the host, and no more batches than these are in memory.
 AHEAD = 2
+
+
+LOST = NotSaved, WorkdirInUse, WorkdirGone, parallel.Elsewhere
+"""Errors after which nothing can be saved."""
 
 
 class Diverged(ArithmeticError):
@@ -67,6 +70,7 @@ def train(
       DamagedCheckpoint: what was saved cannot be read, or a frozen array has changed.
       NotSaved: a checkpoint cannot be written.
       WorkdirInUse: another job trains there.
+      WorkdirGone: it has disappeared.
       Interrupted: SIGTERM or Ctrl-C, after a checkpoint was written.
     """
     run = Run.prepare(config, workdir, mesh)
@@ -105,6 +109,7 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
             state = loop.train_to_end(state, data)
             unmoved = check_frozen(state, frozen)
             loop.evaluate_best()
+            loop.check_workdir()
     numbers = latest_numbers(run, log.read(run.workdir))
     write_results(run, last, numbers)
     encode = loop.evaluated or loop.encoder(state.variables)
@@ -117,21 +122,11 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
 @contextlib.contextmanager
 def own(workdir: Path) -> Iterator[Owner | None]:
     """Owns the workdir on the main process; all others hear if that is refused."""
-    refused: Exception | None = None
     with contextlib.ExitStack() as stack:
         owner = None
-        if parallel.is_main():
-            try:
+        with refusing(workdir):
+            if parallel.is_main():
                 owner = stack.enter_context(Owner(workdir))
-            except WorkdirInUse as error:
-                refused = error
-            except OSError as error:
-                refused = ConfigError(
-                    f"the workdir {workdir} cannot be written to ({error}); choose "
-                    "another with --workdir."
-                )
-        if parallel.agree(refused is not None):
-            raise refused or WorkdirInUse(f"{workdir}: process 0 says why.")
         yield owner
 
 
@@ -199,6 +194,7 @@ class Loop:
         self.evaluated: Encode | None = None
         self.warned = False
         self.pending: collections.deque[Pending] = collections.deque()
+        self.unwritten: OSError | None = None
 
     def train_to_end(self, state: TrainState, data: Tree) -> TrainState:
         """Trains from `state` to the last step, on `data` or on what is streamed."""
@@ -241,13 +237,17 @@ class Loop:
     def asked_to_stop(self, before: int, step: int) -> bool:
         """Whether a signal came; all processes of a run give the same answer.
 
-        They receive it at different moments, and asking the others waits for the
-        devices: once between two logged steps is enough.
+        They see it at different moments, and asking the others waits for the devices:
+        once between two logged steps is enough. A workdir that is lost, which the main
+        process alone sees, ends the run here.
         """
         came, every = self.signals.number is not None, self.run.experiment.log_every
-        if parallel.process_count() == 1:
-            return came
-        return before // every != step // every and parallel.agree(came)
+        lost = self.unwritten is not None or bool(self.owner and self.owner.lost)
+        asks = parallel.process_count() == 1 or before // every != step // every
+        if not asks or not parallel.agree(came or lost):
+            return False
+        self.check_workdir()
+        return parallel.agree(came)
 
     def look_at_all(self) -> None:
         """Waits for the calls under way and looks at each."""
@@ -272,7 +272,7 @@ class Loop:
                 rate = self.run.learning_rate(step) * lowered
                 numbers["train/learning_rate"] = rate
                 means = {f"train/mean/{n}": x for n, x in self.means.means().items()}
-                self.lines.write(step, numbers | means | self.progress.speed)
+                self.write(step, numbers | means | self.progress.speed)
         if self.progress:
             done = oldest.step + oldest.count
             self.progress.update(done, numbers, oldest.waited, self.means.means())
@@ -309,12 +309,13 @@ class Loop:
         encode = self.encoder(variables)
         with self.paused():
             numbers = run_evaluators(self.run, encode, step, names)
+        self.check_workdir()
         # Before the log says that it was evaluated: what is logged is not done again.
         best = self.best.offer(variables, step, names, numbers)
         if step == self.run.plan.total_steps:
             self.evaluated = encode
+        self.write(step, numbers)
         if self.lines and self.progress:
-            self.lines.write(step, numbers)
             groups = tables.group_numbers(numbers, dict.fromkeys(names, ""))
             texts = [f"{x.evaluator} {' '.join(x.numbers[0])}" for x in groups]
             mark = " (the best so far)" if best else ""
@@ -346,25 +347,54 @@ class Loop:
         names = self.run.due_evaluators(last)
         with self.paused():
             found = run_evaluators_on_best(self.run, self.encoder, names, newest)
-        if self.lines and found:
-            self.lines.write(last, found)
+        if found:
+            self.write(last, found)
 
     def paused(self) -> contextlib.AbstractContextManager[object]:
         """The time of an evaluation does not count as slow training."""
         return self.progress.paused() if self.progress else contextlib.nullcontext()
 
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Adds to the log on the main process; `check_workdir` says what failed."""
+        try:
+            if self.lines:
+                self.lines.write(step, numbers)
+        except OSError as error:  # of which the other processes know nothing
+            self.unwritten = error
+
+    def check_workdir(self) -> None:
+        """Brings the log onto the disk; where that fails, all processes end.
+
+        Raises WorkdirInUse, WorkdirGone or NotSaved on the main one, `Elsewhere` on the
+        others.
+        """
+        problem: Exception | None = None
+        try:
+            if self.owner:
+                self.owner.check()
+            if self.unwritten:
+                raise self.unwritten
+            if self.lines:
+                self.lines.flush()
+        except (WorkdirInUse, WorkdirGone) as error:
+            problem = error
+        except OSError as error:
+            problem = NotSaved(
+                f"the log in {self.run.workdir} cannot be written any more ({error}). "
+                "Once this is mended, the same command continues from the newest "
+                "checkpoint there."
+            )
+        parallel.raise_everywhere(problem)
+
     def save(self, state: TrainState, step: int) -> None:
         """Starts writing a checkpoint once the log and the best are on disk."""
-        if self.owner:
-            self.owner.check()
-        if self.lines:
-            self.lines.flush()
+        self.check_workdir()
         self.best.wait()
         save_state(self.saved, self.run, state, step, self.seconds, self.means)
 
     def rescue(self, state: TrainState, step: int, error: Exception) -> None:
         """Saves the state when something other than the numbers went wrong."""
-        known = isinstance(error, Interrupted | Diverged | NotSaved | WorkdirInUse)
+        known = isinstance(error, (Interrupted, Diverged, *LOST))
         # Other processes may have got further; a donated state is gone.
         if known or parallel.process_count() > 1 or state.step.is_deleted():
             return
@@ -372,7 +402,7 @@ class Loop:
             self.look_at_all()
             self.save(state, step)
             self.saved.wait()  # or it is not true
-        except (Diverged, NotSaved, WorkdirInUse, OSError) as failure:
+        except (Diverged, *LOST, OSError) as failure:
             logger.warning("step %d is not saved: %s", step, failure)
         else:
             logger.warning("saved step %d; the same command continues from there", step)

@@ -26,6 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jax_rcl import parallel
+from jax_rcl.config.types import ConfigError
+from jax_rcl.config.workdir import CONFIG
+
 logger = logging.getLogger(__name__)
 
 RECORD = "running.json"
@@ -48,8 +52,36 @@ class WorkdirInUse(RuntimeError):
     """Another job trains in this workdir."""
 
 
+class WorkdirGone(RuntimeError):
+    """A workdir has disappeared while a run was under way."""
+
+
+@contextlib.contextmanager
+def refusing(workdir: Path) -> Iterator[None]:
+    """What the main process finds wrong with a workdir, all others are told.
+
+    They do nothing in the `with` block but wait for its end. What it cannot write makes
+    it a ConfigError.
+    """
+    refused: Exception | None = None
+    try:
+        yield
+    except OSError as error:
+        refused = ConfigError(
+            f"the workdir {workdir} cannot be written to ({error}); choose another "
+            "with --workdir."
+        )
+    except Exception as error:
+        refused = error
+    parallel.raise_everywhere(refused)
+
+
 class Owner(contextlib.AbstractContextManager[Any]):
-    """Owns a folder, made if it is missing, within its `with` block."""
+    """Owns a folder, made if it is missing, within its `with` block.
+
+    Attributes:
+      lost: whether the folder was found to be another's or gone; `check` says which.
+    """
 
     def __init__(
         self, folder: Path, *, beat: float = BEAT, patience: float = PATIENCE
@@ -58,7 +90,7 @@ class Owner(contextlib.AbstractContextManager[Any]):
         self._path, self._beat, self._patience = folder / RECORD, beat, patience
         self._token, self._beats = uuid.uuid4().hex, 0
         self._since = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._over = threading.Event()
+        self._over, self.lost = threading.Event(), False
         self._heart = threading.Thread(target=self._live, daemon=True)
 
     def __enter__(self) -> "Owner":
@@ -114,8 +146,19 @@ class Owner(contextlib.AbstractContextManager[Any]):
                 self._path.unlink()
 
     def check(self) -> None:
-        """Raises WorkdirInUse if another job has taken the folder since."""
+        """Raises WorkdirInUse if another job has taken the folder since.
+
+        And WorkdirGone if it has disappeared.
+        """
+        folder = self._path.parent
         text = _text(self._path)
+        # Of one that was removed while a checkpoint was written, that may come back.
+        if text is None and not (folder / CONFIG).exists():
+            raise WorkdirGone(
+                f"the workdir {folder} has disappeared while the run was under way. If "
+                "it comes back, the same command continues from its newest checkpoint; "
+                "otherwise it begins anew."
+            )
         if text is not None and not self._is_mine():
             raise self._in_use(_parsed(text))
 
@@ -127,9 +170,17 @@ class Owner(contextlib.AbstractContextManager[Any]):
         )
 
     def _live(self) -> None:
+        failed = False
         while not self._over.wait(self._beat):
             # A disk that is full or away for a moment is no reason to end a run.
             with contextlib.suppress(OSError):
+                try:
+                    self.check()
+                except (WorkdirInUse, WorkdirGone):
+                    self.lost = failed
+                    failed = True
+                    continue
+                self.lost = failed = False
                 if self._is_mine():
                     self._write()
 

@@ -7,7 +7,7 @@ import logging
 import math
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -83,8 +83,7 @@ def to_variables(
     the names of text towers of another class.
     """
     state = clip_names.plain(state)
-    asked = {"visual": "ClipViT", "text": "ClipText"}
-    warn_of_heads(state, *(x for part, x in asked.items() if part not in shapes))
+    _warn_of_heads(state, shapes)
     rules, parts = clip_names.whole_rules(state)
     return import_arrays(state, rules, shapes, left_out=clip_names.UNREAD, parts=parts)
 
@@ -102,16 +101,49 @@ class Architecture:
     open_clip's "gelu". Nor do they tell how many heads of attention share a width,
     which for those of published models is known (`networks.clip_block.IMAGE_HEADS`).
 
-    Attributes:
-      visual: fields of `ClipResNet` (depths, width, output, image_size) or of `ClipViT`
-        (patch, width, layers, output, image_size, and heads if they were told).
-      text: fields of `ClipText` (width, layers, output, context, vocabulary, and heads
-        if they were told); None where there is no text tower.
+    Asking for a tower raises WeightsMismatch where its heads are not known.
     """
 
     kind: Literal["resnet", "vit"]
-    visual: dict[str, Any]
-    text: dict[str, Any] | None
+    _visual: dict[str, Any]
+    _text: dict[str, Any] | None
+
+    @property
+    def visual(self) -> dict[str, Any]:
+        """Fields of `ClipResNet` (depths, width, output, image_size) or of `ClipViT`.
+
+        Those are patch, width, layers, output, image_size, and heads if they were told.
+        """
+        if self.kind == "vit":
+            _check_heads(self._visual, "image", IMAGE_HEADS)
+        return self._visual
+
+    @property
+    def text(self) -> dict[str, Any] | None:
+        """Fields of `ClipText`; None where there is no text tower.
+
+        They are width, layers, output, context, vocabulary; and heads if told.
+        """
+        if self._text is not None:
+            _check_heads(self._text, "text", TEXT_HEADS)
+        return self._text
+
+
+def _check_heads(
+    fields: Mapping[str, Any], tower: str, known: Mapping[int, int]
+) -> None:
+    width = fields["width"]
+    if "heads" in fields or width in known:
+        return
+    name = {"image": "`heads`", "text": "`text_heads`, or `heads` of FromText"}[tower]
+    raise WeightsMismatch(
+        f"the {tower} tower is {width} wide, as that of no published model, and arrays "
+        f"do not show how many heads of attention share the width: with a wrong number "
+        f"features are wrong. Say it where the file is named, as {name}. Hugging "
+        f"Face's config.json has it as num_attention_heads, open_clip's configs as "
+        f"width / head_width, which mostly is {HEAD_WIDTH}: heads="
+        f"{width / HEAD_WIDTH:g}."
+    )
 
 
 def architecture(
@@ -123,14 +155,11 @@ def architecture(
 
     Args:
       state: arrays by name.
-      heads: of the image tower, a vision transformer; None warns unless its width is
-        that of a published model. Hugging Face's config.json says it as
-        `num_attention_heads`, open_clip's configs as width / `head_width`.
+      heads: of the image tower, a vision transformer; must be told unless its width is
+        that of a published model.
       text_heads: of the text tower, likewise.
     """
     state = clip_names.plain(state)
-    told = {"ClipViT": heads, "ClipText": text_heads}
-    warn_of_heads(state, *(tower for tower, count in told.items() if count))
     shapes = places(state, clip_names.whole_rules(state)[0])
     try:
         if "visual/params/class_token" in shapes:
@@ -150,31 +179,29 @@ def architecture(
     return Architecture(kind, visual, text)
 
 
-# Arrays whose last axis is the width of a transformer, by the field that has its heads.
+# Arrays whose last axis is the width of a transformer, by the part that has its heads.
 _WIDTHS = {
-    "visual.class_embedding": ("ClipViT", IMAGE_HEADS),
-    "vision_model.embeddings.class_embedding": ("ClipViT", IMAGE_HEADS),
-    "token_embedding.weight": ("ClipText", TEXT_HEADS),
-    "text_model.embeddings.token_embedding.weight": ("ClipText", TEXT_HEADS),
+    "visual.class_embedding": ("visual", "ClipViT", IMAGE_HEADS),
+    "vision_model.embeddings.class_embedding": ("visual", "ClipViT", IMAGE_HEADS),
+    "token_embedding.weight": ("text", "ClipText", TEXT_HEADS),
+    "text_model.embeddings.token_embedding.weight": ("text", "ClipText", TEXT_HEADS),
 }
 
 
-def warn_of_heads(state: Mapping[str, np.ndarray], *told: str) -> None:
-    """Warns where the number of heads is assumed, of towers other than those `told`."""
-    for name, (tower, known) in _WIDTHS.items():
-        if name in state and tower not in told:
-            width = state[name].shape[-1]
-            if width not in known:
-                _warn_of_heads(tower, width)
+def _warn_of_heads(state: Mapping[str, np.ndarray], parts: Collection[str]) -> None:
+    """Warns of towers among `parts` whose heads a network must have been told."""
+    for name, (part, tower, known) in _WIDTHS.items():
+        if name in state and part in parts and state[name].shape[-1] not in known:
+            _warn_once(tower, state[name].shape[-1])
 
 
-@functools.cache  # once for reading a file and finding its architecture
-def _warn_of_heads(tower: str, width: int) -> None:
+@functools.cache  # a run reads a file more than once
+def _warn_once(tower: str, width: int) -> None:
     logger.warning(
         "weights of CLIP do not say how many heads of attention share the width of %d, "
-        "which no published model has: %s takes %g, each %d wide. If they were trained "
-        "with others, features are wrong: set %s.heads.",
-        *(width, tower, width / HEAD_WIDTH, HEAD_WIDTH, tower),
+        "which no published model has: with other %s.heads than theirs (%g of %d "
+        "unless it is set) features are wrong.",
+        *(width, tower, width / HEAD_WIDTH, HEAD_WIDTH),
     )
 
 

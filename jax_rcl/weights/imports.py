@@ -48,8 +48,12 @@ class ImportResNet:
       left_out: shell patterns of names after it that the network does not have, such as
         ("aux.*",).
       outputs: of the classifier: all; or the first, as many as the head has, of files
-        whose labels ended before their outputs. Probes of MoCo's code have 1000 outputs
-        and count the classes of their folder in sorted order, from 0.
+        whose labels ended before their outputs.
+      rows: of a classifier with more outputs than the head has, those of its classes,
+        in order, such as `published.imagenet.places(IMAGENET_100)` of one that was
+        trained on all of ImageNet. Probes of MoCo's code have 1000 outputs whatever the
+        data, and count the classes of their folder in sorted order, from 0: where no
+        other output was ever a target, the first ones are taken.
     """
 
     file: str
@@ -59,6 +63,13 @@ class ImportResNet:
     prefix: str | None = None
     left_out: tuple[str, ...] = ()
     outputs: Literal["all", "first"] = "all"
+    rows: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rows and self.outputs == "first":
+            raise ValueError(
+                "ImportResNet.rows says which outputs are taken; omit outputs='first'."
+            )
 
     def __call__(self, variables: Variables) -> Variables:
         places = {
@@ -66,7 +77,8 @@ class ImportResNet:
             "batch_stats": self.batch_stats,
             "head": self.head,
         }
-        importer = functools.partial(torchvision.to_variables, outputs=self.outputs)
+        which = {"outputs": self.outputs, "rows": self.rows}
+        importer = functools.partial(torchvision.to_variables, **which)
         return import_file(self, variables, places, importer)
 
 

@@ -66,6 +66,7 @@ def to_variables(
     shapes: Mapping[str, Any],
     *,
     outputs: Literal["all", "first"] = "all",
+    rows: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Variables of a `ResNet` from a state dict in torchvision's names.
 
@@ -77,16 +78,21 @@ def to_variables(
     torchvision's weights for ImageNet expect images normalised by mean (0.485, 0.456,
     0.406) and standard deviation (0.229, 0.224, 0.225): put the network into
     `Normalized`, which keeps the names. Of the classifier's outputs the `first` are as
-    many as the head asked for has.
+    many as the head asked for has, and `rows` are those of its classes in a file that
+    has more. The first ones again, if only they were ever a target: the bias of any
+    other output falls at every step, from 0, by its share of the softmax.
     """
     # A network by its stages, or as a `Sequential` of its children.
     anchors = ("layer1.0.conv1.weight", "4.0.conv1.weight")
     state = _with_fc(rules.without_prefix(state, anchors))
     table = NUMBERED_RESNET if anchors[1] in state else RESNET
     parts = {"head": ("fc.*",)}
-    if outputs == "first" and "head" in shapes:
+    if "head" in shapes:
         k = shapes["head"]["out"]["bias"].shape[0]
-        of_head = {name: x[:k] for name, x in state.items() if name.startswith("fc.")}
+        chosen: Any = slice(k if outputs == "first" else None)
+        if rows and len(state.get("fc.bias", ())) > max(k, *rows):
+            chosen = slice(k) if np.all(state["fc.bias"][k:] < 0) else np.array(rows)
+        of_head = {n: x[chosen] for n, x in state.items() if n.startswith("fc.")}
         state = {**state, **of_head}
     return rules.import_arrays(state, (*table, *HEAD), shapes, parts=parts)
 

@@ -25,6 +25,7 @@ from jax_rcl.evaluate.class_embeddings import (
     tokens,
 )
 from jax_rcl.evaluate.zero_shot import ClassEmbeddings, FromFile
+from jax_rcl.weights.rules import WeightsMismatch
 
 WIDTH, LAYERS, OUTPUT = 64, 2, 8
 
@@ -180,21 +181,28 @@ def test_features_are_those_of_the_tower_as_openai_writes_it(tokenizer, weights)
         x = x + state[f"{at}.mlp.c_proj.bias"]
     x = norm("ln_final", x)[torch.arange(2), ids.argmax(dim=1)]
     wanted = (x @ state["text_projection"]).numpy()
-    found = text_features(weights, texts)
+    found = text_features(weights, texts, heads=1)
     np.testing.assert_allclose(found, wanted, atol=1e-4 * wanted.std())
+
+
+def test_heads_that_weights_do_not_tell_are_asked_for(weights):
+    with pytest.raises(WeightsMismatch, match=r"text tower is 64 wide.* heads=1\.$"):
+        text_features(weights, ["ant"])
 
 
 def test_a_class_is_the_unit_mean_of_unit_vectors_whatever_the_size_of_a_call(
     tokenizer, weights, monkeypatch
 ):
-    rule = FromText(weights, ("A photo of {}", "{}, drawn"), ("ant", "bee", "cat"))
+    rule = FromText(
+        weights, ("A photo of {}", "{}, drawn"), ("ant", "bee", "cat"), heads=1
+    )
     assert isinstance(rule, ClassEmbeddings)
     found = rule(("a", "b", "c"))
     assert found.shape == (3, OUTPUT) and found.dtype == np.float32
     texts = [f"A photo of {name}" for name in ("ant", "bee", "cat")]
     texts += [f"{name}, drawn" for name in ("ant", "bee", "cat")]
     monkeypatch.setattr(class_embeddings, "TEXTS", 4)
-    vectors = unit(text_features(weights, texts))
+    vectors = unit(text_features(weights, texts, heads=1))
     assert vectors.shape == (6, OUTPUT)
     np.testing.assert_allclose(found, unit(vectors[:3] + vectors[3:]), atol=1e-5)
     assert rule(("a", "b", "c")) is found  # computed once
@@ -204,15 +212,18 @@ def test_the_file_that_the_command_writes_holds_the_same(tokenizer, weights, tmp
     (tmp_path / "names.txt").write_text("sea_lion\nn02508021\traccoon\n")
     out = str(tmp_path / "out.npz")
     flags = [f"--clip={weights}", f"--names={tmp_path / 'names.txt'}", f"--out={out}"]
+    flags += ["--heads=1"]
     prepare(main.parse(flags))
-    wanted = FromText(weights, names=("raccoon", "sea lion"))(("n02508021", "sea_lion"))
+    wanted = FromText(weights, names=("raccoon", "sea lion"), heads=1)(
+        ("n02508021", "sea_lion")
+    )
     found = FromFile(out)(("n02508021", "sea_lion"))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_the_activation_can_be_that_of_other_models(tokenizer, weights):
     one, other = (
-        FromText(weights, activation=each)(("ant", "bee"))
+        FromText(weights, activation=each, heads=1)(("ant", "bee"))
         for each in ("quick gelu", "gelu")
     )
     assert np.abs(one - other).max() > 1e-3
@@ -220,7 +231,7 @@ def test_the_activation_can_be_that_of_other_models(tokenizer, weights):
 
 def test_a_long_name_is_refused_before_the_tower_is_run(tokenizer, weights):
     with pytest.raises(ValueError, match=r"'A photo of (very )+long' has 8\d tokens"):
-        FromText(weights)(("short", "very " * 79 + "long"))
+        FromText(weights, heads=1)(("short", "very " * 79 + "long"))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +253,7 @@ def test_weights_without_a_whole_text_tower_are_refused(
 ):
     np.savez(tmp_path / "clip.npz", **change(state_dict()))
     with pytest.raises(ValueError, match=message):
-        FromText(str(tmp_path / "clip.npz"))(("ant", "bee"))
+        FromText(str(tmp_path / "clip.npz"), heads=1)(("ant", "bee"))
 
 
 def test_a_file_of_a_published_name_must_be_the_published_one(
@@ -251,11 +262,11 @@ def test_a_file_of_a_published_name_must_be_the_published_one(
     file = tmp_path / "RN50.pt"
     file.write_bytes(b"cut off")
     with pytest.raises(ValueError, match=r"checksum of .*RN50\.pt is .*checksum='any'"):
-        FromText(str(file))(("ant", "bee"))
+        FromText(str(file), heads=1)(("ant", "bee"))
     with np.load(weights) as arrays:
         save_file(dict(arrays), tmp_path / "clip.safetensors")
-    rule = FromText(str(tmp_path / "clip.safetensors"), checksum="any")
-    found, wanted = rule(("ant", "bee")), FromText(weights)(("ant", "bee"))
+    rule = FromText(str(tmp_path / "clip.safetensors"), checksum="any", heads=1)
+    found, wanted = rule(("ant", "bee")), FromText(weights, heads=1)(("ant", "bee"))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 

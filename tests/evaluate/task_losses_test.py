@@ -56,3 +56,8 @@ def test_a_last_batch_counts_only_if_it_is_all(size, same, blobs, in_memory):
     whole = TaskLosses(source, turned, batch_size=size).run(Told())
     assert whole == TaskLosses(few, turned, batch_size=size).run(Told())
     assert whole.keys() == {"cross_entropy"}
+
+
+def test_an_operation_before_the_views_is_refused(blobs):
+    with pytest.raises(ValueError, match="preprocess does nothing: `views` makes"):
+        TaskLosses(blobs(8), turned, preprocess=lambda key, image: image).check()

@@ -189,7 +189,7 @@ def tiny(kind):
         for name, array in golden.items()
         if name.startswith(start)
     }
-    found = architecture(state)
+    found = architecture(state, heads=2, text_heads=1)  # of 64 each
     image = (ClipResNet if found.kind == "resnet" else ClipViT)(**found.visual)
     text = ClipText(**found.text)
     tokens = jnp.asarray(golden["text"])

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_rcl import config as configs
 from jax_rcl.augment.compose import Views
@@ -14,11 +15,12 @@ from jax_rcl.config import node, override
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.sources import Npz
 from jax_rcl.evaluate.when import Every
 from jax_rcl.optim.optimizers import Sgd
 from jax_rcl.optim.schedules import Constant, Cosine, EpochCosine, MultiStep
 from jax_rcl.report import log
-from jax_rcl.train.claim import claim, keep_length, set_aside
+from jax_rcl.train.claim import claim, keep_length, set_aside, warn_of_data
 from jax_rcl.train.run import Run
 from tests.train.shared import mesh, tiny
 
@@ -247,8 +249,6 @@ def test_what_a_longer_run_replaces_is_kept_under_other_names(tmp_path):
 
 def folder(root, classes="ab", images=8):
     """A folder of images, a class each letter."""
-    from PIL import Image
-
     for name in classes:
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(images):
@@ -324,6 +324,73 @@ def test_skipping_where_all_can_be_read_changes_nothing(images, tmp_path, caplog
     run = saved(of_folder(images), tmp_path / "run")
     claimed(of_folder(images, unreadable="skip"), run)
     assert caplog.records == []
+
+
+def of_npz(path, images, labels):
+    """The tiny config on an `.npz`, also tested on it."""
+    test = path.with_name(f"test-{path.name}")
+    for file in (path, test):
+        np.savez(file, image=images.astype(np.uint8), label=labels)
+    made = with_schedule(node(Constant), "batch_size=8")
+    with made.unlocked():
+        made.source = node(Npz, str(path))
+        made.evaluators.knn.train = made.source
+        made.evaluators.knn.test = node(Npz, str(test))
+    return made
+
+
+def test_arrays_that_were_written_again_with_other_contents_are_noticed(
+    tmp_path, caplog
+):
+    images, labels = np.arange(32 * 64).reshape(32, 8, 8) % 255, np.arange(32) % 2
+    path = tmp_path / "a.npz"
+    run = saved(of_npz(path, images, labels), tmp_path / "run")
+    claimed(of_npz(path, images, labels), run)
+    other = of_npz(path, images, 1 - labels)
+    refused(other, run, "have changed since.*: other labels")
+    warn_of_data(Run.prepare(other, run, mesh()), stored_config(run))  # to evaluate it
+    assert "training data are others than at step 4: other labels." in caplog.text
+    told = refused(of_npz(path, images + 1, labels), run, "other images. Labels, order")
+    assert "data of evaluator" not in told and "'knn' are others" in caplog.text
+
+
+def test_data_may_move_if_they_are_the_same(images, tmp_path):
+    run = saved(of_folder(images), tmp_path / "run")
+    moved = images.rename(tmp_path / "moved")
+    claimed(of_folder(moved), run)
+    assert stored_config(run).source.folder == str(moved)
+    for path in moved.rglob("*.png"):
+        Image.new("RGB", (8, 8), (0, 0, 255)).save(path)
+    again = moved.rename(images)
+    refused(of_folder(again), run, "since step 4 was saved in .*: other images")
+
+
+def test_of_a_checkpoint_that_does_not_tell_the_data_from_others_they_may_not(
+    images, tmp_path
+):
+    run = claimed(of_folder(images), tmp_path / "run")
+    del run.data["train"]["sample"]
+    saved(of_folder(images), run.workdir, data=run.data)
+    claimed(of_folder(images), run.workdir)
+    moved = images.rename(tmp_path / "moved")
+    refused(of_folder(moved), run.workdir, r"differ.*\n  source\.folder: ")
+
+
+def test_a_finished_run_is_not_evaluated_anew_on_the_same_data_in_another_place(
+    tmp_path,
+):
+    images, labels = np.arange(32 * 64).reshape(32, 8, 8) % 255, np.arange(32) % 2
+    run = saved(of_npz(tmp_path / "a.npz", images, labels), tmp_path / "run", step=12)
+    (run / "results.json").write_text("old")
+    with log.Log(run, 12) as lines:
+        lines.write(12, {"knn/top1": 0.5})
+    claimed(of_npz(tmp_path / "b.npz", images, labels), run)
+    assert (run / "results.json").exists()
+    other = of_npz(tmp_path / "c.npz", images, labels)
+    np.savez(tmp_path / "test-c.npz", image=images.astype(np.uint8), label=1 - labels)
+    claimed(other, run)
+    assert (run / "results-1.json").read_text() == "old"
+    assert log.read(run) == []
 
 
 def test_a_run_from_before_this_was_stored_notices_a_longer_epoch(images, tmp_path):

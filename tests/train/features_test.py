@@ -15,7 +15,7 @@ from jax_rcl.config.nodes import build, node
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.sources import Npz, Synthetic
 from jax_rcl.data.stream import load
-from jax_rcl.data.wrappers import Subset
+from jax_rcl.data.wrappers import Channels, Subset
 from jax_rcl.evaluate.features import features
 from jax_rcl.evaluate.recovery import Clustering, inferred_groups
 from jax_rcl.networks.heads import Mlp
@@ -144,6 +144,14 @@ def test_groups_are_clusters_of_another_runs_features_within_classes(workdir):
     assert source.group_names[3] == "grating 2, cluster 1"
     made = build(node(WithFoundGroups, node(Synthetic), "runs/x", (2,) * 10, CLUSTERS))
     assert made.clustering == Clustering()
+    # Of photographs as another source gives them.
+    gray = Channels(Synthetic(4, channels=1, count=21), 3)
+    whole = WithFoundGroups(gray, str(workdir), images=SOURCE, **settings)
+    np.testing.assert_array_equal(whole.all_groups, expected)
+    assert whole[3]["image"].shape == (32, 32, 3)
+    other = WithFoundGroups(Synthetic(4), str(workdir), images=SOURCE, **settings)
+    with pytest.raises(ValueError, match="images has 21 records and its source 1000"):
+        _ = other.all_groups
     few = WithFoundGroups(SOURCE, str(workdir), (2, 2), Clustering())
     with pytest.raises(ValueError, match=r"counts \(2, 2\) must be one number for"):
         _ = few.all_groups

@@ -60,7 +60,7 @@ from jax_rcl.train.evaluation import (
     trained,
 )
 from jax_rcl.train.loop import Diverged, Loop, train
-from jax_rcl.train.owner import RECORD, Owner, WorkdirInUse
+from jax_rcl.train.owner import RECORD, Owner, WorkdirGone, WorkdirInUse
 from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted
 from jax_rcl.train.state import BestSoFar, restore_variables
@@ -489,6 +489,31 @@ def test_who_loses_the_workdir_writes_no_more(tmp_path, monkeypatch):
     with Checkpoints(tmp_path / STATES) as kept:
         assert kept.steps() == []
     assert json.loads((tmp_path / RECORD).read_text())["token"] == "theirs"
+
+
+def test_a_run_whose_workdir_disappears_ends_with_one_sentence(tmp_path, monkeypatch):
+    after_call = Loop.after_call
+
+    def removed(self, state, before, now):
+        if now == 5:
+            shutil.rmtree(tmp_path / "run")
+        if now == 6:
+            self.owner.lost = True  # as its heartbeat finds within seconds
+        after_call(self, state, before, now)
+
+    monkeypatch.setattr(Loop, "after_call", removed)
+    with pytest.raises(WorkdirGone, match="run has disappeared"):
+        train(tiny(save_every="4"), tmp_path / "run", mesh=mesh())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_line_that_cannot_be_written_ends_the_run_for_all(tmp_path, monkeypatch):
+    def full(self, step, metrics):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(log.Log, "write", full)
+    with pytest.raises(NotSaved, match=r"cannot be written any more \(.* No space"):
+        train(tiny(), tmp_path / "run", mesh=mesh())
 
 
 def test_a_finished_run_becomes_a_longer_one(tmp_path):

@@ -10,8 +10,16 @@ import time
 
 import pytest
 
+from jax_rcl import parallel
+from jax_rcl.config.types import ConfigError
 from jax_rcl.train import owner
-from jax_rcl.train.owner import RECORD, Owner, WorkdirInUse
+from jax_rcl.train.owner import (
+    RECORD,
+    Owner,
+    WorkdirGone,
+    WorkdirInUse,
+    refusing,
+)
 
 BRIEF = {"beat": 0.05, "patience": 0.4}
 
@@ -42,6 +50,45 @@ def test_who_owns_a_folder_is_written_there_and_goes_at_the_end(tmp_path):
     with pytest.raises(ZeroDivisionError), Owner(folder):
         raise ZeroDivisionError
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_disappears_is_noticed_and_said(tmp_path):
+    folder = tmp_path / "run"
+    with Owner(folder, **BRIEF) as mine:
+        assert not mine.lost
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(WorkdirGone, match=r"run has disappeared .* continues from"):
+            mine.check()
+        wait_until(lambda: mine.lost)
+        (tmp_path / "elsewhere").rename(folder)  # away for a moment only
+        wait_until(lambda: not mine.lost)
+        mine.check()
+    assert list(folder.iterdir()) == []
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_the_main_process_finds_wrong_is_raised_by_all(tmp_path, monkeypatch):
+    with (
+        pytest.raises(
+            ConfigError, match=r"cannot be written to \(full\); choose another"
+        ),
+        refusing(tmp_path),
+    ):
+        raise OSError("full")
+    with pytest.raises(ZeroDivisionError), refusing(tmp_path):
+        raise ZeroDivisionError
+    with refusing(tmp_path):
+        pass
+    monkeypatch.setattr(parallel, "agree", lambda flag: True)  # with the main one
+    with pytest.raises(parallel.Elsewhere, match="process 0 has ended the run"):
+        with refusing(tmp_path):
+            pass
 
 
 def test_a_second_one_is_told_who_is_there(tmp_path):

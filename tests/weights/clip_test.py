@@ -11,7 +11,12 @@ import pytest
 from jax_rcl.networks.clip import ClipResNet, ClipViT
 from jax_rcl.networks.clip_text import ClipText
 from jax_rcl.weights import clip
-from jax_rcl.weights.clip import architecture, from_variables, to_variables
+from jax_rcl.weights.clip import (
+    Architecture,
+    architecture,
+    from_variables,
+    to_variables,
+)
 from jax_rcl.weights.rules import WeightsMismatch, flatten
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -219,18 +224,38 @@ def test_a_model_of_hugging_face_is_the_same_model():
     state = hugging_face(state_of("vit"))
     assert len(state) == len(state_of("vit")) + 2 + 2 * 2 * 4  # position_ids; q, k, v
     assert_same(to_variables(state, shapes_of("vit")), variables_of("vit"))
-    assert architecture(state) == architecture(state_of("vit"))
+    assert architecture(state, 2, 1) == architecture(state_of("vit"), 2, 1)
     for part in ("visual", "text"):
         found = to_variables(state, {part: shapes_of("vit")[part]})
         assert_same(found, {part: variables_of("vit")[part]})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shapes_alone_say_the_hyperparameters(kind):
-    found = architecture(state_of(kind))
-    assert (found.kind, found.visual, found.text) == (kind, VISUAL[kind], TEXT)
+def test_shapes_alone_say_the_hyperparameters_but_for_heads(kind):
+    found = architecture(state_of(kind), heads=4, text_heads=2)
+    told = {"heads": 4} if kind == "vit" else {}
+    assert (found.kind, found.visual) == (kind, VISUAL[kind] | told)
+    assert found.text == TEXT | {"heads": 2}
     visual = {n: x for n, x in state_of(kind).items() if n.startswith("visual.")}
     assert architecture(visual).text is None
+
+
+def test_a_tower_is_refused_where_its_heads_are_not_known_and_asked_for():
+    found = architecture(state_of("vit"), text_heads=2)
+    assert found.text is not None  # whatever the other tower's are
+    with pytest.raises(WeightsMismatch, match=r"image tower is 128 .* heads=2\."):
+        _ = found.visual
+    found = architecture(state_of("vit"), heads=2)
+    assert found.visual["heads"] == 2
+    with pytest.raises(WeightsMismatch, match=r"text tower is 64 .*heads=1\."):
+        _ = found.text
+
+
+def test_heads_of_published_models_are_known():
+    assert architecture(state_of("resnet")).visual == VISUAL["resnet"]
+    for width in (768, 1024, 1280):  # of ViT-B, -L and -H
+        assert Architecture("vit", {"width": width}, {"width": width}).text
+        assert "heads" not in Architecture("vit", {"width": width}, None).visual
 
 
 @pytest.mark.parametrize(
@@ -319,19 +344,16 @@ def test_types_stay_as_they_are_on_the_way_out(kind):
     }
 
 
-def test_heads_that_shapes_do_not_tell_are_warned_of_unless_they_are_told(caplog):
-    clip._warn_of_heads.cache_clear()
+def test_weights_for_networks_that_must_have_been_told_their_heads_warn(caplog):
+    clip._warn_once.cache_clear()
     state = state_of("vit")
-    told = architecture(state, heads=4, text_heads=2)
-    assert told.visual["heads"] == 4 and told.text is not None
-    assert told.text["heads"] == 2 and not caplog.records
     to_variables(state, shapes_of("vit"))
     image, text = [record.getMessage() for record in caplog.records]
-    assert "width of 128" in image and "set ClipViT.heads" in image
-    assert "width of 64" in text and "set ClipText.heads" in text
+    assert "width of 128" in image and "other ClipViT.heads than theirs" in image
+    assert "width of 64" in text and "other ClipText.heads than theirs" in text
     caplog.clear()
-    architecture({"visual.class_embedding": np.zeros(1280)} | state)
-    assert not caplog.records  # that of ViT-H is known
+    to_variables(state, shapes_of("vit"))
+    assert not caplog.records
 
 
 def test_models_of_open_clip_may_have_a_bias_of_their_logits():

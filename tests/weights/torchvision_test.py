@@ -147,6 +147,40 @@ def test_of_a_classifier_with_more_outputs_than_classes_the_first_are_taken(
         to_variables(few, shapes, outputs="first")
 
 
+def test_of_a_classifier_of_more_classes_the_rows_of_some_are_taken(small_state):
+    weight, bias = filled("fc.weight", (9, 128)), filled("fc.bias", (9,)) + 9
+    shapes = {**shapes_of(SMALL)}
+    shapes["head"] = {"out": {"kernel": np.zeros((128, 3)), "bias": np.zeros(3)}}
+
+    def taken(bias, rows=(7, 1, 4)):
+        state = {**small_state, "fc.weight": weight, "fc.bias": bias}
+        return to_variables(state, shapes, rows=rows)["head"]["out"]
+
+    np.testing.assert_array_equal(taken(bias)["kernel"], weight[[7, 1, 4]].T)
+    np.testing.assert_array_equal(taken(bias)["bias"], bias[[7, 1, 4]])
+    # Those that were never a target have biases below 0: labels ended before outputs.
+    never = np.where(np.arange(9) < 3, [1, -2, 1] * 3, -0.5)
+    np.testing.assert_array_equal(taken(never)["kernel"], weight[:3].T)
+    # A head of these classes alone is taken as it is.
+    own = {**small_state, "fc.weight": weight[:3], "fc.bias": bias[:3]}
+    found = to_variables(own, shapes, rows=(7, 1, 4))["head"]["out"]
+    np.testing.assert_array_equal(found["bias"], bias[:3])
+    with pytest.raises(WeightsMismatch, match=r"fc.weight \(9, 128\)"):
+        taken(bias, rows=(7, 1, 9))  # of more classes than the file has
+
+
+def test_outputs_that_softmax_never_takes_for_a_target_have_falling_biases():
+    draw = np.random.default_rng(0)
+    x, labels = np.abs(draw.normal(size=(64, 5))), draw.integers(0, 3, 64)
+    weight, bias = 0.01 * draw.normal(size=(9, 5)), np.zeros(9)
+    for _ in range(50):
+        logits = x @ weight.T + bias
+        share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        off = (share - np.eye(9)[labels]) / len(x)
+        weight, bias = weight - 10 * off.T @ x, bias - 10 * off.sum(axis=0)
+    assert (bias[3:] < 0).all() and bias[:3].max() > 0
+
+
 def test_what_data_parallelism_puts_before_names_does_not_matter(small_state):
     prefixed = {f"module.{name}": x for name, x in small_state.items()}
     variables = to_variables(prefixed, shapes_of(SMALL))

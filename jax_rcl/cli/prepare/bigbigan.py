@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from jax_rcl import config as configs
-from jax_rcl.cli.prepare.features import source_in
+from jax_rcl.cli.prepare.features import named_source
 from jax_rcl.cli.prepare.shared import (
     add_out,
-    add_part,
+    add_source,
     encode_all,
     free_file,
     imported,
@@ -40,8 +39,7 @@ Hub: pip install 'jax_rcl[bigbigan]'.
 
 def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.flag("config", "file.py or file.py:options", required=True)
-    add_part(parser)
+    add_source(parser)
     parser.flag("module", "address or folder of the encoder", default=MODULE)
     parser.flag("batch_size", "images in a call", type=positive, default=64)
     add_out(parser)
@@ -50,9 +48,7 @@ def add_flags(parser: Parser) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     """Writes the features of one source."""
     out = free_file(arguments)
-    source = source_in(
-        configs.load(arguments.config, arguments.overrides), arguments.part
-    )
+    source = named_source(arguments)
     files = getattr(source, "files", None)
     if files is None:
         raise ConfigError(

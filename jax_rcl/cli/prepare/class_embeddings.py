@@ -39,6 +39,8 @@ def add_flags(parser: Parser) -> None:
     about = "of the text tower; OpenAI's have quick gelu"
     kinds = get_args(Activation)
     parser.flag("activation", about, choices=kinds, default="quick gelu")
+    about = "of its attention, for widths that no published tower has"
+    parser.flag("heads", about, type=int)
     about = "any does not compare files of published names with their digests"
     parser.flag("checksum", about, choices=get_args(Checksum), default="known")
     add_out(parser)
@@ -51,7 +53,12 @@ def prepare(arguments: argparse.Namespace) -> None:
     templates = tuple(arguments.template or ("A photo of {}",))
     with refusals("--template"):
         rule = FromText(
-            arguments.clip, templates, names, arguments.activation, arguments.checksum
+            arguments.clip,
+            templates,
+            names,
+            arguments.activation,
+            arguments.checksum,
+            arguments.heads,
         )
     with refusals("class embeddings"):
         embedding = rule(classes)

@@ -105,6 +105,12 @@ def preprocess_of(config: ConfigDict) -> tuple[Operation | None, str]:
     return None, f", as the evaluators of the run have {len(found)} different ones"
 
 
+def named_source(arguments: argparse.Namespace) -> Source:
+    """The source that the flags of `add_source` name, as `source_in` gives it."""
+    config = configs.load(arguments.config, arguments.overrides)
+    return source_in(config, arguments.part)
+
+
 def source_in(config: ConfigDict, part: str, split: str | None = None) -> Source:
     """The source at a path of a config, without what gives it a prior."""
     if split is not None:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from jax_rcl import config as configs
-from jax_rcl.cli.prepare.features import source_in
+from jax_rcl.cli.prepare.features import named_source
 from jax_rcl.cli.prepare.shared import (
     add_out,
-    add_part,
+    add_source,
     encode_all,
     free_file,
     imported,
@@ -38,8 +37,7 @@ their code forgot. Needs PyTorch and https://github.com/marshuang80/gloria.
 
 def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.flag("config", "file.py or file.py:options", required=True)
-    add_part(parser)
+    add_source(parser)
     parser.flag("model", "name of GLoRIA's model", default=MODEL)
     parser.flag("device", "of PyTorch, such as cuda", default="cpu")
     parser.flag("batch_size", "images in a call", type=positive, default=128)
@@ -49,9 +47,7 @@ def add_flags(parser: Parser) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     """Writes the features of one source."""
     out = free_file(arguments)
-    source = source_in(
-        configs.load(arguments.config, arguments.overrides), arguments.part
-    )
+    source = named_source(arguments)
     encode = encoder(arguments.model, arguments.device)
 
     def image(place: int) -> Float32[np.ndarray, "3 h w"]:

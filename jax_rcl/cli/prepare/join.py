@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from jax_rcl import config as configs
-from jax_rcl.cli.prepare.features import source_in
-from jax_rcl.cli.prepare.shared import add_out, add_part, free_file, write_prior
+from jax_rcl.cli.prepare.features import named_source
+from jax_rcl.cli.prepare.shared import add_out, add_source, free_file, write_prior
 from jax_rcl.cli.shared import Command, Parser
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import image_suffixes, in_short
@@ -36,8 +35,7 @@ def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
     about = "rows and their names"
     parser.flag("features", about, required=True, metavar="FILE.npz")
-    parser.flag("config", "file.py or file.py:options", required=True)
-    add_part(parser)
+    add_source(parser)
     about = "whether another folder is an error where file names alone are unique"
     kinds = ("compared", "ignored")
     parser.flag("folders", about, choices=kinds, default="compared")
@@ -47,8 +45,7 @@ def add_flags(parser: Parser) -> None:
 def prepare(arguments: argparse.Namespace) -> None:
     """Writes the rows of one source."""
     out = free_file(arguments)
-    config = configs.load(arguments.config, arguments.overrides)
-    source = source_in(config, arguments.part)
+    source = named_source(arguments)
     path = Path(arguments.features).expanduser()
     with refusals("--features"):
         rows, found = read_features(path)

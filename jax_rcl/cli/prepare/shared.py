@@ -30,6 +30,12 @@ def add_part(parser: Parser) -> None:
     parser.flag("part", about, default="source")
 
 
+def add_source(parser: Parser) -> None:
+    """Adds the flags that name a source of a config, which has to be given."""
+    parser.flag("config", "file.py or file.py:options", required=True)
+    add_part(parser)
+
+
 def add_out(parser: Parser, ending: str = ".npz") -> None:
     """Adds the flags about the file to write."""
     parser.flag("out", "file to write", required=True, metavar=f"FILE{ending}")

@@ -31,14 +31,15 @@ class CelebA(InGroups):
     (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html).
 
     Attributes:
-      size: width of the images.
+      size: width of the images; None leaves them as they are, for `RandomCrops` around
+        this, as Sagawa et al. cut them.
       frame: `square` takes the central 178x178 and makes it [size, size], as Sagawa et
         al. do; `whole` keeps the frame, [int(size · 218 / 178), size].
     """
 
     folder: str
     split: Part = "train"
-    size: Count = 224
+    size: Count | None = 224
     label: str = "Blond_Hair"
     confounder: str = "Male"
     frame: Literal["square", "whole"] = "square"

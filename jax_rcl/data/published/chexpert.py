@@ -80,6 +80,8 @@ class CheXpert:
     # they belong to different radiographs; it is never asked to.
     views: Literal["all", "frontal", "lateral"] = "all"
 
+    PLACES = frozenset({"folder"})
+
     class_names = ()  # pathologies do not exclude each other: they are targets
     target_names = PATHOLOGIES
 
@@ -106,6 +108,10 @@ class CheXpert:
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)[..., None]
         return {"image": pixels, "targets": self.all_targets[index]}
+
+    def stored(self, index: int) -> bytes:
+        """See `records.stored_bytes`."""
+        return (self._root / self.names[index]).read_bytes()
 
     @property
     def _root(self) -> Path:

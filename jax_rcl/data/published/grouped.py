@@ -101,13 +101,14 @@ class Grouped(InGroups):
     Attributes:
       folder: of the table, to which it names image files.
       image: column with the file; `label`, `confounder`, `partition` are columns, too.
+      size: of squares; None leaves photographs whole, for `RandomCrops` around this.
       names: of the classes.
       suffix: of the files, where the table leaves it out.
     """
 
     folder: str
     split: Part = "train"
-    size: Count = 224
+    size: Count | None = 224
     table_file: str = "metadata.csv"
     image: str = "img_filename"
     label: str = "y"
@@ -172,6 +173,7 @@ class WithGroups(Around):
     source: Source
     file: str
     group_names: tuple[str, ...]
+    PLACES = frozenset({"file"})
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -6,6 +6,10 @@ they are given as `ImageFolder(classes=...)`, whatever other folders there are. 
 each class.
 """
 
+import functools
+import importlib.util
+from pathlib import Path
+
 from jax_rcl.data.published.coarse import CoarseMap
 
 IMAGENET_100 = tuple(
@@ -106,6 +110,30 @@ AS_RELABELLED = CoarseMap(
 A source of them is `coarsened(ImageFolder(folder, size, classes=tuple(RELABELLED)),
 AS_RELABELLED)`; in a config `node(Relabel, folder, **vars(AS_RELABELLED))`.
 """
+
+
+@functools.cache
+def every_class() -> tuple[str, ...]:
+    """The 1000 classes of ImageNet in sorted order, the order of most classifiers.
+
+    As the installed tensorflow_datasets lists them, of which nothing is imported.
+    """
+    found = importlib.util.find_spec("tensorflow_datasets")
+    assert found is not None and found.origin is not None, "it is a dependency"
+    path = Path(found.origin).parent / "datasets" / "imagenet2012" / "labels.txt"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist, where tensorflow_datasets 4.9.10 lists the "
+            "classes of ImageNet; install that version."
+        )
+    return tuple(sorted(path.read_text("utf-8").split()))
+
+
+def places(classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Which outputs of a classifier of all of ImageNet are these classes."""
+    place_of = {name: place for place, name in enumerate(every_class())}
+    return tuple(place_of[name] for name in classes)
+
 
 RENDITIONS = tuple(
     """

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from jax_rcl.core import Source
+from jax_rcl.data.crops import RandomCrops
 from jax_rcl.data.published.celeba import CelebA
 from jax_rcl.data.records import check_labels, groups_of, labels_of
 
@@ -65,6 +66,13 @@ def test_the_whole_frame_is_upright_and_keeps_its_proportions(folder):
     assert image.shape == (109, 89, 3)
     assert image[3, 40, 0] > 200 > image[3, 40, 2] and image[-3, 40, 2] > 200
     assert CelebA(str(folder), frame="whole")[0]["image"].shape == (274, 224, 3)
+
+
+def test_faces_may_stay_as_they_are_for_random_crops(folder):
+    source = CelebA(str(folder), size=None)
+    assert np.shape(source[0]["image"]) == (218, 178, 3)
+    record = RandomCrops(source, 32, area=(0.7, 1.0), count=1)[0]
+    assert record["image"].shape == (1, 32, 32, 3) and record["group"] == 1
 
 
 @pytest.mark.parametrize(

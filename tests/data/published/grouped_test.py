@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from jax_rcl.core import Source
+from jax_rcl.data.crops import RandomCrops
 from jax_rcl.data.published.grouped import Grouped, WithGroups
 from jax_rcl.data.records import check_labels, groups_of, labels_of, names_of
 from jax_rcl.data.stream import Order, load, train_stream
-from jax_rcl.data.wrappers import Relabel, Subset
+from jax_rcl.data.wrappers import EqualGroups, Relabel, Subset
 
 HEADER = "img_id,img_filename,y,split,place,place_filename"
 # Label, split, place.
@@ -42,6 +43,15 @@ def test_records_have_label_and_group(folder, split):
     np.testing.assert_array_equal(labels_of(source), rows["label"])
     np.testing.assert_array_equal(groups_of(source), rows["group"])
     check_labels(source)
+
+
+def test_photographs_may_stay_whole_for_random_crops(folder):
+    whole = Grouped(str(folder), size=None)
+    photograph = whole[0]["image"]
+    assert np.shape(photograph) == np.asarray(photograph).shape == (6, 9, 3)
+    record = RandomCrops(EqualGroups(whole), 5, count=2)[0]
+    assert record["image"].shape == (2, 5, 5, 3)
+    assert (record["label"], record["group"]) == (whole[0]["label"], whole[0]["group"])
 
 
 def test_files_may_be_named_without_their_suffix(folder):

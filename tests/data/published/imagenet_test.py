@@ -15,6 +15,8 @@ from jax_rcl.data.published.imagenet import (
     IMAGENET_100B,
     RELABELLED,
     RENDITIONS,
+    every_class,
+    places,
 )
 from jax_rcl.data.records import check_labels, labels_of
 from jax_rcl.data.wrappers import Relabel, coarsened
@@ -27,6 +29,15 @@ def test_a_list_has_distinct_ids_in_sorted_order(classes, count):
     assert len(set(classes)) == len(classes) == count
     assert list(classes) == sorted(classes)
     assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in classes)
+
+
+def test_every_class_has_its_place_among_the_outputs_of_usual_classifiers():
+    classes = every_class()
+    assert len(set(classes)) == 1000 and list(classes) == sorted(classes)
+    # Goldfish, robin, Chihuahua, computer keyboard, stinkhorn, toilet tissue.
+    known = "n01443537 n01558993 n02085620 n03085013 n13040303 n15075141".split()
+    assert places(tuple(known)) == (1, 15, 151, 508, 994, 999)
+    assert {*IMAGENET_100, *IMAGENET_100B, *RELABELLED} <= {*classes}
 
 
 def test_the_labels_of_imagenet_100_are_the_published_ones():
