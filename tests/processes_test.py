@@ -104,19 +104,19 @@ def test_a_run_killed_while_it_writes_a_checkpoint_ends_as_if_it_had_not(
     assert numbers(whole) == numbers(run)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
-def test_a_run_told_to_stop_saves_and_says_how_to_go_on(tmp_path, number):
+# Both signals, and the status of each: train/signals_test.py and cli/train_test.py; in
+# this process: `train_until` of train/loop_test.py.
+@pytest.mark.slow
+def test_a_run_told_to_stop_saves_and_says_how_to_go_on(tmp_path):
     run = tmp_path / "run"
     process = start(run, "--config.epochs=100000")
     wait_for(process, lambda: lines(run) > 3)
     with pytest.raises(WorkdirInUse, match=f"process {process.pid} on"):
         with Owner(run):
             pass
-    process.send_signal(number)
-    printed = finish(process, 128 + number)
-    found = re.search(rf"{number.name}: saved step (\d+); the same command", printed)
+    process.send_signal(signal.SIGTERM)
+    printed = finish(process, 128 + signal.SIGTERM)
+    found = re.search(r"SIGTERM: saved step (\d+); the same command", printed)
     assert not (run / RECORD).exists()
     assert found and arrays(run)[0] == int(found[1])
     assert "Traceback" not in printed

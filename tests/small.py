@@ -24,7 +24,7 @@ from jax_rcl.networks.resnet import BLOCKS, ResNet
 from jax_rcl.train.step import TrainState
 from jax_rcl.weights import clip, moco, torchvision, uniformity
 from jax_rcl.weights.clip_names import STUDENTS, TAUGHT_BY
-from tests.tiny import Blank, Flat, FlatDecoder
+from tests.stand_ins import Blank, Flat, FlatDecoder
 
 # Stand-ins for data that the tests do not have: classes, size, channels.
 SHAPES = {

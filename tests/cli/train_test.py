@@ -24,7 +24,7 @@ TINY = f"--config={Path(__file__).parents[1] / 'tiny.py'}"
 
 @pytest.fixture(autouse=True, scope="module")
 def alone():
-    """One device, no cluster."""
+    """One device, no cluster; figures of the page are made but not painted."""
 
     def initialize(*arguments):
         raise ValueError("coordinator_address should be defined.")
@@ -33,6 +33,7 @@ def alone():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.distributed, "initialize", initialize)
         patch.setattr(parallel, "make_mesh", lambda: real(jax.devices()[:1]))
+        patch.setattr("jax_rcl.report.page.to_png", lambda figure, *, scale: bytes(24))
         yield
     logging.getLogger("absl").setLevel(absl)
 

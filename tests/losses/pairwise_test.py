@@ -182,10 +182,10 @@ def halves(logits, first, second):
     cut=st.integers(0, 6),
 )
 def test_a_running_sum_does_not_depend_on_where_it_is_cut(logits, present, cut):
-    x, mask = jnp.asarray([logits]), jnp.asarray([present])
+    x, mask = np.array([logits], np.float32), np.array([present])
     whole = log_sum(x, mask)
     # Masks instead of slices: one shape, one compilation.
-    first = mask & (jnp.arange(6) < cut)[None, :]
+    first = mask & (np.arange(6) < cut)
     np.testing.assert_allclose(
         halves(x, first, mask & ~first), whole, rtol=1e-6, atol=1e-6
     )

@@ -82,11 +82,11 @@ def encoder(tower):
     [
         ("RN50", 38_316_896, 1024),
         ("RN101", 56_259_936, 512),
-        ("RN50x4", 87_137_080, 640),
+        pytest.param("RN50x4", 87_137_080, 640, marks=pytest.mark.slow),
         pytest.param("RN50x16", 167_328_912, 768, marks=pytest.mark.slow),
         ("ViT-B/32", 87_849_216, 512),
         ("ViT-B/16", 86_192_640, 512),
-        ("ViT-L/14", 303_966_208, 768),
+        pytest.param("ViT-L/14", 303_966_208, 768, marks=pytest.mark.slow),
     ],
 )
 def test_sizes_are_the_published_ones(name, published, output):
@@ -98,7 +98,11 @@ def test_sizes_are_the_published_ones(name, published, output):
 
 @pytest.mark.parametrize(
     ("name", "places", "features"),
-    [("RN50", 49, 2048), ("RN101", 49, 2048), ("RN50x4", 81, 2560)],
+    [
+        ("RN50", 49, 2048),
+        ("RN101", 49, 2048),
+        pytest.param("RN50x4", 81, 2560, marks=pytest.mark.slow),
+    ],
 )
 def test_attention_pools_what_the_resnets_make_of_an_image(name, places, features):
     pool = shapes(tower_named(name))["params"]["pool"]
@@ -225,19 +229,10 @@ def test_a_tiny_model_agrees_with_the_release(kind, name):
 
 @every_tower
 def test_variables_and_vectors_are_float32(kind):
-    tower = TOWERS[kind].copy(compute="bfloat16")
-    assert {x.dtype for x in jax.tree.leaves(shapes(tower))} == {jnp.dtype("float32")}
-    assert encoder(tower)(filled(tower), images_of(tower)).dtype == jnp.float32
-
-
-@every_tower
-def test_bfloat16_stays_close_to_float32(kind):
-    tower = TOWERS[kind]
-    variables, images = filled(tower), images_of(tower)
-    exact = encoder(tower)(variables, images)
-    close = encoder(tower.copy(compute="bfloat16"))(variables, images)
-    assert 0 < jnp.abs(close - exact).max() < 0.05 * exact.std()
-    assert jnp.corrcoef(close.ravel(), exact.ravel())[0, 1] > 0.999
+    # How close they are to those of float32 is tested in every_network_test.py.
+    vectors, variables = traced(TOWERS[kind].copy(compute="bfloat16"))
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert vectors.dtype == jnp.float32
 
 
 @every_tower
@@ -315,6 +310,7 @@ def test_training_moves_everything(kind):
         assert np.abs(x - flat(old)[name]).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_local_statistics_are_those_of_a_share_or_of_a_ghost_batch():
     local = RESNET.copy(norm="local")
     shares = trained(local, 2, gradient=False)

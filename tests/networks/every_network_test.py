@@ -18,6 +18,7 @@ from jax_rcl.networks.mixer import Mixer
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.networks.vit import ViT
 
+KEY = jax.random.key(0)
 SMALL = ResNet(depth=10, width=8, stem="small")
 BALANCED = ViT(
     patch=4,
@@ -34,10 +35,8 @@ BALANCED = ViT(
 MIXER = Mixer(patch=4, width=16, depth=1, dropout=0.2)
 ENCODERS = {
     "resnet": SMALL,
-    "resnet in bfloat16": ResNet(depth=10, width=8, stem="small", compute="bfloat16"),
     "resnet by groups": ResNet(depth=14, width=8, norm="group"),
     "vit": ViT(patch=4, width=16, depth=1, heads=2),
-    "vit in bfloat16": ViT(patch=4, width=16, depth=1, heads=2, compute="bfloat16"),
     "vit by mean": ViT(patch=2, width=16, depth=1, heads=4, pool="mean"),
     "with a head": Headed(
         Normalized(ViT(patch=4, width=8, depth=1, heads=1), (0.5,), (0.25,)),
@@ -46,12 +45,10 @@ ENCODERS = {
     "balanced vit": BALANCED,
     "balanced vit in bfloat16": BALANCED.copy(compute="bfloat16"),
     "mixer": MIXER,
-    "mixer in bfloat16": MIXER.copy(compute="bfloat16"),
     "side by side": Concatenated((MIXER, Normalized(MIXER, (0.5,), (0.25,)))),
 }
 DECODERS = {
     "decoder": ResNetDecoder(8, width=2),
-    "decoder in bfloat16": ResNetDecoder(8, width=2, compute="bfloat16"),
 }
 NETWORKS = ENCODERS | DECODERS
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -132,10 +129,9 @@ def test_outputs_of_an_example_depend_on_it_alone(name):
     assert jnp.abs(others[1:] - outputs[1:]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["resnet", "vit", "balanced vit", "mixer", "decoder"])
-def test_bfloat16_stays_close_to_float32(name):
-    variables, encode, inputs = built(name)
-    _, rough, _ = built(f"{name} in bfloat16")
+def test_bfloat16_stays_close_to_float32():
+    variables, encode, inputs = built("balanced vit")
+    _, rough, _ = built("balanced vit in bfloat16")
     exact, close = encode(variables, inputs), rough(variables, inputs)
     assert jnp.abs(close - exact).max() > 0  # It does compute in another type.
     assert jnp.abs(close - exact).max() < 0.05 * exact.std()
@@ -176,12 +172,18 @@ def test_bfloat16_stays_close_where_much_is_fused(name):
     inputs = np.random.RandomState(1).rand(4, *shape).astype(np.float32)
     if name == "clip text":
         inputs = (100 * inputs).astype(np.int32)
-    init = functools.partial(network.init, train=False)
-    variables = filled(jax.eval_shape(init, jax.random.key(0), inputs))
+    kinds = network, network.copy(compute="bfloat16")
+    shapes, same = (
+        jax.eval_shape(functools.partial(kind.init, train=False), KEY, inputs)
+        for kind in kinds
+    )
+    assert shapes == same  # in float32, both
+    variables = filled(shapes)
     exact, close = (
         jax.jit(functools.partial(kind.apply, train=False))(variables, inputs)
-        for kind in (network, network.copy(compute="bfloat16"))
+        for kind in kinds
     )
+    assert exact.dtype == close.dtype == jnp.float32
     differences = jnp.square(close - exact).mean() ** 0.5
     assert 0 < differences < 0.03 * exact.std()
 

@@ -10,9 +10,11 @@ import pytest
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
+from jax_rcl.config.nodes import node
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
+from jax_rcl.networks.vit import ViT
 from jax_rcl.train.evaluation import make_encoder, without
 from jax_rcl.train.run import Run
 from tests.train.shared import TINY, mesh
@@ -24,6 +26,9 @@ def encoder(tmp_path_factory):
 
     def make(devices):
         config = configs.load(f"{TINY}:count=32")
+        with config.unlocked():
+            vit = node(ViT, patch=4, width=8, depth=1, heads=2, pool="mean")
+            config.objective.encoder = vit
         run = Run.prepare(config, tmp_path_factory.mktemp("run"), mesh(devices))
         same = jax.tree.map(
             lambda x: np.full(x.shape, 0.1, x.dtype), run.plan.variables

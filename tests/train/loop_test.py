@@ -63,7 +63,7 @@ from jax_rcl.train.loop import Diverged, Loop, train
 from jax_rcl.train.owner import RECORD, Owner, WorkdirGone, WorkdirInUse
 from jax_rcl.train.run import Run
 from jax_rcl.train.signals import Interrupted
-from jax_rcl.train.state import BestSoFar, restore_variables
+from jax_rcl.train.state import BestSoFar, fresh_state, restore_variables
 from jax_rcl.weights.restore import Restore
 from tests.train.shared import mesh, tiny
 
@@ -149,10 +149,11 @@ def mended(tmp_path, monkeypatch):
 def blank_figures(whole):
     """Figures are made but not painted, which is most of the time of a page.
 
-    But for those of `whole`.
+    But for those of `whole`, which alone shows its first views, too.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jax_rcl.report.page.to_png", lambda figure, *, scale: bytes(24))
+        patch.setattr("jax_rcl.train.loop.first_views", lambda run, key: None)
         yield
 
 
@@ -169,6 +170,7 @@ def train_until(step, config, workdir, devices=1):
         patch.setattr(Loop, "after_call", stop)
         with pytest.raises(Interrupted, match=f"SIGTERM: saved step {step}"):
             train(config, workdir, mesh=mesh(devices))
+    assert not (workdir / RECORD).exists()  # it belongs to nobody
 
 
 def numbers(workdir):
@@ -202,8 +204,8 @@ def assert_close(one, other):
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once():
-    """Runs of equal methods, shapes and devices share the compiled step."""
-    kept = {}
+    """Runs of equal methods, shapes and devices share the compiled step and start."""
+    kept, starts = {}, {}
 
     def compiled(run, state, data):
         part, plan = run.experiment, run.plan
@@ -215,8 +217,19 @@ def compiled_once():
             kept[key] = batches.compile_step(run, state, data)
         return kept[key]
 
+    def started(run):
+        part, variables = run.experiment, run.plan.variables
+        if jax.tree.leaves(variables.frozen) or part.init_from:
+            return fresh_state(run)
+        shapes = str(jax.tree.map(np.shape, variables))
+        key = part.objective, part.optimizer, part.seed, shapes, run.mesh
+        if key not in starts:
+            starts[key] = fresh_state(run)
+        return jax.tree.map(jnp.copy, starts[key])  # a step may donate its state
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jax_rcl.train.loop.compile_step", compiled)
+        patch.setattr("jax_rcl.train.state.fresh_state", started)
         yield
 
 
@@ -428,7 +441,7 @@ class Kept:
         return {"features": images.mean((1, 2))}
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_crops_cut_on_the_device_are_those_of_the_host_to_one_level(tmp_path, devices):
     seen = {}
     for resident in ("never", "always"):

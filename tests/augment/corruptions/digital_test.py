@@ -26,6 +26,7 @@ PUBLISHED = (*STANDARD, *EXTRA[:4])
 NAMES = [name for name in PUBLISHED if FUNCTIONS[name] in digital.LEVELS]
 KEY = jax.random.key(0)
 SIDES = (224, 32)
+SLOW_SIDES = [224, pytest.param(32, marks=pytest.mark.slow)]
 DRAWS = 48
 BIG = np.asarray(Image.fromarray(GOLDEN["picture224"]).resize((224, 224)))
 
@@ -172,7 +173,7 @@ def test_the_affine_map_takes_moved_corners_back():
 elastic = jax.jit(jax.vmap(digital.elastic_transform, (0, None, None)))
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", SLOW_SIDES)
 def test_elastic_transform_changes_a_picture_as_the_public_sets_on_average(side):
     picture = GOLDEN[f"picture{side}"].astype(np.float32)
     keys = jax.random.split(KEY, DRAWS)

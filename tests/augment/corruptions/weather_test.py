@@ -25,6 +25,7 @@ PUBLISHED = (*STANDARD, *EXTRA[:4])
 NAMES = [name for name in PUBLISHED if FUNCTIONS[name] in weather.LEVELS]
 KEY = jax.random.key(0)
 SIDES = (224, 32)
+SLOW_SIDES = [224, pytest.param(32, marks=pytest.mark.slow)]
 DRAWS = 48
 
 
@@ -75,13 +76,13 @@ def assert_alike(name, side, *, off):
         assert (np.abs(found.mean(axis=0) - mean) < error + off * mean).all()
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", SLOW_SIDES)
 @pytest.mark.parametrize("name", ["snow", "fog", "spatter"])
 def test_on_average_they_change_a_picture_as_the_public_sets_do(name, side):
     assert_alike(name, side, off=0.02)
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", SLOW_SIDES)
 def test_frost_without_photographs_changes_a_picture_about_as_they_do(side):
     assert_alike("frost", side, off=0.06)
 

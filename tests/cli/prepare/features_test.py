@@ -9,6 +9,7 @@ import pytest
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
+from jax_rcl.augment.compose import Views
 from jax_rcl.augment.geometry import CenterCrop
 from jax_rcl.cli.prepare.features import main, preprocess_of
 from jax_rcl.config.nodes import node
@@ -131,7 +132,8 @@ def test_a_source_without_labels_or_names_gives_the_prior_alone(
 def test_images_are_prepared_as_the_evaluators_do(tmp_path, out, capsys):
     train, test = (node(Synthetic, 4, 12, count=32, seed=seed) for seed in (0, 1))
     knn = node(Neighbours, train, test, k=5, preprocess=node(CenterCrop, 8))
-    workdir = begun(tmp_path / "run", source=train, evaluators={"knn": knn})
+    parts = {"augment": node(Views, node(CenterCrop, 8)), "evaluators": {"knn": knn}}
+    workdir = begun(tmp_path / "run", source=train, **parts)
     assert run(workdir, out) == 0
     assert "CenterCrop(size=8" in capsys.readouterr().out
     source = Synthetic(4, 12, count=32)
