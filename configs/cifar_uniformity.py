@@ -5,18 +5,17 @@
         --config=configs/cifar_uniformity.py:weights=checkpoint_0399.pth.tar
 
 A ResNet-18 with a stem of padding 2, a layer of 2048 that is kept, plain gradient
-descent without momentum, 400 epochs. The README of the authors' code gives the command
-and no number. Obtained: not yet run. The second measures a file of that code.
+descent without momentum, 400 epochs. The release has one GPU for it, whose loss is of
+the whole batch. The README of the authors' code gives the command and no number.
+Obtained: not yet run. The second measures a file of that code.
 """
 
 from common import COMPUTE, STRONG, cifar, every, length, resnet, simclr_view
 from uniformity_common import (
     LAYERS,
-    SCOPES,
     SMALL_STEM,
     measured,
     released,
-    scope,
     uniformity,
     uniformity_sgd,
 )
@@ -33,8 +32,6 @@ def get_config(arg=""):
         arg,
         classes=10,  # or 100
         depth=18,
-        # The authors' commands for CIFAR are for one GPU: global is what they ran.
-        scope=SCOPES,
         weights="",  # a file of the authors' code; trained on if epochs are given
         layer=LAYERS,  # pooled: the file is of before 23 May 2023
         batch=256,
@@ -49,7 +46,7 @@ def get_config(arg=""):
         Experiment,
         source=train,
         augment=node(rcl.augment.Views, simclr_view(32, jitter=STRONG)),
-        objective=uniformity(encoder, layer=o.layer, **scope(o)),
+        objective=uniformity(encoder, layer=o.layer),
         # Deviation: the release trains on the smaller last batch of an epoch, too.
         optimizer=uniformity_sgd(),
         batch_size=o.batch,

@@ -11,7 +11,7 @@ tower of CLIP: the clean head of docs/inverse_problems.md.
 """
 
 import clip_common
-from common import CROPS, crop_and_flip, cropped, length
+from common import CROPS, crop_and_flip, cropped, length, local_norm
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -35,6 +35,7 @@ def get_config(arg=""):
         method=("classify", "distilled"),  # distilled: also from what `teacher` says
         teacher="runs/clean",  # a run of this file or of a probe, on the clean image
         reduction=("mean", "sum"),  # sum: the loss of a whole batch, as released
+        norm=("sync", "released"),  # released: statistics of a quarter of the batch
         schedule=clip_common.SCHEDULES,
         epochs=25,
         batch_size=256,
@@ -44,11 +45,13 @@ def get_config(arg=""):
     )
     distilled = o.method == "distilled"
     only_with(o, distilled, "method=distilled", "teacher")
-    own = "encoder", "backbone", "weights", "released", "reduction"
+    own = "encoder", "backbone", "weights", "released", "reduction", "norm"
     only_with(o, not distilled, "method=classify", *own)
     only_with(o, not o.released, "weights=FILE", "weights")
     only_with(o, o.backbone in clip_common.TOWERS, "a tower of CLIP", "rounding")
-    encoder, start = clip_common.backbone(o)
+    only_with(o, o.encoder == "trained", "encoder=trained", "norm")
+    norm = local_norm(o.norm, o.batch_size // 4)
+    encoder, start = clip_common.backbone(o, **norm)
     size = clip_common.side_of(encoder)
     train, val = clip_common.folders(o.folder, size)
     distortion = clip_common.distortion_of(o)
@@ -69,8 +72,8 @@ def get_config(arg=""):
         source=source,
         augment=augment,
         objective=objective,
-        # The released T_max: 126,689 // 256, of the authors' global batch.
-        optimizer=clip_common.adam(1e-3, o.schedule, 494.0),
+        # The released T_max: steps of an epoch, 494 for their global batch of 256.
+        optimizer=clip_common.adam(1e-3, o.schedule, clip_common.steps(o.batch_size)),
         batch_size=o.batch_size,
         **length(o, bool(o.released)),
         init_from=(start,),

@@ -111,12 +111,16 @@ def is_residual(fields):
     return "depths" in fields
 
 
-def tower_of(word, rounding="none"):
+def tower_of(word, rounding="none", **norm):
     """A tower of `TOWERS`, and where it keeps its variables if frozen."""
     fields = clip.fields(TOWERS[word])
     # Only a ResNet has statistics.
     places = FROZEN if is_residual(fields) else {"params": FROZEN["params"]}
-    return tower(fields, rounding), places
+    if norm and not is_residual(fields):
+        raise ConfigError(
+            f"option 'norm' does nothing in {word}, which has no batch statistics."
+        )
+    return tower(fields, rounding, **norm), places
 
 
 def source_run(o, files, *objectives):
@@ -153,8 +157,11 @@ def file_of_weights(o):
     return encoder, start, distortion_of(o) if known else CONDITIONS["none"]
 
 
-def backbone(o):
-    """The encoder of the option `backbone`, or of the teacher, and what fills it."""
+def backbone(o, **norm):
+    """The encoder of the option `backbone`, or of the teacher, and what fills it.
+
+    `norm` are fields of its batch statistics.
+    """
     if o.method == "distilled":
         stored = run_of("clip_baseline.py or clip_probe.py", o.teacher, *CLASSIFIERS)
         if not tells_imagenet100(stored.source):
@@ -163,10 +170,10 @@ def backbone(o):
         start = node(rcl.weights.Restore, o.teacher, paths)
         return stored.objective.encoder, start
     if o.backbone in TOWERS:
-        encoder, places = tower_of(o.backbone, o.rounding)
+        encoder, places = tower_of(o.backbone, o.rounding, **norm)
         kind = rcl.weights.ImportClip
     else:
-        encoder = resnet(int(o.backbone.removeprefix("resnet")), IMAGENET)
+        encoder = resnet(int(o.backbone.removeprefix("resnet")), IMAGENET, **norm)
         kind, places = rcl.weights.ImportResNet, FROZEN
     into = places if o.encoder == "frozen" else {}
     if not o.released:
@@ -196,6 +203,11 @@ def teach(o, residual):
 
 
 # Optimizer.
+
+
+def steps(batch):
+    """Steps of an epoch of ImageNet-100, of 126,689 images, as the released T_max."""
+    return float(126_689 // batch)
 
 
 def adam(rate, schedule, period):

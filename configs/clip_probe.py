@@ -53,8 +53,8 @@ def get_config(arg=""):
         train = node(rcl.data.FewLabels, train, o.labels, seed=1234)
     kinds = sweeps_of(o.distortion) if o.sweep == "on" else ()
     batch = 512 if o.labels == 1 else 32
-    # The released T_max: 126,689 // batch, times the share of the labels.
-    period = o.labels * (126_689 // batch)
+    # The released T_max: steps of an epoch, times the share of the labels.
+    period = o.labels * clip_common.steps(batch)
     augment = node(rcl.augment.Views, crop_and_flip(size, distortion), count=1)
     source, augment = cropped(o.crops, train, augment)
     return node(

@@ -82,8 +82,10 @@ def get_config(arg=""):
             teacher_norm=o.teacher_norm,
             classes=len(IMAGENET_100) if named else None,
         ),
-        # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
-        optimizer=clip_common.adam(3e-4, o.schedule, 123.0),
+        # The released T_max counts the 4 GPUs twice: 126,689 // (256 · 4) = 123.
+        optimizer=clip_common.adam(
+            3e-4, o.schedule, clip_common.steps(4 * o.batch_size)
+        ),
         batch_size=o.batch_size,
         **length(o, bool(o.released)),
         init_from=clip_common.teach(o, residual),

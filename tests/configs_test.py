@@ -516,12 +516,35 @@ def test_forms_of_the_release_are_words(stored, monkeypatch):
     arg = "backbone=RN50,weights=clip.npz,reduction=sum,rounding=float16"
     baseline = configs.build(load(f"clip_baseline:{arg}").objective)
     assert baseline.reduction == "sum" and baseline.encoder.rounding == "float16"
+    for encoder in ("backbone=RN50,weights=clip.npz", "weights=resnet101.npz"):
+        arg = f"clip_baseline:{encoder},norm=released"
+        inner = configs.build(load(arg).objective).encoder.encoder
+        assert (inner.norm, inner.ghost_batch) == ("local", 64)
     for wrong in (
         "clip_student:clip=clip.npz,averaged=twice",
         "clip_baseline:rounding=float16",
+        "clip_baseline:backbone=RN50,weights=clip.npz,encoder=frozen,norm=released",
+        "clip_baseline:method=distilled,teacher=runs/baseline,norm=released",
     ):
         with pytest.raises(ConfigError, match="does nothing here"):
             load(wrong)
+
+
+@pytest.mark.parametrize(
+    ("variant", "batch", "period"),
+    [
+        ("clip_student:clip=clip.npz", 256, 123.0),
+        ("clip_student:clip=clip.npz", 64, 494.0),
+        ("clip_baseline:weights=resnet101.npz", 256, 494.0),
+        ("clip_baseline:weights=resnet101.npz", 64, 1979.0),
+    ],
+)
+def test_the_released_period_follows_the_batch(
+    variant, batch, period, stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    made = load(f"{variant},batch_size={batch}")
+    assert made.optimizer.schedule.period == period
 
 
 @pytest.mark.slow
@@ -744,11 +767,10 @@ def test_each_form_of_thanos_is_a_switch_of_its_own(option, field, default, othe
         ("attributes_uniformity:prior=none", 64),
         ("attributes_uniformity:data=zappos,prior=none,batch=16", 4),
         ("chexpert_uniformity:prior=none", 256),
-        ("cifar_uniformity:classes=10", 64),
         ("imagenet100_uniformity:depth=50", 64),
     ],
 )
-def test_every_config_of_uniformity_has_the_released_scope(variant, group):
+def test_configs_of_uniformity_on_several_gpus_have_the_released_scope(variant, group):
     usual, released = (
         load(v).objective for v in (variant, f"{variant},scope=released")
     )
