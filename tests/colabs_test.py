@@ -36,8 +36,6 @@ RUNS = {
 EPOCHS = {"supcon": "3", "thanos": "2"}
 """Those whose learning rate rises at first need more than one."""
 
-LEVEL = f"--xla_backend_optimization_level={os.environ.get('DIETLEVEL', '0')}"
-
 FASHION = {"inverse_problems"}
 """Notebooks that read Fashion-MNIST: Debian's package, or a download."""
 
@@ -92,9 +90,9 @@ def test_a_notebook_runs_and_shows_its_pictures(path, tmp_path, monkeypatch):
         # Who shares a folder of programs has to lock it, as the others do.
         "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-        # Programs compile several times faster and run almost as fast; with all the
-        # settings of tests, which a kernel would inherit, they are far slower.
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {LEVEL}",
+        # Programs compile faster and run almost as fast; with those of the tests, which
+        # a kernel would inherit, they run several times more slowly.
+        "XLA_FLAGS": "--xla_backend_optimization_level=1",
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
     }

@@ -272,7 +272,7 @@ def test_a_texture_is_augmented_as_its_query_and_shares_scale_and_flip_of_its_cr
 
     images, textures = ramp(90), ramp(60)
     images[..., 2] = np.random.default_rng(2).integers(0, 256, (8, 90, 90), np.uint8)
-    result = augmented(resized, 4, images, textures)
+    result = augmented(resized, 1, images, textures)
     # A texture of the size of the image is augmented bit for bit as the query.
     assert result["same"].shape == (8, 1, 6, 6, 3)
     np.testing.assert_array_equal(result["same"][:, 0], result["views"][:, 0])

@@ -61,11 +61,12 @@ def test_forms_that_pytorch_has_no_formula_for_have_no_time():
         assert uniformity.in_torch(name, z, priors) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "condition", "centroids", "gradient"),
     [
         ("features of 16 factors, near", 2e4, 1e-3, 1e-3),
-        pytest.param("one-hot of 10", 1e4, 1e-3, 1e-4, marks=pytest.mark.slow),
+        ("one-hot of 10", 1e4, 1e-3, 1e-4),
         ("16 numbers, Cosine", 2e4, 3e-3, 1e-4),
     ],
 )

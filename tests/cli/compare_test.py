@@ -16,6 +16,7 @@ from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.main import main as jax_rcl
+from jax_rcl.report.figures import drawing
 from jax_rcl.train.evaluation import trained
 
 TINY = Path(__file__).parents[1] / "tiny.py"
@@ -48,7 +49,9 @@ def place(finished_runs, tmp_path_factory, one_device):
         del stored.evaluators.robust, stored.evaluators.masks
     (root / "plain" / "config.json").write_text(configs.to_json(stored))
     runs = f"--runs=a={root / 'a0'},{root / 'a1'}"
-    assert main([runs, f"--out={root / 'first'}"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "to_png", lambda figure: b"")  # see `no_pictures`
+        assert main([runs, f"--out={root / 'first'}"]) == 0
     shutil.copytree(root / "a0", root / "b0")  # with what was found
     return root
 
