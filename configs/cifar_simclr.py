@@ -49,7 +49,7 @@ def get_config(arg=""):
             projector=node(rcl.networks.Mlp, (hidden, 128)),
             temperature=0.5,
         ),
-        optimizer=simclr_sgd(),
+        optimizer=simclr_sgd(o.epochs),
         batch_size=o.batch_size,
         epochs=o.epochs,
         evaluators={

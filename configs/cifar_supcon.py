@@ -47,7 +47,7 @@ def get_config(arg=""):
             resnet(o.depth, CIFAR, stem="small", compute=o.compute),
             projector=node(rcl.networks.Mlp, (hidden, 128)),
         ),
-        optimizer=simclr_sgd(),
+        optimizer=simclr_sgd(o.epochs),
         batch_size=o.batch_size,
         epochs=o.epochs,
         evaluators={

@@ -188,9 +188,12 @@ def sgd(rate, **fields):
     return node(rcl.optim.Sgd, rate, decayed="all", **fields)
 
 
-def simclr_sgd():
-    """The recipe for CIFAR of SimCLR and SupCon, with warm-up."""
-    falling = node(rcl.optim.Cosine, warmup_epochs=10.0, final=5e-4)
+def simclr_sgd(epochs):
+    """The recipe for CIFAR of SimCLR and SupCon: ten epochs of warm-up.
+
+    A run of fewer than twenty epochs warms up for half of them.
+    """
+    falling = node(rcl.optim.Cosine, warmup_epochs=min(10.0, epochs / 2), final=5e-4)
     return sgd(0.5, schedule=falling, reference_batch=1024)
 
 

@@ -31,7 +31,7 @@ def get_config(arg=""):
             rcl.optim.Sgd,
             learning_rate=0.4,
             reference_batch=256,
-            schedule=node(rcl.optim.Cosine, warmup_epochs=1.0),
+            schedule=node(rcl.optim.Cosine, warmup_epochs=min(1.0, o.epochs / 2)),
             weight_decay=1e-4,
             nesterov=True,
         ),

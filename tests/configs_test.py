@@ -841,6 +841,15 @@ def test_options_that_do_not_fit_are_refused(variant, message, stored, monkeypat
         load(variant)
 
 
+@pytest.mark.parametrize(
+    "name, usual", [("cifar_supcon", 10), ("cifar_simclr", 10), ("fashion_supcon", 1)]
+)
+def test_a_warm_up_is_shorter_than_the_shortest_run(name, usual):
+    for epochs, warm in ((1, 0.5), (2 * usual, usual), (500, usual)):
+        made = load(f"{name}:epochs={epochs}")
+        assert made.optimizer.schedule.warmup_epochs == warm
+
+
 def test_overrides_that_are_documented_are_possible():
     text = (ROOT / "docs" / "nonsemantic_negatives.md").read_text()
     patch = load("imagenet100_moco:negatives=patch")

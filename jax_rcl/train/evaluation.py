@@ -24,9 +24,9 @@ from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import Which
 from jax_rcl.config.experiment import OF_BEST
-from jax_rcl.config.types import ConfigError, short
+from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
-from jax_rcl.core import Encode, Variables
+from jax_rcl.core import Encode, Source, Variables
 from jax_rcl.report import console, log, page, tables
 from jax_rcl.report.figures import plots
 from jax_rcl.train import batches
@@ -343,14 +343,33 @@ def describe_run(run: Run, state: TrainState, seconds: float) -> dict[str, str]:
     made = provenance(seconds, run.mesh)
     return {
         "method": type(run.experiment.objective).__name__,
-        "data": short(run.experiment.source),
-        "trained": f"{run.plan.total_steps:,} steps of {run.experiment.batch_size:,} "
-        f"examples, {run.plan.total_steps / run.plan.steps_per_epoch:g} epochs",
+        "data": describe_source(run.experiment.source),
+        "steps": f"{run.plan.total_steps:,} of {run.experiment.batch_size:,} examples",
+        "epochs": f"{run.plan.total_steps / run.plan.steps_per_epoch:g}",
         "time": f"{minutes} min {rest} s, evaluation included",
         "devices": made["device"],
         "parameters": f"{sum(sizes):,}",
         **{name: made[name] for name in ("date", "commit", "versions")},
     }
+
+
+def describe_source(source: Source) -> str:
+    """Size and origin of a source: what it reads from, whatever is around that.
+
+    Fields that have their default are left out, and so are long tuples.
+    """
+    inner: Any = source
+    while hasattr(inner, "source"):
+        inner = inner.source
+    fields = dataclasses.fields(inner) if dataclasses.is_dataclass(inner) else ()
+    told = (
+        f"{field.name}={value!r}"
+        for field in fields
+        if field.repr
+        and (value := getattr(inner, field.name)) != field.default
+        and not (isinstance(value, tuple) and len(value) > 3)
+    )
+    return f"{len(source):,} of {type(inner).__name__}({', '.join(told)})"
 
 
 def provenance(seconds: float, mesh: Mesh | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -34,7 +34,7 @@ from jax_rcl.train.evaluation import (
 from jax_rcl.train.means import EpochMeans
 from jax_rcl.train.owner import Owner, WorkdirGone, WorkdirInUse, refusing
 from jax_rcl.train.run import Run
-from jax_rcl.train.signals import Interrupted, Signals
+from jax_rcl.train.signals import Asked, Interrupted, Signals
 from jax_rcl.train.state import BestSoFar, check_frozen, restore_or_create, save_state
 from jax_rcl.train.step import PLATEAU, TrainState
 
@@ -108,7 +108,7 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
             loop = Loop(run, saved, best, signals, *outputs)
             state = loop.train_to_end(state, data)
             unmoved = check_frozen(state, frozen)
-            loop.evaluate_best()
+            loop.evaluate_best(state)
             loop.check_workdir()
     numbers = latest_numbers(run, log.read(run.workdir))
     write_results(run, last, numbers)
@@ -223,16 +223,40 @@ class Loop:
     def after_call(self, state: TrainState, before: int, step: int) -> None:
         """Evaluates, saves or stops, where it is time to."""
         names, saves = self.run.due_evaluators(step), self.run.saves(step)
-        if names:
-            self.look_at_all()
-            self.evaluate(state.variables, step, names)
-        stop = self.asked_to_stop(before, step) and step < self.run.plan.total_steps
-        if saves or stop:
+        # Before the evaluators, which may take hours, or end the process.
+        if saves:
             self.look_at_all()
             self.save(state, step)
+        if names:
+            self.look_at_all()
+            with self.stopping(state, step):
+                self.evaluate(state.variables, step, names)
+        stop = self.asked_to_stop(before, step) and step < self.run.plan.total_steps
         if stop:
-            self.saved.wait()
-            raise Interrupted(self.signals.number or signal.SIGTERM, step)
+            self.stop(state, step)
+
+    def stop(self, state: TrainState, step: int) -> NoReturn:
+        """Ends the run, for now, when its state is saved."""
+        self.look_at_all()
+        self.save(state, step)
+        self.saved.wait()
+        raise Interrupted(self.signals.number or signal.SIGTERM, step)
+
+    @contextlib.contextmanager
+    def stopping(self, state: TrainState, step: int) -> Iterator[None]:
+        """Evaluators within are left where they are when a signal comes.
+
+        They begin anew when the run is continued. One process of several leaves none,
+        since the others would wait for it.
+        """
+        if parallel.process_count() > 1:
+            yield
+            return
+        try:
+            with self.signals.at_once():
+                yield
+        except Asked:
+            self.stop(state, step)
 
     def asked_to_stop(self, before: int, step: int) -> bool:
         """Whether a signal came; all processes of a run give the same answer.
@@ -330,9 +354,10 @@ class Loop:
             if not any(key.startswith(f"{name}/") for line in seen for key in line)
         ]
         if parallel.agree(bool(names)):
-            self.evaluate(state.variables, step, names)
+            with self.stopping(state, step):
+                self.evaluate(state.variables, step, names)
 
-    def evaluate_best(self) -> None:
+    def evaluate_best(self, state: TrainState) -> None:
         """Runs the evaluators of the last state on the best one, and logs it, once."""
         if self.run.experiment.best is None:
             return
@@ -345,7 +370,7 @@ class Loop:
         self.best.wait()
         newest = (last, latest_numbers(self.run, at_end))
         names = self.run.due_evaluators(last)
-        with self.paused():
+        with self.stopping(state, last), self.paused():
             found = run_evaluators_on_best(self.run, self.encoder, names, newest)
         if found:
             self.write(last, found)

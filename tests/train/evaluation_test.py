@@ -6,16 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
 from jax_rcl.config.nodes import node
+from jax_rcl.data.crops import RandomCrops
+from jax_rcl.data.folders import ImageFolder
 from jax_rcl.data.sources import Synthetic
+from jax_rcl.data.wrappers import Subset
 from jax_rcl.evaluate.linear.probe import LinearProbe
 from jax_rcl.evaluate.shifts.level_sweep import LevelSweep
 from jax_rcl.networks.vit import ViT
-from jax_rcl.train.evaluation import make_encoder, without
+from jax_rcl.train.evaluation import describe_source, make_encoder, without
 from jax_rcl.train.run import Run
 from tests.train.shared import TINY, mesh
 
@@ -97,3 +101,15 @@ def test_a_picture_that_fails_is_left_out_and_said(caplog):
         raise TypeError("a name\nthat is no text")
     assert "the confusion of evaluator 'probe' could not be drawn" in caplog.text
     assert "TypeError: a name that is no text" in caplog.text
+
+
+def test_the_page_says_what_is_read_whatever_is_around_it(tmp_path):
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            image = Image.new("RGB", (8, 6))
+            image.save(tmp_path / name / f"{number}.png")
+    folder = ImageFolder(str(tmp_path), size=None, classes=tuple("abcd"))
+    told = describe_source(RandomCrops(Subset(folder, 0.5), 4))
+    assert told == f"8 of ImageFolder(folder={str(tmp_path)!r}, size=None)"
+    assert describe_source(Synthetic(count=5)) == "5 of Synthetic(count=5)"

@@ -353,6 +353,26 @@ def test_a_failing_evaluator_is_named_and_nothing_is_lost(tmp_path, mended):
     assert train(made, tmp_path / "run", mesh=mesh())["pull/done"] == 1.0
 
 
+@pytest.mark.parametrize("at", [4, 12])  # after an epoch; at the end
+def test_a_signal_ends_an_evaluation_at_once_and_nothing_is_lost(
+    whole, tmp_path, monkeypatch, at
+):
+    run, looks = Neighbours.run, []
+
+    def long(self, encode):
+        looks.append(1)
+        if len(looks) == at // 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("it went on")
+        return run(self, encode)
+
+    monkeypatch.setattr(Neighbours, "run", long)
+    with pytest.raises(Interrupted, match=f"SIGTERM: saved step {at}"):
+        train(tiny(), tmp_path / "run", mesh=mesh())
+    train(tiny(), tmp_path / "run", mesh=mesh())
+    assert_same_run(whole, tmp_path / "run")
+
+
 def test_what_an_evaluator_refuses_is_one_sentence_and_nothing_is_lost(
     tmp_path, monkeypatch, caplog
 ):

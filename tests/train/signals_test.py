@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from jax_rcl.train.signals import Interrupted, Signals
+from jax_rcl.train.signals import Asked, Interrupted, Signals
 
 each = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -44,6 +44,21 @@ def test_the_second_signal_may_be_another_one(before):
         send(signal.SIGTERM)
         send(signal.SIGINT)
         assert signals.number == signal.SIGTERM and before == [signal.SIGINT]
+
+
+@each
+def test_what_need_not_be_finished_is_left_at_once(number, before):
+    with Signals() as signals:
+        with pytest.raises(Asked), signals.at_once():
+            send(number)
+            raise AssertionError("it went on")
+        with pytest.raises(Asked), signals.at_once():  # it came before
+            raise AssertionError("it began")
+    with Signals() as signals:
+        with signals.at_once():
+            pass
+        send(number)
+    assert signals.number == number and before == []
 
 
 @each

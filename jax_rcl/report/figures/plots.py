@@ -98,9 +98,15 @@ def confusion(
     """
     k = len(matrix)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    side = min(190 + max(34 * k, 240), 560 if k > _NAMED else drawing.WIDTH)
-    figure = drawing.figure(drawing.WIDTH if k > _NAMED else side + 40, side)
-    axes = figure.add_subplot()
+    if k > _NAMED:
+        # A square beside a list leaves no room to choose: 410 pixels, and 320.
+        figure = drawing.figure(drawing.WIDTH, 470, layout=None)
+        axes = figure.add_axes((52 / 800, 50 / 470, 410 / 800, 410 / 470))
+        beside = figure.add_axes((478 / 800, 50 / 470, 320 / 800, 410 / 470))
+    else:
+        side = min(190 + max(34 * k, 240), drawing.WIDTH)
+        figure = drawing.figure(side + 40, side)
+        axes, beside = figure.add_subplot(), None
     drawing.style(axes, x="predicted", y="true", lines=False)
     right = np.eye(k, dtype=bool)
     for colour, cells in ((PALETTE[0], right), (PALETTE[1], ~right)):
@@ -109,9 +115,9 @@ def confusion(
         values = np.ma.masked_array(share, ~cells)
         axes.imshow(values, cmap=fade, norm=PowerNorm(0.5, 0, 1), interpolation="none")
     names = [class_name(label, class_names) for label in range(k)]
-    if k > _NAMED:
+    if beside is not None:
         axes.grid(True, color=LINE, linewidth=0.5)
-        _worst(axes, share, names)
+        _worst(beside, share, names)
         return figure
     size = float(np.clip(330 / k, 6, 9))
     axes.set_xticks(range(k), names, rotation=90 if k > 5 else 0, fontsize=size)
@@ -177,7 +183,8 @@ def _counts(axes: Axes, matrix: np.ndarray, share: np.ndarray) -> None:
 
 
 def _worst(axes: Axes, share: np.ndarray, names: Sequence[str]) -> None:
-    """The most frequent confusions as lines of text, right of the matrix."""
+    """The most frequent confusions as lines of text in axes of their own."""
+    axes.set_axis_off()
     wrong = np.where(np.eye(len(share), dtype=bool), 0.0, share)
     ranked = np.argsort(-wrong, axis=None, kind="stable")[:_LISTED]
     pairs = np.stack(np.unravel_index(ranked, wrong.shape), axis=1)
@@ -186,12 +193,6 @@ def _worst(axes: Axes, share: np.ndarray, names: Sequence[str]) -> None:
         for i, j in pairs
         if wrong[i, j]
     ]
-    text = axes.annotate(
-        "\n".join(["Taken most often for another class", *lines]),
-        (1, 1),
-        xytext=(14, 0),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        va="top",
-    )
+    title = "Taken most often for another class" if lines else "All are right"
+    text = axes.text(0, 1, "\n".join([title, *lines]), va="top")
     text.set(size=8.5, color=TEXT, linespacing=1.7)

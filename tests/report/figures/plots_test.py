@@ -88,9 +88,22 @@ def test_many_classes_are_summed_up_in_words():
     assert summary.splitlines()[1:] == ["75.0 %  class 3 → class 7"]
 
 
+def test_that_nothing_was_wrong_is_said():
+    assert "All are right" in texts(plots.confusion(np.eye(100, dtype=int)))
+
+
 @pytest.mark.parametrize("k", [1, 2, 10, 30, 100])
 def test_confusion_matrices_of_all_sizes_are_drawn_without_a_warning(k):
-    assert drawing.to_png(plots.confusion(np.eye(k, dtype=np.int32)), scale=1)
+    matrix = 3 * np.eye(k, dtype=np.int32)
+    matrix[0, -1] += 4
+    names = [f"Staffordshire terrier {i}" for i in range(k)]
+    figure = plots.confusion(matrix, names)
+    assert drawing.to_png(figure, scale=1)
+    # Nothing is cut off at the edge of the picture.
+    for axes in figure.axes:
+        box, page = axes.get_tightbbox(), figure.bbox
+        assert 0 <= box.x0 and box.x1 <= page.width
+        assert 0 <= box.y0 and box.y1 <= page.height
 
 
 def test_the_embedding_holds_every_point_and_names_every_class():
