@@ -96,8 +96,11 @@ class Checkpoints:
     ) -> None:
         """Waits for what is still being written.
 
-        If that fails, an error that is already on its way is more important.
+        If that fails, an error that is already on its way is more important. If that
+        ends all processes, nobody comes to where Orbax would wait for the others.
         """
+        if parallel.ends_everywhere(error):
+            return
         try:
             self.wait()
         except NotSaved as failure:

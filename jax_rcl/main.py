@@ -5,8 +5,11 @@ Without a subcommand it trains: `jax-rcl --config=configs/quickstart.py`.
 
 import difflib
 import importlib
+import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 COMMANDS = {
     "train": "trains, resumes, evaluates and reports one experiment (the default)",
@@ -81,5 +84,17 @@ def refuse(program: str, name: str, commands: dict[str, str]) -> int:
     return 2
 
 
+def script() -> NoReturn:
+    """`main` as a program. It ends even if a thread waits for another process."""
+    status = main()
+    threads = set(threading.enumerate()) - {threading.main_thread()}
+    if status == 1 and not all(thread.daemon for thread in threads):
+        importlib.import_module("jax_rcl.parallel").stop()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -98,7 +98,20 @@ def raise_everywhere(error: Exception | None) -> None:
     None raises nothing; all processes call it at the same point, whatever they have.
     """
     if agree(error is not None):
-        raise error or Elsewhere("process 0 has ended the run, and says why.")
+        told = error or Elsewhere("process 0 has ended the run, and says why.")
+        vars(told)["everywhere"] = True
+        raise told
+
+
+def ends_everywhere(error: BaseException | None) -> bool:
+    """Whether all of several processes end by an error, or with it: none waits then."""
+    return jax.process_count() > 1 and getattr(error, "everywhere", False)
+
+
+def stop() -> None:
+    """Leaves the other processes, if there are any, at the same time as they do."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
 
 
 def make_mesh(devices: Any = None) -> Mesh:

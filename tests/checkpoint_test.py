@@ -309,3 +309,13 @@ def test_other_arrays_are_no_damage(three):
         with pytest.raises(AnotherStructure, match=r"\+ other \(2,\)"):
             saved.restore(asked)
         assert saved.steps() == [1, 2, 3]
+
+
+def test_an_error_of_all_processes_waits_for_nothing(tmp_path, monkeypatch):
+    def wait(self):
+        raise AssertionError("nobody comes to where it waits")
+
+    monkeypatch.setattr(Checkpoints, "wait", wait)
+    monkeypatch.setattr(parallel, "ends_everywhere", lambda error: error is not None)
+    with pytest.raises(ZeroDivisionError), Checkpoints(tmp_path, keep=1):
+        raise ZeroDivisionError

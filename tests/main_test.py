@@ -1,9 +1,11 @@
 """The one command: which subcommands it has, and what it says of others."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,17 @@ def test_what_a_package_exports_is_there_and_hides_no_module(stub):
     for place, name in names:
         assert getattr(package, name) is not None
         assert place == "." or name not in inside, f"{stub}: {name}"
+
+
+def test_a_program_that_failed_ends_though_a_thread_still_waits(monkeypatch):
+    ended, over = [], threading.Event()
+    monkeypatch.setattr(os, "_exit", ended.append)
+    thread = threading.Thread(target=over.wait, daemon=False)
+    thread.start()
+    for status, expected in ((0, []), (1, [1])):
+        monkeypatch.setattr(command, "main", lambda status=status: status)
+        with pytest.raises(SystemExit) as stop:
+            command.script()
+        assert stop.value.code == status and ended == expected
+    over.set()
+    thread.join()

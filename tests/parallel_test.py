@@ -319,3 +319,15 @@ def test_what_runs_once_is_what_jit_gives(unoptimized):
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_what_ends_all_processes_is_known_for_it(monkeypatch):
+    parallel.raise_everywhere(None)
+    error = ValueError("of the main one")
+    with pytest.raises(ValueError, match="of the main one"):
+        parallel.raise_everywhere(error)
+    assert not parallel.ends_everywhere(error)  # of one process
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert parallel.ends_everywhere(error)
+    assert not parallel.ends_everywhere(ValueError("of the main one"))
+    assert not parallel.ends_everywhere(None)

@@ -536,7 +536,7 @@ def test_a_run_whose_workdir_disappears_ends_with_one_sentence(tmp_path, monkeyp
 
     monkeypatch.setattr(Loop, "after_call", removed)
     with pytest.raises(WorkdirGone, match="run has disappeared"):
-        train(tiny(save_every="4"), tmp_path / "run", mesh=mesh())
+        train(tiny(save_every="100"), tmp_path / "run", mesh=mesh())
     assert not (tmp_path / "run").exists()
 
 
