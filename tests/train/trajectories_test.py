@@ -234,7 +234,7 @@ CASES = {
         config="attributes_uniformity.py:data=zappos,sigma=5.0,batch=16,epochs=4",
         overrides={f"{ENCODER}.depth": "10"},
         batch=of_attributes,
-        devices=8,
+        devices=2,
         single=(5, 1e-4),
     ),
     "student_st": Case(
