@@ -11,7 +11,7 @@ as by the code of Dufumier et al. 2023, whose README gives the commands and no n
 Obtained: not yet run. `weights=checkpoint_0999.pth.tar` measures a file of that code.
 """
 
-from common import COMPUTE, CROPS, STRONG, cropped, every, length, simclr_view
+from common import COMPUTE, CUT, STRONG, cropped, every, length, simclr_view
 from uniformity_common import (
     LAYERS,
     SCOPES,
@@ -37,7 +37,7 @@ def get_config(arg=""):
         prior="",  # its file, data/cub_prior.npz or data/zappos_prior.npz; or none
         sigma=0.0,  # of the kernel, 20 for birds and 100 for shoes by default
         ridge=0.01,
-        crops=CROPS,
+        **CUT,
         scope=SCOPES,
         logistic=("solved", "released"),  # of birds; released: after 150 passes of saga
         weights="",  # a file of the authors' code; trained on if epochs are given
@@ -50,7 +50,7 @@ def get_config(arg=""):
     solver = {"solver": "saga"} if o.logistic == "released" else {}
     known = o.prior != "none" and not measured(o)
     only_with(o, known, "a prior", "sigma", "ridge")
-    only_with(o, o.data == "cub", "data=cub; shoes are cut whole", "crops")
+    only_with(o, o.data == "cub", "data=cub; shoes are cut whole", *CUT)
     data = birds(o) if o.data == "cub" else shoes(o)
     source, train, test, side, encoder, sigma, shown = data
     if known:
@@ -58,7 +58,7 @@ def get_config(arg=""):
         source = node(rcl.data.WithPrior, source, prior)
     augment = node(rcl.augment.Views, simclr_view(side, jitter=STRONG))
     if o.data == "cub":
-        source, augment = cropped(o.crops, source, augment)
+        source, augment = cropped(o, source, augment)
     sigma = o.sigma if "sigma" in o.given else sigma
     often = every(o.epochs)
     return node(

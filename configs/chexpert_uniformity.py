@@ -11,7 +11,7 @@ run. Every finding is a linear problem of its own, measured on the official vali
 images. `weights=checkpoint_0399.pth.tar` measures a file of the authors' code.
 """
 
-from common import COMPUTE, CROPS, cropped, length, resnet
+from common import COMPUTE, CUT, cropped, length, resnet
 from uniformity_common import (
     LARS,
     LAYERS,
@@ -38,7 +38,7 @@ def get_config(arg=""):
         uncertain=("missing", "zeros", "ones"),  # what uncertain labels become
         scope=SCOPES,
         lars=tuple(LARS),
-        crops=CROPS,  # square: of what is stretched to 224 pixels
+        **CUT,  # square: of what is stretched to 224 pixels
         weights="",  # a file of the authors' code; trained on if epochs are given
         layer=LAYERS,  # pooled: the file is of before 23 May 2023
         batch=1024,
@@ -50,7 +50,7 @@ def get_config(arg=""):
     train, valid = (radiographs(o, split) for split in ("train", "valid"))
     source = node(rcl.data.WithPrior, train, o.prior) if known else train
     augment = node(rcl.augment.Views, view())
-    source, augment = cropped(o.crops, source, augment)
+    source, augment = cropped(o, source, augment)
     encoder = resnet(18, ((0.5024,), (0.2898,)), compute=o.compute)
     return node(
         Experiment,

@@ -11,7 +11,7 @@ tower of CLIP: the clean head of docs/inverse_problems.md.
 """
 
 import clip_common
-from common import CROPS, crop_and_flip, cropped, length, local_norm
+from common import CUT, crop_and_flip, cropped, length, local_norm
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -40,7 +40,7 @@ def get_config(arg=""):
         epochs=25,
         batch_size=256,
         sweep=("on", "off"),  # on: 10 repeats at every level
-        crops=CROPS,
+        **CUT,
         folder="data/imagenet100",  # has train/ and val/
     )
     distilled = o.method == "distilled"
@@ -66,7 +66,7 @@ def get_config(arg=""):
         augment = node(rcl.augment.Views, view, count=1)
         fields = {"encoder_is": o.encoder, "reduction": o.reduction}
         objective = node(rcl.objectives.Classify, encoder, head, **fields)
-    source, augment = cropped(o.crops, train, augment)
+    source, augment = cropped(o, train, augment)
     return node(
         Experiment,
         source=source,

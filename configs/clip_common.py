@@ -296,14 +296,21 @@ def tells_imagenet100(source):
 
 def levels(o, accuracy, side):
     """The accuracy at levels of distortion, of images that may be restored first."""
-    kinds, chosen, repeats = USUAL[o.what]
-    kinds = (o.kinds or kinds).split("+")
+    usual, chosen, repeats = USUAL[o.what]
+    kinds = (o.kinds or usual).split("+")
     for kind in kinds:
         if kind not in SWEEPS:
             raise ConfigError(unknown("option 'kinds' has no value", kind, SWEEPS))
     if o.levels and len(kinds) > 1:
         raise ConfigError(f"option 'levels' is for one of {'+'.join(kinds)}: kinds=….")
-    chosen = o.levels or (chosen if not o.kinds else "")
+    own = kinds == usual.split("+")
+    # Restoring takes long: without a level there would be ten.
+    if o.what in ("denoise", "inpaint") and not (own or o.levels):
+        raise ConfigError(
+            f"what={o.what} restores images at one level of one distortion: write "
+            f"which of {'+'.join(kinds)}, such as kinds={kinds[0]},levels=…"
+        )
+    chosen = o.levels or (chosen if own else "")
     seen = None  # all of them
     if o.what == "unseen":
         five = folder(o.unseen, side, classes=tuple(imagenet.RELABELLED))

@@ -11,7 +11,7 @@ A head that is released, part=probe, is measured as it is unless epochs are give
 """
 
 import clip_common
-from common import CROPS, crop_and_flip, cropped, frozen_classifier, length
+from common import CUT, crop_and_flip, cropped, frozen_classifier, length
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -35,7 +35,7 @@ def get_config(arg=""):
         epochs=10,
         schedule=clip_common.SCHEDULES,
         sweep=("on", "off"),  # on: 10 repeats at every level of the paper's
-        crops=CROPS,
+        **CUT,
         folder="data/imagenet100",  # has train/ and val/
     )
     files = "clip=FILE or released=FILE"
@@ -56,7 +56,7 @@ def get_config(arg=""):
     # The released T_max: steps of an epoch, times the share of the labels.
     period = o.labels * clip_common.steps(batch)
     augment = node(rcl.augment.Views, crop_and_flip(size, distortion), count=1)
-    source, augment = cropped(o.crops, train, augment)
+    source, augment = cropped(o, train, augment)
     return node(
         Experiment,
         source=source,

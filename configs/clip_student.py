@@ -9,7 +9,7 @@ authors' runs report for mask90, top-1, zero-shot 62.3, by a probe on 10 % of th
 """
 
 import clip_common
-from common import COMPUTE, CROPS, crop_and_flip, cropped, length, local_norm
+from common import COMPUTE, CUT, crop_and_flip, cropped, length, local_norm
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -47,7 +47,7 @@ def get_config(arg=""):
         # By CLIP's own text tower, extra `zeroshot`; or none; or a file of jax-rcl
         # prepare class_embeddings.
         classes="text",
-        crops=CROPS,
+        **CUT,
         folder="data/imagenet100",  # has train/ and val/
     )
     only_with(o, not o.released, "clip=FILE, without released", "clip")
@@ -65,7 +65,7 @@ def get_config(arg=""):
     distortion = clip_common.distortion_of(o)
     rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
     augment = node(rcl.augment.Pair, crop_and_flip(size), distortion, rising)
-    source, augment = cropped(o.crops, train, augment)
+    source, augment = cropped(o, train, augment)
     named = o.classes != "none"
     zero_shot = "zero_shot", val, size, distortion, clip_common.IN_PAIR
     kinds = sweeps_of(o.distortion)

@@ -10,7 +10,7 @@ docs/inverse_problems.md. Obtained: not yet run.
 """
 
 import clip_common
-from common import CROPS, crop_and_flip, cropped, frozen_classifier, head_accuracy
+from common import CUT, crop_and_flip, cropped, frozen_classifier, head_accuracy
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -31,7 +31,7 @@ def get_config(arg=""):
         data=tuple(CLASSES),
         folder="",  # of `data`; has train/ and test/, of imagenet100b train/ and val/
         labels=1.0,  # the share of them
-        crops=CROPS,  # of photographs
+        **CUT,  # of photographs
         distortion=("as the source", *CONDITIONS),
         **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
         epochs=10,
@@ -44,13 +44,13 @@ def get_config(arg=""):
         train = node(rcl.data.FewLabels, train, o.labels)
     seen, view = node(rcl.augment.CenterCrop, size), crop_and_flip(size, distortion)
     large = o.data in ("covid", "imagenet100b")
-    only_with(o, large, "data=covid or imagenet100b", "crops")
+    only_with(o, large, "data=covid or imagenet100b", *CUT)
     if not large:  # enlarged, and seen whole
         whole = (node(rcl.augment.ResizeShorter, size), seen)
         seen = node(rcl.augment.Chain, whole)
         view = node(rcl.augment.Chain, (seen, node(rcl.augment.Flip), distortion))
     augment = node(rcl.augment.Views, view, count=1)
-    source, augment = cropped(o.crops if large else "square", train, augment)
+    source, augment = cropped(o, train, augment, "" if large else "square")
     trained = same(clip_common.IN_CHAIN)
     accuracy = head_accuracy(test, size, preprocess=seen, distortion=trained)
     evaluators = {"test": accuracy}

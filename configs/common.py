@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import jax_rcl as rcl
-from jax_rcl import node
+from jax_rcl import node, only_with
 from jax_rcl.config import CLASS, ConfigError, from_json, stored_config, to_json
+from jax_rcl.data.frames import EXTENT
+from jax_rcl.data.packed import RECORDS
 from jax_rcl.data.published.imagenet import IMAGENET_100
 
 # Mean and standard deviation of each channel, for `resnet`.
@@ -17,6 +19,9 @@ COMPUTE = ("float32", "bfloat16")
 # Where random crops of photographs are cut; whole: anywhere, as the releases do, by the
 # host; square: in the square that evaluators see, on the device.
 CROPS = ("whole", "square")
+# Options of `cropped`; longest: pixels of photographs that are packed, or that are kept
+# in frames on the device; 0: as they are, read when they are needed.
+CUT = {"crops": CROPS, "longest": 0}
 # Jitter of brightness, contrast, saturation and hue.
 MILD = (0.4, 0.4, 0.4, 0.1)
 STRONG = (0.8, 0.8, 0.8, 0.2)
@@ -88,14 +93,16 @@ def crop(side, smallest):
     return node(rcl.augment.RandomResizedCrop, side, area=(smallest, 1.0))
 
 
-def cropped(kind, source, augment, longest=0):
-    """Source and augmentation for crops of a `kind` of `CROPS`.
+def cropped(o, source, augment, kind=""):
+    """Source and augmentation for the options of `CUT`, or another `kind` of crops.
 
     They are those for squares, whose views begin with a random crop. For whole
     photographs it moves into the source, which has them in frames of `longest` pixels,
     to be laid out in device memory, or as they are.
     """
-    if kind == "square":
+    whole = (kind or o.crops) == "whole"
+    only_with(o, whole, "crops of whole photographs", "longest")
+    if not whole:
         return source, augment
     source, augment = (from_json(to_json(each)) for each in (source, augment))
     if str(source[CLASS]).endswith(":Squares"):
@@ -103,6 +110,9 @@ def cropped(kind, source, augment, longest=0):
     inner: Any = source
     while "source" in inner:
         inner = inner.source
+    if inner[CLASS].endswith(":Packed"):
+        check_photographs(inner.folder)
+        only_with(o, False, "photographs that are not packed", "longest")
     if "size" in inner:
         with inner.unlocked():
             inner.size = None
@@ -115,9 +125,23 @@ def cropped(kind, source, augment, longest=0):
     crop = {key: first[key] for key in ("size", "area", "aspect", "interpolation")}
     # A pair is made of one crop.
     crop["count"] = views.get("count", 1)
-    if longest:
-        source = node(rcl.data.Framed, source, longest)
+    if o.longest:
+        source = node(rcl.data.Framed, source, o.longest)
     return node(rcl.data.RandomCrops, source, **crop), augment
+
+
+def check_photographs(folder):
+    """Raises ConfigError for packed records that are squares, if they are there."""
+    packed = rcl.data.Packed(folder)
+    if not (Path(folder).expanduser() / RECORDS).exists():
+        return  # which is said where records are needed
+    if EXTENT not in packed.description["arrays"]:
+        raise ConfigError(
+            f"{folder} holds records of squares, of which crops of whole photographs "
+            f"cannot be cut: write crops=square, or pack photographs in frames, "
+            f"jax-rcl prepare pack --config=configs/imagenet100_moco.py:longest=400 "
+            f"--part=source.source --out=… (docs/nonsemantic_negatives.md)."
+        )
 
 
 # Sources: what is trained on, and what is tested on.

@@ -9,10 +9,10 @@
 A group is a class with a value of the confounder (landbirds on water). The accuracy of
 the worst group is that of the head; `recovery` says how well clusters of the embeddings
 recover groups without their labels; the last command trains DRO on clusters of the
-first run instead of groups. isic is skin lesions: the table of ISIC 2020, train.csv,
-with columns patch, 0 or 1, and split; the files are <image_name>.jpg. Chen, Fu et al.
-2022 compare the contrastive methods; their tables are not quoted here. Obtained: not
-yet run; the images must be there.
+first run instead of groups; tables/found_groups.py does both in one. isic is skin
+lesions: the table of ISIC 2020, train.csv, with columns patch, 0 or 1, and split; the
+files are <image_name>.jpg. Chen, Fu et al. 2022 compare the contrastive methods; their
+tables are not quoted here. Obtained: not yet run; the images must be there.
 """
 
 import common
@@ -42,7 +42,7 @@ def get_config(arg=""):
     o = parse(
         arg,
         data=tuple(SOURCES),
-        folder="waterbirds",
+        folder="",  # as the option data, if not given
         method=("ce", "dro", "supcon", "spread"),
         groups="",  # of method=dro: a run in whose features they are found, two a class
         draw=("as they come", "equally"),  # of method=dro: groups in training
@@ -50,14 +50,14 @@ def get_config(arg=""):
         depth=50,  # of the ResNet
         weights="",  # a file of torchvision to start from
         size=224,
-        crops=common.CROPS,
+        **common.CUT,
         epochs=100,
         batch_size=128,
     )
     only_with(o, o.method == "dro", "method=dro", "groups", "draw")
     kind, fields = SOURCES[o.data]
     train, val, test = (
-        node(kind, o.folder, split=split, size=o.size, **fields)
+        node(kind, o.folder or o.data, split=split, size=o.size, **fields)
         for split in ("train", "val", "test")
     )
     clustering = node(rcl.evaluate.recovery.Clustering, reduction=o.reduction)
@@ -72,7 +72,7 @@ def get_config(arg=""):
     view = common.crop_and_flip(o.size, smallest=0.7)
     count = 2 if o.method in ("supcon", "spread") else 1
     views = node(rcl.augment.Views, view, count=count)
-    source, views = common.cropped(o.crops, source, views)
+    source, views = common.cropped(o, source, views)
     often, last = common.every(o.epochs), node(rcl.evaluate.AtEnd)
     val = node(rcl.evaluate.HeadAccuracy, val, when=often)
     test = node(rcl.evaluate.HeadAccuracy, test, when=last)

@@ -36,8 +36,7 @@ def get_config(arg=""):
         depth=50,
         epochs=200,
         compute=COMPUTE,
-        crops=common.CROPS,
-        longest=0,  # pixels of photographs that are packed, or kept on the device
+        **common.CUT,
         folder="data/imagenet100",  # has train/ and val/
         textures="data/imagenet100-textures",  # has train/
         packed="",  # instead of both; of jax-rcl prepare pack, has train/ and val/
@@ -57,8 +56,7 @@ def get_config(arg=""):
         texture=node(rcl.augment.Quilting, 224) if quilted else None,
     )
     crops = "square" if quilted else o.crops
-    only_with(o, crops == "whole" and not o.packed, "whole photographs", "longest")
-    source, augment = common.cropped(crops, source, augment, o.longest)
+    source, augment = common.cropped(o, source, augment, crops)
     norm = common.local_norm(o.norm, batch // 8)
     return node(
         Experiment,

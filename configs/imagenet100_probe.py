@@ -34,7 +34,7 @@ def get_config(arg=""):
         probe="",
         depth=50,  # of the network in a file
         folder="data/imagenet100",  # for a file; has train/ and val/
-        crops=common.CROPS,
+        **common.CUT,
         epochs=60,
         keep=("last", "best"),  # best: also the highest on val/, as the release prints
         shifts="",  # a folder of shifted test sets; computed: these alone
@@ -45,13 +45,15 @@ def get_config(arg=""):
     file = o.weights or o.probe
     only_with(o, bool(file), "weights=FILE", "depth", "folder")
     only_with(o, not file, "a run, without a file", "source")
+    measured = bool(o.probe) and "epochs" not in o.given
+    only_with(o, not measured, "training, such as epochs=60", "keep", *common.CUT)
     encoder, start, train, val = of_file(o) if file else of_run(o)
     evaluators = {"val": common.head_accuracy(val, 224)}
     if o.shifts:
         shifted = evaluators["val"], shifted_sets(o, val)
         evaluators["shifts"] = node(rcl.evaluate.Robustness, *shifted)
     augment = node(rcl.augment.Views, common.crop_and_flip(224), count=1)
-    source, augment = common.cropped(o.crops, train, augment)
+    source, augment = common.cropped(o, train, augment)
     stepwise = node(rcl.optim.MultiStep, epochs=(30, 40, 50))
     return node(
         Experiment,

@@ -31,14 +31,14 @@ def get_config(arg=""):
         depth=50,
         epochs=400,
         compute=COMPUTE,
-        crops=common.CROPS,
+        **common.CUT,
         folder="data/imagenet100",  # has train/ and val/
     )
     only_with(o, bool(o.prior), "prior=FILE", "sigma", "ridge")
     train, val = common.image_folders(o.folder)
     source = node(rcl.data.WithPrior, train, o.prior) if o.prior else train
     augment = node(rcl.augment.Views, common.simclr_view(224, jitter=STRONG))
-    source, augment = common.cropped(o.crops, source, augment)
+    source, augment = common.cropped(o, source, augment)
     encoder = common.resnet(o.depth, IMAGENET, compute=o.compute)
     sigma = o.sigma if o.prior else None
     return node(

@@ -6,7 +6,7 @@ from common import FASHION, IMAGENET, run_of
 
 import jax_rcl as rcl
 from jax_rcl import node, only_with
-from jax_rcl.config import ConfigError
+from jax_rcl.config import ConfigError, same
 from jax_rcl.data.published import coarse
 from jax_rcl.networks.vit import PERFECTLY_BALANCED
 
@@ -138,7 +138,7 @@ def reconstruction(o):
 
 def losses(o, val, view):
     """The loss of each task on images held out, every epoch."""
-    fields: dict[str, Any] = {"terms": {each.name: each for each in contrasts(o)}}
+    fields: dict[str, Any] = {"terms": same("objective.contrasts")}
     if o.encoders == "two":
         fields["layer"] = "features_of_encoder"
     if o.decoder != "none":
@@ -149,9 +149,8 @@ def losses(o, val, view):
 def looks(o, test, view):
     """How classes lie in the features, and pictures that the decoder makes of them."""
     groups = DATA[o.data].groups
-    terms = {each.name: each for each in contrasts(o)}
     asked = {"coarse": groups.mapping, "coarse_names": groups.class_names}
-    asked |= {"views": view, "terms": terms}
+    asked |= {"views": view, "terms": same("objective.contrasts")}
     if o.encoders == "two":
         asked["layer"] = "features_of_encoder"
     if o.decoder == "none":

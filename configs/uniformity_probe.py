@@ -27,7 +27,7 @@ def get_config(arg=""):
         layer=("features", "pooled"),  # pooled: before the layer of 2048
         depth=50,  # of the network in `weights`
         folder="data/imagenet100",  # for `weights`; has train/ and val/
-        crops=common.CROPS,
+        **common.CUT,
         epochs=150,
         batch=512,
     )
@@ -35,7 +35,7 @@ def get_config(arg=""):
     encoder, start, train, val = of_file(o) if o.weights else of_run(o)
     view = common.simclr_view(224, jitter=STRONG)
     augment = node(rcl.augment.Views, view, count=1)
-    source, augment = common.cropped(o.crops, train, augment)
+    source, augment = common.cropped(o, train, augment)
     falling = node(rcl.optim.Plateau)
     return node(
         Experiment,

@@ -7,6 +7,7 @@ import ast
 import contextlib
 import functools
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -24,7 +25,9 @@ from jax_rcl.augment import GaussianBlur, GaussianNoise, RandomMask, SquareMask
 from jax_rcl.augment.distortions import Fixed
 from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.checkpoint import STATES, Checkpoints
+from jax_rcl.cli.table import main as train_table
 from jax_rcl.config.types import ConfigError
+from jax_rcl.data.packed import FORMAT, RECORDS
 from jax_rcl.data.published.imagenet import IMAGENET_100, RENDITIONS
 from jax_rcl.networks import decoder, resnet
 from jax_rcl.results.table import load as load_table
@@ -34,6 +37,7 @@ from jax_rcl.train.plan import plan
 from jax_rcl.weights import moco, restore, uniformity
 from tests.small import (
     STAGES,
+    birds,
     flat,
     fresh,
     one_evaluator,
@@ -696,6 +700,51 @@ def test_every_documented_option_of_thanos_is_one(stored, monkeypatch):
         load(f"{file}:{option}")
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"objective.contrasts[0].positives_in_denominator": "2.0"}, [2.0]),
+        ({"objective.contrasts": "()"}, []),
+    ],
+)
+def test_held_out_losses_of_thanos_are_those_that_are_trained(change, expected):
+    file = f"{ROOT}/configs/thanos_coarse.py:method=supcon"
+    made = configs.resolved(configs.load(file, list(change.items())))
+    for name in ("losses", "geometry"):
+        terms = configs.build(made.evaluators[name].terms, "terms")
+        assert [term.positives_in_denominator for term in terms] == expected
+        assert terms == configs.build(made.objective.contrasts, "contrasts")
+
+
+FOUND_GROUPS = f"{ROOT}/configs/tables/found_groups.py"
+
+
+def test_groups_are_found_in_the_run_before_the_one_that_they_train():
+    table = load_table(f"{FOUND_GROUPS}:data=isic,epochs=3,draw=equally,known=yes")
+    first, found, known = (
+        configs.load(f"{ROOT}/{run.config.replace('{first}', 'runs/first')}")
+        for run in table.runs
+    )
+    assert found.source.source.source.workdir == "runs/first"
+    assert found.source.source.source.source == known.source.source.source
+    assert found.source.source.source.source == first.source.source
+    assert found.objective == known.objective != first.objective
+    assert first.source.source.folder == "isic" and first.epochs == found.epochs == 3
+
+
+@pytest.mark.slow
+def test_groups_are_found_and_then_trained_on_by_one_command(tmp_path, capsys):
+    birds(tmp_path)
+    small = "depth=10,size=16,epochs=1,batch_size=8"
+    options = f"folder={tmp_path / 'birds'},{small}"
+    flags = [f"--table={FOUND_GROUPS}:{options}", f"--workdir={tmp_path / 'runs'}"]
+    assert train_table([*flags, "--seeds=0"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"DRO on groups found in its features \| +\d", printed)
+    stored = configs.stored_config(tmp_path / "runs" / "found" / "seed0")
+    assert stored.source.source.workdir == str(tmp_path / "runs" / "first" / "seed0")
+
+
 def test_every_row_of_the_table_is_documented():
     table = load_table(f"{ROOT}/configs/tables/nonsemantic_imagenet100.py")
     text = (ROOT / "docs" / "nonsemantic_negatives.md").read_text()
@@ -806,6 +855,12 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
     [
         ("clip_evaluate:run=runs/probe,levels=0.5", r"for one of mask\+noise\+blur"),
         ("clip_evaluate:run=runs/probe,kinds=mask,levels=high", "high is no level"),
+        (
+            "clip_evaluate:run=runs/probe,what=inpaint,kinds=noise",
+            r"one level of one distortion: write .*, such as kinds=noise,levels=",
+        ),
+        ("imagenet100_probe:probe=x,keep=best", "'keep' does nothing here: it is for"),
+        ("imagenet100_probe:probe=x,crops=square", "'crops' does nothing here"),
         ("clip_evaluate:run=runs/transfer,what=corruptions", "other classes apart"),
         ("clip_evaluate:run=runs/student", "student is not a run of clip_probe.py"),
         ("clip_baseline:method=distilled,teacher=runs/transfer", "teach by a class"),
@@ -821,7 +876,7 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
         ("imagenet100_moco:alpha=2.0", "'alpha' does nothing here"),
         ("imagenet100_moco:negatives=texture,high=9", "'high' does nothing here"),
         ("imagenet100_moco:negatives=quilting,crops=square", "'crops' does nothing"),
-        ("imagenet100_moco:crops=square,longest=400", "'longest' does nothing here"),
+        ("imagenet100_moco:packed=x,longest=400", "'longest' does nothing here"),
         ("attributes_uniformity:data=zappos,crops=square", "'crops' does nothing"),
         ("imagenet100_probe:weights=moco.npz,sets=c", "'sets' does nothing here"),
         ("imagenet100_probe:probe=x,source=runs/patch", "'source' does nothing here"),
@@ -848,6 +903,51 @@ def test_a_warm_up_is_shorter_than_the_shortest_run(name, usual):
     for epochs, warm in ((1, 0.5), (2 * usual, usual), (500, usual)):
         made = load(f"{name}:epochs={epochs}")
         assert made.optimizer.schedule.warmup_epochs == warm
+
+
+@pytest.mark.parametrize(("what", "kind"), [("inpaint", "mask"), ("denoise", "noise")])
+def test_restoring_has_one_level_also_where_its_kind_is_named(
+    what, kind, stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    usual = load(f"clip_evaluate:run=runs/probe,what={what}")
+    named = load(f"clip_evaluate:run=runs/probe,what={what},kinds={kind}")
+    assert configs.to_json(usual) == configs.to_json(named)
+    assert len(named.evaluators[f"{kind}s"].levels) == 1
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "attributes_uniformity:prior=none",
+        "chexpert_uniformity:prior=none",
+        "groups:data=celeba",
+        "imagenet100_moco:negatives=patch",
+        "imagenet100_probe:weights=moco.npz",
+        "imagenet100_uniformity:depth=50",
+        "uniformity_probe:weights=du_large.npz",
+    ],
+)
+def test_photographs_may_lie_in_frames_in_every_config_of_them(variant):
+    framed, usual = load(f"{variant},longest=300").source, load(variant).source
+    assert framed.source.longest == 300 and framed.source.source == usual.source
+    with pytest.raises(ConfigError, match="'longest' does nothing here"):
+        load(f"{variant},crops=square,longest=300")
+
+
+def test_crops_of_photographs_are_not_cut_out_of_packed_squares(tmp_path):
+    def pack(images):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        described = {"format": FORMAT, "arrays": dict.fromkeys(images)}
+        (tmp_path / "train" / RECORDS).write_text(json.dumps(described))
+
+    pack(["image", "label"])
+    words = "holds records of squares, .* write crops=square, or pack photographs in fr"
+    with pytest.raises(ConfigError, match=words):
+        load(f"imagenet100_moco:packed={tmp_path}")
+    load(f"imagenet100_moco:packed={tmp_path},crops=square")
+    pack(["image", "label", "extent"])
+    load(f"imagenet100_moco:packed={tmp_path}")
 
 
 def test_overrides_that_are_documented_are_possible():

@@ -13,18 +13,38 @@ import tqdm
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A published file, identified by its sha256; its size is in bytes."""
+    """A published file, identified by its sha256; its size is in bytes.
+
+    Attributes:
+      others: what may lie there instead of it, in words.
+    """
 
     name: str
     url: str
     sha256: str
     size: int
+    others: str = ""
 
 
-def data_folder(folder: str | None = None) -> Path:
-    """Where data files lie: `folder`, else $JAX_RCL_DATA, else ~/.cache/jax_rcl."""
+def data_folder(folder: str | None = None, *archives: Archive) -> Path:
+    """Where data files lie: `folder`, else $JAX_RCL_DATA, else ~/.cache/jax_rcl.
+
+    For the path of one of the `archives`, the folder that it is in.
+
+    Raises:
+      ValueError: it is another file.
+    """
     chosen = folder or os.environ.get("JAX_RCL_DATA") or "~/.cache/jax_rcl"
-    return Path(chosen).expanduser()
+    path = Path(chosen).expanduser()
+    if not path.is_file():
+        return path
+    names = [archive.name for archive in archives]
+    if path.name not in names:
+        kinds = f", and not {' or '.join(names)}" if names else ""
+        raise ValueError(
+            f"folder {path} is a file{kinds}; name the folder that holds the data."
+        )
+    return path.parent
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
@@ -85,4 +105,5 @@ def _download(archive: Archive, path: Path) -> None:
             f"Get {archive.name} ({archive.size} bytes, sha256 {archive.sha256}) from "
             f"there on a machine with a network and put it into {path.parent}, or name "
             f"the folder that holds it by `folder` or by $JAX_RCL_DATA."
+            f"{archive.others and f' Instead of it {archive.others} may lie there.'}"
         ) from error

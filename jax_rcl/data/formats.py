@@ -16,6 +16,9 @@ from jaxtyping import Int32, UInt8
 from jax_rcl.data.archives import Archive, fetch
 from jax_rcl.data.kept import read_once
 
+CIFAR_IMAGES = {"train": 50_000, "test": 10_000}
+"""How many images either CIFAR has."""
+
 
 class Arrays(NamedTuple):
     """A data set in memory; read-only, as every reader shares it."""
@@ -61,6 +64,12 @@ def cifar(
         binary = not (place / names).exists()
     read = _binary_cifar if binary else _python_cifar
     images, found, class_names = read(place, batches, names, classes, labels)
+    # An archive is known by its checksum, what was unpacked is not.
+    if archive is None and len(images) != CIFAR_IMAGES[split]:
+        raise ValueError(
+            f"{place} holds {len(images):,} images in {', '.join(batches)}; CIFAR-"
+            f"{classes} has {CIFAR_IMAGES[split]:,}. Unpack or download it again."
+        )
     images = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return shared(images, found, class_names)
 

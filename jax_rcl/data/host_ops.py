@@ -37,7 +37,7 @@ def decode(file: str | Path | bytes, reduce: int = 1) -> Image.Image:
     with _opened(file, name) as image:
         if reduce > 1:
             width, height = image.size
-            image.draft(None, (width // reduce, height // reduce))
+            image.draft(None, (max(1, width // reduce), max(1, height // reduce)))
         return rgb(image, name)
 
 

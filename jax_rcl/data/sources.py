@@ -96,7 +96,7 @@ class Cifar(InMemory):
     is none, the binary one is downloaded once.
 
     Attributes:
-      folder: where the archive or its folder lies, or that folder itself; None for
+      folder: where the archive or its folder lies, or the path of either; None for
         $JAX_RCL_DATA or ~/.cache/jax_rcl.
       labels: of CIFAR-100: the 100 `fine` classes, or the 20 `coarse` ones.
     """
@@ -120,7 +120,8 @@ class Cifar(InMemory):
     @property
     def _place(self) -> tuple[Path, Archive | None]:
         """A folder with the files, or the path of an archive, there or to be there."""
-        folder = data_folder(self.folder)
+        archives = CIFAR[self.classes], CIFAR_PYTHON[self.classes]
+        folder = data_folder(self.folder, *archives)
         unpacked = [folder / name for name in CIFAR_UNPACKED[self.classes]]
         lists = ("batches.meta", "batches.meta.txt")
         if self.classes == 100:
@@ -128,7 +129,6 @@ class Cifar(InMemory):
         for place in (*unpacked, folder):
             if any((place / name).exists() for name in lists):
                 return place, None
-        archives = CIFAR[self.classes], CIFAR_PYTHON[self.classes]
         there = [each for each in archives if (folder / each.name).exists()]
         archive = (there or archives)[0]
         return folder / archive.name, archive

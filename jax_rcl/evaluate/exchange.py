@@ -1,7 +1,7 @@
 """Exchanges embeddings within classes, and measures what that changes."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -26,6 +26,17 @@ class Term(Protocol):
     ) -> Float[Array, "..."]:
         """The loss of each row or their mean; row i of both is a view of image i."""
         ...
+
+
+Terms = Mapping[str, Term] | tuple[Term, ...]
+"""Terms by name, or each with a field `name`, as the contrasts of an objective."""
+
+
+def by_name(terms: Terms) -> dict[str, Term]:
+    """The terms by name."""
+    if isinstance(terms, Mapping):
+        return dict(terms)
+    return {str(getattr(term, "name", n)): term for n, term in enumerate(terms)}
 
 
 def permute_within_classes(

@@ -1,7 +1,6 @@
 """How classes and their subclasses lie in the space of features: numbers, pictures."""
 
 import dataclasses
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from jax_rcl import parallel
 from jax_rcl.artifacts import ClassPlane, Finding, MeanCosines, Spectra, Spreads
 from jax_rcl.core import Encode, Operation, Source
 from jax_rcl.evaluate import exchange, geometry_numbers
-from jax_rcl.evaluate.exchange import Term
+from jax_rcl.evaluate.exchange import Terms
 from jax_rcl.evaluate.features import LayerEvaluator, once, shared_classes
 from jax_rcl.evaluate.findings import MOST_POINTS, principal_axes
 from jax_rcl.evaluate.geometry_numbers import Strata, strata, unit
@@ -51,7 +50,8 @@ class Geometry(LayerEvaluator):
     Attributes:
       train: whose subclass means the images are compared with in Q9; None for the
         source's own, each image left out of its mean.
-      terms: losses of coarse labels for Q10, by name; they are given unit vectors.
+      terms: losses of coarse labels for Q10, given `layer` as it is; by name, or as the
+        contrasts of an objective.
       views: makes a random view of an image in [0, 1], instead of `preprocess`, for Q4
         and the two arguments of the terms; None for no Q4, and the same features twice.
       reconstruction: layer of decoded images for Q10, or None.
@@ -64,7 +64,7 @@ class Geometry(LayerEvaluator):
     _: dataclasses.KW_ONLY
     train: Source | None = None
     # Not hashed, since mappings cannot be; compared all the same.
-    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, hash=False)
+    terms: Terms = dataclasses.field(default_factory=dict, hash=False)
     views: Operation | None = None
     reconstruction: str | None = None
     sample: Count = 512
@@ -108,7 +108,7 @@ class Geometry(LayerEvaluator):
             shared_classes(self.train, self.source)
         rows = jax.ShapeDtypeStruct((4, 8), jnp.float32)
         labels = jax.ShapeDtypeStruct((4,), jnp.int32)
-        for name, term in self.terms.items():
+        for name, term in exchange.by_name(self.terms).items():
             shape = jax.eval_shape(term, rows, rows, labels).shape
             if shape not in ((), (4,)):
                 raise ValueError(
@@ -165,7 +165,8 @@ class Geometry(LayerEvaluator):
         rows = np.sort(random.permutation(len(of.z))[: self.sample])
         labels = of.classes[of.class_of[rows]]
         moved = exchange.permute_within_classes(labels, seed=self.seed)
-        numbers, first, second = {}, of.z[rows], of.z[rows]
+        values, _ = self.features(encode, self.source)
+        numbers, first, second = {}, values[rows], values[rows]
         if self.views is not None:
             views = exchange.two_views(
                 self.source, rows, self.views, self.batch_size, seed=self.seed
@@ -178,11 +179,11 @@ class Geometry(LayerEvaluator):
                 for pair, count in views
             ]
             first, second = (
-                unit(np.concatenate(parts)) for parts in zip(*found, strict=True)
+                np.concatenate(parts) for parts in zip(*found, strict=True)
             )
-            square = ((first - second) ** 2).sum(axis=1)
+            square = ((unit(first) - unit(second)) ** 2).sum(axis=1)
             numbers["alignment"] = float(square.mean())
-        for name, term in self.terms.items():
+        for name, term in exchange.by_name(self.terms).items():
             gap = exchange.term_gap(term, first, second, labels, moved)
             numbers[f"permutation_gap_{name}"] = gap
         if self.reconstruction is not None:

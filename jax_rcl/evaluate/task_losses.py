@@ -1,7 +1,6 @@
 """The losses of a training on images that are held out, one for each of its tasks."""
 
 import dataclasses
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,8 @@ from jax_rcl import parallel
 from jax_rcl.core import Encode, Operation, Source, When
 from jax_rcl.data.records import Seed, labels_of
 from jax_rcl.evaluate import exchange
-from jax_rcl.evaluate.exchange import Term
+from jax_rcl.evaluate.exchange import Terms
 from jax_rcl.evaluate.features import LayerEvaluator, check_finite, check_labelled
-from jax_rcl.evaluate.geometry_numbers import unit
 from jax_rcl.evaluate.reconstructions import reconstruct
 from jax_rcl.evaluate.when import Every
 from jax_rcl.ranges import Count, ranged
@@ -33,8 +31,8 @@ class TaskLosses(LayerEvaluator):
     Attributes:
       source: labelled as the training is.
       views: makes a random view of an image in [0, 1].
-      terms: losses of two views, by name, given unit vectors of `layer`; see
-        `Geometry.terms`.
+      terms: losses of two views, given `layer` as it is; by name, or as the contrasts
+        of an objective.
       logits: layer of the head, or None.
       reconstruction: layer of decoded images, or None; its error is that of pixels in
         [0, 1].
@@ -44,7 +42,7 @@ class TaskLosses(LayerEvaluator):
     views: Operation
     _: dataclasses.KW_ONLY
     # Not hashed, since mappings cannot be; compared all the same.
-    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict, hash=False)
+    terms: Terms = dataclasses.field(default_factory=dict, hash=False)
     logits: str | None = "logits"
     reconstruction: str | None = None
     batch_size: Count = 128
@@ -78,7 +76,9 @@ class TaskLosses(LayerEvaluator):
         rows, found = np.arange(len(labels)), []
         if len(rows) > self.batch_size:
             rows = rows[: len(rows) // self.batch_size * self.batch_size]
-        apply = {name: jax.jit(term) for name, term in self.terms.items()}
+        apply = {
+            name: jax.jit(term) for name, term in exchange.by_name(self.terms).items()
+        }
         given = self.source, rows, self.views, self.batch_size
         for place, (pair, count) in enumerate(
             exchange.two_views(*given, seed=self.seed)
@@ -94,7 +94,7 @@ class TaskLosses(LayerEvaluator):
                 numbers["cross_entropy"] = float(
                     np.mean([cross_entropy(x, own) for x in logits])
                 )
-            z = [jnp.asarray(unit(x[self.layer][:count])) for x in layers]
+            z = [jnp.asarray(x[self.layer][:count], jnp.float32) for x in layers]
             for name, term in apply.items():
                 value = np.asarray(term(*z, jnp.asarray(own)), np.float64)
                 numbers[name] = float(value.mean())

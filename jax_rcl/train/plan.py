@@ -19,7 +19,7 @@ from jax_rcl.config.experiment import OF_BEST, Experiment
 from jax_rcl.config.types import ConfigError, short
 from jax_rcl.core import Batch, Clock, Operation, Source, Tree, Variables
 from jax_rcl.data import records
-from jax_rcl.data.folders import Photograph
+from jax_rcl.data.folders import Photograph, in_short
 from jax_rcl.data.frames import EXTENT
 from jax_rcl.train import step as train_step
 
@@ -57,6 +57,7 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     Raises:
       ConfigError: parts of the experiment do not fit together, or one is refused.
     """
+    check_compute(experiment)
     with refusals("source"):
         records.check_drawn_last(experiment.source)
         count, first = len(experiment.source), experiment.source[0]
@@ -102,6 +103,34 @@ def plan(experiment: Experiment, mesh: Mesh) -> Plan:
     return Plan(
         steps_per_epoch, total_steps, resident, record, augmented, variables, optimizer
     )
+
+
+def check_compute(experiment: Experiment) -> None:
+    """Refuses float64 where JAX would compute in float32, with a mere warning."""
+    if jax.config.values["jax_enable_x64"]:
+        return
+    for path, part in parts_below(experiment, ""):
+        if getattr(part, "compute", None) == "float64":
+            raise ConfigError(
+                f"{path}.compute is 'float64', which JAX computes in float32 unless "
+                f"the environment says JAX_ENABLE_X64=1 when the program starts. Set "
+                f"it, or write 'float32'."
+            )
+
+
+def parts_below(part: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """What an object is made of, with its path: dataclasses, and what they hold."""
+    inner: dict[str, Any] = {}
+    if isinstance(part, tuple):
+        inner = {f"{path}[{i}]": each for i, each in enumerate(part)}
+    elif isinstance(part, Mapping):
+        inner = {f"{path}.{name}": each for name, each in part.items()}
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        yield path, part
+        names = {field.name for field in dataclasses.fields(part)} - {"parent"}
+        inner = {f"{path}.{n}".lstrip("."): getattr(part, n) for n in sorted(names)}
+    for place, each in inner.items():
+        yield from parts_below(each, place)
 
 
 def whole_batches(n: int, count: int, mesh: Mesh) -> int:
@@ -238,11 +267,16 @@ def check_head(experiment: Experiment, outputs: int) -> None:
             shown = learnt if test is None else tuple(test.class_names)
             says = f"the head tells {outputs} classes apart: "
             if learnt and shown != learnt:
-                odd = next((x for x in shown if x not in learnt), "another order")
+                odd = [x for x in shown if x not in learnt]
+                missing = [x for x in learnt if x not in shown]
+                differ = f"with {odd[0]!r}" if odd else "in another order"
+                if missing and not odd:
+                    differ = f"without {in_short(missing, len(learnt), 'classes')}"
                 raise ValueError(
                     f"{says}those of {short(experiment.source)}, and {short(test)} "
-                    f"has {len(shown)}, with {odd!r}. Test on images of the same "
-                    f"classes, named alike, or train a head for these."
+                    f"has {len(shown)}, {differ}. Test on images of the same classes, "
+                    f"named alike (an ImageFolder with `classes` and missing='skip' "
+                    f"may have none of some), or train a head for these."
                 )
             if len(shown) != outputs:
                 raise ValueError(
@@ -360,6 +394,11 @@ def check_best(experiment: Experiment, total_steps: int, steps_per_epoch: int) -
     if experiment.best is None:
         return
     name = experiment.best.evaluator(experiment.evaluators)
+    if not total_steps:
+        raise ConfigError(
+            "best keeps the best state of a training, and there are no steps: write "
+            "best=None, or give steps or epochs."
+        )
     when = experiment.evaluators[name].when
     length = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     if not any(when.due(step, **length) for step in range(1, total_steps + 1)):

@@ -32,6 +32,14 @@ def test_transparent_pixels_become_white_and_half_transparent_ones_half_white():
     np.testing.assert_array_equal(found[0, :, 0], [255, 127, 0])
 
 
+@pytest.mark.parametrize("shape", [(1, 1000), (1000, 3), (7, 7)])
+def test_a_side_may_be_below_the_factor_that_a_jpeg_is_reduced_by(shape):
+    image = Image.fromarray(np.full((*shape, 3), 90, np.uint8))
+    found = host_ops.decode(encoded(image, "jpeg"), reduce=8)
+    assert 1 <= found.height <= shape[0] and 1 <= found.width <= shape[1]
+    np.testing.assert_allclose(np.asarray(found), 90, atol=1)
+
+
 def test_a_transparent_palette_entry_becomes_white():
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 255, 0])

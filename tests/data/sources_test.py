@@ -1,5 +1,6 @@
 """Sources in memory: records, labels and classes are those of the files."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from jax_rcl.core import Source
-from jax_rcl.data import sources
+from jax_rcl.data import formats, sources
 from jax_rcl.data.archives import Archive
 from jax_rcl.data.published.files import IdxFiles
 from jax_rcl.data.records import check_labels, labels_of
@@ -163,6 +164,8 @@ def test_cifar_for_python_is_read_where_torchvision_puts_it(
     tmp_path, monkeypatch, classes, unpacked, place
 ):
     members, folder = python_cifar(classes), tmp_path
+    counts = {"train": 10 if classes == 10 else 2, "test": 1}
+    monkeypatch.setattr(formats, "CIFAR_IMAGES", counts)
     if place == "archive":
         archive = cifar_archive(tmp_path, f"cifar-{classes}-python.tar.gz", members)
         monkeypatch.setitem(sources.CIFAR_PYTHON, classes, archive)
@@ -183,7 +186,8 @@ def test_cifar_for_python_is_read_where_torchvision_puts_it(
         assert coarse.class_names == ("x", "y")
 
 
-def test_cifars_binary_folder_is_read_and_what_it_lacks_is_named(tmp_path):
+def test_cifars_binary_folder_is_read_and_what_it_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(formats.CIFAR_IMAGES, "test", 2)
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     (folder / "test_batch.bin").write_bytes(cifar_records((7,), (2,)))
@@ -211,6 +215,35 @@ def test_mnist_is_read_where_torchvision_puts_it_or_in_the_folder(tmp_path, plac
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(images)
     (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([1, 0])))
     assert labels_of(Idx("mnist", "test", folder=str(tmp_path))).tolist() == [1, 0]
+
+
+def test_a_short_batch_that_was_unpacked_is_refused(tmp_path):
+    for name, content in python_cifar(10).items():
+        (tmp_path / name).write_bytes(content)
+    words = "holds 10 images in data_batch_1, .*; CIFAR-10 has 50,000. Unpack"
+    with pytest.raises(ValueError, match=words):
+        len(Cifar(10, "train", folder=str(tmp_path)))
+
+
+def test_the_archive_itself_may_be_named_and_no_other_file(tmp_path, monkeypatch):
+    archive = cifar_archive(tmp_path, "cifar-10-python.tar.gz", python_cifar(10))
+    monkeypatch.setitem(sources.CIFAR_PYTHON, 10, archive)
+    path = str(tmp_path / archive.name)
+    assert labels_of(Cifar(10, "test", folder=path)).tolist() == [7]
+    words = "gz is a file, and not .* or cifar-100-python.tar.gz; name the folder that"
+    with pytest.raises(ValueError, match=words):
+        len(Cifar(100, folder=path))
+    with pytest.raises(ValueError, match="gz is a file; name the folder"):
+        len(Idx(folder=path))
+
+
+def test_what_is_missing_is_said_with_all_that_may_lie_there(tmp_path, monkeypatch):
+    url = (tmp_path / "nowhere.tar.gz").as_uri()
+    archive = dataclasses.replace(sources.CIFAR[10], url=url)
+    monkeypatch.setitem(sources.CIFAR, 10, archive)
+    words = "Get cifar-10-binary.* Instead of it cifar-10-python.tar.gz, cifar-10-batc"
+    with pytest.raises(FileNotFoundError, match=words):
+        len(Cifar(10, folder=str(tmp_path / "data")))
 
 
 def test_cifar_10_has_no_coarse_labels():

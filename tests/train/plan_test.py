@@ -42,7 +42,13 @@ from jax_rcl.objectives.supcon import SimCLR, SupCon
 from jax_rcl.objectives.uniformity import Uniformity
 from jax_rcl.optim.optimizers import Group, Sgd
 from jax_rcl.train import plan as plan_module
-from jax_rcl.train.plan import is_resident, plan, sources_of, whole_batches
+from jax_rcl.train.plan import (
+    check_compute,
+    is_resident,
+    plan,
+    sources_of,
+    whole_batches,
+)
 from jax_rcl.weights.restore import Restore
 from tests.stand_ins import Pixels
 from tests.train.shared import TINY, mesh, tiny
@@ -411,6 +417,22 @@ def test_the_monitored_number_must_be_measured_in_training():
         planned(tiny(best=node(Best, "knn/top1"), evaluators={"knn": knn}))
 
 
+def test_what_is_not_trained_has_no_best_state():
+    made = tiny(best=node(Best, "knn/top1"), epochs="none", steps="0")
+    with pytest.raises(ConfigError, match="there are no steps: write best=None"):
+        planned(made)
+
+
+def test_float64_needs_a_jax_that_computes_in_it():
+    encoder = node(ResNet, 10, width=4, compute="float64")
+    made = without_evaluators(objective=node(SupCon, encoder, node(Linear, 4)))
+    words = r"objective\.encoder\.compute is 'float64', .* JAX_ENABLE_X64=1"
+    with pytest.raises(ConfigError, match=words):
+        planned(made)
+    with jax.enable_x64(True):
+        check_compute(configs.build(made))
+
+
 @pytest.mark.parametrize("name", ["best", "best/knn"])
 def test_an_evaluator_may_not_have_the_name_of_the_best_numbers(name):
     evaluators = {name: tiny().evaluators.knn}
@@ -450,8 +472,8 @@ def test_the_sources_of_an_evaluator_come_with_what_prepares_their_images(tmp_pa
     [
         (4, "abcd", None),
         (4, "abce", r"those of Npz\(.*has 4, with 'e'\. Test on images of the same"),
-        (4, "abdc", r"with 'another order'"),
-        (4, "ab", r"has 2, with"),
+        (4, "abdc", r"has 4, in another order\."),
+        (4, "ab", r"has 2, without 2 of 4 classes: c, d\."),
         (9, "abcd", r"tells 9 classes apart: Npz\(.* has 4; give the head as many"),
     ],
 )

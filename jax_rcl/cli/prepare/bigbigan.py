@@ -19,6 +19,7 @@ from jax_rcl.cli.prepare.shared import (
 from jax_rcl.cli.shared import Command, Parser, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.data.folders import read_image
+from jax_rcl.data.wrappers import AllOf, Chosen
 
 MODULE = "https://tfhub.dev/deepmind/bigbigan-resnet50/1"
 """The encoder of Donahue and Simonyan 2019 (https://arxiv.org/abs/1907.02544)."""
@@ -49,13 +50,17 @@ def prepare(arguments: argparse.Namespace) -> None:
     """Writes the features of one source."""
     out = free_file(arguments)
     source = named_source(arguments)
-    files = getattr(source, "files", None)
+    holder: Any = source
+    # What is around all records of a source of files may change images, not files.
+    while isinstance(holder, AllOf) and not isinstance(holder, Chosen):
+        holder = holder.source
+    files = getattr(holder, "files", None)
     if files is None:
         raise ConfigError(
             f"{source!r} has no image files; BigBiGAN sees whole photographs. Name a "
             f"source that has, such as an ImageFolder, by --part."
         )
-    encode, remedy = encoder(arguments.module), getattr(source, "remedy", "")
+    encode, remedy = encoder(arguments.module), getattr(holder, "remedy", "")
 
     def image(place: int) -> Float32[np.ndarray, "256 256 3"]:
         return whole_image(np.asarray(read_image(files[place][0], remedy)))

@@ -19,6 +19,7 @@ from jax_rcl.cli.shared import Command, Parser, checkpoint, positive
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.core import Operation, Source
+from jax_rcl.data.frames import Framed
 from jax_rcl.data.prior import Informed
 from jax_rcl.train.features import WithFeatures, state_of
 from jax_rcl.train.plan import is_drawn, refusals, sources_of
@@ -106,9 +107,15 @@ def preprocess_of(config: ConfigDict) -> tuple[Operation | None, str]:
 
 
 def named_source(arguments: argparse.Namespace) -> Source:
-    """The source that the flags of `add_source` name, as `source_in` gives it."""
+    """The source that the flags of `add_source` name, without what gives it a prior.
+
+    Of random crops, and of photographs in frames, the photographs themselves.
+    """
     config = configs.load(arguments.config, arguments.overrides)
-    return source_in(config, arguments.part)
+    source: Any = source_in(config, arguments.part)
+    while is_drawn(source) or isinstance(source, Framed):
+        source = source.source
+    return source
 
 
 def source_in(config: ConfigDict, part: str, split: str | None = None) -> Source:

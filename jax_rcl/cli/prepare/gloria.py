@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
+from PIL import Image
 
 from jax_rcl.cli.prepare.features import named_source
 from jax_rcl.cli.prepare.shared import (
@@ -17,9 +18,13 @@ from jax_rcl.cli.prepare.shared import (
     write_prior,
 )
 from jax_rcl.cli.shared import Command, Parser, positive
+from jax_rcl.data.frames import as_pil, whole
 
 MODEL = "gloria_resnet18"
 """Which of the package's models the authors take: 512 numbers."""
+
+SIDE = 224
+"""Height and width of the images that the authors give it."""
 
 MEAN, STD = np.float32(0.5024), np.float32(0.2898)
 """Of CheXpert's pixels in [0, 1]."""
@@ -28,10 +33,10 @@ DESCRIPTION = """\
 Encodes the radiographs of a source by GLoRIA's image encoder (Huang et al. 2021), and
 writes the features to a file that `data.prior.WithPrior` reads, with labels and names.
 
-As the code of Dufumier et al. 2023 means it: images as the source gives them, squares
-of 224 pixels, normalised by 0.5024 and 0.2898, in three equal channels; the 512 numbers
-of the ResNet-18 before the embedding of text. The encoder is in inference mode, which
-their code forgot. Needs PyTorch and https://github.com/marshuang80/gloria.
+As the code of Dufumier et al. 2023 means it: whole radiographs, resized to 224 x 224
+pixels whatever their proportions, normalised by 0.5024 and 0.2898, in three equal
+channels; the 512 numbers of the ResNet-18 before the embedding of text. The encoder is
+in inference mode, which their code forgot. Needs PyTorch and https://github.com/marshuang80/gloria.
 """
 
 
@@ -50,8 +55,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     source = named_source(arguments)
     encode = encoder(arguments.model, arguments.device)
 
-    def image(place: int) -> Float32[np.ndarray, "3 h w"]:
-        return normalised(source[place]["image"])
+    def image(place: int) -> Float32[np.ndarray, "3 224 224"]:
+        return normalised(whole(source[place])["image"])
 
     rows = encode_all(image, len(source), encode, arguments.batch_size)
     write_prior(out, source, rows)
@@ -72,12 +77,12 @@ def encoder(model: str, device: str) -> Callable[[np.ndarray], np.ndarray]:
     return encode
 
 
-def normalised(pixels: np.ndarray) -> Float32[np.ndarray, "3 h w"]:
-    """A radiograph [h, w, 1 or 3] as the encoder takes it."""
-    x = (pixels.astype(np.float32) / 255 - MEAN) / STD
-    return np.ascontiguousarray(
-        np.broadcast_to(x, (*x.shape[:2], 3)).transpose(2, 0, 1)
-    )
+def normalised(radiograph: Any) -> Float32[np.ndarray, "3 224 224"]:
+    """A radiograph [h, w, 1 or 3] as the encoder takes it; bilinear, antialiased."""
+    square = as_pil(radiograph).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    pixels = np.asarray(square, np.float32).reshape(SIDE, SIDE, -1)
+    x = np.broadcast_to((pixels / 255 - MEAN) / STD, (SIDE, SIDE, 3))
+    return np.ascontiguousarray(x.transpose(2, 0, 1))
 
 
 main = Command("prepare gloria", DESCRIPTION, add_flags, prepare)

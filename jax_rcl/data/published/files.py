@@ -10,12 +10,14 @@ CIFAR = {
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
         170_052_171,
+        others="cifar-10-python.tar.gz, cifar-10-batches-bin/ or cifar-10-batches-py/",
     ),
     100: Archive(
         "cifar-100-binary.tar.gz",
         "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
         "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
         168_513_733,
+        others="cifar-100-python.tar.gz, cifar-100-binary/ or cifar-100-python/",
     ),
 }
 """The binary versions of CIFAR, by number of classes."""
@@ -47,6 +49,7 @@ STL10 = Archive(
     "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
     "f31fd99273a1acb8609c8db427cebb1de3f71de77758cdc0e22956e1289b9866",
     2_640_397_119,
+    others="stl10_binary/",
 )
 """The binary version of STL-10."""
 

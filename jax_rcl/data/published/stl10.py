@@ -22,7 +22,8 @@ class Stl10(InMemory):
 
     Attributes:
       split: `train`, 500 images of each class, or `test`, 800 of each.
-      folder: where the archive lies; None for $JAX_RCL_DATA or ~/.cache/jax_rcl.
+      folder: where the archive lies, or its path; None for $JAX_RCL_DATA or
+        ~/.cache/jax_rcl.
     """
 
     split: Split = "train"
@@ -30,7 +31,7 @@ class Stl10(InMemory):
 
     @functools.cached_property
     def arrays(self) -> formats.Arrays:
-        folder = data_folder(self.folder)
+        folder = data_folder(self.folder, STL10)
         names = (f"{self.split}_X.bin", f"{self.split}_y.bin", "class_names.txt")
         for unpacked in (folder / "stl10_binary", folder):
             if all((unpacked / name).exists() for name in names):
