@@ -3,8 +3,8 @@
     python -m jax_rcl.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 A narrow ResNet-10 learns from 1,438 images and is tested on the other fifth.
-Obtained: 99.4 % by kNN, 99.4 % by a linear probe, in one minute on two cores of an AMD
-EPYC, compilation and report included (commit 88ca6c0, 2026-11-22, one seed).
+Obtained: 99.7 % by kNN, 99.7 % by a linear probe, in one minute on two cores of an AMD
+EPYC, compilation and report included (commit 0733725, 2026-11-30, one seed).
 """
 
 import jax_rcl as rcl

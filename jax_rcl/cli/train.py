@@ -40,10 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def add_flags(parser: Parser) -> None:
     """Adds the flags of the command."""
-    parser.epilog = "Other commands: jax-rcl help."
+    parser.epilog = (
+        "Other commands: table, compare, bench, export, prepare; `jax-rcl help` says "
+        "what they do."
+    )
     parser.flag("config", "a file of configs/, file.py or file.py:options")
     parser.flag("workdir", "default: runs/<name of the config file>")
-    parser.flag("mode", choices=("train", "evaluate", "check"), default="train")
+    about = "check compiles and counts; evaluate looks at the newest checkpoint"
+    parser.flag("mode", about, choices=("train", "evaluate", "check"), default="train")
     group = parser.add_argument_group("several processes (a cluster is recognised)")
     group.add_argument("--coordinator", help="host:port of process 0")
     group.add_argument("--processes", type=int, help="how many there are")

@@ -67,6 +67,24 @@ def copies(variables: Variables) -> dict[str, Any]:
     }
 
 
+LAYERS = ("features", "embedding")
+"""What `encode` calls the outputs of encoder and projector."""
+
+
+def networks_of(objective: Any) -> dict[str, Network]:
+    """The two networks, by the names under which `Variables` keeps them."""
+    return {"encoder": objective.encoder, "projector": objective.projector}
+
+
+def flat_views(
+    z: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """[b, v, d] to unit rows [b·v, d], an id for each view and its label."""
+    b, v, d = z.shape
+    rows = pairwise.unit(z).reshape(b * v, d)
+    return rows, pairwise.view_ids(parallel.example_ids(b), v), jnp.repeat(labels, v)
+
+
 def embed_views(
     networks: Mapping[str, Network],
     variables: Variables,

@@ -4,11 +4,10 @@ import dataclasses
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from jax_rcl import parallel
 from jax_rcl.core import Batch, Clock, Network, Outcome, Variables
-from jax_rcl.losses import contrastive, pairwise
+from jax_rcl.losses import contrastive
 from jax_rcl.objectives import applying
 from jax_rcl.ranges import Count, Positive, ranged
 
@@ -36,15 +35,17 @@ class SupCon:
     needs = frozenset({"views", "label"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
+        return applying.fresh_chain(
+            applying.networks_of(self), key, batch["views"][:, 0]
+        )[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         n = parallel.global_count(len(batch["views"]))
         applying.check_comparable("SupCon", n)  # one view does, if labels repeat
         z, memory = applying.embed_views(
-            networks(self), variables, batch["views"], clock.key
+            applying.networks_of(self), variables, batch["views"], clock.key
         )
-        rows, row_ids, row_labels = flat_views(z, batch["label"])
+        rows, row_ids, row_labels = applying.flat_views(z, batch["label"])
         value = contrastive.supcon(
             rows,
             parallel.gather(rows),
@@ -60,7 +61,9 @@ class SupCon:
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """`features` of the encoder and `embedding` of the projector."""
-        return applying.encode_with(networks(self), LAYERS, variables, images)
+        return applying.encode_with(
+            applying.networks_of(self), applying.LAYERS, variables, images
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +86,19 @@ class SimCLR:
     needs = frozenset({"views"})
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        return applying.fresh_chain(networks(self), key, batch["views"][:, 0])[0]
+        return applying.fresh_chain(
+            applying.networks_of(self), key, batch["views"][:, 0]
+        )[0]
 
     def loss(self, variables: Variables, batch: Batch, clock: Clock) -> Outcome:
         n = parallel.global_count(len(batch["views"]))
         applying.check_comparable("SimCLR", n, batch["views"].shape[1])
         z, memory = applying.embed_views(
-            networks(self), variables, batch["views"], clock.key
+            applying.networks_of(self), variables, batch["views"], clock.key
         )
-        rows, row_ids, row_examples = flat_views(z, parallel.example_ids(len(z)))
+        rows, row_ids, row_examples = applying.flat_views(
+            z, parallel.example_ids(len(z))
+        )
         value = contrastive.nt_xent(
             rows,
             parallel.gather(rows),
@@ -106,21 +113,6 @@ class SimCLR:
 
     def encode(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """`features` of the encoder and `embedding` of the projector."""
-        return applying.encode_with(networks(self), LAYERS, variables, images)
-
-
-LAYERS = ("features", "embedding")
-
-
-def networks(objective: SupCon | SimCLR) -> dict[str, Network]:
-    """Encoder and projector, by the names under which `Variables` keeps them."""
-    return {"encoder": objective.encoder, "projector": objective.projector}
-
-
-def flat_views(
-    z: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """[b, v, d] to unit rows [b·v, d], an id for each view and its label."""
-    b, v, d = z.shape
-    rows = pairwise.unit(z).reshape(b * v, d)
-    return rows, pairwise.view_ids(parallel.example_ids(b), v), jnp.repeat(labels, v)
+        return applying.encode_with(
+            applying.networks_of(self), applying.LAYERS, variables, images
+        )

@@ -35,7 +35,9 @@ class Schedule(abc.ABC):
             raise ValueError(
                 f"{type(self).__name__}.warmup_epochs {self.warmup_epochs} is {warmup} "
                 f"updates; it must be shorter than the run of {total_steps}. "
-                f"Try {total_steps / steps_per_epoch / 10:g}."
+                f"Try {total_steps / steps_per_epoch / 10:g}, or give the length as an "
+                f"option of the config file, file.py:epochs=…, if it makes its warm-up "
+                f"of it."
             )
         curve = self._curve(peak, warmup, total_steps, steps_per_epoch)
 

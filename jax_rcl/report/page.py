@@ -116,7 +116,7 @@ def write_page(
     What is empty is left out. The file appears whole or not at all. One number of each
     of the first four evaluators stands at the top, shares before others. In captions of
     `figures`, what stands before the first colon is the heading. `facts` are device,
-    date, versions and the like; `command` is what to type to obtain this run. With
+    date, versions and the like; `command` is what to type to go on with this run. With
     `steps_per_epoch` the curves count epochs.
     """
     pictures = "".join(_picture(caption, figure) for caption, figure in figures.items())

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -175,7 +176,7 @@ def can_write(folder: Path) -> bool:
 def trained(
     workdir: str | os.PathLike[str], which: Which = "newest"
 ) -> tuple[Run, Encode]:
-    """The run that a workdir holds, and the encoder of its newest or best checkpoint.
+    """The run that a workdir holds, and the encoder of its newest checkpoint, or another.
 
     `encode(images)` takes images [n, h, w, c] in [0, 1] and gives named features
     [n, f]; evaluators take it, too.
@@ -315,10 +316,16 @@ def write_page(
         history=history,
         figures=figures,
         facts=describe_run(run, state, seconds),
-        command=f"python -m jax_rcl.main --workdir={os.path.relpath(run.workdir)}",
+        command=f"python -m jax_rcl.main --workdir={shlex.quote(_shown(run.workdir))}",
         steps_per_epoch=run.plan.steps_per_epoch,
     )
     return page_of(run)
+
+
+def _shown(path: Path) -> str:
+    """A path as it is typed: from the folder that one is in, if it is below that."""
+    below = path.absolute().is_relative_to(Path.cwd())
+    return os.path.relpath(path) if below else str(path.absolute())
 
 
 @contextlib.contextmanager

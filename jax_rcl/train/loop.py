@@ -110,10 +110,17 @@ def train_owned(run: Run, owner: Owner | None) -> dict[str, float]:
             unmoved = check_frozen(state, frozen)
             loop.evaluate_best(state)
             loop.check_workdir()
-    numbers = latest_numbers(run, log.read(run.workdir))
-    write_results(run, last, numbers)
-    encode = loop.evaluated or loop.encoder(state.variables)
-    page = write_page(run, state, encode, views, loop.seconds)
+        # One process of several would leave the others waiting.
+        alone = parallel.process_count() == 1
+        try:
+            with signals.at_once() if alone else contextlib.nullcontext():
+                numbers = latest_numbers(run, log.read(run.workdir))
+                write_results(run, last, numbers)
+                encode = loop.evaluated or loop.encoder(state.variables)
+                page = write_page(run, state, encode, views, loop.seconds)
+        except Asked:
+            saved.wait()
+            raise Interrupted(signals.number or signal.SIGTERM, last) from None
     if parallel.is_main():
         console.show(*filter(None, (unmoved, f"report: {page}")))
     return numbers

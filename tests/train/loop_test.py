@@ -51,7 +51,7 @@ from jax_rcl.objectives.moco import MoCo
 from jax_rcl.optim.optimizers import Sgd
 from jax_rcl.optim.schedules import Cosine, Plateau
 from jax_rcl.report import log
-from jax_rcl.train import batches, evaluation
+from jax_rcl.train import batches, evaluation, loop
 from jax_rcl.train.batches import SourceError
 from jax_rcl.train.evaluation import (
     EvaluatorFailed,
@@ -371,6 +371,23 @@ def test_a_signal_ends_an_evaluation_at_once_and_nothing_is_lost(
         train(tiny(), tmp_path / "run", mesh=mesh())
     train(tiny(), tmp_path / "run", mesh=mesh())
     assert_same_run(whole, tmp_path / "run")
+
+
+def test_a_signal_while_the_page_is_written_ends_it_and_the_next_call_writes_it(
+    tmp_path, monkeypatch
+):
+    def long(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    made = tiny("epochs=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_page", long)
+        with pytest.raises(Interrupted, match="SIGTERM: saved step 4"):
+            train(made, tmp_path, mesh=mesh())
+    assert not (tmp_path / RECORD).exists()
+    train(made, tmp_path, mesh=mesh())
+    assert (tmp_path / "report" / "index.html").exists()
 
 
 def test_what_an_evaluator_refuses_is_one_sentence_and_nothing_is_lost(

@@ -114,6 +114,8 @@ def _scores(axes: Axes, scores: Series) -> None:
         label = f"{plain(name, 36)}  {format_number(name, y[-1])}"
         style = {"linewidth": 1.6, "marker": "o", "markersize": 3.5}
         axes.plot(x, 100 * y, color=colour, label=label, **style)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -0.5), min(high, 100.5))  # there is no share beyond
     # Below the axes, where no line can run through it.
     axes.legend(
         loc="upper left",

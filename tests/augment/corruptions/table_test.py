@@ -20,8 +20,8 @@ KEY = jax.random.key(0)
 IMAGE = np.random.default_rng(0).random((16, 16, 3), np.float32)
 
 
-def test_there_are_15_corruptions_and_4_extra_ones():
-    assert EXTRA[:4] == ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+def test_the_15_published_corruptions_and_their_4_extra_ones_are_there():
+    assert {"speckle_noise", "gaussian_blur", "spatter", "saturate"} <= set(EXTRA)
     assert sorted(FUNCTIONS) == sorted({*STANDARD, *EXTRA})
     assert sorted(LEVELS) == sorted(FUNCTIONS)
     assert STANDARD == (
