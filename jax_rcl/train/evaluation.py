@@ -176,7 +176,7 @@ def can_write(folder: Path) -> bool:
 def trained(
     workdir: str | os.PathLike[str], which: Which = "newest"
 ) -> tuple[Run, Encode]:
-    """The run that a workdir holds, and the encoder of its newest checkpoint, or another.
+    """The run that a workdir holds, and the encoder of its newest or another checkpoint.
 
     `encode(images)` takes images [n, h, w, c] in [0, 1] and gives named features
     [n, f]; evaluators take it, too.
