@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from jax_rcl.checkpoint import AnotherStructure, DamagedCheckpoint, NotSaved, Which
 from jax_rcl.config.types import ConfigError
 from jax_rcl.parallel import Elsewhere
-from jax_rcl.report import console
+from jax_rcl.report import console, log
 from jax_rcl.report.figures import drawing
 from jax_rcl.train.batches import SourceError
 from jax_rcl.train.evaluation import EvaluatorFailed
@@ -38,6 +38,7 @@ REFUSALS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsEr
 WORDS = (
     AnotherStructure,
     DamagedCheckpoint,
+    log.DamagedLog,
     Diverged,
     Elsewhere,
     EvaluatorFailed,

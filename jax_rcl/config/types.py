@@ -85,6 +85,15 @@ def fitted(value: Any, hint: Any, where: str, *, old: Any = None) -> Any:
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return float(value) if ranges.bare(hint) is float else value
+    for each in value.values() if isinstance(value, Mapping) else ():
+        lacking = [
+            name for kind in typing.get_args(hint)[1:] for name in lacks(each, kind)
+        ]
+        if lacking and not isinstance(each, str | int | float | tuple | None):
+            kind, names = type(each).__name__, ", ".join(lacking)
+            raise ConfigError(
+                f"{where}: {kind} has no {names}, which is asked of each."
+            )
     holds = "" if old is None else f"holds {short(old)} and "
     wanted = name_of(hint)
     got = f"{short(value)} ({type(value).__name__})"
@@ -114,11 +123,7 @@ def is_a(value: Any, hint: Any) -> bool:
     inner = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if getattr(hint, "_is_protocol", False):
-        lacking = object()
-        return all(
-            inspect.getattr_static(value, name, lacking) is not lacking
-            for name in members_of(hint)
-        )
+        return not lacks(value, hint)
     if origin in (typing.Union, types.UnionType):
         return any(is_a(value, each) for each in inner)
     if origin is tuple and inner[1:] == (...,):
@@ -130,6 +135,18 @@ def is_a(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) and hint in (int, float):
         return False  # Python counts with them, but nobody means it here
     return is_bearable(value, hint, conf=_TOWER)
+
+
+def lacks(value: Any, protocol: Any) -> list[str]:
+    """What a protocol asks for and a value has not; nothing of other types."""
+    if not getattr(protocol, "_is_protocol", False):
+        return []
+    nothing = object()
+    return [
+        name
+        for name in sorted(members_of(protocol))
+        if inspect.getattr_static(value, name, nothing) is nothing
+    ]
 
 
 def members_of(protocol: Any) -> set[str]:

@@ -113,6 +113,10 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     ]
 
 
+class DamagedLog(ValueError):
+    """A record of a run that is none."""
+
+
 def _records(path: Path) -> list[dict[str, Any]]:
     """All complete lines of the file, parsed."""
     if not path.exists():
@@ -125,7 +129,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            raise ValueError(
+            raise DamagedLog(
                 f"{path}, line {number} is not a JSON object with an integer 'step': "
                 f"{line[:80]!r}. Remove that line, or the file to start a new record."
             )

@@ -176,7 +176,7 @@ def can_write(folder: Path) -> bool:
 def trained(
     workdir: str | os.PathLike[str], which: Which = "newest"
 ) -> tuple[Run, Encode]:
-    """The run that a workdir holds, and the encoder of its newest or another checkpoint.
+    """The run that a workdir holds, and the encoder of one of its checkpoints.
 
     `encode(images)` takes images [n, h, w, c] in [0, 1] and gives named features
     [n, f]; evaluators take it, too.
@@ -223,13 +223,13 @@ def write_results(
     }
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
     path = run.workdir / file
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
     aside = set_aside(path)
     if aside is not None:
         logger.info("what %s held before is now in %s", path, aside.name)
     beside = path.with_suffix(".tmp")
-    beside.write_text(text)
+    beside.write_bytes(text.encode())
     beside.replace(path)
 
 

@@ -228,7 +228,7 @@ class Owner(contextlib.AbstractContextManager[Any]):
 def _text(path: Path) -> str | None:
     """What a record says; opening it makes NFS ask the server."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
 

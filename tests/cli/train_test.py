@@ -131,6 +131,23 @@ def test_evaluate_prints_the_table_again(whole, tmp_path, capsys):
     assert found == (whole / "results.json").read_text()
 
 
+def test_records_that_are_none_are_one_message_and_cost_no_numbers(
+    whole, tmp_path, capsys
+):
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "evaluation.json").write_bytes(b"\xff\xfe")
+    assert main(["--mode=evaluate", f"--workdir={run}"]) == 0
+    found = (run / "evaluation.json").read_text()
+    assert found == (whole / "results.json").read_text()
+    lines = (run / "metrics.jsonl").read_text().split("\n")
+    (run / "metrics.jsonl").write_text("\n".join([*lines[:2], "garbage", *lines[3:]]))
+    capsys.readouterr()
+    assert main([f"--workdir={run}"]) == 1
+    told = capsys.readouterr().err
+    assert "metrics.jsonl, line 3 is not a JSON object" in told
+    assert "Traceback" not in told
+
+
 def test_evaluation_needs_a_run(capsys):
     message = refused(capsys, TINY, "--mode=evaluate", "--workdir=nothing")
     assert "nothing holds no run" in message

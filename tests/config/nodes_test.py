@@ -1,7 +1,9 @@
 """Config nodes: what they hold, how they change, what they refuse."""
 
+import dataclasses
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,9 +13,11 @@ from jax_rcl.augment.geometry import Flip
 from jax_rcl.config.experiment import Best, Experiment
 from jax_rcl.config.nodes import build, node, resolved, same
 from jax_rcl.config.overrides import override
-from jax_rcl.config.types import ConfigError
+from jax_rcl.config.types import ConfigError, fitted
+from jax_rcl.core import Evaluator
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.knn import Neighbours
+from jax_rcl.evaluate.when import Every
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SupCon
@@ -70,6 +74,28 @@ def test_an_object_of_the_wrong_kind_is_refused():
     made = node(Experiment, node(Flip), **fields, batch_size=1, epochs=1)
     with pytest.raises(ConfigError, match=r"objective takes .*Objective"):
         build(made)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unready:
+    """An evaluator without `needs` and `protocol`."""
+
+    when: Every
+
+    def check(self):
+        pass
+
+    def run(self, encode):
+        return {}
+
+
+def test_an_evaluator_that_lacks_something_is_told_what():
+    with pytest.raises(
+        ConfigError, match=r"evaluators: Unready has no needs, protocol"
+    ):
+        fitted(
+            {"mine": Unready(Every(epochs=1))}, Mapping[str, Evaluator], "evaluators"
+        )
 
 
 def test_a_notebook_changes_fields_as_attributes():

@@ -160,9 +160,9 @@ def test_a_number_that_means_another_process_is_no_owner(tmp_path, fields):
         pass
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"pid": 1}'])
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b'{"pid": 1}', b"\xff\xfe"])
 def test_a_record_that_nobody_can_read_is_watched(tmp_path, text):
-    (tmp_path / RECORD).write_text(text)
+    (tmp_path / RECORD).write_bytes(text)
     with Owner(tmp_path, **BRIEF):
         assert record_of(tmp_path)["pid"] == os.getpid()
 
