@@ -57,7 +57,10 @@ def node(cls: type, *args: Any, **fields: Any) -> Node:
         raise ConfigError(
             f"{cls.__name__} has {places} fields that need no name; got {len(args)}."
         )
-    fields = dict(zip(known, args, strict=False)) | fields
+    positional = dict(zip(known, args, strict=False))
+    for name in positional.keys() & fields.keys():
+        raise ConfigError(f"{cls.__name__} has two values for '{name}'; give one.")
+    fields = positional | fields
     for name in fields:
         if name not in known:
             raise ConfigError(unknown(f"{cls.__name__} has no field", name, known))
@@ -82,7 +85,7 @@ def same(path: str) -> Node:
     """Stands for what the whole config holds at `path`, such as `augment.distortion`.
 
     What two parts of an experiment have to agree in has one home so: changed there, it
-    changes for both; changed elsewhere, it is refused.
+    changes for both; an override of it elsewhere is refused.
     """
     return ConfigDict({SAME: path}).lock()
 
@@ -112,7 +115,7 @@ def resolved(config: Any) -> Any:
 
 def at(config: Any, path: str) -> Any:
     """What a config holds at a path, [-1] the last item; None if there is nothing."""
-    for name in re.findall(r"[^.\[\]]+|\[-?\d+\]", path):
+    for name in steps_of(path):
         if name.startswith("["):
             index = int(name[1:-1])
             there = isinstance(config, tuple) and -len(config) <= index < len(config)
@@ -120,6 +123,11 @@ def at(config: Any, path: str) -> Any:
         else:
             config = config[name] if name in _keys(config) else None
     return config
+
+
+def steps_of(path: str) -> list[str]:
+    """The names that a path is made of, and its indices, such as `[1]` or `[-1]`."""
+    return re.findall(r"[^.\[\]]+|\[-?\d+\]", path)
 
 
 def _refers(value: Any) -> bool:

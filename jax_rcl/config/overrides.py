@@ -29,7 +29,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jax_rcl import ranges
-from jax_rcl.config.nodes import CLASS, SAME, build, holds_node, node, plain, stored
+from jax_rcl.config.nodes import (
+    CLASS,
+    SAME,
+    at,
+    build,
+    holds_node,
+    node,
+    plain,
+    steps_of,
+    stored,
+)
 from jax_rcl.config.types import (
     ConfigError,
     class_at,
@@ -50,13 +60,33 @@ def override(config: ConfigDict, path: str, text: str) -> None:
     """Sets one field, as `--config.<path>=<text>` does, checked against its class.
 
     `config` changes in place. A path is such as `objective.temperature` or
-    `augment.operation.operations[0].size`. A new name is added to what maps names to
-    objects, such as `evaluators`.
+    `augment.operation.operations[0].size`, of which [-1] is the last. A new name is
+    added to what maps names to objects, such as `evaluators`.
 
     Raises:
-      ConfigError: no such field, or a value that it does not take.
+      ConfigError: no such field, or a value that it does not take, or one that is the
+        `same` as another place.
     """
-    _change(config, Any, re.findall(r"[^.\[\]]+|\[\d+\]", path), path, text)
+    names = steps_of(path)
+    _check_home(config, names, path)
+    _change(config, Any, names, path, text)
+
+
+def _check_home(config: ConfigDict, names: list[str], path: str) -> None:
+    """Refuses to change apart what is the same as another place of the config."""
+    value: Any = config
+    for place, name in enumerate(names):
+        value = at(value, name)
+        if not isinstance(value, ConfigDict) or SAME not in value:
+            continue
+        home, inside = str(value[SAME]), names[place + 1 :]
+        if inside or at(config, home) is not None:
+            steps = (x if x.startswith("[") else f".{x}" for x in inside)
+            raise ConfigError(
+                f"--config.{path}: this is the same as {home}; change it there, for "
+                f"both: --config.{home}{''.join(steps)}=…"
+            )
+        return  # its home is gone, and it gets a value of its own
 
 
 def _change(holder: Any, hint: Any, names: list[str], path: str, text: str) -> Any:
@@ -69,14 +99,19 @@ def _change(holder: Any, hint: Any, names: list[str], path: str, text: str) -> A
         return value_of(text, inner, path, old=plain(old))
 
     if name.startswith("["):
-        index = int(name[1:-1])
-        if not isinstance(holder, tuple | list) or index >= len(holder):
+        index, count = int(name[1:-1]), len(holder) if _several(holder) else 0
+        if not -count <= index < count:
             raise ConfigError(f"--config.{path}: there is no {name}.")
+        index %= count
         item = changed(holder[index], _hint_at(hint, index))
         return (*holder[:index], item, *holder[index + 1 :])
-    if isinstance(holder, tuple | list) and name.isdigit():
+    if _several(holder) and re.fullmatch(r"-?\d+", name):
         raise ConfigError(f"--config.{path}: write [{name}] instead of .{name}.")
     return _change_named(holder, hint, name, changed, bool(rest), path)
+
+
+def _several(holder: Any) -> bool:
+    return isinstance(holder, tuple | list)
 
 
 def _change_named(
@@ -89,11 +124,6 @@ def _change_named(
 ) -> Any:
     """Changes a field, or an item of what maps names to objects."""
     known = list(holder.keys()) if isinstance(holder, ConfigDict) else []
-    if SAME in known:
-        raise ConfigError(
-            f"--config.{path}: this is the same as {holder[SAME]}; change it there, "
-            f"for both: --config.{holder[SAME]}.{name}=…"
-        )
     if CLASS in known:
         known.remove(CLASS)
         cls = class_at(str(holder[CLASS]), name)

@@ -49,8 +49,9 @@ def test_an_override_takes_the_type_of_its_field(path, text, value):
 def test_an_override_reaches_into_lists_and_parts():
     made = whole()
     override(made, "parts[0].size", "64")
+    override(made, "parts[-1].size", "65")
     override(made, "extra.size", "9")
-    assert build(made).parts[0].size == 64
+    assert [part.size for part in build(made).parts] == [64, 65]
     assert build(made).extra.size == 9
 
 
@@ -62,6 +63,9 @@ def test_an_override_reaches_into_lists_and_parts():
         ("mode", "medium", "mode holds 'fast' and takes Literal"),
         ("widths", "(1,'a')", "widths holds"),
         ("parts[7].size", "1", r"there is no \[7\]"),
+        ("parts[-3].size", "1", r"there is no \[-3\]"),
+        ("rate[0]", "1", r"there is no \[0\]"),
+        ("parts.-1.size", "1", r"write \[-1\] instead of \.-1"),
         ("parts.0.size", "1", r"write \[0\] instead of \.0"),
         ("parts[0].siz", "1", "Did you mean 'size'"),
         ("rate.x", "1", "there is no 'x'"),
