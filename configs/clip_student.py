@@ -14,6 +14,7 @@ from common import COMPUTE, CROPS, crop_and_flip, cropped, length, local_norm
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import sweeps_of
+from jax_rcl.config import same
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.weights import clip
 
@@ -63,7 +64,9 @@ def get_config(arg=""):
     only_with(o, o.classes == "text", "classes=text", "text_heads")
     train, val = clip_common.folders(o.folder, size)
     distortion = clip_common.distortion_of(o)
-    rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
+    long = length(o, bool(o.released))
+    epochs = same("epochs") if "epochs" in long else o.epochs
+    rising = node(rcl.augment.Curriculum, epochs) if o.curriculum == "on" else None
     augment = node(rcl.augment.Pair, crop_and_flip(size), distortion, rising)
     source, augment = cropped(o.crops, train, augment)
     named = o.classes != "none"
@@ -85,7 +88,7 @@ def get_config(arg=""):
         # The released T_max: steps of an epoch, 126,689 // (256 · 4 GPUs).
         optimizer=clip_common.adam(3e-4, o.schedule, 123.0),
         batch_size=o.batch_size,
-        **length(o, bool(o.released)),
+        **long,
         init_from=clip_common.teach(o, residual),
         evaluators=clip_common.accuracies(*zero_shot, kinds) if named else {},
     )

@@ -26,7 +26,7 @@ def get_config(arg=""):
         distortion=tuple(DISTORTIONS),
         teacher="runs/teacher",  # the run that each of the others starts from
         loss="simclr_st",  # of the student
-        share=1 / 6,  # of the images
+        share=(1 / 6, common.SHARE),  # of the images
         epochs=8,
         width=16,  # of the ResNet-10
     )

@@ -20,8 +20,14 @@ from PIL import Image
 
 from jax_rcl import checkpoint, parallel
 from jax_rcl import config as configs
-from jax_rcl.augment import GaussianBlur, GaussianNoise, RandomMask, SquareMask
-from jax_rcl.augment.distortions import Fixed
+from jax_rcl.augment import (
+    Curriculum,
+    GaussianBlur,
+    GaussianNoise,
+    RandomMask,
+    SquareMask,
+)
+from jax_rcl.augment.distortions import CONDITIONS, Fixed
 from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.checkpoint import STATES, Checkpoints
 from jax_rcl.config.types import ConfigError
@@ -483,6 +489,73 @@ def test_levels_of_distortions_are_options(variant, expected, stored, monkeypatc
     assert configs.build(judged.distortion) == expected
 
 
+def test_what_distorts_has_one_home_from_which_sweeps_take_the_seed(
+    stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    made = load("clip_baseline:weights=resnet101.npz,fixed=3")
+    last = "augment.operation.operations[-1]"
+    for text in ("RandomMask((0.5, 0.5))", "None", "Identity"):
+        with pytest.raises(ConfigError, match=r"for both: --config.augment.*\[-1\]=…"):
+            configs.override(made, "evaluators.val.distortion", text)
+    with pytest.raises(ConfigError, match=r"\[-1\] would be Grayscale instead of Fix"):
+        chain = "(Flip, RandomMask((0.8, 0.8)), Grayscale)"
+        configs.override(made, "augment.operation.operations", chain)
+    configs.override(made, f"{last}.seed", "9")
+    resolved = configs.resolved(made)
+    assert configs.at(resolved, last).seed == 9
+    assert {x.distortion.seed for x in resolved.evaluators.values()} == {9}
+    store("runs/fixed", "clip_baseline:weights=resnet101.npz,fixed=3")
+    swept = load("clip_evaluate:run=runs/fixed").evaluators
+    masks, noises = (configs.build(swept[x].distortion) for x in ("masks", "noises"))
+    assert masks == Fixed(RandomMask((0.5, 0.95)), 3)
+    assert noises == GaussianNoise((0.1, 0.3))
+
+
+def test_a_curriculum_rises_over_the_epochs_of_the_run(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    made = load("clip_student:clip=clip.npz,text_heads=1,curriculum=on,epochs=4")
+    assert configs.build(configs.resolved(made).augment).curriculum == Curriculum(4)
+    configs.override(made, "epochs", "8")
+    assert configs.build(configs.resolved(made).augment).curriculum == Curriculum(8)
+
+
+# Runs of distorted images are wanted, and these are others.
+UNDISTORTED = (
+    "imagenet100_probe:source=runs/patch",
+    "cifar_classify",
+    "cifar_classify:mix=mixup",
+    "uniformity_probe:source=runs/uniformity",
+    "thanos_transfer:first=runs/first",
+)
+
+
+@pytest.mark.parametrize("variant", UNDISTORTED)
+def test_a_run_without_a_distortion_is_told_from_those_with_one(
+    variant, stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    store("runs/clear", variant)
+    with pytest.raises(ConfigError, match=r"clear .* give a run of clip_student.py, "):
+        load("clip_transfer:source=runs/clear")
+    with pytest.raises(ConfigError, match="clear was trained on images without a dist"):
+        load("clip_evaluate:run=runs/clear,what=draws")
+    made = load("clip_evaluate:run=runs/clear,what=draws,distortion=all")
+    assert (
+        configs.build(made.evaluators.draws.distortion.operation) == CONDITIONS["all"]
+    )
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix", "cutout"])
+def test_a_transfer_sees_the_views_that_were_mixed(mix, stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    store("runs/mixing", f"thanos_coarse:data=fashion,network=resnet10,mix={mix}")
+    made = load("thanos_transfer:first=runs/mixing")
+    count = len(made.augment.operation.operations)
+    plain_view = load("thanos_transfer:first=runs/first").augment.operation
+    assert count == len(plain_view.operations) + (mix == "cutout")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -785,6 +858,11 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
         ("clip_evaluate:run=runs/probe,levels=0.5", r"for one of mask\+noise\+blur"),
         ("clip_evaluate:run=runs/probe,kinds=mask,levels=high", "high is no level"),
         ("clip_evaluate:run=runs/transfer,what=corruptions", "other classes apart"),
+        ("clip_baseline:fixed=-5", "'fixed' -5 must be at least 0"),
+        ("clip_probe:labels=1.5", r"'labels' 1.5 must be in \(0, 1\]"),
+        ("clip_transfer:labels=0", r"'labels' 0 must be in \(0, 1\]"),
+        ("clip_transfer:draws=-3", "'draws' -3 must be at least 1"),
+        ("thanos_coarse:subset=1.5", r"'subset' 1.5 must be in \(0, 1\]"),
         ("clip_evaluate:run=runs/student", "student is not a run of clip_probe.py"),
         ("clip_baseline:method=distilled,teacher=runs/transfer", "teach by a class"),
         ("clip_baseline:method=distilled,backbone=RN50", "'backbone' does nothing"),

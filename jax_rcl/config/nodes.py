@@ -110,7 +110,7 @@ def resolved(config: Any) -> Any:
         items = {key: fill(value[key], _join(place, key)) for key in _keys(value)}
         return ConfigDict(items, type_safe=False).lock()
 
-    return fill(config, "") if _refers(config) else config
+    return fill(config, "") if referring(config) else config
 
 
 def at(config: Any, path: str) -> Any:
@@ -130,11 +130,15 @@ def steps_of(path: str) -> list[str]:
     return re.findall(r"[^.\[\]]+|\[-?\d+\]", path)
 
 
-def _refers(value: Any) -> bool:
-    """Whether there is a `same` in a value."""
-    if isinstance(value, ConfigDict | Mapping):
-        return SAME in value or any(_refers(value[key]) for key in _keys(value))
-    return isinstance(value, tuple | list) and any(map(_refers, value))
+def referring(value: Any, path: str = "") -> dict[str, str]:
+    """The places of a config that hold a `same`, with what each is the same as."""
+    if isinstance(value, tuple | list):
+        parts = [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+    else:
+        parts = [(_join(path, key), value[key]) for key in _keys(value)]
+    if SAME in _keys(value):
+        return {path: str(value[SAME])}
+    return {k: v for place, x in parts for k, v in referring(x, place).items()}
 
 
 # Making the objects.

@@ -34,11 +34,14 @@ from jax_rcl.config.nodes import (
     SAME,
     at,
     build,
+    from_json,
     holds_node,
     node,
     plain,
+    referring,
     steps_of,
     stored,
+    to_json,
 )
 from jax_rcl.config.types import (
     ConfigError,
@@ -69,7 +72,50 @@ def override(config: ConfigDict, path: str, text: str) -> None:
     """
     names = steps_of(path)
     _check_home(config, names, path)
+    homes = _homes_in(config, names)
+    if homes:
+        trial = from_json(to_json(config))
+        _change(trial, Any, names, path, text)
+        _check_homes(homes, config, trial, path)
     _change(config, Any, names, path, text)
+
+
+def _homes_in(config: ConfigDict, names: list[str]) -> dict[str, str]:
+    """Homes of what is the same that are counted inside of a place, such as its [-1].
+
+    With each the place that refers to it.
+    """
+    found = {}
+    for place, home in referring(config).items():
+        steps = steps_of(home)
+        inside = steps[len(names) :]
+        if steps[: len(names)] == names and any(x.startswith("[") for x in inside):
+            found[home] = place
+    return found
+
+
+def _check_homes(
+    homes: Mapping[str, str], old: ConfigDict, new: ConfigDict, path: str
+) -> None:
+    """Refuses that something of another class gets to the place of a home.
+
+    What is counted may be another thing in a tuple that is replaced as a whole: the
+    last operation of a view, which distorts, evaluators have, too.
+    """
+    for home, place in homes.items():
+        kinds = [_kind(at(config, home)) for config in (old, new)]
+        if None not in kinds and kinds[0] != kinds[1]:
+            raise ConfigError(
+                f"--config.{path}: {home} would be {kinds[1]} instead of {kinds[0]}, "
+                f"and {place} is the same as {home}. If both are to change, write "
+                f"first --config.{home}=…"
+            )
+
+
+def _kind(value: Any) -> str | None:
+    """The name of the class of a node; None for other values."""
+    known = isinstance(value, ConfigDict) and CLASS in value
+    return str(value[CLASS]).rpartition(":")[2] if known else None
 
 
 def _check_home(config: ConfigDict, names: list[str], path: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from jax_rcl import config
+from jax_rcl.augment.color import Grayscale
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip
 from jax_rcl.config.experiment import Best, Experiment
@@ -154,6 +155,29 @@ def test_what_is_the_same_is_changed_at_its_home_alone():
     assert built.evaluators["other"].train == Synthetic(seed=3)
     assert built.evaluators["knn"].train == Synthetic(seed=4)
     assert built.source == Synthetic()
+
+
+def test_what_is_counted_stays_what_it_was_when_its_tuple_is_replaced():
+    made = referring()
+    with made.evaluators.unlocked():
+        made.evaluators.knn.preprocess = same("augment.operation.operations[-1]")
+    before = config.to_json(made)
+    words = (
+        r"operations\[-1\] would be Grayscale instead of Flip, and "
+        r"evaluators\.knn\.preprocess is the same .* write first --config\.augment\."
+    )
+    for path, text in (
+        ("augment.operation.operations", "(Flip, Flip, Grayscale)"),
+        ("augment", "Views(Chain((Flip, Grayscale)))"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            override(made, path, text)
+    assert config.to_json(made) == before
+    override(made, "augment.operation.operations", "(Grayscale, Flip(0.2))")
+    assert build(made).evaluators["knn"].preprocess == Flip(0.2)
+    override(made, "augment.operation.operations[-1]", "Grayscale")
+    override(made, "augment.operation.operations", "(Flip, Flip, Grayscale)")
+    assert build(made).evaluators["knn"].preprocess == Grayscale()
 
 
 def test_what_is_the_same_as_nothing_can_be_replaced():
