@@ -57,6 +57,7 @@ from jax_rcl.config.types import (
     suggest,
     unknown,
 )
+from jax_rcl.core import Augment
 
 
 def override(config: ConfigDict, path: str, text: str) -> None:
@@ -205,8 +206,9 @@ def value_of(text: str, hint: Any, path: str, *, old: Any = None) -> Any:
       ConfigError: the field does not take it; the message names the path.
     """
     value = read(text, hint)
-    if isinstance(value, str) and not is_a(value, hint) and takes_objects(hint):
-        value = _expression(text, hint, f"--config.{path}")
+    if isinstance(value, str) and not is_a(value, hint):
+        if takes_objects(hint) or _is_constant(text):
+            value = _expression(text, hint, f"--config.{path}")
     if holds_node(value):
         made = build(stored(value), path)
         if not is_a(made, hint) and is_a((made,), hint):
@@ -217,6 +219,12 @@ def value_of(text: str, hint: Any, path: str, *, old: Any = None) -> Any:
         fitted(made, hint, path)
         return stored(value)
     return stored(fitted(value, hint, path, old=old))
+
+
+def _is_constant(text: str) -> bool:
+    """Whether a text is the name of a public constant, or of an item of one."""
+    name = text.partition("[")[0].rpartition(".")[2].strip()
+    return name.isupper() and name in public()
 
 
 def takes_objects(hint: Any) -> bool:
@@ -260,7 +268,21 @@ def _expression(text: str, hint: Any, where: str) -> Any:
             f"{where}: {short(text)} is no value as Python writes it ({words}). Is "
             "a bracket or a quote missing?"
         ) from error
-    return _read(tree, hint, where)
+    try:
+        return _read(tree, hint, where)
+    except ConfigError as error:
+        words = str(error).replace(f".{_OF}.", ":")
+        raise ConfigError(f"{words}{_in_full(text, hint)}") from error
+
+
+def _in_full(text: str, hint: Any) -> str:
+    """What to write for a word that is meant for the first field of a class."""
+    classes = [arm for arm in _arms(hint) if _is_class(arm)]
+    if len(classes) != 1 or not re.fullmatch(r"[\w./-]+", text.strip()):
+        return ""
+    cls, fields = classes[0], [*fields_of(classes[0]).values()]
+    takes_text = bool(fields) and hint_of(cls, fields[0]) is str
+    return f' Write {cls.__name__}("{text.strip()}").' if takes_text else ""
 
 
 def _without_colons(text: str) -> str:
@@ -306,7 +328,12 @@ def _read(tree: ast.expr, hint: Any, where: str) -> Any:
         case ast.Name("nan" | "inf" as name):
             return float(name)
         case ast.Name() | ast.Attribute():
-            found = _named(_dotted(tree, where), hint, where)
+            name = _dotted(tree, where)
+            found = _named(name, hint, where)
+            if isinstance(found, type) and not _is_class(found):
+                raise ConfigError(
+                    f"{where}: {name} is no class that a config can hold."
+                )
             return _made(found, (), {}, where) if _is_class(found) else stored(found)
     try:
         return ast.literal_eval(tree)
@@ -466,9 +493,14 @@ def may_be(cls: type, hint: Any) -> bool:
     for arm in _arms(hint):
         origin, inner = typing.get_origin(arm) or arm, typing.get_args(arm)
         if getattr(arm, "_is_protocol", False):
-            fits = members_of(arm) <= there
+            fits = members_of(arm) <= there and (
+                "__call__" not in members_of(arm) or _takes(cls) == _takes(arm)
+            )
         elif origin is Callable:
-            fits = "__call__" in there
+            takes = _takes(cls) if "__call__" in there else ("nothing=",)
+            # What is called with a batch is no operation, though with as many.
+            fits = len(takes) == len(inner[0]) and takes != _takes(Augment)
+            fits = fits and not any(name.endswith("=") for name in takes)
         elif origin is tuple and inner[1:] == (...,):
             fits = may_be(cls, inner[0])  # one of several, see `value_of`
         else:
@@ -476,6 +508,17 @@ def may_be(cls: type, hint: Any) -> bool:
         if fits:
             return True
     return False
+
+
+def _takes(cls: type) -> tuple[str, ...]:
+    """What objects of a class have to be called with: names, `train=` if by name."""
+    called: Any = cls.__call__
+    _, *parameters = inspect.signature(called).parameters.values()
+    return tuple(
+        f"{x.name}=" if x.kind is x.KEYWORD_ONLY else x.name
+        for x in parameters
+        if x.default is x.empty
+    )
 
 
 def _is_class(found: Any) -> bool:
