@@ -47,7 +47,12 @@ def get_config(arg=""):
     own = "encoder", "backbone", "weights", "released", "reduction"
     only_with(o, not distilled, "method=classify", *own)
     only_with(o, not o.released, "weights=FILE", "weights")
-    only_with(o, o.backbone in clip_common.TOWERS, "a tower of CLIP", "rounding")
+    only_with(
+        o,
+        o.backbone in clip_common.TOWERS,
+        "backbone=RN101 or another tower of CLIP",
+        "rounding",
+    )
     encoder, start = clip_common.backbone(o)
     size = clip_common.side_of(encoder)
     train, val = clip_common.folders(o.folder, size)

@@ -61,7 +61,7 @@ def distortion_of(o):
         if fits and given:
             distortion = node(kind, **{**vars(distortion), **given})
     drawn = o.distortion.startswith(("mask", "noise", "square"))
-    only_with(o, drawn, "masks, noise and squares", "fixed")
+    only_with(o, drawn, "distortion=mask…, noise… or square…", "fixed")
     return node(Fixed, distortion, o.fixed) if "fixed" in o.given else distortion
 
 
@@ -135,7 +135,7 @@ def source_run(o, files, *objectives):
     """
     stored = stored_config(Path(o.source))
     own = o.distortion in CONDITIONS
-    only_with(o, own, "a distortion other than the source's", *LEVELS)
+    only_with(o, own, "distortion=WORD, other than the source's", *LEVELS)
     start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
     if not own:
         run_of(files, o.source, *objectives)

@@ -41,10 +41,14 @@ def get_config(arg=""):
         geometry=("released", "plain"),  # released: 224 to 256 and cropped again
     )
     swept = o.what not in ("corruptions", "draws")
-    only_with(o, swept, "another `what`", "kinds", "levels")
-    only_with(o, swept and o.what != "unseen", "images of the run", "images")
+    only_with(o, swept, "what=levels, unseen, denoise or inpaint", "kinds", "levels")
+    only_with(
+        o, swept and o.what != "unseen", "what=levels, denoise or inpaint", "images"
+    )
     only_with(o, o.what == "draws", "what=draws", "distortion")
-    only_with(o, o.what != "corruptions", "another `what`", "repeats")
+    only_with(
+        o, o.what != "corruptions", "every other `what`, as what=levels", "repeats"
+    )
     only_with(o, o.what == "unseen", "what=unseen", "unseen")
     only_with(o, o.what == "inpaint", "what=inpaint", "steps")
     only_with(o, o.what == "corruptions", "what=corruptions", "shifts", "geometry")

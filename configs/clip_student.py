@@ -56,11 +56,13 @@ def get_config(arg=""):
     fields = clip.architecture(file, o.heads or None).visual
     residual, size = clip_common.is_residual(fields), fields["image_size"]
     only_with(o, o.loss == "clip", "loss=clip", "averaged")
-    only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
+    only_with(o, residual, "clip=FILE of a ResNet", "teacher_norm", "norm")
     own = {"compute": o.compute, **local_norm(o.norm, o.batch_size // 4)}
     if not residual:
         own["activation"] = o.activation
-    only_with(o, not residual, "a vision transformer", "activation", "heads")
+    only_with(
+        o, not residual, "clip=FILE of a vision transformer", "activation", "heads"
+    )
     only_with(o, o.classes == "text", "classes=text", "text_heads")
     train, val = clip_common.folders(o.folder, size)
     distortion = clip_common.distortion_of(o)

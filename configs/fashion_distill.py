@@ -30,7 +30,13 @@ def get_config(arg=""):
         epochs=8,
         width=16,  # of the ResNet-10
     )
-    only_with(o, o.method != "teacher", "another method", "distortion", "teacher")
+    only_with(
+        o,
+        o.method != "teacher",
+        "method=student, supervised or distilled",
+        "distortion",
+        "teacher",
+    )
     only_with(o, o.method == "student", "method=student", "loss")
     train, test = common.fashion(o.share)
     encoder = common.resnet(10, common.FASHION, width=o.width)

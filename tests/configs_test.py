@@ -576,7 +576,9 @@ def test_levels_that_cannot_be_are_refused(options, words, stored, monkeypatch):
 
 def test_a_level_needs_the_word_of_a_distortion(stored, monkeypatch):
     monkeypatch.chdir(stored)
-    with pytest.raises(ConfigError, match="for a distortion other than the source's"):
+    with pytest.raises(
+        ConfigError, match="for distortion=WORD, other than the source's"
+    ):
         load("clip_probe:source=runs/student,percent_missing=0.5")
 
 
@@ -872,6 +874,19 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
             "thanos_coarse:channels=three",
             "'channels' does nothing here: it is for gray",
         ),
+        (
+            "thanos_coarse:width=32",
+            "'width' does nothing here: it is for network=resnet",
+        ),
+        ("thanos_coarse:method=ce,clip=none", "'clip' does .* for method=spread, sup"),
+        ("imagenet100_moco:textures=x", "'textures' .* is for negatives=texture"),
+        ("imagenet100_moco:packed=x,folder=y", "'folder' .* for images in folders, w"),
+        ("imagenet100_moco:negatives=texture,packed=x,textures=y", "'textures' does n"),
+        ("uniformity_probe:source=x,weights=y", "'source' .* for a run, source=RUN w"),
+        ("attributes_uniformity:prior=x,weights=y", "'prior' .* is for epochs=N, a fi"),
+        ("attributes_uniformity:ridge=1.0,weights=y", "'ridge' .* is for epochs=N, a"),
+        ("attributes_uniformity:ridge=1.0,prior=none", "'ridge' .* is for prior=FILE"),
+        ("chexpert_uniformity:prior=x,weights=y", "'prior' .* is for epochs=N, a fil"),
         ("emoji_moco:alpha=3", r"'alpha' does nothing here: it is for negatives=patch"),
         ("cifar_moco:negatives=quilting,low=2", "'low' does nothing here"),
         ("imagenet100_moco:alpha=2.0", "'alpha' does nothing here"),
@@ -895,6 +910,12 @@ def test_options_that_do_not_fit_are_refused(variant, message, stored, monkeypat
     store("runs/mnist", "thanos_coarse:data=mnist")
     with pytest.raises(ConfigError, match=message):
         load(variant)
+
+
+def test_no_prior_is_a_word(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    made = [load(f"imagenet100_uniformity{x}") for x in ("", ":prior=none")]
+    assert configs.to_json(made[0]) == configs.to_json(made[1])
 
 
 def test_overrides_that_are_documented_are_possible():

@@ -13,6 +13,7 @@ from jax_rcl.config.experiment import Best, Experiment
 from jax_rcl.config.nodes import build, node, resolved, same
 from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
+from jax_rcl.config.workdir import binding_differences
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.losses.kernels import Rbf
@@ -198,6 +199,19 @@ def test_what_is_the_same_as_nothing_is_named():
     override(made, "augment.operation", "Chain((Flip, Flip))")
     with pytest.raises(ConfigError, match="is the same as"):
         build(made)
+
+
+def test_a_run_is_bound_by_what_its_config_means():
+    made = referring()
+    plain_one = config.from_json(config.to_json(resolved(made)))
+    assert config.differences(made, plain_one) != []
+    assert binding_differences(made, plain_one) == []
+    override(made, "source.classes", "7")
+    lines = binding_differences(plain_one, made)
+    assert lines == [
+        "evaluators.knn.train.classes: 3 -> 7",
+        "source.classes: 3 -> 7",
+    ]
 
 
 def test_differences_name_the_fields():
