@@ -209,8 +209,8 @@ def test_a_run_is_bound_by_what_its_config_means():
     override(made, "source.classes", "7")
     lines = binding_differences(plain_one, made)
     assert lines == [
-        "evaluators.knn.train.classes: 3 -> 7",
-        "source.classes: 3 -> 7",
+        "evaluators.knn.train.classes: 10 -> 7",
+        "source.classes: 10 -> 7",
     ]
 
 
