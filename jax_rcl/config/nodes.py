@@ -134,10 +134,10 @@ def referring(value: Any, path: str = "") -> dict[str, str]:
     """The places of a config that hold a `same`, with what each is the same as."""
     if isinstance(value, tuple | list):
         parts = [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+    elif SAME in _keys(value):
+        return {path: str(value[SAME])}
     else:
         parts = [(_join(path, key), value[key]) for key in _keys(value)]
-    if SAME in _keys(value):
-        return {path: str(value[SAME])}
     return {k: v for place, x in parts for k, v in referring(x, place).items()}
 
 
