@@ -15,6 +15,7 @@ from common import COMPUTE, CUT, STRONG, cropped, every, length, simclr_view
 from uniformity_common import (
     LAYERS,
     SCOPES,
+    TRAINED,
     birds,
     measured,
     released,
@@ -49,7 +50,10 @@ def get_config(arg=""):
     only_with(o, o.data == "cub", "data=cub", "logistic")
     solver = {"solver": "saga"} if o.logistic == "released" else {}
     known = o.prior != "none" and not measured(o)
-    only_with(o, known, "a prior", "sigma", "ridge")
+    trained = not measured(o)
+    only_with(o, trained or o.prior == "none", TRAINED, "prior")
+    only_with(o, trained, TRAINED, "sigma", "ridge")
+    only_with(o, known, "prior=FILE", "sigma", "ridge")
     only_with(o, o.data == "cub", "data=cub; shoes are cut whole", *CUT)
     data = birds(o) if o.data == "cub" else shoes(o)
     source, train, test, side, encoder, sigma, shown = data

@@ -16,6 +16,7 @@ from uniformity_common import (
     LARS,
     LAYERS,
     SCOPES,
+    TRAINED,
     measured,
     released,
     scope,
@@ -46,7 +47,10 @@ def get_config(arg=""):
         compute=COMPUTE,
     )
     known = o.prior != "none" and not measured(o)
-    only_with(o, known, "a prior", "sigma", "ridge")
+    trained = not measured(o)
+    only_with(o, trained or o.prior == "none", TRAINED, "prior")
+    only_with(o, trained, TRAINED, "sigma", "ridge")
+    only_with(o, known, "prior=FILE", "sigma", "ridge")
     train, valid = (radiographs(o, split) for split in ("train", "valid"))
     source = node(rcl.data.WithPrior, train, o.prior) if known else train
     augment = node(rcl.augment.Views, view())

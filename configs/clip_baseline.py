@@ -48,7 +48,12 @@ def get_config(arg=""):
     own = "encoder", "backbone", "weights", "released", "reduction", "norm"
     only_with(o, not distilled, "method=classify", *own)
     only_with(o, not o.released, "weights=FILE", "weights")
-    only_with(o, o.backbone in clip_common.TOWERS, "a tower of CLIP", "rounding")
+    only_with(
+        o,
+        o.backbone in clip_common.TOWERS,
+        "backbone=RN101 or another tower of CLIP",
+        "rounding",
+    )
     only_with(o, o.encoder == "trained", "encoder=trained", "norm")
     norm = local_norm(o.norm, o.batch_size // 4)
     encoder, start = clip_common.backbone(o, **norm)

@@ -7,12 +7,20 @@ from common import FROZEN, IMAGENET, head_accuracy, photographs, resnet, run_of
 
 import jax_rcl as rcl
 from jax_rcl import node, only_with
-from jax_rcl.augment import GaussianBlur, GaussianNoise, RandomMask, SquareMask
+from jax_rcl.augment import (
+    GaussianBlur,
+    GaussianNoise,
+    Identity,
+    RandomMask,
+    SquareMask,
+)
 from jax_rcl.augment.distortions import CONDITIONS, SWEEPS, Fixed
-from jax_rcl.config import CLASS, ConfigError, same, stored_config, unknown
+from jax_rcl.augment.distortions.levels import Leveled
+from jax_rcl.config import CLASS, ConfigError, build, same, stored_config, unknown
 from jax_rcl.data.published import imagenet
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.networks import clip
+from jax_rcl.ranges import AtLeast
 
 # Towers by the words that options have for them.
 TOWERS = {name.replace("/", "-"): name for name in clip.TOWERS}
@@ -32,7 +40,7 @@ LEVELS = {
     "sigma": "",
     "length": "",  # of squares, in pixels
     "offset": ("random", "center"),
-    "fixed": -1,  # a seed: one mask or noise for every image, ever
+    "fixed": (0, AtLeast(0)),  # a seed: one mask or noise for every image, ever
 }
 
 # Distortions.
@@ -53,8 +61,8 @@ def distortion_of(o):
         if fits and given:
             distortion = node(kind, **{**vars(distortion), **given})
     drawn = o.distortion.startswith(("mask", "noise", "square"))
-    only_with(o, drawn, "masks, noise and squares", "fixed")
-    return node(Fixed, distortion, o.fixed) if o.fixed >= 0 else distortion
+    only_with(o, drawn, "distortion=mask…, noise… or square…", "fixed")
+    return node(Fixed, distortion, o.fixed) if "fixed" in o.given else distortion
 
 
 def pair(o, name):
@@ -96,7 +104,7 @@ def folder(path, side, classes=IMAGENET_100):
 
 def side_of(encoder):
     """The side of what a stored encoder sees, of a tower of CLIP or of a ResNet."""
-    return encoder.encoder.get("image_size", 224)
+    return encoder.get("encoder", encoder).get("image_size", 224)
 
 
 def tower(fields, rounding="none", **own):
@@ -131,17 +139,47 @@ def source_run(o, files, *objectives):
     """
     stored = stored_config(Path(o.source))
     own = o.distortion in CONDITIONS
-    only_with(o, own, "a distortion other than the source's", *LEVELS)
+    only_with(o, own, "distortion=WORD, other than the source's", *LEVELS)
     start = node(rcl.weights.Restore, o.source, rcl.objectives.FROZEN_ENCODER)
+    if not own:
+        run_of(files, o.source, *objectives)
+    encoder = stored.objective.get("encoder", {})
+    if not str(encoder.get(CLASS)).endswith(":Normalized"):
+        raise ConfigError(
+            f"{o.source} has no encoder of photographs; give a run of {files}."
+        )
     if own:
-        return stored.objective.encoder, start, distortion_of(o)
-    run_of(files, o.source, *objectives)
-    return stored.objective.encoder, start, trained_on(stored.augment)
+        return encoder, start, distortion_of(o)
+    return encoder, start, trained_on(stored, files, o.source)
 
 
-def trained_on(augment):
-    """The distortion of a pair, or of views whose last operation distorts."""
-    return augment.get("distortion") or augment.operation.operations[-1]
+def trained_on(stored, files, workdir):
+    """The distortion of a run, which must be one of the config `files`.
+
+    Raises:
+      ConfigError: it was trained on images that nothing distorts.
+    """
+    found = last_operation(stored.augment)
+    if found is None or not distorts(found):
+        raise ConfigError(
+            f"{workdir} was trained on images without a distortion; give a run of "
+            f"{files}, or write distortion=WORD."
+        )
+    return found
+
+
+def last_operation(augment):
+    """The distortion of a pair, or what views are done with; None if there is none."""
+    operation = augment.get("operation", {})
+    return augment.get("distortion") or (operation.get("operations") or (None,))[-1]
+
+
+def distorts(operation):
+    """Whether an operation has a level, be it in a part, or is `Identity`."""
+    if isinstance(build(operation), Leveled | Identity):
+        return True
+    parts = operation.get("operations", ()), (operation.get("operation"),)
+    return any(distorts(part) for part in sum(parts, ()) if part is not None)
 
 
 def file_of_weights(o):
@@ -227,7 +265,7 @@ def accuracies(name, val, side, distortion, home, kinds):
     keeps its seed: the mask or noise is the same for all images.
     """
     accuracy = head_accuracy(val, side, distortion=same(home))
-    seed = getattr(distortion, "seed", None)
+    seed = same(f"{home}.seed") if hasattr(distortion, "seed") else None
     return {name: accuracy, **level_sweeps(accuracy, kinds, seed)}
 
 
@@ -241,7 +279,7 @@ def level_sweeps(accuracy, kinds, seed=None, levels=(), **fields):
     for kind in kinds:
         distortion, usual = SWEEPS[kind]
         if seed is not None:
-            distortion = Fixed(distortion, seed)
+            distortion = node(Fixed, distortion, seed)
         given = distortion, levels or usual
         sweep = node(rcl.evaluate.LevelSweep, accuracy, *given, **fields)
         sweeps[f"{kind}s"] = sweep
@@ -251,6 +289,7 @@ def level_sweeps(accuracy, kinds, seed=None, levels=(), **fields):
 # Evaluations of a classifier that is trained: the option `what` of clip_evaluate.py.
 
 CLASSIFIERS = "Classify", "KnowledgeDistillation"
+CLASSIFIER_FILES = "clip_probe.py, clip_baseline.py or clip_transfer.py"
 TEACH = "teach by a classifier of ImageNet-100"
 # Sweeps as the authors' runs have them; restoring takes long, and they did it once.
 USUAL = {
@@ -294,8 +333,11 @@ def tells_imagenet100(source):
     return source.get("classes", None) == IMAGENET_100
 
 
-def levels(o, accuracy, side):
-    """The accuracy at levels of distortion, of images that may be restored first."""
+def levels(o, accuracy, side, stored):
+    """The accuracy at levels of distortion, of images that may be restored first.
+
+    Of the kind that the run had, drawn once for all images, it is what it was there.
+    """
     usual, chosen, repeats = USUAL[o.what]
     kinds = (o.kinds or usual).split("+")
     for kind in kinds:
@@ -325,7 +367,15 @@ def levels(o, accuracy, side):
     fields = {"source": seen, "restorer": restorer, "repeats": o.repeats or repeats}
     if chosen:
         fields["levels"] = tuple(map(level_of, chosen.split("+")))
-    return level_sweeps(accuracy, kinds, **fields)
+    trained, sweeps = last_operation(stored.augment), {}
+    for kind in kinds:
+        own = hasattr(trained, "seed") and (
+            isinstance(build(trained.operation), type(SWEEPS[kind][0]))
+        )
+        sweeps |= level_sweeps(
+            accuracy, [kind], trained.seed if own else None, **fields
+        )
+    return sweeps
 
 
 def level_of(text):
@@ -344,7 +394,7 @@ def draws(o, accuracy, stored):
     if o.distortion in CONDITIONS:
         distortion = CONDITIONS[o.distortion]
     else:
-        distortion = trained_on(stored.augment)
+        distortion = trained_on(stored, CLASSIFIER_FILES, o.run)
     full = node(rcl.augment.ByStrength, distortion), (1.0,)
     return {"draws": node(rcl.evaluate.LevelSweep, accuracy, *full, o.repeats or 10)}
 

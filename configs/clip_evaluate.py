@@ -13,14 +13,13 @@ level, as the authors: Deep Decoder takes a CPU more than an hour for an image.
 """
 
 import clip_common
-from common import run_of
+from common import SHARE, run_of
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS
 from jax_rcl.config import CLASS, ConfigError
-
-FILES = "clip_probe.py, clip_baseline.py or clip_transfer.py"
+from jax_rcl.ranges import AtLeast
 
 
 def get_config(arg=""):
@@ -33,8 +32,8 @@ def get_config(arg=""):
         kinds="",  # of distortions, such as mask+noise
         levels="",  # of the one kind, such as 0.5+0.9, or 21x5+37x9
         distortion=("as the run", *CONDITIONS),
-        repeats=0,  # of every level: 10, but 1 where images are restored
-        images=1.0,  # the share of the test images that is seen
+        repeats=(0, AtLeast(0)),  # of every level: 10, but 1 where images are restored
+        images=(1.0, SHARE),  # the share of the test images that is seen
         steps=5000,  # of the Deep Decoder
         folder="",  # where the images of the run are now, if elsewhere
         unseen="data/unseen",  # has <class>/
@@ -42,14 +41,18 @@ def get_config(arg=""):
         geometry=("released", "plain"),  # released: 224 to 256 and cropped again
     )
     swept = o.what not in ("corruptions", "draws")
-    only_with(o, swept, "another `what`", "kinds", "levels")
-    only_with(o, swept and o.what != "unseen", "images of the run", "images")
+    only_with(o, swept, "what=levels, unseen, denoise or inpaint", "kinds", "levels")
+    only_with(
+        o, swept and o.what != "unseen", "what=levels, denoise or inpaint", "images"
+    )
     only_with(o, o.what == "draws", "what=draws", "distortion")
-    only_with(o, o.what != "corruptions", "another `what`", "repeats")
+    only_with(
+        o, o.what != "corruptions", "every other `what`, as what=levels", "repeats"
+    )
     only_with(o, o.what == "unseen", "what=unseen", "unseen")
     only_with(o, o.what == "inpaint", "what=inpaint", "steps")
     only_with(o, o.what == "corruptions", "what=corruptions", "shifts", "geometry")
-    stored = run_of(FILES, o.run, *clip_common.CLASSIFIERS)
+    stored = run_of(clip_common.CLASSIFIER_FILES, o.run, *clip_common.CLASSIFIERS)
     objective = stored.objective
     if objective[CLASS].endswith(":KnowledgeDistillation"):
         objective = node(rcl.objectives.Classify, objective.encoder, objective.head)
@@ -64,7 +67,7 @@ def get_config(arg=""):
     if o.what == "draws":
         evaluators = clip_common.draws(o, accuracy, stored)
     elif swept:
-        evaluators = clip_common.levels(o, accuracy, size)
+        evaluators = clip_common.levels(o, accuracy, size, stored)
     else:
         evaluators = clip_common.corruptions(o, accuracy, size)
     seen = accuracy.preprocess or node(rcl.augment.Identity)

@@ -11,7 +11,7 @@ A head that is released, part=probe, is measured as it is unless epochs are give
 """
 
 import clip_common
-from common import CUT, crop_and_flip, cropped, frozen_classifier, length
+from common import CUT, SHARE, crop_and_flip, cropped, frozen_classifier, length
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
@@ -31,7 +31,7 @@ def get_config(arg=""):
         part=("student", "probe"),  # of it: the encoder, or its head, too
         distortion=("as the student", *CONDITIONS),  # without a student none
         **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
-        labels=1.0,  # their share: 0.1, 0.05, 0.01 …, the same number of every class
+        labels=(1.0, SHARE),  # 0.1, 0.05 …: that share of every class
         epochs=10,
         schedule=clip_common.SCHEDULES,
         sweep=("on", "off"),  # on: 10 repeats at every level of the paper's

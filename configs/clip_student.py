@@ -14,6 +14,7 @@ from common import COMPUTE, CUT, crop_and_flip, cropped, length, local_norm
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import sweeps_of
+from jax_rcl.config import same
 from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.weights import clip
 
@@ -55,15 +56,19 @@ def get_config(arg=""):
     fields = clip.architecture(file, o.heads or None).visual
     residual, size = clip_common.is_residual(fields), fields["image_size"]
     only_with(o, o.loss == "clip", "loss=clip", "averaged")
-    only_with(o, residual, "a tower with batch statistics", "teacher_norm", "norm")
+    only_with(o, residual, "clip=FILE of a ResNet", "teacher_norm", "norm")
     own = {"compute": o.compute, **local_norm(o.norm, o.batch_size // 4)}
     if not residual:
         own["activation"] = o.activation
-    only_with(o, not residual, "a vision transformer", "activation", "heads")
+    only_with(
+        o, not residual, "clip=FILE of a vision transformer", "activation", "heads"
+    )
     only_with(o, o.classes == "text", "classes=text", "text_heads")
     train, val = clip_common.folders(o.folder, size)
     distortion = clip_common.distortion_of(o)
-    rising = node(rcl.augment.Curriculum, o.epochs) if o.curriculum == "on" else None
+    long = length(o, bool(o.released))
+    epochs = same("epochs") if "epochs" in long else o.epochs
+    rising = node(rcl.augment.Curriculum, epochs) if o.curriculum == "on" else None
     augment = node(rcl.augment.Pair, crop_and_flip(size), distortion, rising)
     source, augment = cropped(o, train, augment)
     named = o.classes != "none"
@@ -87,7 +92,7 @@ def get_config(arg=""):
             3e-4, o.schedule, clip_common.steps(4 * o.batch_size)
         ),
         batch_size=o.batch_size,
-        **length(o, bool(o.released)),
+        **long,
         init_from=clip_common.teach(o, residual),
         evaluators=clip_common.accuracies(*zero_shot, kinds) if named else {},
     )

@@ -10,13 +10,21 @@ docs/inverse_problems.md. Obtained: not yet run.
 """
 
 import clip_common
-from common import CUT, crop_and_flip, cropped, frozen_classifier, head_accuracy
+from common import (
+    CUT,
+    SHARE,
+    crop_and_flip,
+    cropped,
+    frozen_classifier,
+    head_accuracy,
+)
 
 import jax_rcl as rcl
 from jax_rcl import Experiment, node, only_with, parse
 from jax_rcl.augment.distortions import CONDITIONS
 from jax_rcl.config import same
 from jax_rcl.data.published.imagenet import IMAGENET_100B
+from jax_rcl.ranges import AtLeast
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "covid": 2, "imagenet100b": 100}
 FILES = "clip_student.py, clip_probe.py or clip_baseline.py"
@@ -30,12 +38,13 @@ def get_config(arg=""):
         source="runs/student",  # the run whose encoder it is
         data=tuple(CLASSES),
         folder="",  # of `data`; has train/ and test/, of imagenet100b train/ and val/
-        labels=1.0,  # the share of them
+        labels=(1.0, SHARE),  # of them
         **CUT,  # of photographs
         distortion=("as the source", *CONDITIONS),
         **clip_common.LEVELS,  # other ones, percent_missing=0.8 or std=0.1-0.3
         epochs=10,
-        draws=10,  # of the distortion in testing, for the mean and its deviation
+        # Of the distortion in testing, for the mean and its deviation.
+        draws=(10, AtLeast(1)),
     )
     encoder, start, distortion = clip_common.source_run(o, FILES, *OBJECTIVES)
     size = clip_common.side_of(encoder)

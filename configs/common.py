@@ -9,12 +9,15 @@ from jax_rcl.config import CLASS, ConfigError, from_json, stored_config, to_json
 from jax_rcl.data.frames import EXTENT
 from jax_rcl.data.packed import RECORDS
 from jax_rcl.data.published.imagenet import IMAGENET_100
+from jax_rcl.ranges import Within
 
 # Mean and standard deviation of each channel, for `resnet`.
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FASHION = (0.286,), (0.353,)
 
+# The range of an option that is a share of examples.
+SHARE = Within(0, 1, "low")
 COMPUTE = ("float32", "bfloat16")
 # Where random crops of photographs are cut; whole: anywhere, as the releases do, by the
 # host; square: in the square that evaluators see, on the device.

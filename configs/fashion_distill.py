@@ -26,11 +26,17 @@ def get_config(arg=""):
         distortion=tuple(DISTORTIONS),
         teacher="runs/teacher",  # the run that each of the others starts from
         loss="simclr_st",  # of the student
-        share=1 / 6,  # of the images
+        share=(1 / 6, common.SHARE),  # of the images
         epochs=8,
         width=16,  # of the ResNet-10
     )
-    only_with(o, o.method != "teacher", "another method", "distortion", "teacher")
+    only_with(
+        o,
+        o.method != "teacher",
+        "method=student, supervised or distilled",
+        "distortion",
+        "teacher",
+    )
     only_with(o, o.method == "student", "method=student", "loss")
     train, test = common.fashion(o.share)
     encoder = common.resnet(10, common.FASHION, width=o.width)

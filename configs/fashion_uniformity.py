@@ -28,7 +28,7 @@ def get_config(arg=""):
         first="runs/auto",  # the run that has the features
         sigma=4.0,  # of the Gaussian kernel, in median distances
         ridge=0.01,
-        share=1 / 6,  # of the training images
+        share=(1 / 6, common.SHARE),  # of the training images
         epochs=6,
         width=16,  # of the ResNet-10
     )

@@ -41,11 +41,15 @@ def get_config(arg=""):
         textures="data/imagenet100-textures",  # has train/
         packed="",  # instead of both; of jax-rcl prepare pack, has train/ and val/
     )
-    only_with(o, o.negatives != "none", "negatives=patch or a texture", "alpha")
+    only_with(o, o.negatives != "none", "negatives=patch, texture or quilting", "alpha")
     only_with(o, o.negatives == "patch", "negatives=patch", "low", "high")
     # On the device textures are made of whole images, which must be squares there.
     quilted = o.negatives == "quilting"
-    only_with(o, not quilted, "other negatives", "crops")
+    only_with(o, not quilted, "negatives=none, patch or texture", "crops")
+    only_with(
+        o, not o.packed, "images in folders, without packed", "folder", "textures"
+    )
+    only_with(o, o.negatives == "texture", "negatives=texture", "textures")
     batch, rate, momentum = RECIPES[o.recipe]
     source, train, val = moco_common.imagenet_sources(o)
     view, projector, temperature, schedule = moco_common.version(o)

@@ -44,7 +44,7 @@ def get_config(arg=""):
     only_with(o, not o.probe, "weights=FILE, without probe", "weights")
     file = o.weights or o.probe
     only_with(o, bool(file), "weights=FILE", "depth", "folder")
-    only_with(o, not file, "a run, without a file", "source")
+    only_with(o, not file, "a run, source=RUN without weights or probe", "source")
     measured = bool(o.probe) and "epochs" not in o.given
     only_with(o, not measured, "training, such as epochs=60", "keep", *common.CUT)
     encoder, start, train, val = of_file(o) if file else of_run(o)

@@ -22,7 +22,7 @@ def get_config(arg=""):
     """The experiment."""
     o = parse(
         arg,
-        prior="",  # a file of `jax-rcl prepare`
+        prior="",  # a file of `jax-rcl prepare`; none: trains without, as by default
         sigma=100.0,  # of the kernel
         ridge=0.01,
         scope=SCOPES,
@@ -34,13 +34,14 @@ def get_config(arg=""):
         **common.CUT,
         folder="data/imagenet100",  # has train/ and val/
     )
-    only_with(o, bool(o.prior), "prior=FILE", "sigma", "ridge")
+    known = o.prior not in ("", "none")
+    only_with(o, known, "prior=FILE", "sigma", "ridge")
     train, val = common.image_folders(o.folder)
-    source = node(rcl.data.WithPrior, train, o.prior) if o.prior else train
+    source = node(rcl.data.WithPrior, train, o.prior) if known else train
     augment = node(rcl.augment.Views, common.simclr_view(224, jitter=STRONG))
     source, augment = common.cropped(o, source, augment)
     encoder = common.resnet(o.depth, IMAGENET, compute=o.compute)
-    sigma = o.sigma if o.prior else None
+    sigma = o.sigma if known else None
     return node(
         Experiment,
         source=source,

@@ -30,7 +30,7 @@ def get_config(arg=""):
         **thanos.forms(),
         queries=0.1,  # of a ViT, dropped before the softmax; 0.0: none
         width=64,  # of a ResNet, and of the decoder
-        subset=1.0,  # the share of the training images, drawn once, of each class
+        subset=(1.0, common.SHARE),  # of the training images, drawn once of each class
         channels=("own", "three"),  # three: of gray images
         mix=tuple(common.MIXES),  # of examples; cutout: squares of up to 20 pixels
         epochs=600,

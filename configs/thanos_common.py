@@ -51,7 +51,7 @@ FORMS = {
 def data_of(o):
     """The data set, with the statistics of three channels if the option asks for it."""
     data = DATA[o.data]
-    only_with(o, len(data.mean) == 1, "gray images", "channels")
+    only_with(o, len(data.mean) == 1, "gray images, data=mnist or fashion", "channels")
     if o.channels == "own":
         return data
     return data._replace(mean=3 * data.mean, std=3 * data.std)
@@ -96,6 +96,8 @@ def forms():
 def network(o):
     """The encoder that the option `network` names, of normalised images."""
     only_with(o, o.network == "vit", "network=vit", "queries")
+    wide = o.network.startswith("resnet") or o.decoder != "none"
+    only_with(o, wide, "network=resnet18, 50 or 10, or a decoder", "width")
     if o.network == "vit":
         drop = node(rcl.networks.DropRates, 0.1, 0.05, 0.05, 0.05, o.queries)
         made = node(rcl.networks.ViT, **PERFECTLY_BALANCED, drop=drop)
@@ -111,7 +113,14 @@ def network(o):
 def contrasts(o):
     """The contrastive terms of the option `method`."""
     terms = METHODS[o.method]
-    only_with(o, bool(terms), "a contrast", "clip", "lengths", "direction")
+    only_with(
+        o,
+        bool(terms),
+        "method=spread, supcon or supcon_infonce",
+        "clip",
+        "lengths",
+        "direction",
+    )
     form = {
         "logit_clip": 1.0 if form_of(o, "clip") == "released" else None,
         "similarity": form_of(o, "lengths"),

@@ -37,10 +37,11 @@ def get_config(arg=""):
     fine, classes = first.evaluators["fine"], len(first.evaluators["geometry"].coarse)
     train, val = (node(rcl.data.Split, fine.train, part) for part in ("train", "val"))
     falling = node(rcl.optim.EpochCosine)
+    views = first.augment.get("inner") or first.augment  # of what was mixed
     return node(
         Experiment,
         source=train,
-        augment=node(rcl.augment.Views, first.augment.operation, count=1),
+        augment=node(rcl.augment.Views, views.operation, count=1),
         objective=node(
             rcl.objectives.Classify,
             node(rcl.networks.Concatenated, encoders, names),

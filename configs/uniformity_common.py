@@ -60,6 +60,9 @@ def small_uniformity(o, encoder):
 LAYERS = "features", "pooled"
 
 
+TRAINED = "epochs=N, a file that is trained on"
+
+
 def measured(o):
     """Whether nothing is trained; a prior is then not read."""
     only_with(o, bool(o.weights), "weights=FILE", "layer")

@@ -32,6 +32,7 @@ def get_config(arg=""):
         batch=512,
     )
     only_with(o, bool(o.weights), "weights=FILE", "depth", "folder")
+    only_with(o, not o.weights, "a run, source=RUN without weights", "source")
     encoder, start, train, val = of_file(o) if o.weights else of_run(o)
     view = common.simclr_view(224, jitter=STRONG)
     augment = node(rcl.augment.Views, view, count=1)

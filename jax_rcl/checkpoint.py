@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 
 from jax_rcl import parallel
 from jax_rcl.core import Tree
+from jax_rcl.ranges import AtLeast
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ STATES, FROZEN, BEST = "checkpoints", "frozen", "best"
 """Folders of a workdir: what changes from step to step, what never does, and the
 variables that were best."""
 
-Which = Literal["newest", "best"] | int
+Which = Literal["newest", "best"] | Annotated[int, AtLeast(0)]
 """Which of a run's checkpoints: by its step, or the newest; the best is in `BEST`."""
 
 VARIABLES = "variables"

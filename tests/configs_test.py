@@ -21,8 +21,14 @@ from PIL import Image
 
 from jax_rcl import checkpoint, parallel
 from jax_rcl import config as configs
-from jax_rcl.augment import GaussianBlur, GaussianNoise, RandomMask, SquareMask
-from jax_rcl.augment.distortions import Fixed
+from jax_rcl.augment import (
+    Curriculum,
+    GaussianBlur,
+    GaussianNoise,
+    RandomMask,
+    SquareMask,
+)
+from jax_rcl.augment.distortions import CONDITIONS, Fixed
 from jax_rcl.augment.negatives import PatchMosaic
 from jax_rcl.checkpoint import STATES, Checkpoints
 from jax_rcl.cli.table import main as train_table
@@ -487,6 +493,73 @@ def test_levels_of_distortions_are_options(variant, expected, stored, monkeypatc
     assert configs.build(judged.distortion) == expected
 
 
+def test_what_distorts_has_one_home_from_which_sweeps_take_the_seed(
+    stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    made = load("clip_baseline:weights=resnet101.npz,fixed=3")
+    last = "augment.operation.operations[-1]"
+    for text in ("RandomMask((0.5, 0.5))", "None", "Identity"):
+        with pytest.raises(ConfigError, match=r"for both: --config.augment.*\[-1\]=…"):
+            configs.override(made, "evaluators.val.distortion", text)
+    with pytest.raises(ConfigError, match=r"\[-1\] would be Grayscale instead of Fix"):
+        chain = "(Flip, RandomMask((0.8, 0.8)), Grayscale)"
+        configs.override(made, "augment.operation.operations", chain)
+    configs.override(made, f"{last}.seed", "9")
+    resolved = configs.resolved(made)
+    assert configs.at(resolved, last).seed == 9
+    assert {x.distortion.seed for x in resolved.evaluators.values()} == {9}
+    store("runs/fixed", "clip_baseline:weights=resnet101.npz,fixed=3")
+    swept = load("clip_evaluate:run=runs/fixed").evaluators
+    masks, noises = (configs.build(swept[x].distortion) for x in ("masks", "noises"))
+    assert masks == Fixed(RandomMask((0.5, 0.95)), 3)
+    assert noises == GaussianNoise((0.1, 0.3))
+
+
+def test_a_curriculum_rises_over_the_epochs_of_the_run(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    made = load("clip_student:clip=clip.npz,text_heads=1,curriculum=on,epochs=4")
+    assert configs.build(configs.resolved(made).augment).curriculum == Curriculum(4)
+    configs.override(made, "epochs", "8")
+    assert configs.build(configs.resolved(made).augment).curriculum == Curriculum(8)
+
+
+# Runs of distorted images are wanted, and these are others.
+UNDISTORTED = (
+    "imagenet100_probe:source=runs/patch",
+    "cifar_classify",
+    "cifar_classify:mix=mixup",
+    "uniformity_probe:source=runs/uniformity",
+    "thanos_transfer:first=runs/first",
+)
+
+
+@pytest.mark.parametrize("variant", UNDISTORTED)
+def test_a_run_without_a_distortion_is_told_from_those_with_one(
+    variant, stored, monkeypatch
+):
+    monkeypatch.chdir(stored)
+    store("runs/clear", variant)
+    with pytest.raises(ConfigError, match=r"clear .* give a run of clip_student.py, "):
+        load("clip_transfer:source=runs/clear")
+    with pytest.raises(ConfigError, match="clear was trained on images without a dist"):
+        load("clip_evaluate:run=runs/clear,what=draws")
+    made = load("clip_evaluate:run=runs/clear,what=draws,distortion=all")
+    assert (
+        configs.build(made.evaluators.draws.distortion.operation) == CONDITIONS["all"]
+    )
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix", "cutout"])
+def test_a_transfer_sees_the_views_that_were_mixed(mix, stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    store("runs/mixing", f"thanos_coarse:data=fashion,network=resnet10,mix={mix}")
+    made = load("thanos_transfer:first=runs/mixing")
+    count = len(made.augment.operation.operations)
+    plain_view = load("thanos_transfer:first=runs/first").augment.operation
+    assert count == len(plain_view.operations) + (mix == "cutout")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -507,7 +580,9 @@ def test_levels_that_cannot_be_are_refused(options, words, stored, monkeypatch):
 
 def test_a_level_needs_the_word_of_a_distortion(stored, monkeypatch):
     monkeypatch.chdir(stored)
-    with pytest.raises(ConfigError, match="for a distortion other than the source's"):
+    with pytest.raises(
+        ConfigError, match="for distortion=WORD, other than the source's"
+    ):
         load("clip_probe:source=runs/student,percent_missing=0.5")
 
 
@@ -862,6 +937,11 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
         ("imagenet100_probe:probe=x,keep=best", "'keep' does nothing here: it is for"),
         ("imagenet100_probe:probe=x,crops=square", "'crops' does nothing here"),
         ("clip_evaluate:run=runs/transfer,what=corruptions", "other classes apart"),
+        ("clip_baseline:fixed=-5", "'fixed' -5 must be at least 0"),
+        ("clip_probe:labels=1.5", r"'labels' 1.5 must be in \(0, 1\]"),
+        ("clip_transfer:labels=0", r"'labels' 0 must be in \(0, 1\]"),
+        ("clip_transfer:draws=-3", "'draws' -3 must be at least 1"),
+        ("thanos_coarse:subset=1.5", r"'subset' 1.5 must be in \(0, 1\]"),
         ("clip_evaluate:run=runs/student", "student is not a run of clip_probe.py"),
         ("clip_baseline:method=distilled,teacher=runs/transfer", "teach by a class"),
         ("clip_baseline:method=distilled,backbone=RN50", "'backbone' does nothing"),
@@ -871,6 +951,19 @@ def test_rows_and_their_probes_are_configs(stored, monkeypatch):
             "thanos_coarse:channels=three",
             "'channels' does nothing here: it is for gray",
         ),
+        (
+            "thanos_coarse:width=32",
+            "'width' does nothing here: it is for network=resnet",
+        ),
+        ("thanos_coarse:method=ce,clip=none", "'clip' does .* for method=spread, sup"),
+        ("imagenet100_moco:textures=x", "'textures' .* is for negatives=texture"),
+        ("imagenet100_moco:packed=x,folder=y", "'folder' .* for images in folders, w"),
+        ("imagenet100_moco:negatives=texture,packed=x,textures=y", "'textures' does n"),
+        ("uniformity_probe:source=x,weights=y", "'source' .* for a run, source=RUN w"),
+        ("attributes_uniformity:prior=x,weights=y", "'prior' .* is for epochs=N, a fi"),
+        ("attributes_uniformity:ridge=1.0,weights=y", "'ridge' .* is for epochs=N, a"),
+        ("attributes_uniformity:ridge=1.0,prior=none", "'ridge' .* is for prior=FILE"),
+        ("chexpert_uniformity:prior=x,weights=y", "'prior' .* is for epochs=N, a fil"),
         ("emoji_moco:alpha=3", r"'alpha' does nothing here: it is for negatives=patch"),
         ("cifar_moco:negatives=quilting,low=2", "'low' does nothing here"),
         ("imagenet100_moco:alpha=2.0", "'alpha' does nothing here"),
@@ -948,6 +1041,12 @@ def test_crops_of_photographs_are_not_cut_out_of_packed_squares(tmp_path):
     load(f"imagenet100_moco:packed={tmp_path},crops=square")
     pack(["image", "label", "extent"])
     load(f"imagenet100_moco:packed={tmp_path}")
+
+
+def test_no_prior_is_a_word(stored, monkeypatch):
+    monkeypatch.chdir(stored)
+    made = [load(f"imagenet100_uniformity{x}") for x in ("", ":prior=none")]
+    assert configs.to_json(made[0]) == configs.to_json(made[1])
 
 
 def test_overrides_that_are_documented_are_possible():

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "augment": "ranges core parallel",
     "data": "ranges core",
     "config": "ranges core moved",
-    "checkpoint": "core parallel",
+    "checkpoint": "ranges core parallel",
     "objectives": "ranges core parallel losses",
     "report": "ranges core artifacts",
     "weights": "ranges core checkpoint networks",

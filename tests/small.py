@@ -93,6 +93,7 @@ def shrunk(value):
         },
         "RandomCrops": {"size": 32},
         "Framed": {"longest": 44},
+        "Curriculum": {"epochs": 2},
         "Squares": {"size": 40},
         "CenterCrop": {"size": 32},
         "ResizeShorter": {"size": 32},

@@ -13,7 +13,7 @@ numbers are printed beside what they were made with alone: norm=released, which 
 default, 200 and 60 epochs, and ImageNet-C from its files.
 """
 
-from jax_rcl.config import parse
+from jax_rcl.config import only_with, parse
 from jax_rcl.results import Column, Row, Run, Table
 
 # Of each row its title, options of imagenet100_moco.py, and what the authors' README
@@ -99,7 +99,10 @@ def get_table(arg=""):
         sets="c+sketch+stylized+r",
         fine_epochs=60,
     )
-    data = f"folder={o.folder},textures={o.textures},packed={o.packed}"
+    only_with(
+        o, not o.packed, "images in folders, without packed", "folder", "textures"
+    )
+    data = f"packed={o.packed}" if o.packed else f"folder={o.folder}"
     common = f"{data},norm={o.norm},compute={o.compute},epochs={o.epochs}"
     shown, sets = f"shifts={o.shifts},epochs={o.fine_epochs}", [o.shifts]
     if o.shifts not in ("", "computed"):
@@ -114,6 +117,8 @@ def get_table(arg=""):
     runs, rows = [], []
     for name, (title, options, reported) in ROWS.items():
         first = f"configs/imagenet100_moco.py:{options},{common}"
+        if "negatives=texture" in options and not o.packed:
+            first = f"{first},textures={o.textures}"
         probe = f"configs/imagenet100_probe.py:source={{{name}}},{shown}"
         runs.append(Run(name, first, {"seed": "{seed}"}))
         runs.append(Run(f"{name}-probe", probe, {"seed": "{seed}"}))

@@ -10,12 +10,13 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
 from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError, fitted, read, suggest, unknown
+from jax_rcl.ranges import Within
 
 _RUNNING = threading.RLock()  # what can be imported is the same for all threads
 
@@ -162,18 +163,22 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
     """Options of a config file: `--config=file.py:classes=100,epochs=5`.
 
     What follows the colon is `arg`; `defaults` has every option with its default, whose
-    type a value must have, or a tuple of all choices, the default first. The result has
-    a value for each option, and `given`, the names of those in `arg`.
+    type a value must have, or a tuple of all choices, the default first, or the pair of
+    default and range, such as `(1.0, Within(0, 1))`. The result has a value for each
+    option, and `given`, the names of those in `arg`.
 
     A comma in a text, such as a path, is one if there is such a file, or if the text is
     in quotes: `folder='a,b'`.
 
     Raises:
-      ConfigError: an unknown option, a value of another type, or not one of the
-        choices.
+      ConfigError: an unknown option, a value of another type or out of its range, or
+        not one of the choices.
     """
     given = set()
     choices = {k: v for k, v in defaults.items() if isinstance(v, tuple)}
+    bounds = {k: v[1] for k, v in choices.items() if isinstance(v[-1], Within)}
+    choices = {k: v for k, v in choices.items() if k not in bounds}
+    defaults |= {name: defaults[name][0] for name in bounds}
     options = defaults | {name: values[0] for name, values in choices.items()}
     for item in _items(arg):
         name, equals, text = item.partition("=")
@@ -183,7 +188,9 @@ def parse(arg: str, **defaults: Any) -> SimpleNamespace:
             text = text[1:-1] if text[-1:] == text[:1] else text
         if not equals:
             raise ConfigError(f"option '{name}' needs a value: {name}=…")
-        hint = type(options[name])
+        hint: Any = type(options[name])
+        if name in bounds:
+            hint = Annotated[hint, bounds[name]]
         options[name] = fitted(read(text, hint), hint, f"option '{name}'")
         if options[name] not in choices.get(name, (options[name],)):
             known = [str(each) for each in choices[name]]

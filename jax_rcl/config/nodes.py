@@ -57,7 +57,10 @@ def node(cls: type, *args: Any, **fields: Any) -> Node:
         raise ConfigError(
             f"{cls.__name__} has {places} fields that need no name; got {len(args)}."
         )
-    fields = dict(zip(known, args, strict=False)) | fields
+    positional = dict(zip(known, args, strict=False))
+    for name in positional.keys() & fields.keys():
+        raise ConfigError(f"{cls.__name__} has two values for '{name}'; give one.")
+    fields = positional | fields
     for name in fields:
         if name not in known:
             raise ConfigError(unknown(f"{cls.__name__} has no field", name, known))
@@ -82,7 +85,7 @@ def same(path: str) -> Node:
     """Stands for what the whole config holds at `path`, such as `augment.distortion`.
 
     What two parts of an experiment have to agree in has one home so: changed there, it
-    changes for both; changed elsewhere, it is refused.
+    changes for both; an override of it elsewhere is refused.
     """
     return ConfigDict({SAME: path}).lock()
 
@@ -107,12 +110,12 @@ def resolved(config: Any) -> Any:
         items = {key: fill(value[key], _join(place, key)) for key in _keys(value)}
         return ConfigDict(items, type_safe=False).lock()
 
-    return fill(config, "") if _refers(config) else config
+    return fill(config, "") if referring(config) else config
 
 
 def at(config: Any, path: str) -> Any:
     """What a config holds at a path, [-1] the last item; None if there is nothing."""
-    for name in re.findall(r"[^.\[\]]+|\[-?\d+\]", path):
+    for name in steps_of(path):
         if name.startswith("["):
             index = int(name[1:-1])
             there = isinstance(config, tuple) and -len(config) <= index < len(config)
@@ -122,11 +125,20 @@ def at(config: Any, path: str) -> Any:
     return config
 
 
-def _refers(value: Any) -> bool:
-    """Whether there is a `same` in a value."""
-    if isinstance(value, ConfigDict | Mapping):
-        return SAME in value or any(_refers(value[key]) for key in _keys(value))
-    return isinstance(value, tuple | list) and any(map(_refers, value))
+def steps_of(path: str) -> list[str]:
+    """The names that a path is made of, and its indices, such as `[1]` or `[-1]`."""
+    return re.findall(r"[^.\[\]]+|\[-?\d+\]", path)
+
+
+def referring(value: Any, path: str = "") -> dict[str, str]:
+    """The places of a config that hold a `same`, with what each is the same as."""
+    if isinstance(value, tuple | list):
+        parts = [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+    elif SAME in _keys(value):
+        return {path: str(value[SAME])}
+    else:
+        parts = [(_join(path, key), value[key]) for key in _keys(value)]
+    return {k: v for place, x in parts for k, v in referring(x, place).items()}
 
 
 # Making the objects.

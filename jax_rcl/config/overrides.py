@@ -29,7 +29,20 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jax_rcl import ranges
-from jax_rcl.config.nodes import CLASS, SAME, build, holds_node, node, plain, stored
+from jax_rcl.config.nodes import (
+    CLASS,
+    SAME,
+    at,
+    build,
+    from_json,
+    holds_node,
+    node,
+    plain,
+    referring,
+    steps_of,
+    stored,
+    to_json,
+)
 from jax_rcl.config.types import (
     ConfigError,
     class_at,
@@ -44,19 +57,83 @@ from jax_rcl.config.types import (
     suggest,
     unknown,
 )
+from jax_rcl.core import Augment
 
 
 def override(config: ConfigDict, path: str, text: str) -> None:
     """Sets one field, as `--config.<path>=<text>` does, checked against its class.
 
     `config` changes in place. A path is such as `objective.temperature` or
-    `augment.operation.operations[0].size`. A new name is added to what maps names to
-    objects, such as `evaluators`.
+    `augment.operation.operations[0].size`, of which [-1] is the last. A new name is
+    added to what maps names to objects, such as `evaluators`.
 
     Raises:
-      ConfigError: no such field, or a value that it does not take.
+      ConfigError: no such field, or a value that it does not take, or one that is the
+        `same` as another place.
     """
-    _change(config, Any, re.findall(r"[^.\[\]]+|\[\d+\]", path), path, text)
+    names = steps_of(path)
+    _check_home(config, names, path)
+    homes = _homes_in(config, names)
+    if homes:
+        trial = from_json(to_json(config))
+        _change(trial, Any, names, path, text)
+        _check_homes(homes, config, trial, path)
+    _change(config, Any, names, path, text)
+
+
+def _homes_in(config: ConfigDict, names: list[str]) -> dict[str, str]:
+    """Homes of what is the same that are counted inside of a place, such as its [-1].
+
+    With each the place that refers to it.
+    """
+    found = {}
+    for place, home in referring(config).items():
+        steps = steps_of(home)
+        inside = steps[len(names) :]
+        if steps[: len(names)] == names and any(x.startswith("[") for x in inside):
+            found[home] = place
+    return found
+
+
+def _check_homes(
+    homes: Mapping[str, str], old: ConfigDict, new: ConfigDict, path: str
+) -> None:
+    """Refuses that something of another class gets to the place of a home.
+
+    What is counted may be another thing in a tuple that is replaced as a whole: the
+    last operation of a view, which distorts, evaluators have, too.
+    """
+    for home, place in homes.items():
+        kinds = [_kind(at(config, home)) for config in (old, new)]
+        if None not in kinds and kinds[0] != kinds[1]:
+            raise ConfigError(
+                f"--config.{path}: {home} would be {kinds[1]} instead of {kinds[0]}, "
+                f"and {place} is the same as {home}. If both are to change, write "
+                f"first --config.{home}=…"
+            )
+
+
+def _kind(value: Any) -> str | None:
+    """The name of the class of a node; None for other values."""
+    known = isinstance(value, ConfigDict) and CLASS in value
+    return str(value[CLASS]).rpartition(":")[2] if known else None
+
+
+def _check_home(config: ConfigDict, names: list[str], path: str) -> None:
+    """Refuses to change apart what is the same as another place of the config."""
+    value: Any = config
+    for place, name in enumerate(names):
+        value = at(value, name)
+        if not isinstance(value, ConfigDict) or SAME not in value:
+            continue
+        home, inside = str(value[SAME]), names[place + 1 :]
+        if inside or at(config, home) is not None:
+            steps = (x if x.startswith("[") else f".{x}" for x in inside)
+            raise ConfigError(
+                f"--config.{path}: this is the same as {home}; change it there, for "
+                f"both: --config.{home}{''.join(steps)}=…"
+            )
+        return  # its home is gone, and it gets a value of its own
 
 
 def _change(holder: Any, hint: Any, names: list[str], path: str, text: str) -> Any:
@@ -69,14 +146,19 @@ def _change(holder: Any, hint: Any, names: list[str], path: str, text: str) -> A
         return value_of(text, inner, path, old=plain(old))
 
     if name.startswith("["):
-        index = int(name[1:-1])
-        if not isinstance(holder, tuple | list) or index >= len(holder):
+        index, count = int(name[1:-1]), len(holder) if _several(holder) else 0
+        if not -count <= index < count:
             raise ConfigError(f"--config.{path}: there is no {name}.")
+        index %= count
         item = changed(holder[index], _hint_at(hint, index))
         return (*holder[:index], item, *holder[index + 1 :])
-    if isinstance(holder, tuple | list) and name.isdigit():
+    if _several(holder) and re.fullmatch(r"-?\d+", name):
         raise ConfigError(f"--config.{path}: write [{name}] instead of .{name}.")
     return _change_named(holder, hint, name, changed, bool(rest), path)
+
+
+def _several(holder: Any) -> bool:
+    return isinstance(holder, tuple | list)
 
 
 def _change_named(
@@ -89,11 +171,6 @@ def _change_named(
 ) -> Any:
     """Changes a field, or an item of what maps names to objects."""
     known = list(holder.keys()) if isinstance(holder, ConfigDict) else []
-    if SAME in known:
-        raise ConfigError(
-            f"--config.{path}: this is the same as {holder[SAME]}; change it there, "
-            f"for both: --config.{holder[SAME]}.{name}=…"
-        )
     if CLASS in known:
         known.remove(CLASS)
         cls = class_at(str(holder[CLASS]), name)
@@ -129,8 +206,9 @@ def value_of(text: str, hint: Any, path: str, *, old: Any = None) -> Any:
       ConfigError: the field does not take it; the message names the path.
     """
     value = read(text, hint)
-    if isinstance(value, str) and not is_a(value, hint) and takes_objects(hint):
-        value = _expression(text, hint, f"--config.{path}")
+    if isinstance(value, str) and not is_a(value, hint):
+        if takes_objects(hint) or _is_constant(text):
+            value = _expression(text, hint, f"--config.{path}")
     if holds_node(value):
         made = build(stored(value), path)
         if not is_a(made, hint) and is_a((made,), hint):
@@ -141,6 +219,12 @@ def value_of(text: str, hint: Any, path: str, *, old: Any = None) -> Any:
         fitted(made, hint, path)
         return stored(value)
     return stored(fitted(value, hint, path, old=old))
+
+
+def _is_constant(text: str) -> bool:
+    """Whether a text is the name of a public constant, or of an item of one."""
+    name = text.partition("[")[0].rpartition(".")[2].strip()
+    return name.isupper() and name in public()
 
 
 def takes_objects(hint: Any) -> bool:
@@ -184,7 +268,21 @@ def _expression(text: str, hint: Any, where: str) -> Any:
             f"{where}: {short(text)} is no value as Python writes it ({words}). Is "
             "a bracket or a quote missing?"
         ) from error
-    return _read(tree, hint, where)
+    try:
+        return _read(tree, hint, where)
+    except ConfigError as error:
+        words = str(error).replace(f".{_OF}.", ":")
+        raise ConfigError(f"{words}{_in_full(text, hint)}") from error
+
+
+def _in_full(text: str, hint: Any) -> str:
+    """What to write for a word that is meant for the first field of a class."""
+    classes = [arm for arm in _arms(hint) if _is_class(arm)]
+    if len(classes) != 1 or not re.fullmatch(r"[\w./-]+", text.strip()):
+        return ""
+    cls, fields = classes[0], [*fields_of(classes[0]).values()]
+    takes_text = bool(fields) and hint_of(cls, fields[0]) is str
+    return f' Write {cls.__name__}("{text.strip()}").' if takes_text else ""
 
 
 def _without_colons(text: str) -> str:
@@ -230,7 +328,12 @@ def _read(tree: ast.expr, hint: Any, where: str) -> Any:
         case ast.Name("nan" | "inf" as name):
             return float(name)
         case ast.Name() | ast.Attribute():
-            found = _named(_dotted(tree, where), hint, where)
+            name = _dotted(tree, where)
+            found = _named(name, hint, where)
+            if isinstance(found, type) and not _is_class(found):
+                raise ConfigError(
+                    f"{where}: {name} is no class that a config can hold."
+                )
             return _made(found, (), {}, where) if _is_class(found) else stored(found)
     try:
         return ast.literal_eval(tree)
@@ -390,9 +493,14 @@ def may_be(cls: type, hint: Any) -> bool:
     for arm in _arms(hint):
         origin, inner = typing.get_origin(arm) or arm, typing.get_args(arm)
         if getattr(arm, "_is_protocol", False):
-            fits = members_of(arm) <= there
+            fits = members_of(arm) <= there and (
+                "__call__" not in members_of(arm) or _takes(cls) == _takes(arm)
+            )
         elif origin is Callable:
-            fits = "__call__" in there
+            takes = _takes(cls) if "__call__" in there else ("nothing=",)
+            # What is called with a batch is no operation, though with as many.
+            fits = len(takes) == len(inner[0]) and takes != _takes(Augment)
+            fits = fits and not any(name.endswith("=") for name in takes)
         elif origin is tuple and inner[1:] == (...,):
             fits = may_be(cls, inner[0])  # one of several, see `value_of`
         else:
@@ -400,6 +508,17 @@ def may_be(cls: type, hint: Any) -> bool:
         if fits:
             return True
     return False
+
+
+def _takes(cls: type) -> tuple[str, ...]:
+    """What objects of a class have to be called with: names, `train=` if by name."""
+    called: Any = cls.__call__
+    _, *parameters = inspect.signature(called).parameters.values()
+    return tuple(
+        f"{x.name}=" if x.kind is x.KEYWORD_ONLY else x.name
+        for x in parameters
+        if x.default is x.empty
+    )
 
 
 def _is_class(found: Any) -> bool:

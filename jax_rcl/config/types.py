@@ -9,7 +9,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from beartype import BeartypeConf
@@ -110,7 +110,13 @@ def name_of(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         parts = ("..." if x is ... else name_of(x) for x in typing.get_args(hint))
         return f"tuple[{', '.join(parts)}]"
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    if typing.get_origin(hint) is Callable:
+        *takes, gives = typing.get_args(hint)
+        listed = ", ".join(map(name_of, takes[0])) if takes[0] is not ... else "..."
+        return f"Callable[[{listed}], {name_of(gives)}]"
+    if isinstance(hint, type):
+        return hint.__name__.rpartition(".")[2]
+    return str(hint).replace("typing.", "")
 
 
 def is_a(value: Any, hint: Any) -> bool:
@@ -164,12 +170,14 @@ def read(text: str, hint: Any) -> Any:
     if hint is str:
         return text
     lowered = {"true": True, "false": False, "none": None, "nan": math.nan}
-    if text.lower() in lowered:
+    if text.lower() in lowered and is_a(lowered[text.lower()], hint):
         return lowered[text.lower()]
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+    # A folder may be called 2024.
+    return text if is_a(text, hint) and not is_a(value, hint) else value
 
 
 def short(value: Any) -> str:

@@ -13,6 +13,7 @@ from jax_rcl.config.nodes import (
     completed,
     differences,
     from_json,
+    resolved,
     to_json,
 )
 from jax_rcl.config.types import ConfigError, class_at
@@ -60,10 +61,11 @@ def binding_differences(
 ) -> list[str]:
     """`differences` without the fields `but` of the whole, and those that are `free`.
 
-    Classes name the latter, under these names of attributes.
+    Classes name the latter, under these names of attributes. What is the `same` as
+    another place is compared as what it stands for.
     """
     pair = []
-    for config in (old, new):
+    for config in map(resolved, (old, new)):
         kept = {key: config[key] for key in config.keys() if key not in but}
         pair.append(without(kept, *free))
     return differences(*pair)

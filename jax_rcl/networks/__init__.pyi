@@ -34,5 +34,6 @@ from .norms import BatchNorm as BatchNorm
 from .resnet import BasicBlock as BasicBlock
 from .resnet import BottleneckBlock as BottleneckBlock
 from .resnet import ResNet as ResNet
+from .vit import PERFECTLY_BALANCED as PERFECTLY_BALANCED
 from .vit import TransformerBlock as TransformerBlock
 from .vit import ViT as ViT

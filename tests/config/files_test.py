@@ -10,6 +10,7 @@ from jax_rcl import config
 from jax_rcl.config import ConfigError, build
 from jax_rcl.config.files import run_file
 from jax_rcl.networks.heads import Linear
+from jax_rcl.ranges import AtLeast, Within
 
 MADE = """
 from jax_rcl.config import node, parse
@@ -164,6 +165,16 @@ def test_options_with_choices_take_one_of_them():
     assert config.parse("side=56", side=(28, 56)).side == 56
     with pytest.raises(ConfigError, match="no value '30'; there are: 28, 56"):
         config.parse("side=30", side=(28, 56))
+
+
+def test_options_with_a_range_lie_in_it():
+    share = Within(0, 1, "low")
+    assert config.parse("", share=(1.0, share)).share == 1.0
+    assert config.parse("share=0.1", share=(1.0, share)).share == 0.1
+    with pytest.raises(ConfigError, match=r"option 'share' 1.5 must be in \(0, 1\]"):
+        config.parse("share=1.5", share=(1.0, share))
+    with pytest.raises(ConfigError, match=r"option 'seed' takes int; got 0.5"):
+        config.parse("seed=0.5", seed=(0, AtLeast(0)))
 
 
 @pytest.mark.parametrize(

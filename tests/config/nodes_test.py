@@ -8,16 +8,19 @@ from collections.abc import Mapping
 import pytest
 
 from jax_rcl import config
+from jax_rcl.augment.color import Grayscale
 from jax_rcl.augment.compose import Chain, Views
 from jax_rcl.augment.geometry import Flip
 from jax_rcl.config.experiment import Best, Experiment
 from jax_rcl.config.nodes import build, node, resolved, same
 from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError, fitted
+from jax_rcl.config.workdir import binding_differences
 from jax_rcl.core import Evaluator
 from jax_rcl.data.sources import Synthetic
 from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.evaluate.when import Every
+from jax_rcl.losses.kernels import Rbf
 from jax_rcl.networks.heads import Mlp
 from jax_rcl.networks.resnet import ResNet
 from jax_rcl.objectives.supcon import SupCon
@@ -58,6 +61,11 @@ def test_a_wrong_type_fails_where_it_is_written():
         supcon(temperature="hot")
     with pytest.raises(ConfigError, match="needs a value for 'depth'"):
         node(ResNet)
+
+
+def test_a_field_has_one_value():
+    with pytest.raises(ConfigError, match="Rbf has two values for 'sigma'; give one"):
+        node(Rbf, 3.0, sigma=4.0)
 
 
 def test_a_value_that_the_class_refuses_is_named_by_its_path():
@@ -148,8 +156,10 @@ def test_what_is_the_same_has_one_home():
     assert knn.train == Synthetic() and knn.preprocess == Flip(0.1)
     override(made, "augment.operation.operations[1].probability", "0.3")
     override(made, "source.classes", "7")
+    override(made, "augment.operation.operations[-2].probability", "0.9")
     built = build(made)
     assert built.evaluators["knn"].preprocess == Flip(0.3)
+    assert built.augment.operation == Chain((Flip(0.9), Flip(0.3)))
     assert built.evaluators["knn"].train == built.source == Synthetic(classes=7)
     assert resolved(made).evaluators.knn.train.classes == 7
     assert config.to_json(config.from_json(config.to_json(made))) == config.to_json(
@@ -157,14 +167,51 @@ def test_what_is_the_same_has_one_home():
     )
 
 
-def test_what_is_the_same_cannot_be_changed_apart_but_can_be_replaced():
+def test_what_is_the_same_is_changed_at_its_home_alone():
     made = referring()
     with pytest.raises(ConfigError, match=r"change it there, .*--config\.source\.seed"):
         override(made, "evaluators.knn.train.seed", "3")
-    override(made, "evaluators.knn.train", "Synthetic(seed=3)")
+    for text in ("Synthetic(seed=3)", "None"):
+        with pytest.raises(ConfigError, match=r"for both: --config\.source=…$"):
+            override(made, "evaluators.knn.train", text)
+    # Another evaluator is one of its own, and so is what a config file writes.
+    override(made, "evaluators.other", "Neighbours(Synthetic(seed=3), Synthetic)")
+    with made.evaluators.unlocked():
+        made.evaluators.knn.train = node(Synthetic, seed=4)
     built = build(made)
-    assert built.evaluators["knn"].train == Synthetic(seed=3)
+    assert built.evaluators["other"].train == Synthetic(seed=3)
+    assert built.evaluators["knn"].train == Synthetic(seed=4)
     assert built.source == Synthetic()
+
+
+def test_what_is_counted_stays_what_it_was_when_its_tuple_is_replaced():
+    made = referring()
+    with made.evaluators.unlocked():
+        made.evaluators.knn.preprocess = same("augment.operation.operations[-1]")
+    before = config.to_json(made)
+    words = (
+        r"operations\[-1\] would be Grayscale instead of Flip, and "
+        r"evaluators\.knn\.preprocess is the same .* write first --config\.augment\."
+    )
+    for path, text in (
+        ("augment.operation.operations", "(Flip, Flip, Grayscale)"),
+        ("augment", "Views(Chain((Flip, Grayscale)))"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            override(made, path, text)
+    assert config.to_json(made) == before
+    override(made, "augment.operation.operations", "(Grayscale, Flip(0.2))")
+    assert build(made).evaluators["knn"].preprocess == Flip(0.2)
+    override(made, "augment.operation.operations[-1]", "Grayscale")
+    override(made, "augment.operation.operations", "(Flip, Flip, Grayscale)")
+    assert build(made).evaluators["knn"].preprocess == Grayscale()
+
+
+def test_what_is_the_same_as_nothing_can_be_replaced():
+    made = referring()
+    override(made, "augment.operation", "Flip")
+    override(made, "evaluators.knn.preprocess", "Flip(0.7)")
+    assert build(made).evaluators["knn"].preprocess == Flip(0.7)
 
 
 def test_what_is_the_same_as_nothing_is_named():
@@ -178,6 +225,19 @@ def test_what_is_the_same_as_nothing_is_named():
     override(made, "augment.operation", "Chain((Flip, Flip))")
     with pytest.raises(ConfigError, match="is the same as"):
         build(made)
+
+
+def test_a_run_is_bound_by_what_its_config_means():
+    made = referring()
+    plain_one = config.from_json(config.to_json(resolved(made)))
+    assert config.differences(made, plain_one) != []
+    assert binding_differences(made, plain_one) == []
+    override(made, "source.classes", "7")
+    lines = binding_differences(plain_one, made)
+    assert lines == [
+        "evaluators.knn.train.classes: 10 -> 7",
+        "source.classes: 10 -> 7",
+    ]
 
 
 def test_differences_name_the_fields():

@@ -11,6 +11,8 @@ from jax_rcl.augment.geometry import Flip, RandomResizedCrop, VerticalFlip
 from jax_rcl.config.nodes import build, node
 from jax_rcl.config.overrides import override
 from jax_rcl.config.types import ConfigError
+from jax_rcl.data.folders import ImageFolder
+from jax_rcl.data.published.imagenet import IMAGENET_100
 from jax_rcl.data.sources import Cifar, Synthetic
 from jax_rcl.evaluate.knn import Neighbours
 from jax_rcl.losses.kernels import Cosine, Rbf
@@ -49,8 +51,9 @@ def test_an_override_takes_the_type_of_its_field(path, text, value):
 def test_an_override_reaches_into_lists_and_parts():
     made = whole()
     override(made, "parts[0].size", "64")
+    override(made, "parts[-1].size", "65")
     override(made, "extra.size", "9")
-    assert build(made).parts[0].size == 64
+    assert [part.size for part in build(made).parts] == [64, 65]
     assert build(made).extra.size == 9
 
 
@@ -62,6 +65,9 @@ def test_an_override_reaches_into_lists_and_parts():
         ("mode", "medium", "mode holds 'fast' and takes Literal"),
         ("widths", "(1,'a')", "widths holds"),
         ("parts[7].size", "1", r"there is no \[7\]"),
+        ("parts[-3].size", "1", r"there is no \[-3\]"),
+        ("rate[0]", "1", r"there is no \[0\]"),
+        ("parts.-1.size", "1", r"write \[-1\] instead of \.-1"),
         ("parts.0.size", "1", r"write \[0\] instead of \.0"),
         ("parts[0].siz", "1", "Did you mean 'size'"),
         ("rate.x", "1", "there is no 'x'"),
@@ -129,6 +135,11 @@ ADAM = Adam(1e-3, schedules.Cosine(warmup_epochs=2.0), groups=(Group("x", 0.5),)
         ("source", "node(rcl.data.Cifar, 100, 'test')", Cifar(100, "test")),
         ("augment.operation", "CONDITIONS['mask90']", CONDITIONS["mask90"]),
         (
+            "source",
+            "ImageFolder('x', None, classes=IMAGENET_100)",
+            ImageFolder("x", None, classes=IMAGENET_100),
+        ),
+        (
             "augment.operation",
             "Chain((RandomResizedCrop(8, interpolation=bicubic), Flip()))",
             Chain((RandomResizedCrop(8, interpolation="bicubic"), Flip())),
@@ -160,6 +171,24 @@ def test_an_override_replaces_an_item_and_adds_to_objects_by_name():
     assert at(made, "evaluators.knn") == knn
 
 
+def test_an_override_names_constants_where_no_object_is_taken():
+    made = uniformity()
+    override(made, "init_from", "(Restore('runs/x', {'params': 'params'}),)")
+    override(made, "init_from[0].paths", "FROZEN_ENCODER")
+    assert at(made, "init_from") == (Restore("runs/x", FROZEN_ENCODER),)
+    override(made, "source", "ImageFolder('x', 8)")
+    override(made, "source.classes", "IMAGENET_100")
+    assert made.source.classes == IMAGENET_100
+
+
+def test_a_word_that_reads_as_a_number_is_text_where_that_is_taken():
+    made = uniformity()
+    override(made, "source", "Cifar")
+    for text, value in (("2024", "2024"), ("true", "true"), ("None", None)):
+        override(made, "source.folder", text)
+        assert made.source.folder == value
+
+
 def test_an_override_names_classes_of_other_modules():
     made = whole()
     override(made, "extra", "tests.config.shared:Part(9)")
@@ -188,6 +217,31 @@ def test_an_override_names_classes_of_other_modules():
         ("init_from", "Restore('x', {})", r"takes several; .*\(Restore\('x', {}\),\)"),
         ("evaluators.knn", "3", "takes Evaluator; got 3"),
         ("augment.operation", "CONDITIONS['mask9']", "no 'mask9'; .*mean 'mask90'"),
+        (
+            "init_from",
+            "(Flip,)",
+            "takes InitRule, which augment.Flip is not.*, Restore",
+        ),
+        ("init_from", "(BatchNorm,)", "takes InitRule, which networks.BatchNorm is"),
+        (
+            "init_from",
+            "(Resto('x', {}),)",
+            "there are FillClasses, ImportClip, Im.*re'",
+        ),
+        (
+            "augment.operation",
+            "Mixup",
+            r"takes Callable\[\[Array, Array\], Array\], which augment.Mixup is not",
+        ),
+        ("augment.operation", "ResNet(10)", "which networks.ResNet is not"),
+        ("augment.operation", "Views(Flip)", "which augment.Views is not"),
+        ("augment", "Flip", "augment.Flip is not; there are Mixed, Negatives, Pair, T"),
+        ("augment", "Mixed(Views(Flip), Flip)", "which augment.Flip is not.*CutMix, M"),
+        ("init_from", "(Restore('x', {}, which=-3),)", "which -3 must be at least 0"),
+        ("objective.kernel", "Rbf(3, sigma=4)", "two values for 'sigma'; give one"),
+        ("best", "knn/top1", r'Write Best\("knn/top1"\)\.'),
+        ("optimizer", "collections:OrderedDict", "collections:OrderedDict is no class"),
+        ("optimizer", "collections:OrderedDict(1)", "collections:OrderedDict is no cl"),
         ("batch_size", "Adam(1)", r"takes int; got 'Adam\(1\)'"),
     ],
 )

@@ -18,6 +18,11 @@ from .emoji import Emoji as Emoji
 from .files import IdxFiles as IdxFiles
 from .grouped import Grouped as Grouped
 from .grouped import WithGroups as WithGroups
+from .imagenet import AS_RELABELLED as AS_RELABELLED
+from .imagenet import IMAGENET_100 as IMAGENET_100
+from .imagenet import IMAGENET_100B as IMAGENET_100B
+from .imagenet import RELABELLED as RELABELLED
+from .imagenet import RENDITIONS as RENDITIONS
 from .stl10 import Stl10 as Stl10
 from .tiny_imagenet import TinyImageNet as TinyImageNet
 from .zappos import Zappos as Zappos
