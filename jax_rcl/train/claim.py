@@ -15,7 +15,7 @@ import numpy as np
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints, saved_steps
-from jax_rcl.config.experiment import Experiment
+from jax_rcl.config.experiment import OF_BEST, Experiment
 from jax_rcl.config.nodes import Node, from_json, to_json
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import (
@@ -28,7 +28,13 @@ from jax_rcl.config.workdir import (
     without,
 )
 from jax_rcl.report import log
-from jax_rcl.train.facts import changes_of, is_known
+from jax_rcl.train.facts import (
+    MEASURED,
+    changes_of,
+    changes_of_all,
+    is_known,
+    measured,
+)
 from jax_rcl.train.owner import refusing
 from jax_rcl.train.plan import reads_progress
 from jax_rcl.train.run import Run
@@ -94,7 +100,8 @@ def _forget_everything(workdir: Path) -> None:
     """Removes what a run has left that never came to a checkpoint."""
     for folder in (FROZEN, BEST, log.EVENTS):
         shutil.rmtree(workdir / folder, ignore_errors=True)
-    (workdir / log.METRICS).unlink(missing_ok=True)
+    for file in (log.METRICS, MEASURED):
+        (workdir / file).unlink(missing_ok=True)
 
 
 # The config.
@@ -213,10 +220,11 @@ def finish_otherwise(
 
     What it had found is renamed, and the log forgets what is to be found anew.
     """
+    last = _last_measured(run, step, facts)
     changed = [
         name
         for name in run.due_evaluators(step)
-        if _measures_otherwise(run, old, name, facts)
+        if _measures_otherwise(run, old, name, last.get(name, {}))
     ]
     seen = {
         key for line in log.read(run.workdir) if line["step"] == step for key in line
@@ -229,26 +237,39 @@ def finish_otherwise(
     ]
     if run.plan.total_steps == before and not changed:
         return
-    if changed:
-        log.forget(run.workdir, step, tuple(f"{name}/" for name in changed))
+    # In this order: without a page the run goes on, whatever the log has lost by then.
     for name in (RESULTS, PAGE):
         set_aside(run.workdir / name)
+    if changed:
+        prefixes = tuple(f"{name}/" for name in changed)
+        # Which state is the best may have changed, and what these find of it has.
+        log.forget(run.workdir, step, (*prefixes, OF_BEST))
 
 
 def _measures_otherwise(
-    run: Run, old: Node, name: str, facts: Mapping[str, Any]
+    run: Run, old: Node, name: str, last: Mapping[str, Any]
 ) -> bool:
-    """Whether an evaluator gives other numbers than the one that was called so."""
+    """Whether an evaluator gives other numbers than `last` the one called so gave."""
     pair = _measures(old.evaluators.get(name)), _measures(run.config.evaluators[name])
     if not configs.differences(*pair):
         return False
     if configs.differences(*(without(each, PLACES) for each in pair)):
         return True
     # The same, of data in another place: of the same data?
-    then = facts.get("data", {}).get("evaluators", {}).get(name, [])
+    then = last.get("data", [])
     if not then or not all(map(is_known, then)):
         return True
-    return bool(_data_changes(run, name, facts))
+    return bool(changes_of_all(then, run.data["evaluators"][name]))
+
+
+def _last_measured(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """At which `step` each evaluator has run last, and on which `data`.
+
+    Where there is no record of it, they are those of the newest checkpoint.
+    """
+    stored = facts.get("data", {}).get("evaluators", {})
+    saved = {name: {"step": step, "data": data} for name, data in stored.items()}
+    return saved | measured(run.workdir)
 
 
 def _measures(evaluator: Any) -> Any:
@@ -323,24 +344,16 @@ def warn_of_evaluators(
     run: Run, old: Node, step: int, facts: Mapping[str, Any]
 ) -> None:
     """Warns of evaluators that are the same, but whose data have changed."""
-    then, now = facts["data"]["evaluators"], run.data["evaluators"]
-    for name in sorted(then.keys() & now.keys()):
+    last = _last_measured(run, step, facts)
+    for name in sorted(last.keys() & run.data["evaluators"].keys()):
         both = old.evaluators.get(name), run.config.evaluators[name]
-        changes = _data_changes(run, name, facts)
+        changes = changes_of_all(last[name]["data"], run.data["evaluators"][name])
         if changes and not configs.differences(*(without(x, PLACES) for x in both)):
             logger.warning(
                 "the data of evaluator '%s' are others than at step %d (%s): its "
                 "numbers from before are not of these.",
-                *(name, step, "; ".join(changes)),
+                *(name, last[name]["step"], "; ".join(changes)),
             )
-
-
-def _data_changes(run: Run, name: str, facts: Mapping[str, Any]) -> list[str]:
-    """In words what differs in the data of an evaluator."""
-    pairs = zip(
-        facts["data"]["evaluators"][name], run.data["evaluators"][name], strict=False
-    )
-    return list(dict.fromkeys(line for pair in pairs for line in changes_of(*pair)))
 
 
 def steps_per_epoch_of(old: Node, total_steps: int) -> int | None:

@@ -21,6 +21,7 @@ from jax_rcl.optim.optimizers import Sgd
 from jax_rcl.optim.schedules import Constant, Cosine, EpochCosine, MultiStep
 from jax_rcl.report import log
 from jax_rcl.train.claim import claim, keep_length, set_aside, warn_of_data
+from jax_rcl.train.facts import remember_measured
 from jax_rcl.train.run import Run
 from tests.train.shared import mesh, tiny
 
@@ -391,6 +392,54 @@ def test_a_finished_run_is_not_evaluated_anew_on_the_same_data_in_another_place(
     claimed(other, run)
     assert (run / "results-1.json").read_text() == "old"
     assert log.read(run) == []
+
+
+def evaluate_knn(run, step=12):
+    """Leaves numbers behind as the loop does, of the data that there are now."""
+    remember_measured(run.workdir, step, run.data["evaluators"])
+    with log.Log(run.workdir, step) as lines:
+        lines.write(step, {"knn/top1": 0.5})
+
+
+def is_due(workdir):
+    """Whether the evaluator is to run: its numbers are gone, its results put aside."""
+    gone = not any("knn/top1" in line for line in log.read(workdir))
+    assert gone != (workdir / "results.json").exists()
+    return gone
+
+
+def test_numbers_of_a_finished_run_are_compared_with_the_data_that_they_are_of(
+    tmp_path, caplog
+):
+    images, labels = np.arange(32 * 64).reshape(32, 8, 8) % 255, np.arange(32) % 2
+    made = {x: of_npz(tmp_path / f"{x}.npz", images, labels) for x in "abc"}
+    np.savez(tmp_path / "test-b.npz", image=images.astype(np.uint8), label=1 - labels)
+    workdir = saved(made["a"], tmp_path / "run", step=12)
+    evaluate_knn(claimed(made["a"], workdir))
+    told = "its numbers from before are not of these"
+    # c has the data of a. Neither checkpoint nor its facts change any more.
+    for place, due in (("b", True), ("b", False), ("a", True), ("c", False)):
+        (workdir / "results.json").write_text("old")
+        caplog.clear()
+        run = claimed(made[place], workdir)
+        assert is_due(workdir) == due
+        assert (told in caplog.text) == due
+        if due:
+            evaluate_knn(run)
+
+
+def test_a_run_killed_before_it_measured_other_data_measures_the_first_again(tmp_path):
+    images, labels = np.arange(32 * 64).reshape(32, 8, 8) % 255, np.arange(32) % 2
+    made = {x: of_npz(tmp_path / f"{x}.npz", images, labels) for x in "ab"}
+    np.savez(tmp_path / "test-b.npz", image=images.astype(np.uint8), label=1 - labels)
+    workdir = saved(made["a"], tmp_path / "run", step=12)
+    evaluate_knn(claimed(made["a"], workdir))
+    (workdir / "results.json").write_text("old")
+    run = claimed(made["b"], workdir)
+    remember_measured(workdir, 12, run.data["evaluators"])  # killed before the log
+    for place in "ba":
+        claimed(made[place], workdir)
+        assert is_due(workdir)
 
 
 def test_a_run_from_before_this_was_stored_notices_a_longer_epoch(images, tmp_path):
