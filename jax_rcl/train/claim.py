@@ -75,8 +75,9 @@ def _claim(run: Run, found: tuple[int, dict[str, Any]] | None) -> None:
         store_config(run.workdir, run.config)
         return
     old = stored_config(run.workdir)
-    steps = saved_steps(run.workdir)
-    if not steps and not (run.workdir / RESULTS).exists():
+    steps, best_steps = saved_steps(run.workdir), saved_steps(run.workdir, "best")
+    reports = [x for x in (RESULTS, PAGE) if (run.workdir / x).exists()]
+    if not steps and not best_steps and not reports:
         if binding_differences(old, run.config):
             logger.warning(
                 "%s was begun with another config and saved nothing; it is begun anew.",
@@ -85,6 +86,13 @@ def _claim(run: Run, found: tuple[int, dict[str, Any]] | None) -> None:
             _forget_everything(run.workdir)
     else:
         check_config(run, old, {} if found is None else found[1])
+        if not steps and reports:
+            raise ConfigError(
+                f"the run in {run.workdir} is finished, as {reports[0]} there says, "
+                f"but its checkpoints are gone: nothing can be continued or evaluated "
+                f"anew. Put {STATES}/ back, or choose another --workdir to train it "
+                "from the start."
+            )
         if found is not None:
             step, facts = found
             before = facts.get("total_steps") or length_of(old, run)
@@ -219,7 +227,12 @@ def finish_otherwise(
     """Lets a finished run go on, if it is longer now or has other evaluators.
 
     What it had found is renamed, and the log forgets what is to be found anew.
+
+    Raises:
+      ConfigError: it is no longer, and another number is to choose its best state.
     """
+    if run.plan.total_steps == before:
+        check_best(run, old)
     last = _last_measured(run, step, facts)
     changed = [
         name
@@ -244,6 +257,27 @@ def finish_otherwise(
         prefixes = tuple(f"{name}/" for name in changed)
         # Which state is the best may have changed, and what these find of it has.
         log.forget(run.workdir, step, (*prefixes, OF_BEST))
+
+
+def check_best(run: Run, old: Node) -> None:
+    """Refuses that a run without further steps has its best state chosen otherwise."""
+    best = run.experiment.best
+    if best is None or not configs.differences(old.best, run.config.best):
+        return
+    kept = None
+    if saved_steps(run.workdir, "best"):
+        with Checkpoints(run.workdir / BEST) as checkpoints:
+            kept = checkpoints.readable_facts()
+    by = None if kept is None else kept[1].get("chosen_by", [None, None])[:2]
+    if by == [best.monitor, best.mode]:
+        return
+    has = "none" if by is None else f"the one of {by[0]}, {by[1]}"
+    raise ConfigError(
+        f"best: the run in {run.workdir} is finished, and of its states only the last "
+        f"ones are there: which was best by {best.monitor}, {best.mode}, cannot be "
+        f"found any more (it kept {has}). Leave best as it was, or train with it in "
+        "another --workdir."
+    )
 
 
 def _measures_otherwise(
@@ -297,9 +331,9 @@ def check_data(
 ) -> None:
     """Refuses training data that are others than those of the checkpoints.
 
-    Fewer records are taken where the config has been told to do without some, if all
-    that follows from their number, the length of an epoch, stays. Other test data are
-    told by a warning.
+    Fewer records are taken where the source omits more damaged ones than it did, as the
+    config tells it to, if all that follows from their number, the length of an epoch,
+    stays. Other test data are told by a warning.
     """
     changes, fewer = [], False
     if "data" in facts:
@@ -307,7 +341,8 @@ def check_data(
         changes = changes_of(then, now)
         same = now["classes"] == then["classes"]
         same &= facts["steps_per_epoch"] == run.plan.steps_per_epoch
-        fewer = same and now["count"] < then["count"]
+        lost = then["count"] - now["count"]
+        fewer = same and 0 < lost <= now["omitted"] - then.get("omitted", 0)
         warn_of_evaluators(run, old, step, facts)
     else:  # stored before 0.2
         had = steps_per_epoch_of(old, before)
@@ -316,8 +351,7 @@ def check_data(
     if not changes:
         return
     told = f"since step {step} was saved in {run.workdir}: {'; '.join(changes)}"
-    pair = (without(config.source, PLACES) for config in (old, run.config))
-    if fewer and configs.differences(*pair):
+    if fewer:  # as long as no checkpoint was saved since, so each time
         logger.warning("the training data have changed %s. It goes on with them.", told)
         return
     raise ConfigError(

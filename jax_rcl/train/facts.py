@@ -44,6 +44,7 @@ def _describe(source: Source) -> dict[str, Any]:
     names = records.names_of(source)
     return {
         "count": len(source),
+        "omitted": getattr(_innermost(source), "omitted", 0),
         "class_names": _checksum(source.class_names),
         "names": _checksum(names) if names else None,
         "labels": _of_all(_labels(source)),
@@ -67,11 +68,16 @@ def _record(source: Source, row: int) -> int | None:
     return None if found is None else zlib.crc32(found)
 
 
-def _labels(source: Source) -> np.ndarray | None:
-    """The labels of all records; None where every record had to be read for them."""
+def _innermost(source: Source) -> Any:
     inner: Any = source
     while hasattr(inner, "source"):
         inner = inner.source
+    return inner
+
+
+def _labels(source: Source) -> np.ndarray | None:
+    """The labels of all records; None where every record had to be read for them."""
+    inner = _innermost(source)
     # It gives them, and reads every record for it.
     return None if isinstance(inner, Tfds) else records.known_labels(source)
 

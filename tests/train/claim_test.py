@@ -12,6 +12,7 @@ from jax_rcl.augment.distortions.levels import Curriculum
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
 from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints
 from jax_rcl.config import node, override
+from jax_rcl.config.experiment import Best
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.data.folders import ImageFolder
@@ -87,10 +88,49 @@ def test_until_the_first_checkpoint_a_workdir_may_become_anothers(tmp_path, capl
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_results_without_checkpoints_are_still_a_run(tmp_path):
+@pytest.mark.parametrize("name", ["results.json", "report/index.html"])
+def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(tmp_path, name):
     claimed(tiny(), tmp_path)
-    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "report").mkdir()
+    (tmp_path / name).write_text("{}")
     refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    for _ in range(2):
+        told = refused(tiny(), tmp_path, f"is finished, as {name} there says, but its")
+        assert "Put checkpoints/ back, or choose another --workdir" in told
+
+
+def best_saved(workdir, step=4, **facts):
+    with Checkpoints(workdir / BEST, keep=1) as checkpoints:
+        checkpoints.save(step, {"x": {"y": np.arange(3)}}, {"value": 0.5} | facts)
+
+
+def test_a_best_state_without_checkpoints_is_still_a_run(tmp_path):
+    claimed(tiny(), tmp_path)
+    best_saved(tmp_path)
+    refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    claimed(tiny(), tmp_path)
+    assert (tmp_path / BEST / "4").exists()
+
+
+def test_the_best_state_of_a_finished_run_cannot_be_chosen_afterwards(tmp_path):
+    saved(tiny(), tmp_path, step=12)
+    top = tiny(best=node(Best, "knn/top1"))
+    for _ in range(2):
+        told = refused(top, tmp_path, "best: the run in .* is finished.* kept none")
+        assert "Leave best as it was, or train with it in another --workdir" in told
+    best_saved(tmp_path, chosen_by=["knn/top1", "max", "a vote"])
+    claimed(top, tmp_path)
+    claimed(tiny(), tmp_path)  # without it, and with it again
+    claimed(top, tmp_path)
+    other = tiny(best=node(Best, "knn/top1", "min"))
+    refused(other, tmp_path, "kept the one of knn/top1, max")
+
+
+def test_it_can_where_the_run_becomes_longer(tmp_path):
+    saved(with_schedule(node(Constant)), tmp_path, step=12)
+    longer = with_schedule(node(Constant), "epochs=5", best=node(Best, "knn/top1"))
+    claimed(longer, tmp_path)
+    assert stored_config(tmp_path).best.monitor == "knn/top1"
 
 
 def test_from_then_on_it_is_bound_and_the_message_says_how_to_go_on(run):
@@ -311,8 +351,19 @@ def test_who_says_that_damaged_images_are_skipped_goes_on_without_them(
     folder(images, images=9)  # 18 are two batches of 8, as 17 are
     run = saved(of_folder(images), tmp_path / "run")
     (images / "a" / "0.png").write_bytes(b"damaged")
+    for _ in range(2):  # also if it was killed before its next checkpoint
+        caplog.clear()
+        claimed(of_folder(images, unreadable="skip"), run)
+        assert "17 records now, 18 then. It goes on with them" in caplog.text
+
+
+def test_images_that_are_gone_are_not_skipped(images, tmp_path):
+    folder(images, images=10)  # 20 are two batches of 8, as 18 are
+    run = saved(of_folder(images), tmp_path / "run")
+    (images / "a" / "0.png").write_bytes(b"damaged")
     claimed(of_folder(images, unreadable="skip"), run)
-    assert "17 records now, 18 then. It goes on with them" in caplog.text
+    (images / "a" / "1.png").unlink()
+    refused(of_folder(images, unreadable="skip"), run, "18 records now, 20 then")
 
 
 def test_skipping_may_not_change_the_length_of_an_epoch(images, tmp_path):

@@ -935,10 +935,11 @@ def test_a_best_state_that_was_chosen_on_other_data_is_put_aside(tmp_path, caplo
     def offered(first, step, value):
         labels = (first + np.arange(20)) % 4
         images = np.zeros((20, 8, 8, 3), np.uint8)
-        np.savez(tmp_path / "test.npz", image=images, label=labels)
         made = waving("knn/top1")
         with made.unlocked():
-            made.evaluators.knn.test = node(Npz, str(tmp_path / "test.npz"))
+            for name in ("train", "test"):
+                np.savez(tmp_path / name, image=images, label=labels)
+                made.evaluators.knn[name] = node(Npz, str(tmp_path / f"{name}.npz"))
         found = Variables(params={"x": np.arange(3.0)}, memory={}, frozen={})
         with BestSoFar(Run.prepare(made, tmp_path, mesh())) as best:
             return best.offer(found, step, ["knn"], {"knn/top1": value})
