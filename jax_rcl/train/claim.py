@@ -124,23 +124,29 @@ def check_config(run: Run, old: Node, facts: Mapping[str, Any]) -> None:
     free = (MAY_CHANGE, PLACES) if known else (MAY_CHANGE,)
     lines = binding_differences(old, run.config, but=Experiment.LATER, free=free)
     if lines:
-        raise ConfigError(
+        told = (
             f"the workdir {run.workdir} holds the run of another config; these fields "
             "differ (there -> now):\n  "
             + "\n  ".join(lines)
             + "\nChoose another --workdir, or change these back. "
             + from_its_weights(run)
         )
+        raise ConfigError(told.rstrip())
 
 
 def from_its_weights(run: Run) -> str:
-    """How another run takes up what this one has learnt."""
+    """How another run takes up what this one has learnt; empty if it kept nothing."""
+    which = ""
+    if not saved_steps(run.workdir):
+        if not saved_steps(run.workdir, "best"):
+            return ""
+        which = ', which="best"'
     variables = run.plan.variables
     parts = {"params": variables.params, "memory": variables.memory}
     paths = ", ".join(f'"{name}": "{name}"' for name, tree in parts.items() if tree)
     return (
         "To go on from its weights in another --workdir, write there "
-        f'init_from=(node(Restore, "{run.workdir}", {{{paths}}}),).'
+        f'init_from=(node(Restore, "{run.workdir}", {{{paths}}}{which}),).'
     )
 
 

@@ -93,7 +93,8 @@ def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(tmp_path, na
     claimed(tiny(), tmp_path)
     (tmp_path / "report").mkdir()
     (tmp_path / name).write_text("{}")
-    refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    told = refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    assert "Restore" not in told
     for _ in range(2):
         told = refused(tiny(), tmp_path, f"is finished, as {name} there says, but its")
         assert "Put checkpoints/ back, or choose another --workdir" in told
@@ -107,7 +108,8 @@ def best_saved(workdir, step=4, **facts):
 def test_a_best_state_without_checkpoints_is_still_a_run(tmp_path):
     claimed(tiny(), tmp_path)
     best_saved(tmp_path)
-    refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    told = refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    assert told.endswith(', which="best"),).')
     claimed(tiny(), tmp_path)
     assert (tmp_path / BEST / "4").exists()
 
