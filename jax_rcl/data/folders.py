@@ -200,9 +200,18 @@ class ImageFolder(InFiles):
         paths = (Path(path).relative_to(root) for path, _ in self.files)
         return tuple(printable(path.as_posix()) for path in paths)
 
-    @functools.cached_property
+    @property
     def files(self) -> tuple[tuple[str, int], ...]:
-        root, files, others = self.root, [], []
+        return self._files_and_omitted[0]
+
+    @property
+    def omitted(self) -> int:
+        """How many files are left out since they do not decode."""
+        return self._files_and_omitted[1]
+
+    @functools.cached_property
+    def _files_and_omitted(self) -> tuple[tuple[tuple[str, int], ...], int]:
+        root, files, others, omitted = self.root, [], [], 0
         for label, name in enumerate(self.class_folders):
             if self.missing == "skip" and not (root / name).is_dir():
                 continue
@@ -219,8 +228,9 @@ class ImageFolder(InFiles):
                     f"ImageFolder(classes=...)."
                 )
             files += [(path, label) for path in kept]
+            omitted += len(paths) - len(kept)
         _warn_of_left_out(self.folder, tuple(others), len(images_in(root)))
-        return tuple(files)
+        return tuple(files), omitted
 
 
 def printable(name: str) -> str:

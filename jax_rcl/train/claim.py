@@ -15,7 +15,7 @@ import numpy as np
 from jax_rcl import config as configs
 from jax_rcl import parallel
 from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints, saved_steps
-from jax_rcl.config.experiment import Experiment
+from jax_rcl.config.experiment import OF_BEST, Experiment
 from jax_rcl.config.nodes import Node, from_json, to_json
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import (
@@ -28,7 +28,13 @@ from jax_rcl.config.workdir import (
     without,
 )
 from jax_rcl.report import log
-from jax_rcl.train.facts import changes_of, is_known
+from jax_rcl.train.facts import (
+    MEASURED,
+    changes_of,
+    changes_of_all,
+    is_known,
+    measured,
+)
 from jax_rcl.train.owner import refusing
 from jax_rcl.train.plan import reads_progress
 from jax_rcl.train.run import Run
@@ -69,8 +75,9 @@ def _claim(run: Run, found: tuple[int, dict[str, Any]] | None) -> None:
         store_config(run.workdir, run.config)
         return
     old = stored_config(run.workdir)
-    steps = saved_steps(run.workdir)
-    if not steps and not (run.workdir / RESULTS).exists():
+    steps, best_steps = saved_steps(run.workdir), saved_steps(run.workdir, "best")
+    reports = [x for x in (RESULTS, PAGE) if (run.workdir / x).exists()]
+    if not steps and not best_steps and not reports:
         if binding_differences(old, run.config):
             logger.warning(
                 "%s was begun with another config and saved nothing; it is begun anew.",
@@ -79,6 +86,13 @@ def _claim(run: Run, found: tuple[int, dict[str, Any]] | None) -> None:
             _forget_everything(run.workdir)
     else:
         check_config(run, old, {} if found is None else found[1])
+        if not steps and reports:
+            raise ConfigError(
+                f"the run in {run.workdir} is finished, as {reports[0]} there says, "
+                f"but its checkpoints are gone: nothing can be continued or evaluated "
+                f"anew. Put {STATES}/ back, or choose another --workdir to train it "
+                "from the start."
+            )
         if found is not None:
             step, facts = found
             before = facts.get("total_steps") or length_of(old, run)
@@ -94,7 +108,8 @@ def _forget_everything(workdir: Path) -> None:
     """Removes what a run has left that never came to a checkpoint."""
     for folder in (FROZEN, BEST, log.EVENTS):
         shutil.rmtree(workdir / folder, ignore_errors=True)
-    (workdir / log.METRICS).unlink(missing_ok=True)
+    for file in (log.METRICS, MEASURED):
+        (workdir / file).unlink(missing_ok=True)
 
 
 # The config.
@@ -109,23 +124,29 @@ def check_config(run: Run, old: Node, facts: Mapping[str, Any]) -> None:
     free = (MAY_CHANGE, PLACES) if known else (MAY_CHANGE,)
     lines = binding_differences(old, run.config, but=Experiment.LATER, free=free)
     if lines:
-        raise ConfigError(
+        told = (
             f"the workdir {run.workdir} holds the run of another config; these fields "
             "differ (there -> now):\n  "
             + "\n  ".join(lines)
             + "\nChoose another --workdir, or change these back. "
             + from_its_weights(run)
         )
+        raise ConfigError(told.rstrip())
 
 
 def from_its_weights(run: Run) -> str:
-    """How another run takes up what this one has learnt."""
+    """How another run takes up what this one has learnt; empty if it kept nothing."""
+    which = ""
+    if not saved_steps(run.workdir):
+        if not saved_steps(run.workdir, "best"):
+            return ""
+        which = ', which="best"'
     variables = run.plan.variables
     parts = {"params": variables.params, "memory": variables.memory}
     paths = ", ".join(f'"{name}": "{name}"' for name, tree in parts.items() if tree)
     return (
         "To go on from its weights in another --workdir, write there "
-        f'init_from=(node(Restore, "{run.workdir}", {{{paths}}}),).'
+        f'init_from=(node(Restore, "{run.workdir}", {{{paths}}}{which}),).'
     )
 
 
@@ -212,11 +233,17 @@ def finish_otherwise(
     """Lets a finished run go on, if it is longer now or has other evaluators.
 
     What it had found is renamed, and the log forgets what is to be found anew.
+
+    Raises:
+      ConfigError: it is no longer, and another number is to choose its best state.
     """
+    if run.plan.total_steps == before:
+        check_best(run, old)
+    last = _last_measured(run, step, facts)
     changed = [
         name
         for name in run.due_evaluators(step)
-        if _measures_otherwise(run, old, name, facts)
+        if _measures_otherwise(run, old, name, last.get(name, {}))
     ]
     seen = {
         key for line in log.read(run.workdir) if line["step"] == step for key in line
@@ -229,26 +256,60 @@ def finish_otherwise(
     ]
     if run.plan.total_steps == before and not changed:
         return
-    if changed:
-        log.forget(run.workdir, step, tuple(f"{name}/" for name in changed))
+    # In this order: without a page the run goes on, whatever the log has lost by then.
     for name in (RESULTS, PAGE):
         set_aside(run.workdir / name)
+    if changed:
+        prefixes = tuple(f"{name}/" for name in changed)
+        # Which state is the best may have changed, and what these find of it has.
+        log.forget(run.workdir, step, (*prefixes, OF_BEST))
+
+
+def check_best(run: Run, old: Node) -> None:
+    """Refuses that a run without further steps has its best state chosen otherwise."""
+    best = run.experiment.best
+    if best is None or not configs.differences(old.best, run.config.best):
+        return
+    kept = None
+    if saved_steps(run.workdir, "best"):
+        with Checkpoints(run.workdir / BEST) as checkpoints:
+            kept = checkpoints.readable_facts()
+    by = None if kept is None else kept[1].get("chosen_by", [None, None])[:2]
+    if by == [best.monitor, best.mode]:
+        return
+    has = "none" if by is None else f"the one of {by[0]}, {by[1]}"
+    raise ConfigError(
+        f"best: the run in {run.workdir} is finished, and of its states only the last "
+        f"ones are there: which was best by {best.monitor}, {best.mode}, cannot be "
+        f"found any more (it kept {has}). Leave best as it was, or train with it in "
+        "another --workdir."
+    )
 
 
 def _measures_otherwise(
-    run: Run, old: Node, name: str, facts: Mapping[str, Any]
+    run: Run, old: Node, name: str, last: Mapping[str, Any]
 ) -> bool:
-    """Whether an evaluator gives other numbers than the one that was called so."""
+    """Whether an evaluator gives other numbers than `last` the one called so gave."""
     pair = _measures(old.evaluators.get(name)), _measures(run.config.evaluators[name])
     if not configs.differences(*pair):
         return False
     if configs.differences(*(without(each, PLACES) for each in pair)):
         return True
     # The same, of data in another place: of the same data?
-    then = facts.get("data", {}).get("evaluators", {}).get(name, [])
+    then = last.get("data", [])
     if not then or not all(map(is_known, then)):
         return True
-    return bool(_data_changes(run, name, facts))
+    return bool(changes_of_all(then, run.data["evaluators"][name]))
+
+
+def _last_measured(run: Run, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """At which `step` each evaluator has run last, and on which `data`.
+
+    Where there is no record of it, they are those of the newest checkpoint.
+    """
+    stored = facts.get("data", {}).get("evaluators", {})
+    saved = {name: {"step": step, "data": data} for name, data in stored.items()}
+    return saved | measured(run.workdir)
 
 
 def _measures(evaluator: Any) -> Any:
@@ -276,9 +337,9 @@ def check_data(
 ) -> None:
     """Refuses training data that are others than those of the checkpoints.
 
-    Fewer records are taken where the config has been told to do without some, if all
-    that follows from their number, the length of an epoch, stays. Other test data are
-    told by a warning.
+    Fewer records are taken where the source omits more damaged ones than it did, as the
+    config tells it to, if all that follows from their number, the length of an epoch,
+    stays. Other test data are told by a warning.
     """
     changes, fewer = [], False
     if "data" in facts:
@@ -286,7 +347,8 @@ def check_data(
         changes = changes_of(then, now)
         same = now["classes"] == then["classes"]
         same &= facts["steps_per_epoch"] == run.plan.steps_per_epoch
-        fewer = same and now["count"] < then["count"]
+        lost = then["count"] - now["count"]
+        fewer = same and 0 < lost <= now["omitted"] - then.get("omitted", 0)
         warn_of_evaluators(run, old, step, facts)
     else:  # stored before 0.2
         had = steps_per_epoch_of(old, before)
@@ -295,8 +357,7 @@ def check_data(
     if not changes:
         return
     told = f"since step {step} was saved in {run.workdir}: {'; '.join(changes)}"
-    pair = (without(config.source, PLACES) for config in (old, run.config))
-    if fewer and configs.differences(*pair):
+    if fewer:  # as long as no checkpoint was saved since, so each time
         logger.warning("the training data have changed %s. It goes on with them.", told)
         return
     raise ConfigError(
@@ -323,24 +384,16 @@ def warn_of_evaluators(
     run: Run, old: Node, step: int, facts: Mapping[str, Any]
 ) -> None:
     """Warns of evaluators that are the same, but whose data have changed."""
-    then, now = facts["data"]["evaluators"], run.data["evaluators"]
-    for name in sorted(then.keys() & now.keys()):
+    last = _last_measured(run, step, facts)
+    for name in sorted(last.keys() & run.data["evaluators"].keys()):
         both = old.evaluators.get(name), run.config.evaluators[name]
-        changes = _data_changes(run, name, facts)
+        changes = changes_of_all(last[name]["data"], run.data["evaluators"][name])
         if changes and not configs.differences(*(without(x, PLACES) for x in both)):
             logger.warning(
                 "the data of evaluator '%s' are others than at step %d (%s): its "
                 "numbers from before are not of these.",
-                *(name, step, "; ".join(changes)),
+                *(name, last[name]["step"], "; ".join(changes)),
             )
-
-
-def _data_changes(run: Run, name: str, facts: Mapping[str, Any]) -> list[str]:
-    """In words what differs in the data of an evaluator."""
-    pairs = zip(
-        facts["data"]["evaluators"][name], run.data["evaluators"][name], strict=False
-    )
-    return list(dict.fromkeys(line for pair in pairs for line in changes_of(*pair)))
 
 
 def steps_per_epoch_of(old: Node, total_steps: int) -> int | None:

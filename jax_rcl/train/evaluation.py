@@ -32,6 +32,7 @@ from jax_rcl.report import console, log, page, tables
 from jax_rcl.report.figures import plots
 from jax_rcl.train import batches
 from jax_rcl.train.claim import PAGE, RESULTS, set_aside, warn_of_data
+from jax_rcl.train.facts import measured
 from jax_rcl.train.plan import sources_of
 from jax_rcl.train.run import Run, has_checkpoint
 from jax_rcl.train.state import restore_variables
@@ -215,11 +216,15 @@ def write_results(
     console.show(tables.closing(numbers, protocols))
     if file is None:
         return
+    of: dict[str, Any] = {}
+    if file == RESULTS:  # found earlier, perhaps on other data than these
+        last, now = measured(run.workdir), run.data["evaluators"]
+        of["evaluators"] = {k: last.get(k, {"data": x})["data"] for k, x in now.items()}
     record = {
         "step": step,
         "results": dict(numbers),
         "protocols": protocols,
-        "data": run.data | {"sources": sources_in_words(run)},
+        "data": run.data | of | {"sources": sources_in_words(run)},
     }
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
     path = run.workdir / file

@@ -4,8 +4,10 @@ Decoded pixels are not compared, as versions of a library decode a JPEG differen
 data may go from one machine to another with a run.
 """
 
+import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ from jax_rcl.train.plan import sources_of
 
 SAMPLE = 16
 """How many records of a source are compared."""
+
+MEASURED = "measured.json"
+"""File of a workdir that says which data the numbers of each evaluator are of."""
 
 
 def describe_data(experiment: Experiment) -> dict[str, Any]:
@@ -39,6 +44,7 @@ def _describe(source: Source) -> dict[str, Any]:
     names = records.names_of(source)
     return {
         "count": len(source),
+        "omitted": getattr(_innermost(source), "omitted", 0),
         "class_names": _checksum(source.class_names),
         "names": _checksum(names) if names else None,
         "labels": _of_all(_labels(source)),
@@ -62,11 +68,16 @@ def _record(source: Source, row: int) -> int | None:
     return None if found is None else zlib.crc32(found)
 
 
-def _labels(source: Source) -> np.ndarray | None:
-    """The labels of all records; None where every record had to be read for them."""
+def _innermost(source: Source) -> Any:
     inner: Any = source
     while hasattr(inner, "source"):
         inner = inner.source
+    return inner
+
+
+def _labels(source: Source) -> np.ndarray | None:
+    """The labels of all records; None where every record had to be read for them."""
+    inner = _innermost(source)
     # It gives them, and reads every record for it.
     return None if isinstance(inner, Tfds) else records.known_labels(source)
 
@@ -116,5 +127,37 @@ def changes_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def changes_of_all(
+    then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """In words what differs between descriptions of the sources of an evaluator."""
+    pairs = zip(then, now, strict=False)
+    return list(dict.fromkeys(line for pair in pairs for line in changes_of(*pair)))
+
+
 def _differ(then: int | None, now: int | None) -> bool:
     return then is not None and now is not None and then != now
+
+
+# The data that numbers are of.
+
+
+def remember_measured(workdir: Path, step: int, data: Mapping[str, Any]) -> None:
+    """Stores that evaluators, by name, have run at a step on data of such descriptions.
+
+    Write it before their numbers: these then are never taken for those of other data.
+    """
+    now = {name: {"step": step, "data": found} for name, found in data.items()}
+    path = workdir / MEASURED
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(measured(workdir) | now, indent=1) + "\n")
+    beside.replace(path)
+
+
+def measured(workdir: Path) -> dict[str, Any]:
+    """`step` and `data` of the last run of each evaluator that is known."""
+    try:
+        found = json.loads((workdir / MEASURED).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -31,6 +31,7 @@ from jax_rcl.train.evaluation import (
     write_page,
     write_results,
 )
+from jax_rcl.train.facts import remember_measured
 from jax_rcl.train.means import EpochMeans
 from jax_rcl.train.owner import Owner, WorkdirGone, WorkdirInUse, refusing
 from jax_rcl.train.run import Run
@@ -345,7 +346,7 @@ class Loop:
         best = self.best.offer(variables, step, names, numbers)
         if step == self.run.plan.total_steps:
             self.evaluated = encode
-        self.write(step, numbers)
+        self.write(step, numbers, names)
         if self.lines and self.progress:
             groups = tables.group_numbers(numbers, dict.fromkeys(names, ""))
             texts = [f"{x.evaluator} {' '.join(x.numbers[0])}" for x in groups]
@@ -386,10 +387,19 @@ class Loop:
         """The time of an evaluation does not count as slow training."""
         return self.progress.paused() if self.progress else contextlib.nullcontext()
 
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Adds to the log on the main process; `check_workdir` says what failed."""
+    def write(
+        self, step: int, numbers: Mapping[str, float], names: Collection[str] = ()
+    ) -> None:
+        """Adds to the log on the main process; `check_workdir` says what failed.
+
+        `names` are those of the evaluators that gave the numbers.
+        """
         try:
             if self.lines:
+                if names:
+                    data = self.run.data["evaluators"]
+                    now = {name: data[name] for name in names}
+                    remember_measured(self.run.workdir, step, now)
                 self.lines.write(step, numbers)
         except OSError as error:  # of which the other processes know nothing
             self.unwritten = error

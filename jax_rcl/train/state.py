@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -26,6 +27,7 @@ from jax_rcl.checkpoint import (
 from jax_rcl.config.types import ConfigError, unknown
 from jax_rcl.core import Tree, Variables
 from jax_rcl.train import step as train_step
+from jax_rcl.train.facts import changes_of_all
 from jax_rcl.train.means import EpochMeans
 from jax_rcl.train.run import Run
 from jax_rcl.train.step import TrainState
@@ -195,7 +197,8 @@ class BestSoFar(contextlib.ExitStack):
     The number to beat is read from there, so that nothing else needs to survive a stop.
     `wait` before a later state is saved: the best one before it must be on disk. If
     training resumes from before the best step, it is found again. One that was chosen
-    by another number is put aside, with a warning.
+    by another number, or one of other data, is put aside with a warning as soon as
+    there is a number to choose by.
     """
 
     def __init__(self, run: Run) -> None:
@@ -203,6 +206,7 @@ class BestSoFar(contextlib.ExitStack):
         super().__init__()
         self.run, self._kept = run, None
         self._step, self._value = 0, None
+        self._chosen_otherwise = ""
         if run.experiment.best is not None:
             self._kept = self.enter_context(Checkpoints(run.workdir / BEST, keep=1))
             try:
@@ -213,9 +217,7 @@ class BestSoFar(contextlib.ExitStack):
                 ) from error
             if found is not None:
                 self._step, self._value = found[0], found[1]["value"]
-                chosen = found[1].get("chosen_by", self._chosen_by())
-                if chosen != self._chosen_by():
-                    self._begin_anew(chosen)
+                self._chosen_otherwise = self._compare(found[1])
 
     def _chosen_by(self) -> list[str]:
         """The number that decides, and what it means."""
@@ -225,14 +227,30 @@ class BestSoFar(contextlib.ExitStack):
         name = best.evaluator(evaluators)
         return [best.monitor, best.mode, evaluators[name].protocol]
 
-    def _begin_anew(self, chosen: list[str]) -> None:
+    def _data(self) -> list[Any]:
+        """The data that this number is of."""
+        best, evaluators = self.run.experiment.best, self.run.data["evaluators"]
+        assert best is not None
+        return evaluators[best.evaluator(evaluators)]
+
+    def _compare(self, facts: Mapping[str, Any]) -> str:
+        """In words by what the best so far was chosen, if that was something else."""
+        chosen = facts.get("chosen_by", self._chosen_by())
+        changes = changes_of_all(facts.get("data", ()), self._data())
+        if chosen == self._chosen_by() and not changes:
+            return ""
+        told = "; ".join([chosen[2], *changes])
+        return f"{chosen[0]} ({told})"
+
+    def _begin_anew(self) -> None:
         folder = self.run.workdir / BEST
         aside = folder.with_name(f"{BEST}-{self._step}")
         logger.warning(
-            "the best state so far, of step %d, was chosen by %s (%s); it is now in "
-            "%s, and the choice begins anew.",
-            *(self._step, chosen[0], chosen[2], aside),
+            "the best state so far, of step %d, was chosen by %s; it is now in %s, and "
+            "the choice begins anew.",
+            *(self._step, self._chosen_otherwise, aside),
         )
+        self._chosen_otherwise = ""
         self.close()
         if parallel.is_main():
             shutil.rmtree(aside, ignore_errors=True)
@@ -264,6 +282,8 @@ class BestSoFar(contextlib.ExitStack):
         if best.monitor not in numbers:
             known = [key for key in numbers if key.startswith(f"{name}/")]
             raise ConfigError(unknown("best.monitor: no number", best.monitor, known))
+        if self._chosen_otherwise:
+            self._begin_anew()
         value = numbers[best.monitor]
         # Earlier steps were compared when the best was saved. A run that resumes from
         # before it on other devices may find them a rounding error away.
@@ -271,7 +291,8 @@ class BestSoFar(contextlib.ExitStack):
         if not parallel.agree(better):
             return False
         arrays = {"params": variables.params, "memory": variables.memory}
-        facts = {"value": value, "chosen_by": self._chosen_by()}
+        chosen_by, data = self._chosen_by(), self._data()
+        facts = {"value": value, "chosen_by": chosen_by, "data": data}
         self._kept.save(step, {VARIABLES: arrays}, facts)
         self._step, self._value = step, value
         return True

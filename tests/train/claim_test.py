@@ -12,6 +12,7 @@ from jax_rcl.augment.distortions.levels import Curriculum
 from jax_rcl.augment.distortions.pixelwise import GaussianNoise
 from jax_rcl.checkpoint import BEST, FROZEN, STATES, Checkpoints
 from jax_rcl.config import node, override
+from jax_rcl.config.experiment import Best
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.data.folders import ImageFolder
@@ -21,6 +22,7 @@ from jax_rcl.optim.optimizers import Sgd
 from jax_rcl.optim.schedules import Constant, Cosine, EpochCosine, MultiStep
 from jax_rcl.report import log
 from jax_rcl.train.claim import claim, keep_length, set_aside, warn_of_data
+from jax_rcl.train.facts import remember_measured
 from jax_rcl.train.run import Run
 from tests.train.shared import mesh, tiny
 
@@ -86,10 +88,51 @@ def test_until_the_first_checkpoint_a_workdir_may_become_anothers(tmp_path, capl
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_results_without_checkpoints_are_still_a_run(tmp_path):
+@pytest.mark.parametrize("name", ["results.json", "report/index.html"])
+def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(tmp_path, name):
     claimed(tiny(), tmp_path)
-    (tmp_path / "results.json").write_text("{}")
-    refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    (tmp_path / "report").mkdir()
+    (tmp_path / name).write_text("{}")
+    told = refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    assert "Restore" not in told
+    for _ in range(2):
+        told = refused(tiny(), tmp_path, f"is finished, as {name} there says, but its")
+        assert "Put checkpoints/ back, or choose another --workdir" in told
+
+
+def best_saved(workdir, step=4, **facts):
+    with Checkpoints(workdir / BEST, keep=1) as checkpoints:
+        checkpoints.save(step, {"x": {"y": np.arange(3)}}, {"value": 0.5} | facts)
+
+
+def test_a_best_state_without_checkpoints_is_still_a_run(tmp_path):
+    claimed(tiny(), tmp_path)
+    best_saved(tmp_path)
+    told = refused(tiny("batch_size=8"), tmp_path, "batch_size: 16 -> 8")
+    assert told.endswith(', which="best"),).')
+    claimed(tiny(), tmp_path)
+    assert (tmp_path / BEST / "4").exists()
+
+
+def test_the_best_state_of_a_finished_run_cannot_be_chosen_afterwards(tmp_path):
+    saved(tiny(), tmp_path, step=12)
+    top = tiny(best=node(Best, "knn/top1"))
+    for _ in range(2):
+        told = refused(top, tmp_path, "best: the run in .* is finished.* kept none")
+        assert "Leave best as it was, or train with it in another --workdir" in told
+    best_saved(tmp_path, chosen_by=["knn/top1", "max", "a vote"])
+    claimed(top, tmp_path)
+    claimed(tiny(), tmp_path)  # without it, and with it again
+    claimed(top, tmp_path)
+    other = tiny(best=node(Best, "knn/top1", "min"))
+    refused(other, tmp_path, "kept the one of knn/top1, max")
+
+
+def test_it_can_where_the_run_becomes_longer(tmp_path):
+    saved(with_schedule(node(Constant)), tmp_path, step=12)
+    longer = with_schedule(node(Constant), "epochs=5", best=node(Best, "knn/top1"))
+    claimed(longer, tmp_path)
+    assert stored_config(tmp_path).best.monitor == "knn/top1"
 
 
 def test_from_then_on_it_is_bound_and_the_message_says_how_to_go_on(run):
@@ -310,8 +353,19 @@ def test_who_says_that_damaged_images_are_skipped_goes_on_without_them(
     folder(images, images=9)  # 18 are two batches of 8, as 17 are
     run = saved(of_folder(images), tmp_path / "run")
     (images / "a" / "0.png").write_bytes(b"damaged")
+    for _ in range(2):  # also if it was killed before its next checkpoint
+        caplog.clear()
+        claimed(of_folder(images, unreadable="skip"), run)
+        assert "17 records now, 18 then. It goes on with them" in caplog.text
+
+
+def test_images_that_are_gone_are_not_skipped(images, tmp_path):
+    folder(images, images=10)  # 20 are two batches of 8, as 18 are
+    run = saved(of_folder(images), tmp_path / "run")
+    (images / "a" / "0.png").write_bytes(b"damaged")
     claimed(of_folder(images, unreadable="skip"), run)
-    assert "17 records now, 18 then. It goes on with them" in caplog.text
+    (images / "a" / "1.png").unlink()
+    refused(of_folder(images, unreadable="skip"), run, "18 records now, 20 then")
 
 
 def test_skipping_may_not_change_the_length_of_an_epoch(images, tmp_path):
@@ -391,6 +445,54 @@ def test_a_finished_run_is_not_evaluated_anew_on_the_same_data_in_another_place(
     claimed(other, run)
     assert (run / "results-1.json").read_text() == "old"
     assert log.read(run) == []
+
+
+def evaluate_knn(run, step=12):
+    """Leaves numbers behind as the loop does, of the data that there are now."""
+    remember_measured(run.workdir, step, run.data["evaluators"])
+    with log.Log(run.workdir, step) as lines:
+        lines.write(step, {"knn/top1": 0.5})
+
+
+def is_due(workdir):
+    """Whether the evaluator is to run: its numbers are gone, its results put aside."""
+    gone = not any("knn/top1" in line for line in log.read(workdir))
+    assert gone != (workdir / "results.json").exists()
+    return gone
+
+
+def test_numbers_of_a_finished_run_are_compared_with_the_data_that_they_are_of(
+    tmp_path, caplog
+):
+    images, labels = np.arange(32 * 64).reshape(32, 8, 8) % 255, np.arange(32) % 2
+    made = {x: of_npz(tmp_path / f"{x}.npz", images, labels) for x in "abc"}
+    np.savez(tmp_path / "test-b.npz", image=images.astype(np.uint8), label=1 - labels)
+    workdir = saved(made["a"], tmp_path / "run", step=12)
+    evaluate_knn(claimed(made["a"], workdir))
+    told = "its numbers from before are not of these"
+    # c has the data of a. Neither checkpoint nor its facts change any more.
+    for place, due in (("b", True), ("b", False), ("a", True), ("c", False)):
+        (workdir / "results.json").write_text("old")
+        caplog.clear()
+        run = claimed(made[place], workdir)
+        assert is_due(workdir) == due
+        assert (told in caplog.text) == due
+        if due:
+            evaluate_knn(run)
+
+
+def test_a_run_killed_before_it_measured_other_data_measures_the_first_again(tmp_path):
+    images, labels = np.arange(32 * 64).reshape(32, 8, 8) % 255, np.arange(32) % 2
+    made = {x: of_npz(tmp_path / f"{x}.npz", images, labels) for x in "ab"}
+    np.savez(tmp_path / "test-b.npz", image=images.astype(np.uint8), label=1 - labels)
+    workdir = saved(made["a"], tmp_path / "run", step=12)
+    evaluate_knn(claimed(made["a"], workdir))
+    (workdir / "results.json").write_text("old")
+    run = claimed(made["b"], workdir)
+    remember_measured(workdir, 12, run.data["evaluators"])  # killed before the log
+    for place in "ba":
+        claimed(made[place], workdir)
+        assert is_due(workdir)
 
 
 def test_a_run_from_before_this_was_stored_notices_a_longer_epoch(images, tmp_path):

@@ -31,6 +31,7 @@ from jax_rcl.checkpoint import (
     flat,
     progress,
     read_variables,
+    saved_steps,
 )
 from jax_rcl.config.experiment import Best
 from jax_rcl.config.nodes import node
@@ -254,6 +255,7 @@ def test_a_run_leaves_what_it_promises(whole):
     assert names == {
         "checkpoints",
         "config.json",
+        "measured.json",
         "metrics.jsonl",
         "report",
         "results.json",
@@ -919,10 +921,48 @@ def test_a_best_state_that_another_number_chose_is_put_aside(waved, tmp_path, ca
     override(made, "best.mode", "min")
     with BestSoFar(Run.prepare(waving(), run, mesh())) as best:
         assert best._value == results_of(waved)["best/wave/height"]
+    aside = run / f"best-{results_of(waved)['best/step']:g}"
+    lower = Variables(params={"x": np.arange(3.0)}, memory={}, frozen={})
     with BestSoFar(Run.prepare(made, run, mesh())) as best:
-        assert best._value is None
+        assert not best.offer(lower, 2, ["knn"], {"knn/top1": 0.5})
+        assert not aside.exists() and caplog.records == []  # nothing to choose by yet
+        assert best.offer(lower, 2, ["wave"], {"wave/height": -9.0})
     assert "chosen by wave/height" in caplog.text
-    assert (run / f"best-{results_of(waved)['best/step']:g}").is_dir()
+    assert aside.is_dir() and saved_steps(run, "best") == [2]
+
+
+def test_a_best_state_that_was_chosen_on_other_data_is_put_aside(tmp_path, caplog):
+    def offered(first, step, value):
+        labels = (first + np.arange(20)) % 4
+        images = np.zeros((20, 8, 8, 3), np.uint8)
+        made = waving("knn/top1")
+        with made.unlocked():
+            for name in ("train", "test"):
+                np.savez(tmp_path / name, image=images, label=labels)
+                made.evaluators.knn[name] = node(Npz, str(tmp_path / f"{name}.npz"))
+        found = Variables(params={"x": np.arange(3.0)}, memory={}, frozen={})
+        with BestSoFar(Run.prepare(made, tmp_path, mesh())) as best:
+            return best.offer(found, step, ["knn"], {"knn/top1": value})
+
+    assert offered(0, 4, 0.9)
+    assert not offered(0, 8, 0.2) and caplog.records == []
+    assert offered(1, 8, 0.2)
+    assert (
+        "temperature 0.07; other labels)" in caplog.text
+        and "begins anew" in caplog.text
+    )
+    assert saved_steps(tmp_path, "best") == [8] and (tmp_path / "best-4").is_dir()
+    assert not offered(1, 12, 0.1)
+
+
+def test_what_evaluators_find_of_the_best_state_changes_with_them(waved, tmp_path):
+    run, before = shutil.copytree(waved, tmp_path / "run"), results_of(waved)
+    made = waving()
+    override(made, "evaluators.knn.k", "1")
+    found = train(made, run, mesh=mesh())
+    assert found == evaluate(made, run, mesh=mesh()) == results_of(run)
+    changed = {name for name in before if before[name] != found[name]}
+    assert "best/knn/top1" in changed and "best/step" not in changed
 
 
 @pytest.mark.slow
