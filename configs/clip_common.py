@@ -369,12 +369,11 @@ def levels(o, accuracy, side, stored):
         fields["levels"] = tuple(map(level_of, chosen.split("+")))
     trained, sweeps = last_operation(stored.augment), {}
     for kind in kinds:
-        own = hasattr(trained, "seed") and (
-            isinstance(build(trained.operation), type(SWEEPS[kind][0]))
-        )
-        sweeps |= level_sweeps(
-            accuracy, [kind], trained.seed if own else None, **fields
-        )
+        seed = None
+        if trained is not None and "seed" in trained:  # fixed, of one kind
+            same_kind = isinstance(build(trained.operation), type(SWEEPS[kind][0]))
+            seed = trained.seed if same_kind else None
+        sweeps |= level_sweeps(accuracy, [kind], seed, **fields)
     return sweeps
 
 

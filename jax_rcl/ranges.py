@@ -20,8 +20,8 @@ import types
 import typing
 from typing import Annotated, Any, Literal, TypeVar
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 Class = TypeVar("Class", bound=type)
 
@@ -180,7 +180,7 @@ def check(value: Any, hint: Any, where: str) -> None:
     begins the message, such as `Sgd.momentum`. Text, truth values and fractions of
     things that are counted are no numbers of the range.
     """
-    if getattr(value, "ndim", None) == 0 and not isinstance(value, jax.core.Tracer):
+    if getattr(value, "ndim", None) == 0 and not isinstance(value, Tracer):
         value = np.asarray(value).item()
     if (
         isinstance(value, str | bool | float)

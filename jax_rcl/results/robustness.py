@@ -17,6 +17,7 @@ from jax_rcl.config.nodes import rename_class
 from jax_rcl.config.types import ConfigError
 from jax_rcl.config.workdir import stored_config
 from jax_rcl.evaluate.shifts.robustness import Robustness, counted
+from jax_rcl.ranges import ranged
 from jax_rcl.report.tables import Cell, Column, Line, Rows
 from jax_rcl.results.runs import RESULTS, Runs, evaluators_of, numbers_of, read_json
 
@@ -25,6 +26,7 @@ EVALUATED = "robustness.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+@ranged
 class Evaluation:
     """A trained run, and what is to be evaluated of it.
 

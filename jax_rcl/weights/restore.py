@@ -12,11 +12,13 @@ import numpy as np
 
 from jax_rcl.checkpoint import Which, flat, leftovers, progress, read_variables
 from jax_rcl.core import Variables
+from jax_rcl.ranges import ranged
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+@ranged
 class Restore:
     """Takes variables from a checkpoint of another run; a rule of `init_from`.
 
