@@ -1065,7 +1065,8 @@ def test_a_student_resumes_without_the_file_of_weights(
 ):
     monkeypatch.chdir(prepared)
     shutil.copy("vit.npz", "own.npz")
-    made = plain(shrunk(load("clip_student:clip=own.npz,heads=1,distortion=noise30")))
+    arg = "clip=own.npz,heads=1,text_heads=1,distortion=noise30"
+    made = plain(shrunk(load(f"clip_student:{arg}")))
     with made.unlocked():
         made.evaluators = {"zero_shot": made.evaluators.zero_shot}
     results = trained_and_resumed(made, tmp_path / "run", Path("own.npz").unlink)
