@@ -14,8 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
+
+from jax_rcl import parallel
 
 _MEMORY = 10
 """Pairs of steps and changes of the gradient that L-BFGS remembers."""
@@ -111,8 +114,16 @@ def logistic_grid(
     sizes = parts.sum(axis=1, keepdims=True)
     counted = np.where(present.sum(axis=1, keepdims=True) == 2, 2.0, 1.0)
     penalties = counted / (sizes * np.array(strengths))
+    data = x.rows, None, labels, parts, present
     limits = np.inf, tolerance, max_iterations
-    found, converged = _solve(x.rows, None, labels, parts, present, penalties, limits)
+    # One after the other: a weak penalty takes many times as long as a strong one, and
+    # in one loop each would be evaluated until the last is done.
+    bar = tqdm.tqdm(
+        *(penalties.T, "logistic regression, strength by strength"),
+        **{"leave": False, "delay": 5, "disable": not parallel.is_main()},
+    )
+    fits = [_solve(*data, penalty[:, None], limits) for penalty in bar]
+    found, converged = (np.concatenate(x, axis=1) for x in zip(*fits, strict=True))
     weights, bias = x.restore(found)
     bias = np.where(present[:, None], bias, np.float32(-np.inf))
     return Solutions(weights, bias, converged)
